@@ -1,0 +1,187 @@
+//! The model shape: what the bundles of a pack are.
+
+use zerocopy::FromZeros;
+use zerocopy::byteorder::{F32, U32};
+
+use crate::codes::{Activation, Dtype};
+use crate::error::FormatError;
+use crate::layout::ModelShape;
+use crate::limits;
+
+/// The validated model shape.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    /// Layers of the pack.
+    pub layers: u32,
+    /// Neurons (bundles) of each layer.
+    pub neurons: u32,
+    /// Hidden size: weights of one part.
+    pub hidden: u32,
+    /// Parts of a bundle: 2 (up, down) or 3 (gate, up, down).
+    pub parts: u32,
+    /// The function between up (or gate) and down.
+    pub activation: Activation,
+    /// Threshold of [`Activation::Fatrelu`], else 0.
+    pub activation_threshold: f32,
+    /// Number type of the weights.
+    pub dtype: Dtype,
+    /// Bytes from one bundle to the next; the exact size of a bundle.
+    pub bundle_stride: u32,
+}
+
+impl Shape {
+    /// Bytes of one part; 0 for a placeholder.
+    pub const fn part_bytes(&self) -> u32 {
+        self.dtype.part_bytes(self.hidden)
+    }
+
+    /// Bytes of the bundle region of one layer.
+    pub const fn region_bytes(&self) -> u64 {
+        self.neurons as u64 * self.bundle_stride as u64
+    }
+
+    /// Bundles of the pack, one placement of each layer.
+    pub const fn bundles(&self) -> u64 {
+        self.layers as u64 * self.neurons as u64
+    }
+
+    /// Checks every rule of the section and gives the shape; `offset` is the section's.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn from_disk(disk: &ModelShape, offset: u64) -> Result<Self, FormatError> {
+        let at = |name: &str| field_offset(name, offset);
+        let activation =
+            Activation::from_code(disk.activation.get()).ok_or(FormatError::Field {
+                field: "activation",
+                offset: at("activation"),
+                rule: "not a known activation",
+                found: disk.activation.get().into(),
+            })?;
+        let dtype = Dtype::from_code(disk.dtype.get()).ok_or(FormatError::Field {
+            field: "dtype",
+            offset: at("dtype"),
+            rule: "not a known dtype",
+            found: disk.dtype.get().into(),
+        })?;
+        let shape = Self {
+            layers: disk.layers.get(),
+            neurons: disk.neurons.get(),
+            hidden: disk.hidden.get(),
+            parts: disk.parts.get(),
+            activation,
+            activation_threshold: disk.activation_threshold.get(),
+            dtype,
+            bundle_stride: disk.bundle_stride.get(),
+        };
+        shape.check(offset)?;
+        if disk.part_bytes.get() != shape.part_bytes() {
+            return Err(FormatError::Field {
+                field: "part_bytes",
+                offset: at("part_bytes"),
+                rule: "must be what dtype and hidden make it",
+                found: disk.part_bytes.get().into(),
+            });
+        }
+        crate::checksum::check_zero("model_shape.reserved", at("reserved"), &disk.reserved)?;
+        Ok(shape)
+    }
+
+    /// Checks the rules that hold for any shape, read or about to be written.
+    ///
+    /// # Errors
+    /// [`FormatError::Field`] for the first one broken.
+    pub fn check(&self, offset: u64) -> Result<(), FormatError> {
+        let rule = |ok: bool, field: &'static str, rule: &'static str, found: u64| {
+            if ok {
+                Ok(())
+            } else {
+                Err(FormatError::Field { field, offset: field_offset(field, offset), rule, found })
+            }
+        };
+        let within = |value: u32, most: u32| (1..=most).contains(&value);
+        rule(
+            within(self.layers, limits::LAYERS_MAX),
+            "layers",
+            "must be 1 to 65,536",
+            self.layers.into(),
+        )?;
+        rule(
+            within(self.neurons, limits::NEURONS_MAX),
+            "neurons",
+            "must be 1 to 16,777,216",
+            self.neurons.into(),
+        )?;
+        rule(
+            self.bundles() <= limits::BUNDLES_MAX,
+            "neurons",
+            "layers times neurons must be at most 2^31",
+            self.neurons.into(),
+        )?;
+        rule(
+            within(self.hidden, limits::HIDDEN_MAX),
+            "hidden",
+            "must be 32 to 1,048,576",
+            self.hidden.into(),
+        )?;
+        rule(
+            self.hidden.is_multiple_of(limits::HIDDEN_MULTIPLE),
+            "hidden",
+            "must be a multiple of 32",
+            self.hidden.into(),
+        )?;
+        rule(matches!(self.parts, 2 | 3), "parts", "must be 2 or 3", self.parts.into())?;
+        let threshold = self.activation_threshold;
+        let threshold_ok = match self.activation {
+            Activation::Fatrelu => threshold.is_finite() && threshold >= 0.0,
+            _ => threshold.to_bits() == 0,
+        };
+        rule(
+            threshold_ok,
+            "activation_threshold",
+            "must be finite and not negative with fatrelu, else zero",
+            threshold.to_bits().into(),
+        )?;
+        let stride_ok = match self.dtype {
+            Dtype::Placeholder => true,
+            _ => {
+                u64::from(self.bundle_stride)
+                    == u64::from(self.parts) * u64::from(self.part_bytes())
+            }
+        };
+        rule(
+            stride_ok,
+            "bundle_stride",
+            "must be parts times part_bytes",
+            self.bundle_stride.into(),
+        )?;
+        rule(
+            within(self.bundle_stride, limits::BUNDLE_STRIDE_MAX),
+            "bundle_stride",
+            "must be 1 to 67,108,864",
+            self.bundle_stride.into(),
+        )
+    }
+
+    /// The section as it lies on disk.
+    pub fn to_disk(&self) -> ModelShape {
+        ModelShape {
+            layers: U32::new(self.layers),
+            neurons: U32::new(self.neurons),
+            hidden: U32::new(self.hidden),
+            parts: U32::new(self.parts),
+            activation: U32::new(self.activation.code()),
+            activation_threshold: F32::new(self.activation_threshold),
+            dtype: U32::new(self.dtype.code()),
+            part_bytes: U32::new(self.part_bytes()),
+            bundle_stride: U32::new(self.bundle_stride),
+            ..ModelShape::new_zeroed()
+        }
+    }
+}
+
+/// File offset of a field of the section that begins at `section`.
+fn field_offset(name: &str, section: u64) -> u64 {
+    let field = ModelShape::FIELDS.iter().find(|field| field.name == name);
+    section + field.map_or(0, |field| field.offset as u64)
+}

@@ -1,0 +1,2 @@
+//! The `lnp` tools.
+#![forbid(unsafe_code)]

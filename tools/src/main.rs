@@ -1,0 +1,2 @@
+//! The `lnp` binary.
+fn main() {}
