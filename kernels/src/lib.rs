@@ -1,1 +1,26 @@
-//! placeholder
+//! Sparse FFN kernels: from a hidden state and the bundles of the active neurons to the FFN's
+//! output, straight from bundle bytes as they lie in memory, at any alignment.
+//!
+//! One neuron contributes `coefficient * down`, where
+//!
+//! - with two parts (up, down): `coefficient = act(up . x + bias)`;
+//! - with three (gate, up, down): `coefficient = act(gate . x + bias) * (up . x)`.
+//!
+//! [`Kernel::coefficient`] may be called for bundles in any order (as they arrive);
+//! [`Kernel::accumulate`] is called in ascending neuron id, which makes the sum the same bits
+//! whatever the path the bytes took.
+//!
+//! [`portable`] is the reference: plain loops, ships with the crate, and the oracle of the tests.
+//! [`arch`] holds the instruction sets; the [`CpuFeatures`] that the caller passes choose one, once.
+#![no_std]
+#![deny(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod activation;
+#[allow(unsafe_code)] // the one room for intrinsics; each block argues its case
+pub mod arch;
+pub mod kernel;
+pub mod portable;
+
+pub use activation::Activation;
+pub use arch::{CpuFeatures, Tier};
+pub use kernel::{Dtype, Kernel, KernelError, KernelShape};
