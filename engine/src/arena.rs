@@ -1,0 +1,85 @@
+//! The arena: one piece of the caller's memory, cut into typed slices, front to back.
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::error::EngineError;
+use crate::limits::ARENA_ALIGN;
+
+/// What is left of the caller's memory.
+#[derive(Debug)]
+pub struct Arena<'a> {
+    rest: &'a mut [u8],
+    taken: usize,
+}
+
+impl<'a> Arena<'a> {
+    /// Takes over the caller's memory; any alignment will do.
+    pub fn new(memory: &'a mut [u8]) -> Self {
+        Self { rest: memory, taken: 0 }
+    }
+
+    /// Cuts off `bytes` zeroed bytes that begin on a multiple of `align` (a power of two).
+    ///
+    /// # Errors
+    /// [`EngineError::ArenaTooSmall`] where too little is left.
+    pub fn take_bytes(&mut self, bytes: usize, align: usize) -> Result<&'a mut [u8], EngineError> {
+        let skip = self.rest.as_ptr().addr().wrapping_neg() & (align - 1);
+        let needed = skip.saturating_add(bytes);
+        let rest = core::mem::take(&mut self.rest);
+        if needed > rest.len() {
+            let found = self.taken + rest.len();
+            return Err(EngineError::ArenaTooSmall {
+                expected: self.taken.saturating_add(needed),
+                found,
+            });
+        }
+        let (head, rest) = rest.split_at_mut(needed);
+        self.rest = rest;
+        self.taken += needed;
+        let slice = &mut head[skip..];
+        slice.fill(0);
+        Ok(slice)
+    }
+
+    /// Cuts off a zeroed slice of `count` values.
+    ///
+    /// # Errors
+    /// [`EngineError::ArenaTooSmall`] where too little is left.
+    pub fn take<T: FromBytes + IntoBytes>(
+        &mut self,
+        count: usize,
+    ) -> Result<&'a mut [T], EngineError> {
+        let bytes = self.take_bytes(slice_bytes::<T>(count), ARENA_ALIGN)?;
+        let found = bytes.len();
+        // cannot fail: the length is a multiple, the alignment a cache line's
+        <[T]>::mut_from_bytes(bytes)
+            .map_err(|_| EngineError::ArenaTooSmall { expected: found, found: 0 })
+    }
+}
+
+const fn slice_bytes<T>(count: usize) -> usize {
+    count.saturating_mul(size_of::<T>())
+}
+
+/// Adds up what the cuts of an [`Arena`] need, so that the size can be told before.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ArenaSize {
+    bytes: usize,
+}
+
+impl ArenaSize {
+    /// Counts an [`Arena::take_bytes`], whatever the alignment of the memory will be.
+    pub fn add_bytes(&mut self, bytes: usize, align: usize) {
+        self.bytes = self.bytes.saturating_add(bytes).saturating_add(align - 1);
+    }
+
+    /// Counts an [`Arena::take`].
+    pub fn add<T>(&mut self, count: usize) {
+        self.add_bytes(slice_bytes::<T>(count), ARENA_ALIGN);
+    }
+
+    /// The sum, bytes.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+}

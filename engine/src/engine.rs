@@ -1,0 +1,448 @@
+//! The engine: one layer's active set in, its bundles out, in ascending neuron id.
+
+use lnp_format::{Layer, Pack, checksum::crc32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::arena::{Arena, ArenaSize};
+use crate::cache::Cache;
+use crate::error::EngineError;
+use crate::limits::{
+    CACHE_BUNDLES_MAX, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX, READ_BYTES_MAX, STAGING_ALIGN,
+    STAGING_BYTES_MAX,
+};
+use crate::plan::{Collapse, Extent, Geometry, Plan, plan};
+use crate::queue::{Read, ReadQueue};
+
+/// The settings of an engine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config {
+    /// When neighbouring extents become one read.
+    pub collapse: Collapse,
+    /// Bundles that the cache holds; 0 for none.
+    pub cache_bundles: u32,
+    /// Bytes of the staging area, where reads land. The less, the more often a layer is read in
+    /// several rounds; the results are the same bits. [`Config::staging_bytes_min`] and
+    /// [`Config::staging_bytes_full`] say what makes sense.
+    pub staging_bytes: usize,
+    /// Reads in flight.
+    pub queue_depth: u32,
+    /// Checks every bundle read against its checksum.
+    pub verify_reads: bool,
+}
+
+impl Config {
+    /// Settings for a pack: no cache, no collapse, a whole layer in one round where it fits.
+    pub fn new(pack: &Pack<'_>) -> Self {
+        Self {
+            collapse: Collapse::Off,
+            cache_bundles: 0,
+            staging_bytes: Self::staging_bytes_full(pack).min(STAGING_BYTES_MAX),
+            queue_depth: QUEUE_DEPTH_DEFAULT,
+            verify_reads: false,
+        }
+    }
+
+    /// The least staging area: one bundle, rounded out to blocks.
+    pub fn staging_bytes_min(pack: &Pack<'_>) -> usize {
+        let block = pack.block_bytes() as usize;
+        (pack.shape().bundle_stride as usize).next_multiple_of(block) + block
+    }
+
+    /// The staging area that holds a whole layer.
+    pub fn staging_bytes_full(pack: &Pack<'_>) -> usize {
+        let block = u64::from(pack.block_bytes());
+        pack.shape().region_bytes().next_multiple_of(block).try_into().unwrap_or(usize::MAX)
+    }
+
+    fn check(&self, pack: &Pack<'_>) -> Result<(), EngineError> {
+        let rule = |ok: bool, field, rule, found: u64| {
+            if ok { Ok(()) } else { Err(EngineError::Config { field, rule, found }) }
+        };
+        let staging = self.staging_bytes;
+        let depth = u64::from(self.queue_depth);
+        rule(
+            (1..=QUEUE_DEPTH_MAX as u64).contains(&depth),
+            "queue_depth",
+            "must be 1 to 256",
+            depth,
+        )?;
+        let cells = u64::from(self.cache_bundles);
+        rule(cells <= CACHE_BUNDLES_MAX.into(), "cache_bundles", "must be at most 2^29", cells)?;
+        rule(
+            staging <= STAGING_BYTES_MAX,
+            "staging_bytes",
+            "must be at most 2^30",
+            staging as u64,
+        )?;
+        let least = match self.collapse {
+            Collapse::Whole => Self::staging_bytes_full(pack),
+            _ => Self::staging_bytes_min(pack).min(Self::staging_bytes_full(pack)),
+        };
+        rule(staging >= least, "staging_bytes", "is too small for the pack", staging as u64)
+    }
+}
+
+/// Where a bundle of the active set is.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Place {
+    /// Neuron id.
+    neuron: u32,
+    /// Its slot.
+    slot: u32,
+    /// First byte in the staging area, or the cell of the cache.
+    at: u32,
+    /// 1 where `at` is a cell.
+    cached: u32,
+}
+
+/// Bytes of the arena that an engine with these settings needs.
+///
+/// # Errors
+/// [`EngineError::Config`] for a setting that breaks its rule.
+pub fn required_bytes(config: &Config, pack: &Pack<'_>) -> Result<usize, EngineError> {
+    config.check(pack)?;
+    let neurons = pack.shape().neurons as usize;
+    let cells = config.cache_bundles as usize;
+    let mut size = ArenaSize::default();
+    size.add_bytes(config.staging_bytes, STAGING_ALIGN);
+    size.add::<u8>(cells.saturating_mul(pack.shape().bundle_stride as usize));
+    Cache::size(&mut size, pack.shape().bundles() as usize, cells);
+    size.add::<Place>(neurons);
+    size.add::<u64>(neurons);
+    size.add::<u32>(neurons);
+    size.add::<Extent>(neurons);
+    size.add::<u64>(neurons);
+    Ok(size.bytes())
+}
+
+/// What fetching did. Sums up over layers and tokens with [`FetchStats::add`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FetchStats {
+    /// Active bundles asked for.
+    pub active: u64,
+    /// Of them, found in the cache.
+    pub hits: u64,
+    /// Reads.
+    pub reads: u64,
+    /// Runs of adjacent slots among the bundles that were read.
+    pub runs: u64,
+    /// Bytes read, block rounding and holes included.
+    pub bytes_read: u64,
+    /// Bytes of the active bundles that were read.
+    pub useful_bytes: u64,
+    /// Rounds of reads; more than one a layer where the staging area is small.
+    pub rounds: u64,
+    /// From the first submission to the last completion, nanoseconds.
+    pub io_ns: u64,
+}
+
+impl FetchStats {
+    /// Adds another fetch.
+    pub const fn add(&mut self, other: &Self) {
+        self.active += other.active;
+        self.hits += other.hits;
+        self.reads += other.reads;
+        self.runs += other.runs;
+        self.bytes_read += other.bytes_read;
+        self.useful_bytes += other.useful_bytes;
+        self.rounds += other.rounds;
+        self.io_ns += other.io_ns;
+    }
+}
+
+/// An open pack on a device.
+#[derive(Debug)]
+pub struct Engine<'a, Q> {
+    pack: Pack<'a>,
+    config: Config,
+    queue: Q,
+    cache: Cache<'a>,
+    cells: &'a mut [u8],
+    places: &'a mut [Place],
+    /// Slot and position in `places` of each bundle to be read: sorts by slot.
+    missing: &'a mut [u64],
+    slots: &'a mut [u32],
+    extents: &'a mut [Extent],
+    holes: &'a mut [u64],
+    arena_bytes: usize,
+}
+
+impl<'a, Q: ReadQueue> Engine<'a, Q> {
+    /// Opens a pack: cuts `memory` up, and has `queue` made over the staging area.
+    ///
+    /// # Errors
+    /// [`EngineError::Config`], [`EngineError::ArenaTooSmall`], or what `queue` says.
+    pub fn open<E: From<EngineError>>(
+        pack: Pack<'a>,
+        config: &Config,
+        memory: &'a mut [u8],
+        queue: impl FnOnce(&'a mut [u8]) -> Result<Q, E>,
+    ) -> Result<Self, E> {
+        let arena_bytes = required_bytes(config, &pack)?;
+        if memory.len() < arena_bytes {
+            let (expected, found) = (arena_bytes, memory.len());
+            return Err(EngineError::ArenaTooSmall { expected, found }.into());
+        }
+        let mut arena = Arena::new(memory);
+        let neurons = pack.shape().neurons as usize;
+        let cells = config.cache_bundles as usize;
+        let staging = arena.take_bytes(config.staging_bytes, STAGING_ALIGN)?;
+        Ok(Self {
+            cells: arena.take(cells.saturating_mul(pack.shape().bundle_stride as usize))?,
+            cache: Cache::new(&mut arena, pack.shape().bundles() as usize, cells)?,
+            places: arena.take(neurons)?,
+            missing: arena.take(neurons)?,
+            slots: arena.take(neurons)?,
+            extents: arena.take(neurons)?,
+            holes: arena.take(neurons)?,
+            queue: queue(staging)?,
+            pack,
+            config: *config,
+            arena_bytes,
+        })
+    }
+
+    /// The pack.
+    pub const fn pack(&self) -> &Pack<'a> {
+        &self.pack
+    }
+
+    /// The settings.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The read queue. Nothing is in flight between two calls of the engine.
+    pub const fn queue(&self) -> &Q {
+        &self.queue
+    }
+
+    /// Bytes of the arena in use.
+    pub const fn arena_bytes(&self) -> usize {
+        self.arena_bytes
+    }
+
+    /// Bundles in the cache.
+    pub const fn cached_bundles(&self) -> u32 {
+        self.cache.len()
+    }
+
+    /// Empties the cache.
+    pub fn clear_cache(&mut self) {
+        self.cache.clear();
+    }
+
+    /// Fetches the bundles of a layer's active neurons (ids strictly ascending) and hands each to
+    /// `visit` with its neuron id, in ascending id, whatever the order of the pack, the cache, the
+    /// collapse and the size of the staging area.
+    ///
+    /// # Errors
+    /// A layer or an active set that does not fit the pack, a read that failed, a damaged bundle
+    /// (with [`Config::verify_reads`]), or the first error of `visit`. The engine stays usable.
+    pub fn fetch(
+        &mut self,
+        layer: u32,
+        active: &[u32],
+        mut visit: impl FnMut(u32, &[u8]) -> Result<(), EngineError>,
+    ) -> Result<FetchStats, EngineError> {
+        let shape = self.pack.shape();
+        let view = self
+            .pack
+            .layer(layer)
+            .ok_or(EngineError::Layer { found: layer, layers: shape.layers })?;
+        check_active(active, shape.neurons)?;
+        let mut stats = FetchStats::default();
+        let mut rest = active;
+        while !rest.is_empty() {
+            let (round, plan) = self.next_round(layer, &view, rest);
+            rest = &rest[round..];
+            let missing = self.count_hits(layer, round);
+            let begin_ns = self.queue.now_ns();
+            self.read(&view, plan.extents)?;
+            let io_ns = self.queue.now_ns() - begin_ns;
+            self.locate(missing);
+            if self.config.verify_reads {
+                self.verify(layer, &view, missing)?;
+            }
+            self.hand_out(round, &mut visit)?;
+            self.keep(layer, round);
+            stats.add(&FetchStats {
+                active: round as u64,
+                hits: (round - missing) as u64,
+                reads: plan.reads,
+                runs: plan.runs,
+                bytes_read: plan.bytes,
+                useful_bytes: missing as u64 * u64::from(self.pack.shape().bundle_stride),
+                rounds: 1,
+                io_ns,
+            });
+        }
+        Ok(stats)
+    }
+
+    /// Places and plans as much of `active` as the staging area takes: all of it, or else a half, a
+    /// quarter and so on. Taking it from the front keeps the ids ascending over all rounds.
+    fn next_round(&mut self, layer: u32, view: &Layer<'_>, active: &[u32]) -> (usize, Plan) {
+        let mut round = active.len();
+        loop {
+            let missing = self.place(layer, view, &active[..round]);
+            let slots = &self.slots[..missing];
+            let geometry = self.geometry();
+            let plan = plan(slots, &geometry, &self.config.collapse, self.extents, self.holes);
+            // One bundle always fits: `Config::check` saw to it.
+            if plan.bytes <= self.config.staging_bytes as u64 || round == 1 {
+                return (round, plan);
+            }
+            round = round.div_ceil(2);
+        }
+    }
+
+    fn geometry(&self) -> Geometry {
+        let block_bytes = self.pack.block_bytes();
+        Geometry {
+            bundle_stride: self.pack.shape().bundle_stride,
+            block_bytes,
+            neurons: self.pack.shape().neurons,
+            read_bytes_max: READ_BYTES_MAX.max(block_bytes),
+        }
+    }
+
+    /// Fills `places` in neuron order, `missing` and `slots` in slot order; returns how many are
+    /// not in the cache.
+    fn place(&mut self, layer: u32, view: &Layer<'_>, active: &[u32]) -> usize {
+        let first_bundle = layer * self.pack.shape().neurons;
+        let mut missing = 0;
+        for (position, neuron) in active.iter().enumerate() {
+            let slot = view.slot_of_neuron()[*neuron as usize].get();
+            let cell = self.cache.peek(first_bundle + neuron);
+            let (at, cached) = (cell.unwrap_or(0), u32::from(cell.is_some()));
+            self.places[position] = Place { neuron: *neuron, slot, at, cached };
+            if cell.is_none() {
+                self.missing[missing] = (u64::from(slot) << 32) | position as u64;
+                missing += 1;
+            }
+        }
+        self.missing[..missing].sort_unstable();
+        for (slot, missing) in self.slots.iter_mut().zip(&self.missing[..missing]) {
+            *slot = (missing >> 32) as u32;
+        }
+        missing
+    }
+
+    /// Tells the cache which of its bundles are used; returns how many are not in it.
+    fn count_hits(&mut self, layer: u32, round: usize) -> usize {
+        let first_bundle = layer * self.pack.shape().neurons;
+        let mut missing = 0;
+        for place in &self.places[..round] {
+            if self.cache.hit(first_bundle + place.neuron).is_none() {
+                missing += 1;
+            }
+        }
+        missing
+    }
+
+    /// Reads the planned extents. Whatever happens, nothing is in flight afterwards.
+    fn read(&mut self, view: &Layer<'_>, extents: usize) -> Result<(), EngineError> {
+        let result = self.submit_all(view.region_offset(), extents);
+        let drained = self.queue.drain();
+        result.and(drained.map_err(EngineError::from))
+    }
+
+    fn submit_all(&mut self, region_offset: u64, extents: usize) -> Result<(), EngineError> {
+        let read_bytes_max = self.geometry().read_bytes_max;
+        let mut tag = 0;
+        for extent in &self.extents[..extents] {
+            let mut done = 0;
+            while done < extent.bytes() {
+                if self.queue.in_flight() == self.queue.depth() {
+                    self.queue.complete()?;
+                }
+                let bytes = (extent.bytes() - done).min(read_bytes_max.into());
+                self.queue.submit(&Read {
+                    file_offset: region_offset + extent.begin + done,
+                    bytes: bytes as u32,
+                    staging_offset: (extent.staging_offset + done) as usize,
+                    tag,
+                })?;
+                done += bytes;
+                tag += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes where in the staging area each missing bundle is: one walk over slots and extents.
+    fn locate(&mut self, missing: usize) {
+        let stride = u64::from(self.pack.shape().bundle_stride);
+        let mut extents = self.extents.iter();
+        let mut extent = Extent::default();
+        for (slot, missing) in self.slots.iter().zip(&self.missing[..missing]) {
+            let first = u64::from(*slot) * stride;
+            while extent.end <= first {
+                let Some(next) = extents.next() else { return };
+                extent = *next;
+            }
+            let position = (missing & u64::from(u32::MAX)) as usize;
+            self.places[position].at = (extent.staging_offset + first - extent.begin) as u32;
+        }
+    }
+
+    /// Checks the bundles that were read.
+    fn verify(&self, layer: u32, view: &Layer<'_>, missing: usize) -> Result<(), EngineError> {
+        for missing in &self.missing[..missing] {
+            let place = &self.places[(missing & u64::from(u32::MAX)) as usize];
+            let expected = view.bundle_checksums()[place.slot as usize].get();
+            let found = crc32(self.bundle(place));
+            if found != expected {
+                let slot = place.slot;
+                return Err(EngineError::BundleDamaged { layer, slot, expected, found });
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of a placed bundle; empty only while reads are in flight, which they are not.
+    fn bundle(&self, place: &Place) -> &[u8] {
+        let stride = self.pack.shape().bundle_stride as usize;
+        let (source, begin) = if place.cached == 1 {
+            (&*self.cells, place.at as usize * stride)
+        } else {
+            (self.queue.staging().unwrap_or_default(), place.at as usize)
+        };
+        source.get(begin..begin + stride).unwrap_or_default()
+    }
+
+    fn hand_out(
+        &self,
+        round: usize,
+        visit: &mut impl FnMut(u32, &[u8]) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        self.places[..round].iter().try_for_each(|place| visit(place.neuron, self.bundle(place)))
+    }
+
+    /// Lets the cache take what was read. Only now: no place of this round is needed any more.
+    fn keep(&mut self, layer: u32, round: usize) {
+        let stride = self.pack.shape().bundle_stride as usize;
+        let first_bundle = layer * self.pack.shape().neurons;
+        let Some(staging) = self.queue.staging() else { return };
+        for place in self.places[..round].iter().filter(|place| place.cached == 0) {
+            let Some(cell) = self.cache.admit(first_bundle + place.neuron) else { continue };
+            let source = &staging[place.at as usize..place.at as usize + stride];
+            self.cells[cell as usize * stride..(cell as usize + 1) * stride]
+                .copy_from_slice(source);
+        }
+    }
+}
+
+/// Ids strictly ascending, each below `neurons`.
+fn check_active(active: &[u32], neurons: u32) -> Result<(), EngineError> {
+    let mut least = 0;
+    for (position, neuron) in active.iter().enumerate() {
+        if *neuron < least || *neuron >= neurons {
+            return Err(EngineError::Active { position, found: *neuron, neurons });
+        }
+        least = neuron + 1;
+    }
+    Ok(())
+}

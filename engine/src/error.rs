@@ -1,0 +1,116 @@
+//! What can go wrong between a set of active neurons and their bundles.
+
+use core::fmt;
+
+use lnp_format::FormatError;
+use lnp_kernels::KernelError;
+
+use crate::queue::ReadError;
+
+/// Why the engine cannot be opened, or cannot fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The arena is smaller than [`crate::required_bytes`] says.
+    ArenaTooSmall {
+        /// Bytes needed.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// A setting breaks its rule.
+    Config {
+        /// The setting.
+        field: &'static str,
+        /// Its rule.
+        rule: &'static str,
+        /// Its value.
+        found: u64,
+    },
+    /// The pack is not valid.
+    Pack(FormatError),
+    /// A read failed.
+    Read(ReadError),
+    /// A layer that the pack does not have.
+    Layer {
+        /// The layer asked for.
+        found: u32,
+        /// Layers of the pack.
+        layers: u32,
+    },
+    /// An active set that is not strictly ascending, or names a neuron that is not there.
+    Active {
+        /// Position in the active set.
+        position: usize,
+        /// The neuron there.
+        found: u32,
+        /// Neurons of the layer.
+        neurons: u32,
+    },
+    /// A bundle read from the device does not match its checksum.
+    BundleDamaged {
+        /// Its layer.
+        layer: u32,
+        /// Its slot.
+        slot: u32,
+        /// The stored checksum.
+        expected: u32,
+        /// The checksum of the bytes read.
+        found: u32,
+    },
+    /// The pack holds placeholders or a type without kernels: nothing can be computed from it.
+    NotComputable {
+        /// The pack's dtype.
+        dtype: &'static str,
+    },
+    /// A kernel was given slices of the wrong length.
+    Kernel(KernelError),
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ArenaTooSmall { expected, found } => {
+                write!(f, "the arena has {found} bytes, {expected} are needed")
+            }
+            Self::Config { field, rule, found } => write!(f, "{field} is {found}, {rule}"),
+            Self::Pack(error) => error.fmt(f),
+            Self::Read(error) => error.fmt(f),
+            Self::Layer { found, layers } => {
+                write!(f, "layer {found} asked for, the pack has {layers}")
+            }
+            Self::Active { position, found, neurons } => write!(
+                f,
+                "active set: neuron {found} at position {position}, must ascend and be below {neurons}"
+            ),
+            Self::BundleDamaged { layer, slot, expected, found } => write!(
+                f,
+                "bundle in slot {slot} of layer {layer} has checksum {found:08x}, {expected:08x} expected: damaged"
+            ),
+            Self::NotComputable { dtype } => {
+                write!(f, "bundles of type {dtype} can be read but not computed from")
+            }
+            Self::Kernel(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for EngineError {}
+
+impl From<FormatError> for EngineError {
+    fn from(error: FormatError) -> Self {
+        Self::Pack(error)
+    }
+}
+
+impl From<ReadError> for EngineError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<KernelError> for EngineError {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel(error)
+    }
+}

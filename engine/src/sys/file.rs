@@ -1,0 +1,137 @@
+//! A file or block device that is read around the page cache.
+
+use core::ffi::CStr;
+use core::fmt;
+
+use super::errno;
+
+/// Alignment taken where the kernel does not tell it: right for every file system we know.
+const ALIGN_FALLBACK: u32 = 4096;
+
+/// Why a file cannot be opened for direct reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The system refused to open it or to tell its length.
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// The error number (errno).
+        errno: i32,
+    },
+    /// The file system has no direct reads (tmpfs, for one).
+    NoDirectReads,
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System { action, errno } => write!(f, "cannot {action} (errno {errno})"),
+            Self::NoDirectReads => f.write_str(
+                "the file system refuses direct reads (O_DIRECT): put the file on a disk, or allow buffered reads",
+            ),
+        }
+    }
+}
+
+impl core::error::Error for FileError {}
+
+/// A file opened for direct reads; closed when dropped.
+#[derive(Debug)]
+pub struct DirectFile {
+    fd: libc::c_int,
+    bytes: u64,
+    align: u32,
+    direct: bool,
+}
+
+impl DirectFile {
+    /// Opens a file or block device with `O_DIRECT`, read-only. `allow_buffered` goes on through
+    /// the page cache where the file system refuses that; [`DirectFile::is_direct`] tells.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn open(path: &CStr, allow_buffered: bool) -> Result<Self, FileError> {
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        let mut direct = true;
+        // SAFETY: `path` is a C string that lives through the call.
+        let mut fd = unsafe { libc::open(path.as_ptr(), flags | libc::O_DIRECT) };
+        if fd < 0 && errno() == libc::EINVAL {
+            if !allow_buffered {
+                return Err(FileError::NoDirectReads);
+            }
+            direct = false;
+            // SAFETY: as above.
+            fd = unsafe { libc::open(path.as_ptr(), flags) };
+        }
+        if fd < 0 {
+            return Err(FileError::System { action: "open the file", errno: errno() });
+        }
+        let mut file = Self { fd, bytes: 0, align: ALIGN_FALLBACK, direct };
+        file.bytes = file.length()?;
+        file.align = file.direct_io_align().unwrap_or(ALIGN_FALLBACK);
+        Ok(file)
+    }
+
+    /// Length, bytes; of a block device too.
+    fn length(&self) -> Result<u64, FileError> {
+        // SAFETY: `fd` is open; seeking touches no memory.
+        let end = unsafe { libc::lseek(self.fd, 0, libc::SEEK_END) };
+        u64::try_from(end)
+            .map_err(|_| FileError::System { action: "find the end of the file", errno: errno() })
+    }
+
+    /// What the kernel says direct reads must be aligned to: the larger of offset and memory
+    /// alignment. `None` before Linux 6.1, on file systems that do not say, and under emulation.
+    fn direct_io_align(&self) -> Option<u32> {
+        #[cfg(target_env = "gnu")]
+        {
+            let mut found = core::mem::MaybeUninit::<libc::statx>::zeroed();
+            // SAFETY: the empty path with AT_EMPTY_PATH means `fd` itself, which is open; `found`
+            // is large enough for what the call writes.
+            let result = unsafe {
+                libc::statx(
+                    self.fd,
+                    c"".as_ptr(),
+                    libc::AT_EMPTY_PATH,
+                    libc::STATX_DIOALIGN,
+                    found.as_mut_ptr(),
+                )
+            };
+            // SAFETY: all-zero bytes are a valid statx, and the call wrote no less.
+            let found = unsafe { found.assume_init() };
+            let told = result == 0 && found.stx_mask & libc::STATX_DIOALIGN != 0;
+            let align = found.stx_dio_offset_align.max(found.stx_dio_mem_align);
+            (told && align.is_power_of_two()).then_some(align)
+        }
+        #[cfg(not(target_env = "gnu"))]
+        None
+    }
+
+    /// The open file descriptor.
+    pub(super) const fn fd(&self) -> libc::c_int {
+        self.fd
+    }
+
+    /// Length, bytes.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What offset, length and memory of a read must be a multiple of, bytes.
+    pub const fn align(&self) -> u32 {
+        self.align
+    }
+
+    /// Whether reads go around the page cache.
+    pub const fn is_direct(&self) -> bool {
+        self.direct
+    }
+}
+
+impl Drop for DirectFile {
+    fn drop(&mut self) {
+        // SAFETY: `fd` is open and ours; nobody uses it after this.
+        unsafe { libc::close(self.fd) };
+    }
+}

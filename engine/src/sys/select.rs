@@ -1,0 +1,231 @@
+//! Which back end: io_uring where the kernel has it, else pread, and why.
+
+use core::fmt;
+
+use super::{DirectFile, PreadQueue, UringQueue};
+use crate::engine::{Config, Engine};
+use crate::error::EngineError;
+use crate::queue::{Clock, Completion, Read, ReadError, ReadQueue};
+use lnp_format::Pack;
+
+/// The back end asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackEndChoice {
+    /// io_uring, or pread where it cannot be had.
+    #[default]
+    Auto,
+    /// io_uring or an error.
+    Uring,
+    /// pread.
+    Pread,
+}
+
+/// The back end in use, and why not the better one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackEnd {
+    /// io_uring.
+    Uring,
+    /// pread, because it was asked for.
+    PreadByChoice,
+    /// pread, because io_uring could not be opened (errno).
+    PreadWithoutUring(i32),
+}
+
+impl BackEnd {
+    /// Its name in reports.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Uring => "io_uring",
+            Self::PreadByChoice | Self::PreadWithoutUring(_) => "pread",
+        }
+    }
+}
+
+impl fmt::Display for BackEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uring => f.write_str("io_uring with registered file and buffer"),
+            Self::PreadByChoice => f.write_str("pread, as asked for"),
+            Self::PreadWithoutUring(errno) => {
+                write!(f, "pread, because io_uring cannot be opened (errno {errno})")
+            }
+        }
+    }
+}
+
+/// A queue on a real device.
+#[derive(Debug)]
+pub struct DeviceQueue<'a> {
+    inner: Inner<'a>,
+    back_end: BackEnd,
+}
+
+// The queue stands once in an engine: an extra pointer to the large one would only cost a jump.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+enum Inner<'a> {
+    Uring(UringQueue<'a>),
+    Pread(PreadQueue<'a>),
+}
+
+impl DeviceQueue<'static> {
+    /// A queue over memory that is never given back; for those who measure without an engine.
+    ///
+    /// # Errors
+    /// [`OpenError::Uring`] where io_uring was asked for and cannot be had.
+    pub fn open(
+        file: &'static DirectFile,
+        staging: &'static mut [u8],
+        depth: u32,
+        choice: BackEndChoice,
+    ) -> Result<Self, OpenError> {
+        // SAFETY: the staging memory outlives everything.
+        unsafe { Self::open_borrowed(file, staging, depth, choice) }
+    }
+}
+
+impl<'a> DeviceQueue<'a> {
+    /// # Safety
+    /// As [`UringQueue::open_borrowed`]: not leaked while a read is in flight.
+    unsafe fn open_borrowed(
+        file: &'a DirectFile,
+        staging: &'a mut [u8],
+        depth: u32,
+        choice: BackEndChoice,
+    ) -> Result<Self, OpenError> {
+        let pread = |staging, back_end| Self {
+            inner: Inner::Pread(PreadQueue::new(file, staging, depth)),
+            back_end,
+        };
+        if choice == BackEndChoice::Pread {
+            return Ok(pread(staging, BackEnd::PreadByChoice));
+        }
+        // A failed attempt must leave the borrow for the other back end.
+        let (base, length) = (staging.as_mut_ptr(), staging.len());
+        // SAFETY: the caller's contract is the same.
+        match unsafe { UringQueue::open_borrowed(file, staging, depth) } {
+            Ok(queue) => Ok(Self { inner: Inner::Uring(queue), back_end: BackEnd::Uring }),
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::ENOSYS);
+                if choice == BackEndChoice::Uring {
+                    return Err(OpenError::Uring { errno });
+                }
+                // SAFETY: the memory was lent to us for 'a; the failed attempt submitted nothing,
+                // and its registration of the buffer ended with its ring, so no one else has it.
+                let staging = unsafe { core::slice::from_raw_parts_mut(base, length) };
+                Ok(pread(staging, BackEnd::PreadWithoutUring(errno)))
+            }
+        }
+    }
+
+    /// The back end in use.
+    pub const fn back_end(&self) -> &BackEnd {
+        &self.back_end
+    }
+
+    fn queue(&self) -> &dyn ReadQueue {
+        match &self.inner {
+            Inner::Uring(queue) => queue,
+            Inner::Pread(queue) => queue,
+        }
+    }
+}
+
+impl Clock for DeviceQueue<'_> {
+    fn now_ns(&self) -> u64 {
+        super::clock::now_ns()
+    }
+}
+
+impl ReadQueue for DeviceQueue<'_> {
+    fn depth(&self) -> u32 {
+        self.queue().depth()
+    }
+    fn staging_bytes(&self) -> usize {
+        self.queue().staging_bytes()
+    }
+    fn in_flight(&self) -> u32 {
+        self.queue().in_flight()
+    }
+    fn submit(&mut self, read: &Read) -> Result<(), ReadError> {
+        match &mut self.inner {
+            Inner::Uring(queue) => queue.submit(read),
+            Inner::Pread(queue) => queue.submit(read),
+        }
+    }
+    fn complete(&mut self) -> Result<Completion, ReadError> {
+        match &mut self.inner {
+            Inner::Uring(queue) => queue.complete(),
+            Inner::Pread(queue) => queue.complete(),
+        }
+    }
+    fn staging(&self) -> Option<&[u8]> {
+        match &self.inner {
+            Inner::Uring(queue) => queue.staging(),
+            Inner::Pread(queue) => queue.staging(),
+        }
+    }
+}
+
+/// Why an engine on a device cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The engine's own reasons.
+    Engine(EngineError),
+    /// io_uring was asked for and cannot be had.
+    Uring {
+        /// The error number (errno).
+        errno: i32,
+    },
+    /// The pack's blocks are smaller than what the device's direct reads must be aligned to.
+    Alignment {
+        /// Alignment that the device asks for, bytes.
+        expected: u32,
+        /// Block of the pack, bytes.
+        found: u32,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Engine(error) => error.fmt(f),
+            Self::Uring { errno } => write!(f, "io_uring cannot be opened (errno {errno})"),
+            Self::Alignment { expected, found } => {
+                write!(f, "the pack's blocks are {found} bytes, direct reads here need {expected}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for OpenError {}
+
+impl From<EngineError> for OpenError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// Opens an engine on a file.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open_engine<'a>(
+    file: &'a DirectFile,
+    pack: Pack<'a>,
+    config: &Config,
+    memory: &'a mut [u8],
+    choice: BackEndChoice,
+) -> Result<Engine<'a, DeviceQueue<'a>>, OpenError> {
+    let (expected, found) = (file.align(), pack.block_bytes());
+    if file.is_direct() && !found.is_multiple_of(expected) {
+        return Err(OpenError::Alignment { expected, found });
+    }
+    Engine::open(pack, config, memory, |staging| {
+        // SAFETY: the queue goes into the engine, which hands out only shared references to it and
+        // drains it before any of its methods returns: it can be leaked, but never with a read in
+        // flight. Should `fetch` unwind in a drain, the engine's drop waits for the kernel.
+        unsafe { DeviceQueue::open_borrowed(file, staging, config.queue_depth, choice) }
+    })
+}

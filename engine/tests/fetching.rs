@@ -1,0 +1,260 @@
+//! The engine against a plain read of the pack: the same bytes in ascending neuron id, whatever
+//! the back end, the collapse, the cache and the staging area.
+
+#[path = "../../format/tests/common/mod.rs"]
+mod common;
+
+use std::ffi::CString;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+
+use common::Recipe;
+use lnp_engine::ffn::Ffn;
+use lnp_engine::queue::ReadQueue;
+use lnp_engine::queue::simulated::{Image, SimulatedQueue};
+use lnp_engine::sys::{BackEndChoice, DirectFile, open_engine};
+use lnp_engine::{
+    Collapse, Combine, Config, DeviceLaw, Engine, EngineError, FetchStats, required_bytes,
+};
+use lnp_format::Pack;
+use lnp_kernels::CpuFeatures;
+use proptest::prelude::*;
+
+fn law() -> DeviceLaw {
+    DeviceLaw::new(20.0, 9.64, 2034.0, Combine::Sum).unwrap()
+}
+
+/// Fetches and compares each bundle with the recipe.
+fn fetch_and_compare<Q: ReadQueue>(
+    engine: &mut Engine<'_, Q>,
+    recipe: &Recipe,
+    layer: u32,
+    active: &[u32],
+) -> Result<FetchStats, EngineError> {
+    let mut seen = Vec::new();
+    let stats = engine.fetch(layer, active, |neuron, bundle| {
+        assert_eq!(bundle, recipe.bundle(layer, neuron), "layer {layer}, neuron {neuron}");
+        seen.push(neuron);
+        Ok(())
+    })?;
+    assert_eq!(seen, active);
+    assert_eq!(stats.active, active.len() as u64);
+    assert_eq!(stats.useful_bytes, (stats.active - stats.hits) * 256);
+    assert!(stats.bytes_read >= stats.useful_bytes);
+    Ok(stats)
+}
+
+fn simulated<'a>(
+    file: &'a [u8],
+    pack: Pack<'a>,
+    config: &Config,
+    memory: &'a mut [u8],
+) -> Engine<'a, SimulatedQueue<'a>> {
+    Engine::open(pack, config, memory, |staging| {
+        let image = Image::Bytes(file);
+        Ok::<_, EngineError>(SimulatedQueue::new(staging, image, law(), config.queue_depth, 7))
+    })
+    .unwrap()
+}
+
+fn collapses() -> [Collapse; 5] {
+    let max = DeviceLaw::new(0.0, 50.0, 900.0, Combine::Max).unwrap();
+    [
+        Collapse::Off,
+        Collapse::Gap { bytes: 1024 },
+        Collapse::Law(law()),
+        Collapse::Law(max),
+        Collapse::Whole,
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn the_same_bytes_whatever_the_settings(
+        neurons in 1u32..120,
+        cache_bundles in 0u32..130,
+        collapse in 0usize..5,
+        staging_blocks in 2usize..80,
+        queue_depth in 1u32..40,
+        tokens in prop::collection::vec((0u32..3, prop::collection::btree_set(0u32..120, 0..120)), 1..8),
+    ) {
+        let recipe = Recipe::small(3, neurons);
+        let file = recipe.build();
+        let pack = Pack::parse(&file, file.len() as u64).unwrap();
+        let collapse = collapses()[collapse];
+        let full = Config::staging_bytes_full(&pack);
+        let staging_bytes = if collapse == Collapse::Whole { full } else {
+            (staging_blocks * 512).max(Config::staging_bytes_min(&pack))
+        };
+        let config = Config {
+            collapse, cache_bundles, staging_bytes, queue_depth, verify_reads: true,
+        };
+        let mut memory = vec![0xcc; required_bytes(&config, &pack).unwrap()];
+        let mut engine = simulated(&file, pack, &config, &mut memory);
+        for (layer, active) in tokens {
+            let active: Vec<u32> = active.into_iter().filter(|neuron| *neuron < neurons).collect();
+            let stats = fetch_and_compare(&mut engine, &recipe, layer, &active).unwrap();
+            if cache_bundles >= 3 * neurons {
+                let again = fetch_and_compare(&mut engine, &recipe, layer, &active).unwrap();
+                prop_assert_eq!((again.hits, again.reads), (active.len() as u64, 0));
+            }
+            if staging_bytes >= full { prop_assert!(stats.rounds <= 1); }
+            prop_assert_eq!(engine.queue().in_flight(), 0);
+        }
+    }
+}
+
+#[test]
+fn wrong_active_sets_and_layers_are_errors() {
+    let recipe = Recipe::small(2, 10);
+    let file = recipe.build();
+    let pack = Pack::parse(&file, file.len() as u64).unwrap();
+    let config = Config::new(&pack);
+    let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+    let mut engine = simulated(&file, pack, &config, &mut memory);
+    let mut fetch = |layer, active: &[u32]| engine.fetch(layer, active, |_, _| Ok(())).unwrap_err();
+    assert_eq!(fetch(2, &[]), EngineError::Layer { found: 2, layers: 2 });
+    assert_eq!(fetch(u32::MAX, &[1]), EngineError::Layer { found: u32::MAX, layers: 2 });
+    for active in [&[3, 3][..], &[4, 2], &[10], &[u32::MAX], &[0, u32::MAX]] {
+        assert!(matches!(fetch(0, active), EngineError::Active { .. }), "{active:?}");
+    }
+    fetch_and_compare(&mut engine, &recipe, 1, &[0, 9]).unwrap();
+}
+
+#[test]
+fn settings_and_arenas_that_do_not_fit_are_errors() {
+    let file = Recipe::small(1, 100).build();
+    let pack = Pack::parse(&file, file.len() as u64).unwrap();
+    let config = Config::new(&pack);
+    let with = |change: fn(&mut Config)| {
+        let mut config = config;
+        change(&mut config);
+        required_bytes(&config, &pack)
+    };
+    for change in [
+        (|c| c.queue_depth = 0) as fn(&mut Config),
+        |c| c.queue_depth = 257,
+        |c| c.staging_bytes = 100,
+        |c| c.staging_bytes = 1 << 40,
+        |c| c.cache_bundles = u32::MAX,
+        |c| (c.collapse, c.staging_bytes) = (Collapse::Whole, 4096),
+    ] {
+        assert!(matches!(with(change), Err(EngineError::Config { .. })));
+    }
+    let needed = required_bytes(&config, &pack).unwrap();
+    let mut memory = vec![0; needed - 1];
+    let opened = Engine::open(pack, &config, &mut memory, |staging| {
+        Ok::<_, EngineError>(SimulatedQueue::new(staging, Image::Opaque(0), law(), 1, 0))
+    });
+    let expected = EngineError::ArenaTooSmall { expected: needed, found: needed - 1 };
+    assert_eq!(opened.err(), Some(expected));
+}
+
+#[test]
+fn the_device_ends_early_and_the_engine_stays_usable() {
+    let recipe = Recipe::small(2, 50);
+    let file = recipe.build();
+    let pack = Pack::parse(&file, file.len() as u64).unwrap();
+    let config = Config::new(&pack);
+    let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+    let cut = pack.layer(1).unwrap().region_offset() as usize + 1024;
+    let mut engine = simulated(&file[..cut], pack, &config, &mut memory);
+    let everything: Vec<u32> = (0..50).collect();
+    assert!(matches!(engine.fetch(1, &everything, |_, _| Ok(())), Err(EngineError::Read(_))));
+    fetch_and_compare(&mut engine, &recipe, 0, &everything).unwrap();
+}
+
+#[test]
+fn a_damaged_bundle_is_found_on_read() {
+    let recipe = Recipe::small(1, 20);
+    let mut file = recipe.build();
+    let region = Pack::parse(&file, file.len() as u64).unwrap().layer(0).unwrap().region_offset();
+    file[region as usize + 256 * 5 + 17] ^= 4;
+    let pack = Pack::parse(&file, file.len() as u64).unwrap();
+    let config = Config { verify_reads: true, ..Config::new(&pack) };
+    let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+    let mut engine = simulated(&file, pack, &config, &mut memory);
+    let victim = recipe.orders[0][5];
+    let found = engine.fetch(0, &[victim], |_, _| Ok(()));
+    assert!(matches!(found, Err(EngineError::BundleDamaged { layer: 0, slot: 5, .. })));
+}
+
+#[test]
+fn simulated_time_is_the_law() {
+    let file = Recipe::small(1, 64).build();
+    let pack = Pack::parse(&file, file.len() as u64).unwrap();
+    let config = Config::new(&pack);
+    let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+    let mut engine = simulated(&file, pack, &config, &mut memory);
+    let active: Vec<u32> = (0..64).step_by(3).collect();
+    let stats = engine.fetch(0, &active, |_, _| Ok(())).unwrap();
+    let expected_us = law().time_us(stats.reads, stats.bytes_read);
+    assert!((stats.io_ns as f64 / 1e3 - expected_us).abs() < 0.01);
+}
+
+/// A pack on a real disk. The folder of the tests' build: temporary folders are often tmpfs,
+/// which has no direct reads.
+fn on_disk(file: &[u8]) -> (tempfile::NamedTempFile, CString) {
+    let mut disk = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    disk.write_all(file).unwrap();
+    disk.as_file().sync_all().unwrap();
+    let path = CString::new(disk.path().as_os_str().as_bytes()).unwrap();
+    (disk, path)
+}
+
+#[test]
+fn real_back_ends_deliver_the_same_bits() {
+    let mut recipe = Recipe::small(3, 200);
+    recipe.block_bytes = 4096;
+    let image = recipe.build();
+    let (_disk, path) = on_disk(&image);
+    let file = DirectFile::open(&path, true).unwrap();
+    assert_eq!(file.bytes(), image.len() as u64);
+    let pack = Pack::parse(&image, image.len() as u64).unwrap();
+    let x: Vec<f32> = (0..32).map(|at| at as f32 / 16.0 - 1.0).collect();
+    let mut outputs: Vec<Vec<u32>> = Vec::new();
+    for choice in [BackEndChoice::Auto, BackEndChoice::Pread] {
+        for collapse in collapses() {
+            for (cache_bundles, queue_depth) in [(0, 1), (60, 32), (600, 200)] {
+                let base = Config { collapse, cache_bundles, queue_depth, ..Config::new(&pack) };
+                let config = Config { verify_reads: true, ..base };
+                let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+                let mut engine = open_engine(&file, pack, &config, &mut memory, choice).unwrap();
+                let ffn = Ffn::new(pack.shape(), CpuFeatures::NONE).unwrap();
+                let mut bits = Vec::new();
+                for token in 0..6u32 {
+                    for layer in 0..3 {
+                        let active: Vec<u32> =
+                            (0..200).filter(|n| (n * 7 + token * 3 + layer) % 5 < 2).collect();
+                        fetch_and_compare(&mut engine, &recipe, layer, &active).unwrap();
+                        let mut y = [0.0; 32];
+                        ffn.forward(&mut engine, layer, &x, &active, &mut y).unwrap();
+                        bits.extend(y.map(f32::to_bits));
+                    }
+                }
+                outputs.push(bits);
+            }
+        }
+    }
+    assert!(outputs.iter().all(|bits| *bits == outputs[0]));
+}
+
+#[test]
+fn a_file_that_shrinks_while_open_gives_an_error() {
+    let mut recipe = Recipe::small(2, 100);
+    recipe.block_bytes = 4096;
+    let image = recipe.build();
+    let (disk, path) = on_disk(&image);
+    let file = DirectFile::open(&path, true).unwrap();
+    let pack = Pack::parse(&image, image.len() as u64).unwrap();
+    for choice in [BackEndChoice::Auto, BackEndChoice::Pread] {
+        let config = Config::new(&pack);
+        let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+        let mut engine = open_engine(&file, pack, &config, &mut memory, choice).unwrap();
+        disk.as_file().set_len(8192).unwrap();
+        let found = engine.fetch(1, &[0, 50, 99], |_, _| Ok(()));
+        assert!(matches!(found, Err(EngineError::Read(_))), "{found:?}");
+        disk.as_file().set_len(image.len() as u64).unwrap();
+    }
+}

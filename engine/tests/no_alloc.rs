@@ -1,0 +1,112 @@
+//! No allocation between open and close: an allocator that aborts proves it, for every back end.
+
+#[path = "../../format/tests/common/mod.rs"]
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+
+use common::Recipe;
+use lnp_engine::ffn::Ffn;
+use lnp_engine::queue::ReadQueue;
+use lnp_engine::queue::simulated::{Image, SimulatedQueue};
+use lnp_engine::sys::{BackEndChoice, DirectFile, cpu, open_engine};
+use lnp_engine::{Collapse, Combine, Config, DeviceLaw, Engine, EngineError, required_bytes};
+use lnp_format::Pack;
+
+thread_local! {
+    static FORBIDDEN: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Aborting;
+
+// SAFETY: passes everything on to the system's allocator, unless it ends the process.
+unsafe impl GlobalAlloc for Aborting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if FORBIDDEN.get() {
+            FORBIDDEN.set(false);
+            eprintln!("allocated {} bytes where nothing may be", layout.size());
+            std::process::abort();
+        }
+        // SAFETY: the caller's contract is the same.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Aborting = Aborting;
+
+fn without_allocation<R>(body: impl FnOnce() -> R) -> R {
+    FORBIDDEN.set(true);
+    let result = body();
+    FORBIDDEN.set(false);
+    result
+}
+
+/// Several tokens through the FFN; the caller has forbidden allocation.
+fn generate<Q: ReadQueue>(engine: &mut Engine<'_, Q>, ffn: &Ffn, active: &[u32]) -> u64 {
+    let mut y = [0.0; 32];
+    let mut reads = 0;
+    for token in 0..20 {
+        for layer in 0..3 {
+            let active = &active[token % 7..active.len() - token % 5];
+            let Ok(stats) = ffn.forward(engine, layer, &[0.5; 32], active, &mut y) else {
+                return 0;
+            };
+            reads += stats.reads;
+        }
+    }
+    // errors allocate nothing either
+    let _ = engine.fetch(0, &[9999], |_, _| Ok(()));
+    reads
+}
+
+#[test]
+fn nothing_is_allocated_after_open() {
+    let mut recipe = Recipe::small(3, 300);
+    recipe.block_bytes = 4096;
+    let image = recipe.build();
+    let disk = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::fs::write(disk.path(), &image).unwrap();
+    let path = CString::new(disk.path().as_os_str().as_bytes()).unwrap();
+    let active: Vec<u32> = (0..300).filter(|n| n % 3 != 1).collect();
+    let file = DirectFile::open(&path, true).unwrap();
+    let law = DeviceLaw::new(10.0, 9.64, 2034.0, Combine::Max).unwrap();
+
+    for choice in [BackEndChoice::Auto, BackEndChoice::Pread] {
+        let pack = Pack::parse(&image, image.len() as u64).unwrap();
+        let base = Config::new(&pack);
+        let config = Config {
+            cache_bundles: 100,
+            collapse: Collapse::Law(law),
+            staging_bytes: base.staging_bytes / 2,
+            verify_reads: true,
+            ..base
+        };
+        let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+        // parsing allocates nothing either; opening a ring does, in the io-uring crate
+        let pack = without_allocation(|| Pack::parse(&image, image.len() as u64)).unwrap();
+        let mut engine = open_engine(&file, pack, &config, &mut memory, choice).unwrap();
+        let ffn = Ffn::new(pack.shape(), cpu::detect()).unwrap();
+        assert!(without_allocation(|| generate(&mut engine, &ffn, &active)) > 0);
+    }
+
+    let pack = Pack::parse(&image, image.len() as u64).unwrap();
+    let config = Config { cache_bundles: 30, ..Config::new(&pack) };
+    let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+    let ffn = Ffn::new(pack.shape(), cpu::detect()).unwrap();
+    // on the simulated device, opening and closing included
+    let reads = without_allocation(|| {
+        let engine = Engine::open(pack, &config, &mut memory, |staging| {
+            Ok::<_, EngineError>(SimulatedQueue::new(staging, Image::Bytes(&image), law, 32, 1))
+        });
+        engine.map_or(0, |mut engine| generate(&mut engine, &ffn, &active))
+    });
+    assert!(reads > 0);
+}

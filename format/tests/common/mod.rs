@@ -1,0 +1,140 @@
+//! A small pack in memory, built with the writer's half of the crate. Shared with the engine's tests.
+#![allow(dead_code, unreachable_pub)] // each test binary uses its part
+
+use lnp_format::checksum::crc32;
+use lnp_format::codes::{INCOMPAT_PLACEHOLDER, WHOLE_PACK};
+use lnp_format::layout::{SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry};
+use lnp_format::{Activation, Dtype, SectionKind, Shape, write};
+use zerocopy::IntoBytes;
+use zerocopy::byteorder::{LE, U32};
+
+/// What goes into the pack.
+pub struct Recipe {
+    pub shape: Shape,
+    pub block_bytes: u32,
+    /// Neuron of each slot, one permutation per layer.
+    pub orders: Vec<Vec<u32>>,
+    pub biases: bool,
+    pub provenance: &'static str,
+}
+
+impl Recipe {
+    /// `layers` x `neurons` of f32, hidden 32, two parts, a different order in each layer.
+    pub fn small(layers: u32, neurons: u32) -> Self {
+        let shape = Shape {
+            layers,
+            neurons,
+            hidden: 32,
+            parts: 2,
+            activation: Activation::Relu,
+            activation_threshold: 0.0,
+            dtype: Dtype::F32,
+            bundle_stride: 256,
+        };
+        let orders = (0..layers)
+            .map(|layer| {
+                // multiplying by an odd number that shares no factor with the count permutes
+                let step =
+                    (1..).map(|k| neurons / 2 + 1 + k).find(|s| gcd(*s, neurons) == 1).unwrap();
+                (0..neurons).map(|slot| (slot * step + layer) % neurons).collect()
+            })
+            .collect();
+        Self {
+            shape,
+            block_bytes: 512,
+            orders,
+            biases: true,
+            provenance: "order=test\ntool=test\n",
+        }
+    }
+
+    /// The bundle of a neuron: f32 weights that name layer, neuron and place.
+    pub fn bundle(&self, layer: u32, neuron: u32) -> Vec<u8> {
+        let weight =
+            |at: u32| ((layer * 7919 + neuron * 104_729 + at * 31) % 257) as f32 / 64.0 - 2.0;
+        let bytes: Vec<u8> = (0..self.shape.bundle_stride.div_ceil(4))
+            .flat_map(|at| weight(at).to_le_bytes())
+            .collect();
+        bytes[..self.shape.bundle_stride as usize].to_vec()
+    }
+
+    /// The pack's bytes.
+    pub fn build(&self) -> Vec<u8> {
+        let (neurons, layers) = (self.shape.neurons, self.shape.layers);
+        let mut sections: Vec<(SectionEntry, Vec<u8>)> = Vec::new();
+        let mut add = |kind, layer, bytes: Vec<u8>| {
+            sections.push((write::entry(kind, layer, 0, bytes.len() as u64), bytes));
+        };
+        add(SectionKind::ModelShape, WHOLE_PACK, self.shape.to_disk().as_bytes().to_vec());
+        add(SectionKind::Provenance, WHOLE_PACK, self.provenance.into());
+        for layer in 0..layers {
+            add(SectionKind::LinkIndex, layer, self.link_index(layer));
+        }
+        for layer in 0..layers {
+            if self.biases {
+                let mut bytes = write::side_data_header(SIDE_NEURON_BIAS | SIDE_OUTPUT_BIAS)
+                    .as_bytes()
+                    .to_vec();
+                for value in 0..neurons + self.shape.hidden {
+                    bytes.extend((value as f32 / 8.0 + layer as f32).to_le_bytes());
+                }
+                add(SectionKind::SideData, layer, bytes);
+            }
+        }
+        for layer in 0..layers {
+            let order = &self.orders[layer as usize];
+            let sums = order.iter().flat_map(|n| crc32(&self.bundle(layer, *n)).to_le_bytes());
+            add(SectionKind::BundleChecksums, layer, sums.collect());
+        }
+        for layer in 0..layers {
+            let order = &self.orders[layer as usize];
+            let region = order.iter().flat_map(|n| self.bundle(layer, *n)).collect();
+            add(SectionKind::BundleRegion, layer, region);
+        }
+        assemble(sections, self.block_bytes, self.shape.dtype == Dtype::Placeholder)
+    }
+
+    fn link_index(&self, layer: u32) -> Vec<u8> {
+        let order = &self.orders[layer as usize];
+        let neurons = order.len() as u32;
+        let mut slot_of_neuron = vec![0; order.len()];
+        for (slot, neuron) in (0..).zip(order) {
+            slot_of_neuron[*neuron as usize] = slot;
+        }
+        // two links where there is room for them
+        let begins: Vec<u32> = if neurons > 1 { vec![0, 1, neurons] } else { vec![0, neurons] };
+        let counts: Vec<u32> = (0..neurons).map(|slot| slot % 5).collect();
+        let header = write::link_index_header(neurons, begins.len() as u32 - 1, 100);
+        let mut bytes = header.as_bytes().to_vec();
+        for array in [&slot_of_neuron, order, &begins, &counts] {
+            let words: Vec<U32<LE>> = array.iter().map(|word| U32::new(*word)).collect();
+            bytes.extend(words.as_bytes());
+        }
+        bytes
+    }
+}
+
+/// Puts sections where they belong and seals them.
+pub fn assemble(
+    sections: Vec<(SectionEntry, Vec<u8>)>,
+    block_bytes: u32,
+    placeholder: bool,
+) -> Vec<u8> {
+    let (mut table, bodies): (Vec<_>, Vec<_>) = sections.into_iter().unzip();
+    let extent = write::place(&mut table, block_bytes).unwrap();
+    let mut file = vec![0; extent.file_bytes as usize];
+    for (entry, body) in table.iter_mut().zip(&bodies) {
+        entry.section_crc = U32::new(crc32(body));
+        let begin = entry.offset.get() as usize;
+        file[begin..begin + body.len()].copy_from_slice(body);
+    }
+    let features = if placeholder { INCOMPAT_PLACEHOLDER } else { 0 };
+    let superblock = write::seal(&table, extent, block_bytes, features);
+    file[..4096].copy_from_slice(superblock.as_bytes());
+    file[4096..4096 + size_of_val(&table[..])].copy_from_slice(table.as_bytes());
+    file
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

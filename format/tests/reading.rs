@@ -1,0 +1,239 @@
+//! What is written is read back; what is damaged, cut or made up is refused and never panics.
+
+mod common;
+
+use common::{Recipe, assemble};
+use lnp_format::checksum::crc32;
+use lnp_format::layout::{SectionEntry, Superblock};
+use lnp_format::read::check_superblock;
+use lnp_format::{FormatError, Pack, SectionKind, write};
+use proptest::prelude::*;
+use zerocopy::byteorder::{U16, U32, U64};
+use zerocopy::{FromBytes, IntoBytes};
+
+fn parse(file: &[u8]) -> Result<Pack<'_>, FormatError> {
+    Pack::parse(file, file.len() as u64)
+}
+
+/// Changes the superblock and seals it again.
+fn with_superblock(file: &[u8], change: impl FnOnce(&mut Superblock)) -> Vec<u8> {
+    let mut file = file.to_vec();
+    let (superblock, _) = Superblock::mut_from_prefix(&mut file).unwrap();
+    change(superblock);
+    write::reseal(superblock);
+    file
+}
+
+/// Changes the section table and seals it again.
+fn with_table(file: &[u8], change: impl FnOnce(&mut [SectionEntry])) -> Vec<u8> {
+    let mut file = file.to_vec();
+    let count = parse(&file).unwrap().sections().len();
+    let table = &mut file[4096..4096 + 48 * count];
+    change(<[SectionEntry]>::mut_from_bytes(table).unwrap());
+    let crc = crc32(table);
+    with_superblock(&file, |superblock| superblock.section_table_crc = U32::new(crc))
+}
+
+/// Changes one section's bytes and seals everything again.
+fn with_section(file: &[u8], kind: SectionKind, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let mut copy = file.to_vec();
+    let entry =
+        *parse(file).unwrap().sections().iter().find(|e| e.kind.get() == kind.code()).unwrap();
+    let begin = entry.offset.get() as usize;
+    let body = &mut copy[begin..begin + entry.bytes.get() as usize];
+    change(body);
+    let crc = crc32(body);
+    with_table_raw(copy, |table| {
+        let entry = table.iter_mut().find(|e| e.kind.get() == kind.code()).unwrap();
+        entry.section_crc = U32::new(crc);
+    })
+}
+
+fn with_table_raw(mut file: Vec<u8>, change: impl FnOnce(&mut [SectionEntry])) -> Vec<u8> {
+    let count = Superblock::ref_from_prefix(&file).unwrap().0.section_count.get() as usize;
+    let table = &mut file[4096..4096 + 48 * count];
+    change(<[SectionEntry]>::mut_from_bytes(table).unwrap());
+    let crc = crc32(table);
+    with_superblock(&file, |superblock| superblock.section_table_crc = U32::new(crc))
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let recipe = Recipe::small(3, 12);
+    let file = recipe.build();
+    let pack = parse(&file).unwrap();
+    assert_eq!(*pack.shape(), recipe.shape);
+    assert_eq!(pack.provenance().order(), "test");
+    assert_eq!(pack.layers().count(), 3);
+    assert!(pack.layer(3).is_none());
+    for (number, layer) in (0..).zip(pack.layers()) {
+        for (slot, neuron) in layer.neuron_of_slot().iter().enumerate() {
+            assert_eq!(neuron.get(), recipe.orders[number as usize][slot]);
+            assert_eq!(layer.slot_of_neuron()[neuron.get() as usize].get(), slot as u32);
+            let begin = layer.region_offset() as usize + slot * 256;
+            assert_eq!(file[begin..begin + 256], recipe.bundle(number, neuron.get()));
+            assert_eq!(layer.bundle_checksums()[slot].get(), crc32(&file[begin..begin + 256]));
+        }
+        assert_eq!(layer.links(), 2);
+        assert_eq!(layer.profile_tokens(), 100);
+        assert_eq!(layer.neuron_bias().len(), 12);
+        assert_eq!(layer.output_bias()[0].get(), 12.0 / 8.0 + number as f32);
+        assert_eq!(layer.region_offset() % 512, 0);
+    }
+}
+
+#[test]
+fn the_index_alone_is_enough() {
+    let file = Recipe::small(2, 8).build();
+    let index_bytes = parse(&file).unwrap().superblock().index_bytes.get() as usize;
+    assert!(index_bytes < file.len());
+    assert!(Pack::parse(&file[..index_bytes], file.len() as u64).is_ok());
+    assert!(matches!(
+        Pack::parse(&file[..index_bytes - 1], file.len() as u64),
+        Err(FormatError::Truncated { what: "index", .. })
+    ));
+}
+
+#[test]
+fn every_flipped_bit_of_the_index_is_found() {
+    let mut file = Recipe::small(2, 6).build();
+    let index_bytes = parse(&file).unwrap().superblock().index_bytes.get() as usize;
+    for bit in 0..index_bytes * 8 {
+        file[bit / 8] ^= 1 << (bit % 8);
+        assert!(parse(&file).is_err(), "bit {bit} flipped, nobody noticed");
+        file[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+#[test]
+fn truncated_at_every_byte() {
+    let file = Recipe::small(2, 6).build();
+    for length in 0..file.len() {
+        assert!(parse(&file[..length]).is_err(), "cut to {length} bytes, nobody noticed");
+    }
+}
+
+#[test]
+fn unknown_index_and_bulk_sections_are_skipped() {
+    let file = Recipe::small(1, 4).build();
+    let pack = parse(&file).unwrap();
+    let body = |e: &SectionEntry| {
+        file[e.offset.get() as usize..(e.offset.get() + e.bytes.get()) as usize].to_vec()
+    };
+    let mut sections: Vec<_> = pack.sections().iter().map(|e| (*e, body(e))).collect();
+    let unknown = |kind: u32, bytes: usize| {
+        let mut entry = write::entry(SectionKind::Provenance, 9, 7, bytes as u64);
+        entry.kind = U32::new(kind);
+        (entry, vec![0x5a; bytes])
+    };
+    sections.insert(5, unknown(77, 1000));
+    sections.push(unknown(300, 5000));
+    // a second placement of layer 0, which a reader of this version does not look at
+    let mut second = sections[2].clone();
+    second.0.placement = U32::new(1);
+    sections.insert(3, second);
+    let file = assemble(sections, 512, false);
+    assert_eq!(parse(&file).unwrap().layer(0).unwrap().links(), 2);
+}
+
+#[test]
+fn broken_rules_are_named() {
+    let file = Recipe::small(2, 6).build();
+    let field = |file: Vec<u8>| match parse(&file) {
+        Err(FormatError::Field { field, .. }) => field,
+        Err(FormatError::Missing { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    let sealed = |change: fn(&mut Superblock)| with_superblock(&file, change);
+    assert_eq!(field(sealed(|s| s.block_bytes = U32::new(768))), "block_bytes");
+    assert_eq!(field(sealed(|s| s.index_bytes = s.file_bytes)), "index_bytes");
+    assert_eq!(field(sealed(|s| s.section_count = U32::new(u32::MAX))), "section_count");
+    assert!(matches!(
+        parse(&sealed(|s| s.version_major = U16::new(2))),
+        Err(FormatError::Version { found: 2 })
+    ));
+    assert!(matches!(
+        parse(&sealed(|s| s.feature_incompat = U64::new(1 << 40))),
+        Err(FormatError::Features { .. })
+    ));
+    assert!(parse(&sealed(|s| s.feature_compat = U64::new(1 << 40))).is_ok());
+    assert!(parse(&sealed(|s| s.version_minor = U16::new(9))).is_ok());
+    // a placeholder bit over real weights
+    assert_eq!(field(sealed(|s| s.feature_incompat = U64::new(1))), "dtype");
+
+    let table = |change: fn(&mut [SectionEntry])| with_table(&file, change);
+    let swapped = table(|t| (t[2].layer, t[3].layer) = (t[3].layer, t[2].layer));
+    assert_eq!(field(swapped), "kind");
+    assert_eq!(field(table(|t| t[1].offset = U64::new(u64::MAX - 10))), "offset");
+    assert_eq!(field(table(|t| t[9].bytes = U64::new(u64::MAX))), "bytes");
+    assert_eq!(field(table(|t| t[2].layer = U32::new(0xffff_fff0))), "kind");
+    assert_eq!(field(table(|t| t[9].layer = U32::new(5))), "layer");
+    assert_eq!(field(table(|t| t[7].placement = U32::new(1))), "bundle_checksums");
+
+    let index = |at: usize, value: u32| {
+        with_section(&file, SectionKind::LinkIndex, |body| {
+            body[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        })
+    };
+    assert_eq!(field(index(0, 7)), "link_index"); // neurons: the arrays no longer fit
+    assert_eq!(field(index(32 + 24, 3)), "neuron_of_slot");
+    assert_eq!(field(index(32 + 24, u32::MAX)), "neuron_of_slot");
+    assert_eq!(field(index(32 + 48, 1)), "link_begin");
+    assert_eq!(field(index(32 + 52, 0)), "link_begin");
+    assert_eq!(field(index(32 + 56, 5)), "link_begin");
+    assert_eq!(field(index(32 + 60, 101)), "active_count");
+    let text = with_section(&file, SectionKind::Provenance, |body| body[0] = b'z');
+    assert_eq!(field(text), "provenance");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    /// Bytes changed anywhere in the index, all checksums made to fit: an error or a valid pack,
+    /// never a panic, and what comes out is a permutation whatever went in.
+    #[test]
+    fn mutated_packs_never_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut file = Recipe::small(2, 6).build();
+        let index_bytes = parse(&file).unwrap().superblock().index_bytes.get() as usize;
+        for (at, value) in &changes {
+            file[at.index(index_bytes)] = *value;
+        }
+        let count = Superblock::ref_from_prefix(&file).unwrap().0.section_count.get().min(12) as usize;
+        let entries = <[SectionEntry]>::ref_from_bytes(&file[4096..4096 + 48 * count]).unwrap().to_vec();
+        for (number, entry) in entries.iter().enumerate() {
+            let begin = entry.offset.get() as usize;
+            if let Some(body) = begin.checked_add(entry.bytes.get() as usize).and_then(|end| file.get(begin..end)) {
+                let crc = crc32(body);
+                file[4096 + 48 * number + 12..][..4].copy_from_slice(&crc.to_le_bytes());
+            }
+        }
+        let crc = crc32(&file[4096..4096 + 48 * count]);
+        let file = with_superblock(&file, |s| s.section_table_crc = U32::new(crc));
+        if let Ok(pack) = parse(&file) {
+            for layer in pack.layers() {
+                for (slot, neuron) in layer.neuron_of_slot().iter().enumerate() {
+                    prop_assert_eq!(layer.slot_of_neuron()[neuron.get() as usize].get() as usize, slot);
+                }
+            }
+        }
+        let _ = check_superblock(&file[..cut.index(file.len())], file.len() as u64);
+    }
+}
+
+#[test]
+fn errors_read_as_one_clear_line() {
+    let file = Recipe::small(1, 4).build();
+    assert_eq!(
+        parse(b"GGUF").unwrap_err().to_string(),
+        "superblock at byte 0 needs 4096 bytes, only 4 are there"
+    );
+    let mut other = file.clone();
+    other[..4].copy_from_slice(b"GGUF");
+    assert!(parse(&other).unwrap_err().to_string().starts_with("not a linked neuron pack"));
+    let mut damaged = file.clone();
+    damaged[100] = 1;
+    assert!(parse(&damaged).unwrap_err().to_string().contains("checksum of superblock at byte 0"));
+    assert!(file.as_bytes().len() > 4096);
+}
