@@ -1,2 +1,5 @@
 //! The `lnp` tools.
 #![forbid(unsafe_code)]
+pub mod links;
+pub mod model;
+pub mod trace;

@@ -1,0 +1,108 @@
+//! The greedy order: pairs by descending co-activation count, joined into chains.
+//!
+//! A pair is passed over when either neuron already has two neighbours or both are in one chain;
+//! pairs that are never active together are not joined. For n neurons: counting the pairs
+//! dominates (see [`super::coactivation`]); sorting them is O(n²) by buckets, joining is all but
+//! constant a pair (union-find with path halving). Memory: the bit rows and one band of pairs.
+
+use super::coactivation::LayerActivity;
+use super::pairs::{PAIRS_PER_BAND_MAX, count_bands, pair_histogram, visit_band};
+
+/// No neighbour.
+const NONE: u32 = u32::MAX;
+
+/// The chains of a layer, concatenated: neuron ids by slot, and where each chain begins
+/// (chains + 1 entries, the last is the number of neurons).
+///
+/// Every chain starts with the end of lower id, and chains are sorted by that id.
+pub fn greedy_chains(activity: &LayerActivity) -> (Vec<u32>, Vec<u32>) {
+    greedy_chains_in_bands(activity, PAIRS_PER_BAND_MAX)
+}
+
+/// [`greedy_chains`] with the size of a band given; the result doesn't depend on it.
+pub(crate) fn greedy_chains_in_bands(
+    activity: &LayerActivity,
+    pairs_max: u64,
+) -> (Vec<u32>, Vec<u32>) {
+    let mut chains = Chains::new(activity.neurons());
+    for band in count_bands(&pair_histogram(activity), pairs_max) {
+        // Closed neurons stay closed: leaving their pairs out changes nothing but the time.
+        let open = chains.open();
+        visit_band(activity, &band, &open, |pair| chains.join(pair.i, pair.j));
+    }
+    chains.concatenate()
+}
+
+/// Paths over the neurons, built edge by edge.
+struct Chains {
+    neighbours: Vec<[u32; 2]>,
+    /// Union-find: the chain a neuron belongs to.
+    parent: Vec<u32>,
+}
+
+impl Chains {
+    fn new(neurons: usize) -> Self {
+        Self { neighbours: vec![[NONE; 2]; neurons], parent: (0..neurons as u32).collect() }
+    }
+
+    fn is_open(&self, neuron: u32) -> bool {
+        self.neighbours[neuron as usize][1] == NONE
+    }
+
+    /// The neurons with fewer than two neighbours, ascending.
+    fn open(&self) -> Vec<u32> {
+        (0..self.neighbours.len() as u32).filter(|&neuron| self.is_open(neuron)).collect()
+    }
+
+    fn chain_of(&mut self, neuron: u32) -> u32 {
+        let mut at = neuron as usize;
+        while self.parent[at] as usize != at {
+            self.parent[at] = self.parent[self.parent[at] as usize];
+            at = self.parent[at] as usize;
+        }
+        at as u32
+    }
+
+    /// Links i and j, unless one is closed or both are in one chain.
+    fn join(&mut self, i: u32, j: u32) {
+        if !self.is_open(i) || !self.is_open(j) {
+            return;
+        }
+        let (chain_i, chain_j) = (self.chain_of(i), self.chain_of(j));
+        if chain_i == chain_j {
+            return;
+        }
+        self.parent[chain_j as usize] = chain_i;
+        for (neuron, other) in [(i, j), (j, i)] {
+            let pair = &mut self.neighbours[neuron as usize];
+            let free = usize::from(pair[0] != NONE);
+            pair[free] = other;
+        }
+    }
+
+    /// Walks the chains. By ascending id, the first end met of a chain is its lower one, and the
+    /// chains come sorted by it.
+    fn concatenate(&self) -> (Vec<u32>, Vec<u32>) {
+        let mut neuron_of_slot = Vec::with_capacity(self.neighbours.len());
+        let mut begin = vec![0];
+        let mut placed = vec![false; self.neighbours.len()];
+        for end in self.open() {
+            if placed[end as usize] {
+                continue;
+            }
+            let (mut before, mut at) = (NONE, end);
+            while at != NONE {
+                placed[at as usize] = true;
+                neuron_of_slot.push(at);
+                let [a, b] = self.neighbours[at as usize];
+                (before, at) = (at, if a == before { b } else { a });
+            }
+            begin.push(neuron_of_slot.len() as u32);
+        }
+        (neuron_of_slot, begin)
+    }
+}
+
+#[cfg(test)]
+#[path = "greedy_tests.rs"]
+mod tests;

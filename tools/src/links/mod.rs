@@ -1,0 +1,31 @@
+//! Linking: in which order the neurons of a layer lie in the pack.
+//!
+//! Reading order, bottom up: [`coactivation`] counts how often neurons are active, alone and in
+//! pairs, over profiling traces; [`pairs`] hands the pairs out by descending count in bounded
+//! memory; [`greedy`] joins them into chains; [`orders`] is the menu of orders and what each
+//! yields for a layer; [`file`] writes and [`read`] reads the links file; [`stats`] counts runs
+//! independently of all of them.
+//!
+//! Words: a *slot* is a place in the pack's layer, a *link* a stretch of slots whose neurons were
+//! chained together, a *run* a stretch of adjacent slots that are all active for one token.
+#![forbid(unsafe_code)]
+
+pub mod coactivation;
+pub mod file;
+pub mod greedy;
+pub mod orders;
+pub mod pairs;
+pub mod read;
+pub mod stats;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use coactivation::LayerActivity;
+pub use file::{Links, TraceSource};
+pub use orders::{LayerLinks, Order, link_layer, link_layers};
+
+/// Most neurons a layer may have (64 times the largest FFN layer of the models we know of).
+pub const NEURONS_MAX: usize = 1 << 20;
+
+/// Most layers a model may have.
+pub const LAYERS_MAX: usize = 1 << 12;

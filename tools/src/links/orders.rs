@@ -1,0 +1,225 @@
+//! The orders a layer's neurons can be laid out in, and what an order yields.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, ensure};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
+
+use super::coactivation::LayerActivity;
+use super::greedy::greedy_chains;
+use super::{LAYERS_MAX, NEURONS_MAX};
+
+/// How the neurons of each layer are ordered. The names are part of the links file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As in the model: slot = neuron id.
+    Identity,
+    /// Shuffled, by a seed that gives the same order for ever.
+    Random {
+        /// Every layer gets its own stream of this seed.
+        seed: u64,
+    },
+    /// By descending active count, ties by lower id.
+    Frequency,
+    /// Chains of neurons that are active together ([`super::greedy`]).
+    Greedy,
+}
+
+impl Order {
+    /// The seed of `random` where none is given.
+    pub const SEED_DEFAULT: u64 = 0;
+
+    /// All orders, `random` with the default seed.
+    pub const ALL: [Self; 4] =
+        [Self::Identity, Self::Random { seed: Self::SEED_DEFAULT }, Self::Frequency, Self::Greedy];
+
+    /// The stable name: `identity`, `random`, `frequency` or `greedy`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Random { .. } => "random",
+            Self::Frequency => "frequency",
+            Self::Greedy => "greedy",
+        }
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that is none of [`Order::ALL`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown order '{0}': use identity, random, frequency or greedy")]
+pub struct UnknownOrder(String);
+
+impl FromStr for Order {
+    type Err = UnknownOrder;
+
+    /// Parses a stable name; `random` gets [`Order::SEED_DEFAULT`].
+    fn from_str(name: &str) -> Result<Self, UnknownOrder> {
+        Self::ALL
+            .into_iter()
+            .find(|order| order.name() == name)
+            .ok_or_else(|| UnknownOrder(name.to_owned()))
+    }
+}
+
+/// The order of one layer: which neuron lies in which slot, and where the links begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerLinks {
+    /// Neuron id by slot, a permutation.
+    pub neuron_of_slot: Vec<u32>,
+    /// First slot of each link, then the number of neurons: links + 1 entries, the first 0,
+    /// strictly ascending.
+    pub link_begin: Vec<u32>,
+    /// In how many profiling tokens each neuron is active, by neuron id (not by slot).
+    pub active_count: Vec<u32>,
+}
+
+impl LayerLinks {
+    /// Neurons (and slots) of the layer.
+    pub fn neurons(&self) -> usize {
+        self.neuron_of_slot.len()
+    }
+
+    /// Links of the layer.
+    pub fn links(&self) -> usize {
+        self.link_begin.len().saturating_sub(1)
+    }
+
+    /// Slot by neuron id: the inverse of `neuron_of_slot`.
+    ///
+    /// # Errors
+    /// `neuron_of_slot` is no permutation.
+    pub fn slot_of_neuron(&self) -> Result<Vec<u32>> {
+        const FREE: u32 = u32::MAX;
+        let neurons = self.neurons();
+        let mut slots = vec![FREE; neurons];
+        for (slot, &neuron) in self.neuron_of_slot.iter().enumerate() {
+            let place = slots.get_mut(neuron as usize).with_context(|| {
+                format!("slot {slot} holds neuron {neuron} of a layer with {neurons} neurons")
+            })?;
+            ensure!(*place == FREE, "neuron {neuron} is in slots {place} and {slot}");
+            *place = slot as u32;
+        }
+        Ok(slots)
+    }
+
+    /// Checks every rule stated at the fields, and each active count against `profile_tokens`.
+    ///
+    /// # Errors
+    /// The first rule broken, in words; the caller adds the layer.
+    pub fn check(&self, profile_tokens: u64) -> Result<()> {
+        let neurons = self.neurons();
+        ensure!(
+            (1..=NEURONS_MAX).contains(&neurons),
+            "{neurons} neurons: 1 to {NEURONS_MAX} are possible"
+        );
+        self.slot_of_neuron()?;
+        ensure!(
+            self.link_begin.first() == Some(&0)
+                && self.link_begin.last().is_some_and(|&last| last as usize == neurons),
+            "links must begin at slot 0 and end at {neurons}, got {:?} and {:?}",
+            self.link_begin.first(),
+            self.link_begin.last()
+        );
+        if let Some(pair) = self.link_begin.windows(2).find(|pair| pair[0] >= pair[1]) {
+            anyhow::bail!("link at slot {} is followed by one at {}", pair[0], pair[1]);
+        }
+        ensure!(
+            self.active_count.len() == neurons,
+            "{} active counts for {neurons} neurons",
+            self.active_count.len()
+        );
+        let over = self.active_count.iter().position(|&count| u64::from(count) > profile_tokens);
+        if let Some(neuron) = over {
+            let count = self.active_count[neuron];
+            anyhow::bail!("neuron {neuron} is active in {count} of {profile_tokens} tokens");
+        }
+        Ok(())
+    }
+}
+
+/// Orders one layer. `layer` only chooses the stream of [`Order::Random`].
+///
+/// # Errors
+/// The result broke a rule of [`LayerLinks`]: a defect of this program.
+pub fn link_layer(order: Order, layer: usize, activity: &LayerActivity) -> Result<LayerLinks> {
+    let neurons = activity.neurons() as u32;
+    let each_alone = || (0..=neurons).collect::<Vec<u32>>();
+    let (neuron_of_slot, link_begin) = match order {
+        Order::Identity => ((0..neurons).collect(), each_alone()),
+        Order::Random { seed } => (shuffled(neurons, seed, layer), each_alone()),
+        Order::Frequency => (by_frequency(activity.active_count()), each_alone()),
+        Order::Greedy => greedy_chains(activity),
+    };
+    let active_count = activity.active_count().to_vec();
+    let links = LayerLinks { neuron_of_slot, link_begin, active_count };
+    links
+        .check(activity.tokens() as u64)
+        .with_context(|| format!("layer {layer}: order {order} came out wrong"))?;
+    Ok(links)
+}
+
+/// Orders `layers` layers in parallel, on rayon's current pool.
+///
+/// `activity_of(layer)` is called on the worker, so that only the layers being linked are in
+/// memory; `progress(layer)` is called when a layer is done, in any order. The result doesn't
+/// depend on the number of threads.
+///
+/// # Errors
+/// More than [`LAYERS_MAX`] layers, or the error of the lowest layer that failed.
+pub fn link_layers(
+    order: Order,
+    layers: usize,
+    activity_of: impl Fn(usize) -> Result<LayerActivity> + Sync,
+    progress: impl Fn(usize) + Sync,
+) -> Result<Vec<LayerLinks>> {
+    ensure!(layers <= LAYERS_MAX, "{layers} layers: at most {LAYERS_MAX} are possible");
+    let linked: Vec<Result<LayerLinks>> = (0..layers)
+        .into_par_iter()
+        .map(|layer| {
+            let activity = activity_of(layer).with_context(|| format!("layer {layer}"))?;
+            let links = link_layer(order, layer, &activity)?;
+            progress(layer);
+            Ok(links)
+        })
+        .collect();
+    linked.into_iter().collect()
+}
+
+/// O(n log n).
+fn by_frequency(active_count: &[u32]) -> Vec<u32> {
+    let mut neurons: Vec<u32> = (0..active_count.len() as u32).collect();
+    // A stable sort of ascending ids: ties stay with the lower id first.
+    neurons.sort_by_key(|&neuron| std::cmp::Reverse(active_count[neuron as usize]));
+    neurons
+}
+
+/// Fisher-Yates from the last place down. The numbers are drawn here, not by a distribution of
+/// `rand`, whose algorithms may change between versions: this order must not.
+fn shuffled(neurons: u32, seed: u64, layer: usize) -> Vec<u32> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    for _ in 0..layer {
+        // 2^128 draws further: the streams of the layers never overlap.
+        rng.jump();
+    }
+    let mut order: Vec<u32> = (0..neurons).collect();
+    for place in (1..order.len()).rev() {
+        // The high half of draw * (place + 1) is in 0..=place; its bias is under 2^-43 for a
+        // layer of NEURONS_MAX.
+        let chosen = (u128::from(rng.next_u64()) * (place as u128 + 1)) >> 64;
+        order.swap(place, chosen as usize);
+    }
+    order
+}
+
+#[cfg(test)]
+#[path = "orders_tests.rs"]
+mod tests;

@@ -1,0 +1,118 @@
+//! The pairs of neurons by descending co-activation count, in bounded memory.
+//!
+//! A layer of 16,384 neurons has 134 million pairs, too many to hold and sort at once for every
+//! layer in the works. So the counts are counted first (a histogram), cut into *bands* of counts
+//! that hold a bounded number of pairs, and each band is counted again and bucket-sorted by count.
+//! The cost is one counting pass a band; the greedy order keeps that small by asking, after the
+//! first band, only for neurons that can still be joined.
+
+use std::ops::RangeInclusive;
+
+use super::coactivation::LayerActivity;
+
+/// Pairs held at once for one layer: 8 bytes each, so 128 MiB (and what `Vec` over-allocates).
+pub(crate) const PAIRS_PER_BAND_MAX: u64 = 1 << 24;
+
+/// Two neurons and in how many tokens both are active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoactivePair {
+    /// In how many tokens both are active, at least 1.
+    pub count: u32,
+    /// The lower neuron id.
+    pub i: u32,
+    /// The higher neuron id.
+    pub j: u32,
+}
+
+/// All pairs that are ever active together, by descending count, then ascending i, then j.
+///
+/// Takes 12 bytes a pair, up to n²/2 pairs: for tools that look at a layer. The greedy order goes
+/// band by band instead.
+pub fn pairs_descending(activity: &LayerActivity) -> Vec<CoactivePair> {
+    let everyone: Vec<u32> = (0..activity.neurons() as u32).collect();
+    let mut pairs = Vec::new();
+    for band in count_bands(&pair_histogram(activity), PAIRS_PER_BAND_MAX) {
+        visit_band(activity, &band, &everyone, |pair| pairs.push(pair));
+    }
+    pairs
+}
+
+/// How many pairs have each co-activation count, by count; entry 0 is always 0.
+pub(crate) fn pair_histogram(activity: &LayerActivity) -> Vec<u64> {
+    let everyone: Vec<u32> = (0..activity.neurons() as u32).collect();
+    let most = activity.active_count().iter().max().copied().unwrap_or(0);
+    let mut histogram = vec![0u64; most as usize + 1];
+    activity.visit_pairs(&everyone, |_, _, count| histogram[count as usize] += 1);
+    histogram
+}
+
+/// Cuts the counts 1 and up into bands, highest first, each with at most `pairs_max` pairs or a
+/// single count. Counts that no pair has may fall into any band or none.
+pub(crate) fn count_bands(histogram: &[u64], pairs_max: u64) -> Vec<RangeInclusive<u32>> {
+    let mut bands = Vec::new();
+    let mut band: Option<(RangeInclusive<u32>, u64)> = None;
+    for (count, &pairs) in histogram.iter().enumerate().skip(1).rev() {
+        if pairs == 0 {
+            continue;
+        }
+        let count = count as u32;
+        band = match band {
+            Some((range, held)) if held + pairs <= pairs_max => {
+                Some((count..=*range.end(), held + pairs))
+            }
+            full_or_none => {
+                bands.extend(full_or_none.map(|(range, _)| range));
+                Some((count..=count, pairs))
+            }
+        };
+    }
+    bands.extend(band.map(|(range, _)| range));
+    bands
+}
+
+/// Calls `visit` for the pairs of `neurons` (ascending) whose count lies in `band`, by descending
+/// count, then ascending i, then j.
+pub(crate) fn visit_band(
+    activity: &LayerActivity,
+    band: &RangeInclusive<u32>,
+    neurons: &[u32],
+    mut visit: impl FnMut(CoactivePair),
+) {
+    let (low, high) = (*band.start(), *band.end());
+    if low == high {
+        // One count only: the counting order is the order wanted, nothing need be held.
+        activity.visit_pairs(neurons, |i, j, count| {
+            if count == low {
+                visit(CoactivePair { count, i, j });
+            }
+        });
+        return;
+    }
+    // Pairs come by ascending (i, j), so each count's bucket is filled in order. O(pairs).
+    let mut buckets: Vec<Vec<u64>> = vec![Vec::new(); (high - low + 1) as usize];
+    activity.visit_pairs(neurons, |i, j, count| {
+        if band.contains(&count) {
+            buckets[(high - count) as usize].push(u64::from(i) << 32 | u64::from(j));
+        }
+    });
+    for (count, bucket) in (low..=high).rev().zip(buckets) {
+        for key in bucket {
+            visit(CoactivePair { count, i: (key >> 32) as u32, j: key as u32 });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bands_are_bounded_and_cover_every_count_once() {
+        let histogram = [0, 9, 2, 0, 3, 1, 0];
+        assert_eq!(count_bands(&histogram, 4), [4..=5, 2..=2, 1..=1]);
+        assert_eq!(count_bands(&histogram, 100), [1..=5]);
+        assert_eq!(count_bands(&histogram, 1), [5..=5, 4..=4, 2..=2, 1..=1]);
+        assert!(count_bands(&[0, 0], 4).is_empty());
+        assert!(count_bands(&[], 4).is_empty());
+    }
+}

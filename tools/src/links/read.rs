@@ -1,0 +1,154 @@
+//! Reading a links file that anyone may have written: every claim is checked against the file's
+//! length before memory is set aside for it, and every rule before the links are handed out.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use safetensors::tensor::{Dtype, Metadata};
+
+use super::file::{FORMAT, HEADER_BYTES_MAX, Links};
+use super::orders::{LayerLinks, Order};
+use super::{LAYERS_MAX, NEURONS_MAX};
+
+/// The tensors of a layer.
+const TENSORS_PER_LAYER: usize = 3;
+
+impl Links {
+    /// Reads and checks a links file.
+    ///
+    /// # Errors
+    /// One line that names the file, the layer and what is wrong: not readable, not a links file,
+    /// or a rule of [`Links::check`] broken.
+    pub fn read(path: &Path) -> Result<Self> {
+        let read = || -> Result<Self> {
+            let file = File::open(path)?;
+            let facts = file.metadata()?;
+            ensure!(facts.is_file(), "it is not a file");
+            Self::read_from(&mut BufReader::new(file), facts.len())
+        };
+        read().map_err(|error| {
+            anyhow!("cannot read links file {}: {error:#}; make it with `lnp link`", path.display())
+        })
+    }
+
+    /// Reads and checks a links file of `len` bytes.
+    ///
+    /// # Errors
+    /// As [`Links::read`], without the file's name.
+    pub fn read_from(input: &mut (impl Read + Seek), len: u64) -> Result<Self> {
+        let header = read_header(input, len)?;
+        let empty = HashMap::new();
+        let metadata = header.tensors.metadata().as_ref().unwrap_or(&empty);
+        let text = |key: &str| {
+            metadata
+                .get(key)
+                .with_context(|| format!("metadata entry '{key}' is missing: not a links file?"))
+        };
+        let format = text("format")?;
+        ensure!(format == FORMAT, "format is '{format}', this program reads '{FORMAT}'");
+
+        let layers: usize = number("layers", text("layers")?)?;
+        let neurons: usize = number("neurons", text("neurons")?)?;
+        ensure!(
+            (1..=LAYERS_MAX).contains(&layers) && (1..=NEURONS_MAX).contains(&neurons),
+            "{layers} layers of {neurons} neurons: at most {LAYERS_MAX} of {NEURONS_MAX} are \
+             possible, and at least one of each"
+        );
+        let tensors = header.tensors.offset_keys().len();
+        ensure!(
+            tensors == TENSORS_PER_LAYER * layers,
+            "{tensors} tensors for {layers} layers, expected {TENSORS_PER_LAYER} a layer"
+        );
+        let mut order = Order::from_str(text("order")?)?;
+        if let Order::Random { seed } = &mut order {
+            *seed = number("seed", text("seed")?)?;
+        }
+        let mut links = Self {
+            order,
+            neurons,
+            profile_tokens: number("profile_tokens", text("profile_tokens")?)?,
+            corpora: text("corpora")?.split(',').map(str::to_owned).collect(),
+            model: text("model")?.clone(),
+            traces: serde_json::from_str(text("traces")?)
+                .context("metadata entry 'traces' is no list of file names and hashes")?,
+            tool: text("tool")?.clone(),
+            layers: Vec::new(),
+        };
+        for layer in 0..layers {
+            let mut tensor = |name: &str, entries: Option<usize>| {
+                header.read_tensor(input, &format!("{name}.{layer}"), entries)
+            };
+            links.layers.push(LayerLinks {
+                neuron_of_slot: tensor("neuron_of_slot", Some(neurons))?,
+                link_begin: tensor("link_begin", None)?,
+                active_count: tensor("active_count", Some(neurons))?,
+            });
+        }
+        links.check()?;
+        Ok(links)
+    }
+}
+
+/// The parsed header: tensors lie back to back and end where the file ends.
+struct Header {
+    tensors: Metadata,
+    data_begin: u64,
+}
+
+fn read_header(input: &mut (impl Read + Seek), len: u64) -> Result<Header> {
+    ensure!(len >= 8, "{len} bytes are too few for a safetensors file");
+    let mut size = [0; 8];
+    input.read_exact(&mut size)?;
+    let size = u64::from_le_bytes(size);
+    ensure!(
+        size <= HEADER_BYTES_MAX && size <= len - 8,
+        "header of {size} bytes in a file of {len}: cut off, or not a safetensors file"
+    );
+    let mut json = vec![0; usize::try_from(size)?];
+    input.read_exact(&mut json)?;
+    // Not SafeTensors::deserialize: it needs the whole file in memory, and its check of the
+    // file's length overflows on offsets near 2^64.
+    let tensors: Metadata =
+        serde_json::from_slice(&json).context("its safetensors header is damaged")?;
+    let data_begin = 8 + size;
+    let data_bytes = len - data_begin;
+    ensure!(
+        tensors.data_len() as u64 == data_bytes,
+        "its tensors take {} bytes, the file has {data_bytes}: cut off or damaged",
+        tensors.data_len()
+    );
+    Ok(Header { tensors, data_begin })
+}
+
+impl Header {
+    /// Reads a U32 tensor of one dimension, with `entries` entries where given. What is set aside
+    /// is bounded by the file's length, which [`read_header`] compared with the offsets.
+    fn read_tensor(
+        &self,
+        input: &mut (impl Read + Seek),
+        name: &str,
+        entries: Option<usize>,
+    ) -> Result<Vec<u32>> {
+        let info = self.tensors.info(name).with_context(|| format!("tensor {name} is missing"))?;
+        let length = match (info.dtype, info.shape.as_slice()) {
+            (Dtype::U32, &[length]) if length <= NEURONS_MAX + 1 => length,
+            (dtype, shape) => bail!("tensor {name} is {dtype:?} {shape:?}, expected a U32 list"),
+        };
+        if let Some(entries) = entries {
+            ensure!(length == entries, "tensor {name} has {length} entries, expected {entries}");
+        }
+        let mut bytes = vec![0; 4 * length];
+        input.seek(SeekFrom::Start(self.data_begin + info.data_offsets.0 as u64))?;
+        input.read_exact(&mut bytes)?;
+        let (values, _) = bytes.as_chunks::<4>();
+        Ok(values.iter().map(|value| u32::from_le_bytes(*value)).collect())
+    }
+}
+
+fn number<T: FromStr>(key: &str, text: &str) -> Result<T> {
+    text.parse().ok().with_context(|| format!("metadata entry '{key}' is '{text}', not a number"))
+}

@@ -1,0 +1,107 @@
+//! Causal attention over a key-value cache, the same for both families.
+
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::ops::softmax_last_dim;
+
+/// The cache of a layer starts with room for this many tokens and doubles.
+const CAPACITY_TOKENS_MIN: usize = 64;
+
+/// Keys and values of one layer: two tensors [capacity, kv_heads * head_dim].
+#[derive(Default)]
+pub(crate) struct LayerCache {
+    tensors: Option<(Tensor, Tensor)>,
+}
+
+impl LayerCache {
+    /// Writes keys and values [tokens, width] at `position` and returns all up to there,
+    /// [position + tokens, width] each. What stood beyond `position` is overwritten, so a forward
+    /// pass that failed half-way can be repeated.
+    pub(crate) fn append(
+        &mut self,
+        position: usize,
+        k: &Tensor,
+        v: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        let (tokens, width) = k.dims2()?;
+        let end = position + tokens;
+        let (keys, values) = match &self.tensors {
+            // Clones share the storage.
+            Some((keys, values)) if keys.dim(0)? >= end => (keys.clone(), values.clone()),
+            old => {
+                let capacity = end.next_power_of_two().max(CAPACITY_TOKENS_MIN);
+                let fresh = || Tensor::zeros((capacity, width), DType::F32, &Device::Cpu);
+                let (keys, values) = (fresh()?, fresh()?);
+                if let Some((old_keys, old_values)) = old {
+                    keys.slice_set(&old_keys.narrow(0, 0, position)?, 0, 0)?;
+                    values.slice_set(&old_values.narrow(0, 0, position)?, 0, 0)?;
+                }
+                (keys, values)
+            }
+        };
+        keys.slice_set(&k.contiguous()?, 0, position)?;
+        values.slice_set(&v.contiguous()?, 0, position)?;
+        let all = (keys.narrow(0, 0, end)?, values.narrow(0, 0, end)?);
+        self.tensors = Some((keys, values));
+        Ok(all)
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        let bytes = |tensor: &Tensor| tensor.elem_count() * size_of::<f32>();
+        self.tensors.as_ref().map_or(0, |(keys, values)| bytes(keys) + bytes(values))
+    }
+}
+
+/// How the columns of queries, keys and values divide into heads.
+#[derive(Clone, Copy)]
+pub(crate) struct Heads {
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+}
+
+impl Heads {
+    /// Attention of queries [tokens, heads * head_dim] over keys and values
+    /// [positions, kv_heads * head_dim]; the result has the shape of the queries.
+    pub(crate) fn attend(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        mask: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let Self { heads, kv_heads, head_dim } = *self;
+        let (tokens, positions) = (q.dim(0)?, k.dim(0)?);
+        // Consecutive query heads share a key-value head: stacked as more rows of the same
+        // matrix, they need no copies of it.
+        let rows = heads / kv_heads * tokens;
+        let scale = 1.0 / (head_dim as f64).sqrt();
+        let q = (q * scale)?.reshape((tokens, heads, head_dim))?.transpose(0, 1)?;
+        let q = q.contiguous()?.reshape((kv_heads, rows, head_dim))?;
+        let k = k.reshape((positions, kv_heads, head_dim))?.permute((1, 2, 0))?;
+        let v = v.reshape((positions, kv_heads, head_dim))?.transpose(0, 1)?;
+        let mut scores = q.matmul(&k)?.reshape((heads, tokens, positions))?;
+        if let Some(mask) = mask {
+            scores = scores.broadcast_add(mask)?;
+        }
+        let weights = softmax_last_dim(&scores)?.reshape((kv_heads, rows, positions))?;
+        let out = weights.matmul(&v)?.reshape((heads, tokens, head_dim))?.transpose(0, 1)?;
+        out.contiguous()?.reshape((tokens, heads * head_dim))
+    }
+}
+
+/// What is added to the scores [tokens, position + tokens] so that no token sees a later one;
+/// None for a single token, which sees all.
+pub(crate) fn causal_mask(position: usize, tokens: usize) -> Result<Option<Tensor>> {
+    if tokens == 1 {
+        return Ok(None);
+    }
+    let positions = position + tokens;
+    let mask: Vec<f32> = (0..tokens)
+        .flat_map(|token| {
+            (0..positions)
+                .map(move |other| if other <= position + token { 0.0 } else { f32::NEG_INFINITY })
+        })
+        .collect();
+    Tensor::from_vec(mask, (tokens, positions), &Device::Cpu).map(Some)
+}

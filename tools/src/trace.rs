@@ -1,0 +1,476 @@
+//! Traces: which FFN neurons were active for each token of a text.
+//!
+//! A trace is a safetensors file with one U8 tensor `layer.{i}` `[tokens, ceil(neurons / 8)]` per
+//! layer, bit k of byte j = neuron 8j + k, and optionally `token_ids` I32 `[tokens]`. Its metadata
+//! says `neurons`, `layers`, `tokens`, `window` (positions restart every so many tokens) and where
+//! it comes from: `model`, `corpus`, `split`.
+
+use std::collections::BTreeMap;
+use std::fs::{File, Permissions};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::Dtype;
+use serde::Serialize;
+
+use crate::model::tensor_file::TensorFile;
+use crate::model::{DenseFfn, Family, Model};
+
+const FORMAT: &str = "ffn-activation-bits-v1";
+const BIT_ORDER: &str = "little";
+const TOKEN_IDS: &str = "token_ids";
+/// The header of a safetensors file is padded to a multiple of this.
+const HEADER_ALIGN_BYTES: usize = 8;
+
+/// An open trace: its header is validated, its bits are read layer by layer.
+pub struct TraceReader {
+    file: TensorFile,
+    layers: usize,
+    neurons: usize,
+    tokens: usize,
+    window: usize,
+}
+
+impl TraceReader {
+    /// Opens a trace and checks that its metadata and its tensors agree. Reads the header only.
+    ///
+    /// # Errors
+    /// An unreadable file, missing metadata, or a tensor that is missing, of another type or of
+    /// another shape than the metadata says.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = TensorFile::open(path)?;
+        Self::validate(file).with_context(|| {
+            format!("{}: not a usable trace; record it again with `lnp trace`", path.display())
+        })
+    }
+
+    fn validate(file: TensorFile) -> Result<Self> {
+        for (key, expected) in [("format", FORMAT), ("bitorder", BIT_ORDER)] {
+            if let Some(found) = file.metadata().get(key) {
+                ensure!(found == expected, "metadata `{key}` is `{found}`, expected `{expected}`");
+            }
+        }
+        let count = |key: &str| -> Result<usize> {
+            let text =
+                file.metadata().get(key).with_context(|| format!("metadata lacks `{key}`"))?;
+            match text.parse::<u32>() {
+                Ok(value) if value > 0 => Ok(value as usize),
+                _ => {
+                    bail!("metadata `{key}` is `{text}`, expected a number from 1 to {}", u32::MAX)
+                }
+            }
+        };
+        let (layers, neurons) = (count("layers")?, count("neurons")?);
+        let (tokens, window) = (count("tokens")?, count("window")?);
+        let shape = [tokens, neurons.div_ceil(8)];
+        for layer in 0..layers {
+            check_tensor(&file, &layer_name(layer), Dtype::U8, &shape)?;
+        }
+        let found = file.tensors().keys().filter(|name| name.starts_with("layer.")).count();
+        ensure!(found == layers, "has {found} layer tensors, metadata `layers` is {layers}");
+        if file.tensors().contains_key(TOKEN_IDS) {
+            check_tensor(&file, TOKEN_IDS, Dtype::I32, &[tokens])?;
+        }
+        Ok(Self { file, layers, neurons, tokens, window })
+    }
+
+    /// Layers of the model.
+    pub fn layers(&self) -> usize {
+        self.layers
+    }
+
+    /// Neurons per layer.
+    pub fn neurons(&self) -> usize {
+        self.neurons
+    }
+
+    /// Tokens traced.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Positions restart every so many tokens.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    /// All metadata of the file.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        self.file.metadata()
+    }
+
+    /// What text was traced, if the file says.
+    pub fn corpus(&self) -> Option<&str> {
+        self.text("corpus")
+    }
+
+    /// Which part of the corpus: `profile` to make an order from, `test` to judge it.
+    pub fn split(&self) -> Option<&str> {
+        self.text("split")
+    }
+
+    /// Which model was traced, if the file says.
+    pub fn model(&self) -> Option<&str> {
+        self.text("model")
+    }
+
+    /// Ids of the traced tokens, if the file has them.
+    ///
+    /// # Errors
+    /// A failed read, or a negative id.
+    pub fn token_ids(&self) -> Result<Option<Vec<u32>>> {
+        if !self.file.tensors().contains_key(TOKEN_IDS) {
+            return Ok(None);
+        }
+        let bytes = self.file.read(TOKEN_IDS)?;
+        let (ids, _) = bytes.as_chunks();
+        let id = |(token, &bytes): (usize, &[u8; 4])| {
+            let id = i32::from_le_bytes(bytes);
+            u32::try_from(id).with_context(|| {
+                format!("{}: token {token} has id {id}", self.file.path().display())
+            })
+        };
+        ids.iter().enumerate().map(id).collect::<Result<_>>().map(Some)
+    }
+
+    /// Bits of a layer: one row of ceil(neurons / 8) bytes per token.
+    ///
+    /// # Errors
+    /// No such layer, a failed read, or a bit that is set beyond the last neuron.
+    pub fn layer_bits(&self, layer: usize) -> Result<Vec<u8>> {
+        let bits = self.file.read(&layer_name(layer))?;
+        check_unused_bits(&bits, self.neurons)
+            .with_context(|| format!("{}: layer {layer}", self.file.path().display()))?;
+        Ok(bits)
+    }
+
+    /// SHA-256 of the file, lower-case hex. Reads the whole file.
+    ///
+    /// # Errors
+    /// A failed read.
+    pub fn sha256_hex(&self) -> Result<String> {
+        self.file.sha256_hex()
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.metadata().get(key).map(String::as_str)
+    }
+}
+
+/// Ids, ascending, of the neurons active for a token, from the bits of a layer. Nothing for a token
+/// beyond the end.
+pub fn active(bits: &[u8], neurons: usize, token: usize) -> impl Iterator<Item = u32> + '_ {
+    let row_bytes = neurons.div_ceil(8);
+    let start = token.saturating_mul(row_bytes);
+    let row = bits.get(start..start.saturating_add(row_bytes)).unwrap_or_default();
+    (0u32..).step_by(8).zip(row).flat_map(|(first, &byte)| {
+        (0..8).filter(move |k| byte >> k & 1 == 1).map(move |k| first + k)
+    })
+}
+
+/// A trace in memory, to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceData {
+    /// Name of the model.
+    pub model: String,
+    /// What text was traced.
+    pub corpus: String,
+    /// Which part of the corpus, `profile` or `test`.
+    pub split: String,
+    /// What makes a neuron active, in words.
+    pub active: String,
+    /// Neurons per layer.
+    pub neurons: usize,
+    /// Tokens traced.
+    pub tokens: usize,
+    /// Positions restart every so many tokens.
+    pub window: usize,
+    /// Ids of the tokens, if they may be kept.
+    pub token_ids: Option<Vec<u32>>,
+    /// Per layer, one row of ceil(neurons / 8) bytes per token.
+    pub layers: Vec<Vec<u8>>,
+}
+
+impl TraceData {
+    fn check(&self) -> Result<()> {
+        for (what, value) in [
+            ("neurons", self.neurons),
+            ("tokens", self.tokens),
+            ("window", self.window),
+            ("layers", self.layers.len()),
+        ] {
+            ensure!((1..=u32::MAX as usize).contains(&value), "{what} is {value}");
+        }
+        let expected = self.tokens.saturating_mul(self.neurons.div_ceil(8));
+        for (layer, bits) in self.layers.iter().enumerate() {
+            let found = bits.len();
+            ensure!(found == expected, "layer {layer} has {found} bytes, expected {expected}");
+            check_unused_bits(bits, self.neurons).with_context(|| format!("layer {layer}"))?;
+        }
+        if let Some(ids) = &self.token_ids {
+            ensure!(ids.len() == self.tokens, "{} token ids for {} tokens", ids.len(), self.tokens);
+            let unfit = ids.iter().find(|&&id| i32::try_from(id).is_err());
+            ensure!(unfit.is_none(), "token id {unfit:?} does not fit in 31 bits");
+        }
+        Ok(())
+    }
+
+    fn metadata(&self) -> BTreeMap<&'static str, String> {
+        BTreeMap::from([
+            ("active", self.active.clone()),
+            ("bitorder", BIT_ORDER.to_owned()),
+            ("corpus", self.corpus.clone()),
+            ("format", FORMAT.to_owned()),
+            ("layers", self.layers.len().to_string()),
+            ("model", self.model.clone()),
+            ("neurons", self.neurons.to_string()),
+            ("split", self.split.clone()),
+            ("tokens", self.tokens.to_string()),
+            ("window", self.window.to_string()),
+        ])
+    }
+
+    /// The header: its JSON, keys sorted, padded with spaces. The library that reads these files
+    /// writes metadata in the order of a hash map, so it can't be used where the same data has to
+    /// give the same bytes.
+    fn header(&self) -> Result<Vec<u8>> {
+        let mut entries =
+            BTreeMap::from([("__metadata__".to_owned(), Entry::Metadata(self.metadata()))]);
+        let mut offset = 0;
+        let mut add = |name: String, dtype, shape, bytes: usize| {
+            let data_offsets = [offset, offset + bytes];
+            offset += bytes;
+            entries.insert(name, Entry::Tensor { dtype, shape, data_offsets });
+        };
+        if let Some(ids) = &self.token_ids {
+            add(TOKEN_IDS.to_owned(), "I32", vec![self.tokens], size_of_val(ids.as_slice()));
+        }
+        for (layer, bits) in self.layers.iter().enumerate() {
+            let shape = vec![self.tokens, self.neurons.div_ceil(8)];
+            add(layer_name(layer), "U8", shape, bits.len());
+        }
+        let mut json = serde_json::to_vec(&entries)?;
+        json.resize(json.len().next_multiple_of(HEADER_ALIGN_BYTES), b' ');
+        Ok(json)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry {
+    Metadata(BTreeMap<&'static str, String>),
+    Tensor { dtype: &'static str, shape: Vec<usize>, data_offsets: [usize; 2] },
+}
+
+/// Writes a trace. The same data gives the same bytes. The file appears complete or not at all: it
+/// is written under another name in the same folder, synced and renamed.
+///
+/// # Errors
+/// Data that contradicts itself, or a failed write.
+pub fn write_trace(path: &Path, data: &TraceData) -> Result<()> {
+    let context = || format!("{}: cannot write the trace", path.display());
+    data.check().with_context(context)?;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let temporary = tempfile::Builder::new()
+        .prefix(".trace-")
+        // The umask applies; a temporary file is private by default, a trace is not.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .with_context(context)?;
+    write_body(temporary.as_file(), data).with_context(context)?;
+    temporary.as_file().sync_all().with_context(context)?;
+    temporary.persist(path).with_context(context)?;
+    // The new name is durable once the folder is.
+    File::open(folder).and_then(|folder| folder.sync_all()).with_context(context)
+}
+
+fn write_body(file: &File, data: &TraceData) -> Result<()> {
+    let header = data.header()?;
+    let mut out = BufWriter::new(file);
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)?;
+    for id in data.token_ids.iter().flatten() {
+        out.write_all(&id.to_le_bytes())?;
+    }
+    for bits in &data.layers {
+        out.write_all(bits)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Runs the model over the tokens, in windows that each start at position 0 with nothing cached,
+/// and records which neurons are active. `progress` is told the number of tokens done after each
+/// window. Corpus and split of the result are empty: the caller knows them.
+///
+/// # Errors
+/// No token, a window of 0 or beyond the model's context, or a failed forward pass.
+pub fn record(
+    model: &Model,
+    dense: &mut DenseFfn,
+    token_ids: &[u32],
+    window: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<TraceData> {
+    let limit = model.config().max_positions;
+    ensure!(
+        (1..=limit).contains(&window),
+        "window of {window} tokens: the model takes 1 to {limit}"
+    );
+    ensure!(!token_ids.is_empty(), "no token to trace: the text is empty");
+    dense.start_recording();
+    let mut done = 0;
+    for tokens in token_ids.chunks(window) {
+        model.forward_hidden(&mut model.new_state(), tokens, dense)?;
+        done += tokens.len();
+        progress(done);
+    }
+    let active = match model.config().family {
+        Family::Opt => "relu(fc1)>0",
+        Family::Llama => "relu(gate_proj)>0",
+    };
+    Ok(TraceData {
+        model: model.checkpoint().name(),
+        corpus: String::new(),
+        split: String::new(),
+        active: active.to_owned(),
+        neurons: model.config().neurons,
+        tokens: token_ids.len(),
+        window,
+        token_ids: Some(token_ids.to_vec()),
+        layers: dense.take_recording(),
+    })
+}
+
+fn layer_name(layer: usize) -> String {
+    format!("layer.{layer}")
+}
+
+fn check_tensor(file: &TensorFile, name: &str, dtype: Dtype, shape: &[usize]) -> Result<()> {
+    let info = file.info(name)?;
+    ensure!(
+        info.dtype == dtype && info.shape == shape,
+        "tensor `{name}` is {:?} {:?}, expected {dtype:?} {shape:?}",
+        info.dtype,
+        info.shape
+    );
+    Ok(())
+}
+
+/// Bits of the last byte of a row that no neuron owns have to be zero.
+fn check_unused_bits(bits: &[u8], neurons: usize) -> Result<()> {
+    let used = neurons % 8;
+    if used == 0 {
+        return Ok(());
+    }
+    let row_bytes = neurons.div_ceil(8);
+    for (token, row) in bits.chunks(row_bytes).enumerate() {
+        let last = row.last().copied().unwrap_or(0);
+        ensure!(last >> used == 0, "token {token} has a bit beyond neuron {}", neurons - 1);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 11 neurons, so that five bits of each row are unused.
+    fn data() -> TraceData {
+        let row = |token: u8, layer: u8| [token.wrapping_mul(37) ^ layer, (token + layer) % 8];
+        TraceData {
+            model: "m".to_owned(),
+            corpus: "c \"quoted\"".to_owned(),
+            split: "test".to_owned(),
+            active: "relu(fc1)>0".to_owned(),
+            neurons: 11,
+            tokens: 5,
+            window: 4,
+            token_ids: Some(vec![3, 1, 4, 1, 5]),
+            layers: (0..12).map(|l| (0..5).flat_map(|t| row(t, l)).collect()).collect(),
+        }
+    }
+
+    #[test]
+    fn written_and_read_back() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("t.safetensors");
+        let data = data();
+        write_trace(&path, &data)?;
+        let reader = TraceReader::open(&path)?;
+        assert_eq!((reader.layers(), reader.neurons()), (12, 11));
+        assert_eq!((reader.tokens(), reader.window()), (5, 4));
+        assert_eq!(reader.corpus(), Some("c \"quoted\""));
+        assert_eq!((reader.model(), reader.split()), (Some("m"), Some("test")));
+        assert_eq!(reader.token_ids()?, data.token_ids);
+        for (layer, bits) in data.layers.iter().enumerate() {
+            assert_eq!(&reader.layer_bits(layer)?, bits);
+        }
+        assert!(reader.layer_bits(12).is_err());
+        // The same data gives the same bytes, and leaves no other file behind.
+        let first = (std::fs::read(&path)?, reader.sha256_hex()?);
+        write_trace(&path, &data)?;
+        assert_eq!((std::fs::read(&path)?, TraceReader::open(&path)?.sha256_hex()?), first);
+        assert_eq!(std::fs::read_dir(dir.path())?.count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn ids_from_bits() {
+        let bits = [0b1000_0001, 0b101, 0, 0b100];
+        assert_eq!(active(&bits, 11, 0).collect::<Vec<_>>(), [0, 7, 8, 10]);
+        assert_eq!(active(&bits, 11, 1).collect::<Vec<_>>(), [10]);
+        assert_eq!(active(&bits, 11, 2).count(), 0);
+        assert_eq!(active(&bits, 11, usize::MAX).count(), 0);
+    }
+
+    #[test]
+    fn contradictions_are_errors() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("t.safetensors");
+        let refuse = |change: &dyn Fn(&mut TraceData)| {
+            let mut bad = data();
+            change(&mut bad);
+            assert!(write_trace(&path, &bad).is_err(), "{bad:?}");
+            assert!(!path.exists());
+        };
+        refuse(&|bad| bad.layers[3].truncate(9));
+        refuse(&|bad| bad.layers[3][1] = 0b1000);
+        refuse(&|bad| bad.layers.clear());
+        refuse(&|bad| bad.window = 0);
+        refuse(&|bad| bad.token_ids = Some(vec![1]));
+        refuse(&|bad| bad.token_ids = Some(vec![u32::MAX; 5]));
+
+        write_trace(&path, &data())?;
+        let good = std::fs::read(&path)?;
+        // Metadata that the tensors contradict: replacements of equal length keep the file whole.
+        for (from, to) in [
+            ("\"layers\":\"12\"", "\"layers\":\"11\""),
+            ("\"layers\":\"12\"", "\"layers\":\"13\""),
+            ("\"neurons\":\"11\"", "\"neurons\":\"17\""),
+            ("\"tokens\":\"5\"", "\"tokens\":\"6\""),
+            ("\"window\":\"4\"", "\"window\":\"0\""),
+            ("\"window\":", "\"windov\":"),
+            ("bits-v1", "bits-v2"),
+            ("layer.7", "layer.x"),
+        ] {
+            let at = good.windows(from.len()).position(|bytes| bytes == from.as_bytes());
+            let at = at.with_context(|| from.to_owned())?;
+            let mut bad = good.clone();
+            bad[at..at + to.len()].copy_from_slice(to.as_bytes());
+            std::fs::write(&path, bad)?;
+            assert!(TraceReader::open(&path).is_err(), "{from} -> {to}");
+        }
+        // A bit beyond the last neuron is found when its layer is read.
+        let mut bad = good;
+        *bad.last_mut().context("empty")? |= 0x80;
+        std::fs::write(&path, bad)?;
+        let reader = TraceReader::open(&path)?;
+        assert!(reader.layer_bits(10).is_ok() && reader.layer_bits(11).is_err());
+        Ok(())
+    }
+}
