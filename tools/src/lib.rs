@@ -1,5 +1,21 @@
-//! The `lnp` tools.
+//! The `lnp` tools: everything around the engine that may use std.
+//!
+//! The offline way, one module a step: [`model`] (a checkpoint and its dense parts) and [`trace`]
+//! (which neurons are active) -> [`links`] (in which order to lay them out) -> [`pack`] (written,
+//! inspected, verified). Online: [`device`] (the measured law of a flash device), [`probe`],
+//! [`replay`] (recorded active sets against a pack) and [`generate`] (text, through the engine).
+//! [`commands`] is the command line; [`report`] what it prints.
 #![forbid(unsafe_code)]
+
+pub mod commands;
+pub mod device;
+pub mod files;
+pub mod generate;
 pub mod links;
 pub mod model;
+pub mod pack;
+pub mod probe;
+pub mod replay;
+pub mod report;
+mod tensor_file;
 pub mod trace;

@@ -1,2 +1,5 @@
-//! The `lnp` binary.
-fn main() {}
+//! The `lnp` binary: see [`lnp::commands`].
+
+fn main() -> std::process::ExitCode {
+    lnp::commands::main()
+}

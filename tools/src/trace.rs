@@ -6,23 +6,19 @@
 //! it comes from: `model`, `corpus`, `split`.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Permissions};
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::Dtype;
-use serde::Serialize;
 
-use crate::model::tensor_file::TensorFile;
+use crate::files::{sha256_hex, write_whole};
 use crate::model::{DenseFfn, Family, Model};
+use crate::tensor_file::{Elements, TensorData, TensorFile, write_tensors};
 
 const FORMAT: &str = "ffn-activation-bits-v1";
 const BIT_ORDER: &str = "little";
 const TOKEN_IDS: &str = "token_ids";
-/// The header of a safetensors file is padded to a multiple of this.
-const HEADER_ALIGN_BYTES: usize = 8;
 
 /// An open trace: its header is validated, its bits are read layer by layer.
 pub struct TraceReader {
@@ -151,7 +147,7 @@ impl TraceReader {
     /// # Errors
     /// A failed read.
     pub fn sha256_hex(&self) -> Result<String> {
-        self.file.sha256_hex()
+        sha256_hex(self.file.path())
     }
 
     fn text(&self, key: &str) -> Option<&str> {
@@ -217,8 +213,8 @@ impl TraceData {
         Ok(())
     }
 
-    fn metadata(&self) -> BTreeMap<&'static str, String> {
-        BTreeMap::from([
+    fn metadata(&self) -> BTreeMap<String, String> {
+        let entries = [
             ("active", self.active.clone()),
             ("bitorder", BIT_ORDER.to_owned()),
             ("corpus", self.corpus.clone()),
@@ -229,78 +225,44 @@ impl TraceData {
             ("split", self.split.clone()),
             ("tokens", self.tokens.to_string()),
             ("window", self.window.to_string()),
-        ])
+        ];
+        entries.map(|(key, value)| (key.to_owned(), value)).into()
     }
 
-    /// The header: its JSON, keys sorted, padded with spaces. The library that reads these files
-    /// writes metadata in the order of a hash map, so it can't be used where the same data has to
-    /// give the same bytes.
-    fn header(&self) -> Result<Vec<u8>> {
-        let mut entries =
-            BTreeMap::from([("__metadata__".to_owned(), Entry::Metadata(self.metadata()))]);
-        let mut offset = 0;
-        let mut add = |name: String, dtype, shape, bytes: usize| {
-            let data_offsets = [offset, offset + bytes];
-            offset += bytes;
-            entries.insert(name, Entry::Tensor { dtype, shape, data_offsets });
-        };
+    fn write_to(&self, out: &mut impl Write) -> Result<()> {
+        self.check()?;
+        let mut tensors = Vec::new();
         if let Some(ids) = &self.token_ids {
-            add(TOKEN_IDS.to_owned(), "I32", vec![self.tokens], size_of_val(ids.as_slice()));
+            tensors.push(TensorData {
+                name: TOKEN_IDS.to_owned(),
+                dtype: Dtype::I32,
+                shape: vec![self.tokens],
+                data: Elements::Words(ids),
+            });
         }
         for (layer, bits) in self.layers.iter().enumerate() {
-            let shape = vec![self.tokens, self.neurons.div_ceil(8)];
-            add(layer_name(layer), "U8", shape, bits.len());
+            tensors.push(TensorData {
+                name: layer_name(layer),
+                dtype: Dtype::U8,
+                shape: vec![self.tokens, self.neurons.div_ceil(8)],
+                data: Elements::Bytes(bits),
+            });
         }
-        let mut json = serde_json::to_vec(&entries)?;
-        json.resize(json.len().next_multiple_of(HEADER_ALIGN_BYTES), b' ');
-        Ok(json)
+        write_tensors(out, &self.metadata(), &tensors)
     }
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Entry {
-    Metadata(BTreeMap<&'static str, String>),
-    Tensor { dtype: &'static str, shape: Vec<usize>, data_offsets: [usize; 2] },
-}
-
-/// Writes a trace. The same data gives the same bytes. The file appears complete or not at all: it
-/// is written under another name in the same folder, synced and renamed.
+/// Writes a trace. The same data gives the same bytes. The file appears complete or not at all.
 ///
 /// # Errors
 /// Data that contradicts itself, or a failed write.
 pub fn write_trace(path: &Path, data: &TraceData) -> Result<()> {
-    let context = || format!("{}: cannot write the trace", path.display());
-    data.check().with_context(context)?;
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let temporary = tempfile::Builder::new()
-        .prefix(".trace-")
-        // The umask applies; a temporary file is private by default, a trace is not.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        .with_context(context)?;
-    write_body(temporary.as_file(), data).with_context(context)?;
-    temporary.as_file().sync_all().with_context(context)?;
-    temporary.persist(path).with_context(context)?;
-    // The new name is durable once the folder is.
-    File::open(folder).and_then(|folder| folder.sync_all()).with_context(context)
-}
-
-fn write_body(file: &File, data: &TraceData) -> Result<()> {
-    let header = data.header()?;
-    let mut out = BufWriter::new(file);
-    out.write_all(&(header.len() as u64).to_le_bytes())?;
-    out.write_all(&header)?;
-    for id in data.token_ids.iter().flatten() {
-        out.write_all(&id.to_le_bytes())?;
-    }
-    for bits in &data.layers {
-        out.write_all(bits)?;
-    }
-    Ok(out.flush()?)
+    write_whole(path, |file| {
+        let mut out = BufWriter::new(file);
+        data.write_to(&mut out)?;
+        Ok(out.flush()?)
+    })
+    .map_err(|error| anyhow!("cannot write trace {error:#}"))
 }
 
 /// Runs the model over the tokens, in windows that each start at position 0 with nothing cached,
@@ -376,101 +338,5 @@ fn check_unused_bits(bits: &[u8], neurons: usize) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// 11 neurons, so that five bits of each row are unused.
-    fn data() -> TraceData {
-        let row = |token: u8, layer: u8| [token.wrapping_mul(37) ^ layer, (token + layer) % 8];
-        TraceData {
-            model: "m".to_owned(),
-            corpus: "c \"quoted\"".to_owned(),
-            split: "test".to_owned(),
-            active: "relu(fc1)>0".to_owned(),
-            neurons: 11,
-            tokens: 5,
-            window: 4,
-            token_ids: Some(vec![3, 1, 4, 1, 5]),
-            layers: (0..12).map(|l| (0..5).flat_map(|t| row(t, l)).collect()).collect(),
-        }
-    }
-
-    #[test]
-    fn written_and_read_back() -> Result<()> {
-        let dir = tempfile::tempdir()?;
-        let path = dir.path().join("t.safetensors");
-        let data = data();
-        write_trace(&path, &data)?;
-        let reader = TraceReader::open(&path)?;
-        assert_eq!((reader.layers(), reader.neurons()), (12, 11));
-        assert_eq!((reader.tokens(), reader.window()), (5, 4));
-        assert_eq!(reader.corpus(), Some("c \"quoted\""));
-        assert_eq!((reader.model(), reader.split()), (Some("m"), Some("test")));
-        assert_eq!(reader.token_ids()?, data.token_ids);
-        for (layer, bits) in data.layers.iter().enumerate() {
-            assert_eq!(&reader.layer_bits(layer)?, bits);
-        }
-        assert!(reader.layer_bits(12).is_err());
-        // The same data gives the same bytes, and leaves no other file behind.
-        let first = (std::fs::read(&path)?, reader.sha256_hex()?);
-        write_trace(&path, &data)?;
-        assert_eq!((std::fs::read(&path)?, TraceReader::open(&path)?.sha256_hex()?), first);
-        assert_eq!(std::fs::read_dir(dir.path())?.count(), 1);
-        Ok(())
-    }
-
-    #[test]
-    fn ids_from_bits() {
-        let bits = [0b1000_0001, 0b101, 0, 0b100];
-        assert_eq!(active(&bits, 11, 0).collect::<Vec<_>>(), [0, 7, 8, 10]);
-        assert_eq!(active(&bits, 11, 1).collect::<Vec<_>>(), [10]);
-        assert_eq!(active(&bits, 11, 2).count(), 0);
-        assert_eq!(active(&bits, 11, usize::MAX).count(), 0);
-    }
-
-    #[test]
-    fn contradictions_are_errors() -> Result<()> {
-        let dir = tempfile::tempdir()?;
-        let path = dir.path().join("t.safetensors");
-        let refuse = |change: &dyn Fn(&mut TraceData)| {
-            let mut bad = data();
-            change(&mut bad);
-            assert!(write_trace(&path, &bad).is_err(), "{bad:?}");
-            assert!(!path.exists());
-        };
-        refuse(&|bad| bad.layers[3].truncate(9));
-        refuse(&|bad| bad.layers[3][1] = 0b1000);
-        refuse(&|bad| bad.layers.clear());
-        refuse(&|bad| bad.window = 0);
-        refuse(&|bad| bad.token_ids = Some(vec![1]));
-        refuse(&|bad| bad.token_ids = Some(vec![u32::MAX; 5]));
-
-        write_trace(&path, &data())?;
-        let good = std::fs::read(&path)?;
-        // Metadata that the tensors contradict: replacements of equal length keep the file whole.
-        for (from, to) in [
-            ("\"layers\":\"12\"", "\"layers\":\"11\""),
-            ("\"layers\":\"12\"", "\"layers\":\"13\""),
-            ("\"neurons\":\"11\"", "\"neurons\":\"17\""),
-            ("\"tokens\":\"5\"", "\"tokens\":\"6\""),
-            ("\"window\":\"4\"", "\"window\":\"0\""),
-            ("\"window\":", "\"windov\":"),
-            ("bits-v1", "bits-v2"),
-            ("layer.7", "layer.x"),
-        ] {
-            let at = good.windows(from.len()).position(|bytes| bytes == from.as_bytes());
-            let at = at.with_context(|| from.to_owned())?;
-            let mut bad = good.clone();
-            bad[at..at + to.len()].copy_from_slice(to.as_bytes());
-            std::fs::write(&path, bad)?;
-            assert!(TraceReader::open(&path).is_err(), "{from} -> {to}");
-        }
-        // A bit beyond the last neuron is found when its layer is read.
-        let mut bad = good;
-        *bad.last_mut().context("empty")? |= 0x80;
-        std::fs::write(&path, bad)?;
-        let reader = TraceReader::open(&path)?;
-        assert!(reader.layer_bits(10).is_ok() && reader.layer_bits(11).is_err());
-        Ok(())
-    }
-}
+#[path = "trace_tests.rs"]
+mod tests;

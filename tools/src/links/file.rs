@@ -7,22 +7,21 @@
 //! order. Same links, same bytes: the header's keys and the tensors are sorted by name.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::orders::{LayerLinks, Order};
 use super::{LAYERS_MAX, NEURONS_MAX};
+use crate::files::{sha256_hex, write_whole};
+pub use crate::tensor_file::HEADER_BYTES_MAX;
+use crate::tensor_file::{Elements, TensorData, write_tensors};
 
 /// The value of the metadata entry `format`.
 pub const FORMAT: &str = "lnp-links-v1";
-
-/// Largest header read or written, the limit of the safetensors format.
-pub const HEADER_BYTES_MAX: u64 = 100_000_000;
 
 /// A trace that an order was made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,18 +38,10 @@ impl TraceSource {
     /// # Errors
     /// The file can't be read or has no UTF-8 name.
     pub fn of_file(path: &Path) -> Result<Self> {
-        let what = || format!("cannot hash trace {}", path.display());
-        let name = path.file_name().and_then(|name| name.to_str()).with_context(what)?;
-        let mut file = File::open(path).with_context(what)?;
-        let mut hash = Sha256::new();
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            match file.read(&mut buffer).with_context(what)? {
-                0 => break,
-                read => hash.update(&buffer[..read]),
-            }
-        }
-        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name =
+            name.with_context(|| format!("{}: a trace needs a name in UTF-8", path.display()))?;
+        let sha256 = sha256_hex(path)?;
         Ok(Self { file: name.to_owned(), sha256 })
     }
 }
@@ -74,22 +65,6 @@ pub struct Links {
     pub tool: String,
     /// One entry a layer.
     pub layers: Vec<LayerLinks>,
-}
-
-/// The JSON header. `BTreeMap`, because the bytes must not depend on a hash seed.
-#[derive(Serialize)]
-struct Header<'a> {
-    #[serde(rename = "__metadata__")]
-    metadata: BTreeMap<&'a str, String>,
-    #[serde(flatten)]
-    tensors: BTreeMap<&'a str, TensorHeader>,
-}
-
-#[derive(Serialize)]
-struct TensorHeader {
-    dtype: &'static str,
-    shape: [usize; 1],
-    data_offsets: [usize; 2],
 }
 
 impl Links {
@@ -148,38 +123,17 @@ impl Links {
         Ok(())
     }
 
-    /// Writes the links file: to a temporary file beside it, synced and renamed, so that `path`
-    /// holds either what it held before or the whole file.
+    /// Writes the links file, so that `path` holds either what it held before or the whole file.
     ///
     /// # Errors
     /// A rule of [`Links::check`] is broken, or the file can't be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let write = || -> Result<()> {
-            let folder = match path.parent() {
-                Some(folder) if !folder.as_os_str().is_empty() => folder,
-                _ => Path::new("."),
-            };
-            let mut builder = tempfile::Builder::new();
-            builder.prefix(".links-").suffix(".tmp");
-            #[cfg(unix)]
-            {
-                // A file for others to read, as far as the umask lets them: not tempfile's 0600.
-                use std::os::unix::fs::PermissionsExt;
-                builder.permissions(std::fs::Permissions::from_mode(0o666));
-            }
-            let temporary = builder.tempfile_in(folder)?;
-            let mut out = BufWriter::new(temporary.as_file());
+        write_whole(path, |file| {
+            let mut out = BufWriter::new(file);
             self.write_to(&mut out)?;
-            out.flush()?;
-            drop(out);
-            temporary.as_file().sync_all()?;
-            temporary.persist(path).map_err(|error| error.error)?;
-            // The name must last too; not every platform can sync a folder.
-            #[cfg(unix)]
-            File::open(folder)?.sync_all()?;
-            Ok(())
-        };
-        write().map_err(|error| anyhow!("cannot write links file {}: {error:#}", path.display()))
+            Ok(out.flush()?)
+        })
+        .map_err(|error| anyhow!("cannot write links file {error:#}"))
     }
 
     /// Writes the bytes of the links file.
@@ -188,42 +142,27 @@ impl Links {
     /// A rule of [`Links::check`] is broken, or `out` can't be written.
     pub fn write_to(&self, out: &mut impl Write) -> Result<()> {
         self.check()?;
-        let mut tensors: Vec<(String, &[u32])> = Vec::new();
+        let mut tensors = Vec::new();
         for (layer, links) in self.layers.iter().enumerate() {
-            tensors.push((format!("neuron_of_slot.{layer}"), &links.neuron_of_slot));
-            tensors.push((format!("link_begin.{layer}"), &links.link_begin));
-            tensors.push((format!("active_count.{layer}"), &links.active_count));
-        }
-        tensors.sort();
-        let mut offset = 0;
-        let mut headers = BTreeMap::new();
-        for (name, data) in &tensors {
-            let data_offsets = [offset, offset + 4 * data.len()];
-            offset = data_offsets[1];
-            let header = TensorHeader { dtype: "U32", shape: [data.len()], data_offsets };
-            headers.insert(name.as_str(), header);
-        }
-        let header = Header { metadata: self.metadata()?, tensors: headers };
-        let mut json = serde_json::to_vec(&header)?;
-        // As the safetensors crate does: the data begin at a multiple of 8 bytes.
-        json.resize(json.len().next_multiple_of(8), b' ');
-        ensure!(
-            json.len() as u64 <= HEADER_BYTES_MAX,
-            "header of {} bytes: at most {HEADER_BYTES_MAX} are possible",
-            json.len()
-        );
-        out.write_all(&(json.len() as u64).to_le_bytes())?;
-        out.write_all(&json)?;
-        for (_, data) in tensors {
-            for value in data {
-                out.write_all(&value.to_le_bytes())?;
+            for (name, words) in [
+                ("neuron_of_slot", &links.neuron_of_slot),
+                ("link_begin", &links.link_begin),
+                ("active_count", &links.active_count),
+            ] {
+                tensors.push(TensorData {
+                    name: format!("{name}.{layer}"),
+                    dtype: Dtype::U32,
+                    shape: vec![words.len()],
+                    data: Elements::Words(words),
+                });
             }
         }
-        Ok(())
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        write_tensors(out, &self.metadata()?, &tensors)
     }
 
-    fn metadata(&self) -> Result<BTreeMap<&'static str, String>> {
-        let mut metadata = BTreeMap::from([
+    fn metadata(&self) -> Result<BTreeMap<String, String>> {
+        let entries = [
             ("format", FORMAT.to_owned()),
             ("order", self.order.name().to_owned()),
             ("layers", self.layers.len().to_string()),
@@ -233,9 +172,10 @@ impl Links {
             ("model", self.model.clone()),
             ("traces", serde_json::to_string(&self.traces)?),
             ("tool", self.tool.clone()),
-        ]);
+        ];
+        let mut metadata = BTreeMap::from(entries.map(|(key, value)| (key.to_owned(), value)));
         if let Order::Random { seed } = self.order {
-            metadata.insert("seed", seed.to_string());
+            metadata.insert("seed".to_owned(), seed.to_string());
         }
         Ok(metadata)
     }

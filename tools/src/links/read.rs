@@ -1,18 +1,18 @@
 //! Reading a links file that anyone may have written: every claim is checked against the file's
 //! length before memory is set aside for it, and every rule before the links are handed out.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use safetensors::tensor::{Dtype, Metadata};
+use safetensors::Dtype;
 
-use super::file::{FORMAT, HEADER_BYTES_MAX, Links};
+use super::file::{FORMAT, Links};
 use super::orders::{LayerLinks, Order};
 use super::{LAYERS_MAX, NEURONS_MAX};
+use crate::tensor_file::Header;
 
 /// The tensors of a layer.
 const TENSORS_PER_LAYER: usize = 3;
@@ -40,11 +40,10 @@ impl Links {
     /// # Errors
     /// As [`Links::read`], without the file's name.
     pub fn read_from(input: &mut (impl Read + Seek), len: u64) -> Result<Self> {
-        let header = read_header(input, len)?;
-        let empty = HashMap::new();
-        let metadata = header.tensors.metadata().as_ref().unwrap_or(&empty);
+        let header = Header::read(input, len)?;
         let text = |key: &str| {
-            metadata
+            header
+                .metadata
                 .get(key)
                 .with_context(|| format!("metadata entry '{key}' is missing: not a links file?"))
         };
@@ -58,7 +57,7 @@ impl Links {
             "{layers} layers of {neurons} neurons: at most {LAYERS_MAX} of {NEURONS_MAX} are \
              possible, and at least one of each"
         );
-        let tensors = header.tensors.offset_keys().len();
+        let tensors = header.tensors.len();
         ensure!(
             tensors == TENSORS_PER_LAYER * layers,
             "{tensors} tensors for {layers} layers, expected {TENSORS_PER_LAYER} a layer"
@@ -80,7 +79,7 @@ impl Links {
         };
         for layer in 0..layers {
             let mut tensor = |name: &str, entries: Option<usize>| {
-                header.read_tensor(input, &format!("{name}.{layer}"), entries)
+                read_tensor(&header, input, &format!("{name}.{layer}"), entries)
             };
             links.layers.push(LayerLinks {
                 neuron_of_slot: tensor("neuron_of_slot", Some(neurons))?,
@@ -93,60 +92,27 @@ impl Links {
     }
 }
 
-/// The parsed header: tensors lie back to back and end where the file ends.
-struct Header {
-    tensors: Metadata,
-    data_begin: u64,
-}
-
-fn read_header(input: &mut (impl Read + Seek), len: u64) -> Result<Header> {
-    ensure!(len >= 8, "{len} bytes are too few for a safetensors file");
-    let mut size = [0; 8];
-    input.read_exact(&mut size)?;
-    let size = u64::from_le_bytes(size);
-    ensure!(
-        size <= HEADER_BYTES_MAX && size <= len - 8,
-        "header of {size} bytes in a file of {len}: cut off, or not a safetensors file"
-    );
-    let mut json = vec![0; usize::try_from(size)?];
-    input.read_exact(&mut json)?;
-    // Not SafeTensors::deserialize: it needs the whole file in memory, and its check of the
-    // file's length overflows on offsets near 2^64.
-    let tensors: Metadata =
-        serde_json::from_slice(&json).context("its safetensors header is damaged")?;
-    let data_begin = 8 + size;
-    let data_bytes = len - data_begin;
-    ensure!(
-        tensors.data_len() as u64 == data_bytes,
-        "its tensors take {} bytes, the file has {data_bytes}: cut off or damaged",
-        tensors.data_len()
-    );
-    Ok(Header { tensors, data_begin })
-}
-
-impl Header {
-    /// Reads a U32 tensor of one dimension, with `entries` entries where given. What is set aside
-    /// is bounded by the file's length, which [`read_header`] compared with the offsets.
-    fn read_tensor(
-        &self,
-        input: &mut (impl Read + Seek),
-        name: &str,
-        entries: Option<usize>,
-    ) -> Result<Vec<u32>> {
-        let info = self.tensors.info(name).with_context(|| format!("tensor {name} is missing"))?;
-        let length = match (info.dtype, info.shape.as_slice()) {
-            (Dtype::U32, &[length]) if length <= NEURONS_MAX + 1 => length,
-            (dtype, shape) => bail!("tensor {name} is {dtype:?} {shape:?}, expected a U32 list"),
-        };
-        if let Some(entries) = entries {
-            ensure!(length == entries, "tensor {name} has {length} entries, expected {entries}");
-        }
-        let mut bytes = vec![0; 4 * length];
-        input.seek(SeekFrom::Start(self.data_begin + info.data_offsets.0 as u64))?;
-        input.read_exact(&mut bytes)?;
-        let (values, _) = bytes.as_chunks::<4>();
-        Ok(values.iter().map(|value| u32::from_le_bytes(*value)).collect())
+/// Reads a U32 tensor of one dimension, with `entries` entries where given. What is set aside is
+/// bounded by the file's length, which [`Header::read`] compared with the offsets.
+fn read_tensor(
+    header: &Header,
+    input: &mut (impl Read + Seek),
+    name: &str,
+    entries: Option<usize>,
+) -> Result<Vec<u32>> {
+    let info = header.tensors.get(name).with_context(|| format!("tensor {name} is missing"))?;
+    let length = match (info.dtype, info.shape.as_slice()) {
+        (Dtype::U32, &[length]) if length <= NEURONS_MAX + 1 => length,
+        (dtype, shape) => bail!("tensor {name} is {dtype:?} {shape:?}, expected a U32 list"),
+    };
+    if let Some(entries) = entries {
+        ensure!(length == entries, "tensor {name} has {length} entries, expected {entries}");
     }
+    let mut bytes = vec![0; 4 * length];
+    input.seek(SeekFrom::Start(header.data_start + info.data_offsets.0 as u64))?;
+    input.read_exact(&mut bytes)?;
+    let (values, _) = bytes.as_chunks::<4>();
+    Ok(values.iter().map(|value| u32::from_le_bytes(*value)).collect())
 }
 
 fn number<T: FromStr>(key: &str, text: &str) -> Result<T> {

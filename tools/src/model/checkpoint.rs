@@ -10,7 +10,8 @@ use rayon::prelude::*;
 pub use safetensors::Dtype;
 use serde::Deserialize;
 
-use super::tensor_file::TensorFile;
+use crate::files;
+use crate::tensor_file::TensorFile;
 
 const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Below this many elements a conversion is not worth splitting between threads.
@@ -181,7 +182,7 @@ impl Checkpoint {
                 Ok(Source {
                     file_name: file.file_name(),
                     bytes: file.len_bytes(),
-                    sha256_hex: file.sha256_hex()?,
+                    sha256_hex: files::sha256_hex(file.path())?,
                 })
             })
             .collect()

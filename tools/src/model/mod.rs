@@ -20,7 +20,6 @@ mod llama;
 mod loader;
 mod opt;
 pub mod predictor;
-pub(crate) mod tensor_file;
 #[cfg(test)]
 mod tests;
 pub mod tokenizer;

@@ -1,0 +1,88 @@
+//! The command line: one file a command.
+//!
+//! Results go to stdout, everything else to stderr. Exit code 0 where all went well, 1 with one
+//! line on stderr where not, 2 for wrong usage.
+
+mod demo;
+mod inspect;
+mod link;
+mod pack;
+mod probe;
+mod replay;
+mod run;
+mod trace;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use lnp_engine::sys::BackEndChoice;
+
+/// Linked neuron packs: sparse language models read from flash.
+///
+/// lnp learns which FFN neurons of a ReLU-sparse model fire together, links them into chains, and
+/// writes their weights in that order into a pack, so that the active ones can be read in few, long
+/// reads. Try `lnp demo` first.
+#[derive(Debug, Parser)]
+#[command(name = "lnp", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Trace(trace::Args),
+    Link(link::Args),
+    Pack(pack::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
+    Probe(probe::Args),
+    Replay(replay::Args),
+    Run(run::Args),
+}
+
+/// How reads reach the device.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum BackEndArg {
+    /// io_uring, or pread where there is none
+    #[default]
+    Auto,
+    /// io_uring or an error
+    Uring,
+    /// pread, one read at a time
+    Pread,
+}
+
+impl From<BackEndArg> for BackEndChoice {
+    fn from(arg: BackEndArg) -> Self {
+        match arg {
+            BackEndArg::Auto => Self::Auto,
+            BackEndArg::Uring => Self::Uring,
+            BackEndArg::Pread => Self::Pread,
+        }
+    }
+}
+
+/// Parses the command line and runs the command.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Trace(args) => trace::run(&args),
+        Command::Link(args) => link::run(&args),
+        Command::Pack(args) => pack::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Probe(args) => probe::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Run(args) => run::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lnp: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `lnp pack`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+use lnp_format::Dtype;
+use lnp_format::limits::BUNDLE_STRIDE_MAX;
+
+use crate::links::Links;
+use crate::model::{Checkpoint, ModelConfig};
+use crate::pack::recipe::PackLayout;
+use crate::pack::{
+    BundleSource, CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, inspect, write_pack,
+};
+use crate::report::{bytes, print_json, progress};
+
+/// Write a model's FFN weights into a linked neuron pack
+///
+/// Example: lnp pack --model opt-relu --links links.safetensors --dtype f16 -o opt.lnp
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Hugging Face model folder (config.json, *.safetensors)
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Links file that gives the order [default: the model's own order]
+    #[arg(long, value_name = "FILE")]
+    links: Option<PathBuf>,
+    /// Type of the weights: f32 or f16
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_dtype)]
+    dtype: Dtype,
+    /// No weights, but bundles of so many pseudo-random bytes: to load the device like a large
+    /// model does; the pack says so inside
+    #[arg(long, value_name = "BYTES", requires = "links", conflicts_with = "dtype")]
+    placeholder_bundle: Option<u32>,
+    /// With --placeholder-bundle: tile the model's layers so many times
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "placeholder_bundle")]
+    copies: u32,
+    /// The pack to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Print a description of the pack as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_dtype(name: &str) -> Result<Dtype> {
+    match Dtype::from_name(name) {
+        Some(dtype @ (Dtype::F32 | Dtype::F16)) => Ok(dtype),
+        Some(Dtype::Placeholder) => bail!("use --placeholder-bundle BYTES"),
+        Some(other) => bail!("{other} is in the format, but cannot be written yet: use f32 or f16"),
+        None => bail!("must be f32 or f16"),
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let links = args.links.as_deref().map(Links::read).transpose()?;
+    let checkpoint = Checkpoint::open(&args.model)?;
+    let config = ModelConfig::load(&args.model, &checkpoint)?;
+    if let (Some(bundle_bytes), Some(links)) = (args.placeholder_bundle, &links) {
+        write_placeholders(&args.output, links, &config, bundle_bytes, args.copies)?;
+    } else {
+        let recipe = Recipe::for_checkpoint(&checkpoint, &config, links.as_ref(), args.dtype)?;
+        let mut bundles = CheckpointBundles::new(&checkpoint, &config, args.dtype)?;
+        write_with_progress(&args.output, &recipe, &mut bundles)?;
+    }
+    if args.json {
+        let index = PackIndex::open(&args.output)?;
+        return print_json(&inspect::describe(&index.pack()?));
+    }
+    Ok(())
+}
+
+/// Writes a pack of placeholders.
+pub(super) fn write_placeholders(
+    output: &Path,
+    links: &Links,
+    config: &ModelConfig,
+    bundle_bytes: u32,
+    copies: u32,
+) -> Result<PackLayout> {
+    ensure!(
+        (1..=BUNDLE_STRIDE_MAX).contains(&bundle_bytes) && copies > 0,
+        "bundles of {bundle_bytes} bytes, {copies} copies: 1 to {BUNDLE_STRIDE_MAX} bytes and at \
+         least one copy are possible"
+    );
+    let (hidden, parts) = (config.hidden as u32, config.parts() as u32);
+    let recipe = Recipe::for_placeholders(links, hidden, parts, bundle_bytes, copies)?;
+    write_with_progress(output, &recipe, &mut PlaceholderBundles::default())
+}
+
+/// Writes a pack with a progress bar, and says on stderr what it is.
+pub(super) fn write_with_progress(
+    output: &Path,
+    recipe: &Recipe,
+    bundles: &mut dyn BundleSource,
+) -> Result<PackLayout> {
+    let region_bytes = recipe.shape.region_bytes() * u64::from(recipe.shape.layers);
+    let bar = progress("packing", region_bytes);
+    let layout = write_pack(output, recipe, bundles, &mut |written| bar.set_position(written))?;
+    bar.finish_and_clear();
+    let shape = &recipe.shape;
+    eprintln!(
+        "{}: {}, {} layers of {} bundles of {} bytes ({}), {} order",
+        output.display(),
+        bytes(layout.extent.file_bytes as f64),
+        shape.layers,
+        shape.neurons,
+        shape.bundle_stride,
+        shape.dtype,
+        recipe.provenance.get("order").map_or("unknown", String::as_str),
+    );
+    Ok(layout)
+}

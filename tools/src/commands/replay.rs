@@ -1,0 +1,211 @@
+//! `lnp replay`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lnp_engine::DeviceLaw;
+use lnp_engine::sys::DirectFile;
+
+use super::BackEndArg;
+use crate::device::{DeviceProfile, LawText, open_direct};
+use crate::links::Links;
+use crate::pack::{PackIndex, Recipe};
+use crate::probe::{ProbeOptions, probe};
+use crate::replay::{ActiveSets, ReplayOptions, Row, Target, replay, table};
+use crate::report::{Machine, print, print_json, progress};
+use crate::trace::TraceReader;
+
+/// Replay recorded active sets against packs and compare the strategies
+///
+/// Reads from the device, around the page cache, with every strategy in turn; or, with --simulate,
+/// from a simulated device that obeys the law, with packs or only links. The order of a pack comes
+/// from its provenance; give one pack per order.
+///
+/// Example: lnp replay identity.lnp greedy.lnp --traces test.trace.safetensors --device d.toml
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The packs to compare, one per order
+    #[arg(value_name = "PACK", required_unless_present = "links", conflicts_with = "links")]
+    packs: Vec<PathBuf>,
+    /// With --simulate: links files instead of packs
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "bundle_bytes", requires = "simulate")]
+    links: Vec<PathBuf>,
+    /// With --links: bytes of a bundle
+    #[arg(long, value_name = "N")]
+    bundle_bytes: Option<u32>,
+    /// Trace whose active sets are replayed; not one that the order was made from
+    #[arg(long, value_name = "FILE")]
+    traces: PathBuf,
+    /// Share of the bundles that the cache holds; 0 for none
+    #[arg(long, value_name = "R", default_value_t = 0.05)]
+    cache_ratio: f64,
+    /// Device profile with the law, made by lnp probe
+    #[arg(long, value_name = "FILE", conflicts_with = "law")]
+    device: Option<PathBuf>,
+    /// The law itself: a_us=9.64,b_mib_s=2034,combine=sum
+    #[arg(long, value_name = "LAW")]
+    law: Option<LawText>,
+    /// Simulate the device instead of reading
+    #[arg(long)]
+    simulate: bool,
+    /// Only the first N tokens
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+    /// Replay everything so many times; a token's time is the median
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    repeats: usize,
+    /// Reads in flight
+    #[arg(long, value_name = "N", default_value_t = lnp_engine::limits::QUEUE_DEPTH_DEFAULT)]
+    queue_depth: u32,
+    /// How reads reach the device
+    #[arg(long, value_enum, default_value_t)]
+    back_end: BackEndArg,
+    /// Go on through the page cache where the file system refuses direct reads
+    #[arg(long)]
+    buffered: bool,
+    /// Print the rows as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How long a pack is probed where no law is given.
+const PROBE_TIME: Duration = Duration::from_secs(4);
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let trace = TraceReader::open(&args.traces)?;
+    let packs = open_packs(args)?;
+    warn_about_profiles(&packs, &trace)?;
+    let sets = ActiveSets::of_trace(&trace, args.tokens.unwrap_or(usize::MAX))?;
+    let files: Vec<DirectFile> = if args.simulate {
+        Vec::new()
+    } else {
+        packs.iter().map(|pack| open_direct(pack.path(), args.buffered)).collect::<Result<_>>()?
+    };
+    let (law, law_source) = find_law(args, &packs)?;
+    let target = if args.simulate {
+        Target::Simulated
+    } else {
+        Target::Device(&files, args.back_end.into())
+    };
+    let options = ReplayOptions {
+        law,
+        cache_ratio: args.cache_ratio,
+        queue_depth: args.queue_depth,
+        repeats: args.repeats,
+    };
+    let bar = progress("replaying", 1000);
+    let mut told = |share: f64| bar.set_position((share * 1000.0) as u64);
+    let rows = replay(&packs, &sets, &target, &options, &mut told)?;
+    bar.finish_and_clear();
+    report(args, &trace, &rows, &law, &law_source, files.first())
+}
+
+fn open_packs(args: &Args) -> Result<Vec<PackIndex>> {
+    if args.links.is_empty() {
+        return args.packs.iter().map(|path| PackIndex::open(path)).collect();
+    }
+    let bundle_bytes = args.bundle_bytes.context("--links needs --bundle-bytes")?;
+    let index_of = |path: &PathBuf| -> Result<PackIndex> {
+        // Hidden size and parts play no role for placeholders: any that the format takes.
+        let recipe = Recipe::for_placeholders(&Links::read(path)?, 32, 2, bundle_bytes, 1)?;
+        let layout = recipe.layout()?;
+        Ok(PackIndex::in_memory(layout.index, layout.extent.file_bytes))
+    };
+    args.links.iter().map(index_of).collect()
+}
+
+/// An order judged on the trace that it was made from looks better than it is.
+fn warn_about_profiles(packs: &[PackIndex], trace: &TraceReader) -> Result<()> {
+    let hash = trace.sha256_hex()?;
+    for index in packs {
+        let pack = index.pack()?;
+        let order = pack.provenance().order().to_owned();
+        let same = |(key, value): (&str, &str)| key.starts_with("profile.trace.") && value == hash;
+        if matches!(order.as_str(), "greedy" | "frequency") && pack.provenance().entries().any(same)
+        {
+            eprintln!("lnp: warning: the {order} order was made from this very trace: use another");
+        }
+    }
+    Ok(())
+}
+
+/// The law, and where it comes from.
+fn find_law(args: &Args, packs: &[PackIndex]) -> Result<(DeviceLaw, String)> {
+    if let Some(law) = &args.law {
+        return Ok((law.law()?, "--law".into()));
+    }
+    if let Some(device) = &args.device {
+        return Ok((DeviceProfile::read(device)?.law.law()?, device.display().to_string()));
+    }
+    if args.simulate {
+        return Ok((LawText::ONEPLUS_12.law()?, "published: OnePlus 12, UFS 4.0".into()));
+    }
+    let pack = packs.first().context("no packs")?.path();
+    eprintln!("lnp: no --device: probing {} for {} s", pack.display(), PROBE_TIME.as_secs());
+    let options = ProbeOptions {
+        time: PROBE_TIME,
+        queue_depth: args.queue_depth,
+        back_end: args.back_end.into(),
+        buffered: args.buffered,
+        seed: 1,
+    };
+    let probed = probe(pack, &options, &mut |_| true)
+        .context("no device law: give one with --device or --law")?;
+    Ok((probed.law, format!("probed: {}", pack.display())))
+}
+
+fn report(
+    args: &Args,
+    trace: &TraceReader,
+    rows: &[Row],
+    law: &DeviceLaw,
+    law_source: &str,
+    file: Option<&DirectFile>,
+) -> Result<()> {
+    ensure!(!rows.is_empty(), "nothing was replayed");
+    let text = LawText::from(law);
+    if args.json {
+        return print_json(&serde_json::json!({
+            "machine": Machine::here(),
+            "device": {
+                "law": text, "law_source": law_source, "gap_bytes": law.gap_bytes(),
+                "simulated": args.simulate, "queue_depth": args.queue_depth,
+                "direct": file.map(DirectFile::is_direct),
+                "align_bytes": file.map(DirectFile::align),
+                "cache_state": "cold at the start of each repeat",
+            },
+            "trace": {
+                "file": args.traces, "sha256": trace.sha256_hex()?, "model": trace.model(),
+                "corpus": trace.corpus(), "split": trace.split(), "tokens": trace.tokens(),
+                "window": trace.window(), "layers": trace.layers(), "neurons": trace.neurons(),
+            },
+            "rows": rows,
+        }));
+    }
+    let device = match (args.simulate, file.map(DirectFile::is_direct)) {
+        (true, _) => "SIMULATED device",
+        (_, Some(true)) => "direct reads",
+        _ => "BUFFERED reads (page cache!)",
+    };
+    let combine = format!("{:?}", text.combine).to_lowercase();
+    let placeholder = rows.iter().any(|row| row.dtype == "placeholder");
+    print(&format!(
+        "{} of {}, {} tokens; {device}, queue depth {}, cache {:.0} % cold at start\n\
+         law: t0 {:.0} us, a {:.2} us, B {:.0} MiB/s, {combine} ({law_source}){}\n\n{}",
+        trace.corpus().unwrap_or("unknown corpus"),
+        trace.model().unwrap_or("unknown model"),
+        rows.iter().map(|row| row.tokens).max().unwrap_or(0),
+        args.queue_depth,
+        100.0 * args.cache_ratio,
+        text.t0_us,
+        text.a_us,
+        text.b_mib_s,
+        if placeholder {
+            "\nplaceholder bundles: sizes and active sets count, not weights"
+        } else {
+            ""
+        },
+        table::render(rows)
+    ))
+}

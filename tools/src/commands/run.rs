@@ -1,0 +1,244 @@
+//! `lnp run`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use lnp_engine::ffn::Ffn;
+use lnp_engine::sys::{cpu, open_engine};
+use lnp_engine::{Collapse, Config, FetchStats, required_bytes};
+use lnp_kernels::CpuFeatures;
+
+use super::BackEndArg;
+use crate::device::{DeviceProfile, open_direct};
+use crate::generate::{Sampler, SparseFfn, check_shape, fit_memory, generate};
+use crate::model::{ExactPredictor, Model, Tokenizer};
+use crate::pack::PackIndex;
+use crate::report::{bytes, peak_memory_bytes, print_json};
+
+/// Generate text, reading the FFN weights from a pack
+///
+/// Attention, embeddings and norms are in memory. Which neurons are active is computed exactly,
+/// from up (OPT) or gate (Llama) weights that are in memory too: predictors are still to come.
+///
+/// Example: lnp run opt.lnp --model opt-relu --prompt "Once upon a time" -n 40
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The pack with the model's FFN
+    #[arg(value_name = "PACK")]
+    pack: PathBuf,
+    /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json)
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Text to continue; the model's bos token is put first
+    #[arg(long, value_name = "TEXT")]
+    prompt: String,
+    /// Tokens to generate
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 64)]
+    count: usize,
+    /// End at the model's end-of-text token
+    #[arg(long)]
+    stop_at_eos: bool,
+    /// 0 for the most likely token, above 0 for chance
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f64,
+    /// Seed of chance
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    seed: u64,
+    /// Bytes of the engine's arena: staging area and cache
+    #[arg(long, value_name = "BYTES", conflicts_with = "cache_ratio")]
+    memory: Option<usize>,
+    /// Share of the bundles that the cache holds
+    #[arg(long, value_name = "R", default_value_t = 0.05)]
+    cache_ratio: f64,
+    /// Device profile whose law decides which reads are merged
+    #[arg(long, value_name = "FILE", conflicts_with = "gap")]
+    device: Option<PathBuf>,
+    /// Merge across holes smaller than so many bytes [default: the law of --device, or 16384]
+    #[arg(long, value_name = "BYTES")]
+    gap: Option<u64>,
+    /// Reads in flight
+    #[arg(long, value_name = "N", default_value_t = lnp_engine::limits::QUEUE_DEPTH_DEFAULT)]
+    queue_depth: u32,
+    /// How reads reach the device
+    #[arg(long, value_enum, default_value_t)]
+    back_end: BackEndArg,
+    /// Portable kernels only
+    #[arg(long)]
+    portable: bool,
+    /// Check every bundle read against its checksum
+    #[arg(long)]
+    verify_reads: bool,
+    /// Go on through the page cache where the file system refuses direct reads
+    #[arg(long)]
+    buffered: bool,
+    /// Print {prompt_ids, token_ids, text, ...} as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let begin = Instant::now();
+    let index = PackIndex::open(&args.pack)?;
+    let pack = index.pack()?;
+    let model = Model::load(&args.model)?;
+    check_shape(pack.shape(), model.config()).with_context(|| args.pack.display().to_string())?;
+    let tokenizer = Tokenizer::load(&args.model)?;
+    let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
+    let features = if args.portable { CpuFeatures::NONE } else { cpu::detect() };
+    let ffn = Ffn::new(pack.shape(), features)?;
+
+    let base = Config {
+        collapse: collapse(args)?,
+        queue_depth: args.queue_depth,
+        verify_reads: args.verify_reads,
+        ..Config::new(&pack)
+    };
+    let config = fit_memory(&pack, base, args.memory, args.cache_ratio)?;
+    let file = open_direct(&args.pack, args.buffered)?;
+    let mut memory = vec![0; required_bytes(&config, &pack)?];
+    let mut engine = open_engine(&file, pack, &config, &mut memory, args.back_end.into())?;
+    let back_end = engine.queue().back_end().clone();
+    if args.queue_depth > 0 && back_end.name() == "pread" {
+        eprintln!("lnp: reading with {back_end}");
+    }
+
+    let mut prompt_ids: Vec<u32> = model.config().bos_token_id.into_iter().collect();
+    prompt_ids.extend(tokenizer.encode(&args.prompt)?);
+    ensure!(!prompt_ids.is_empty(), "an empty prompt, and the model has no bos token");
+    let mut sampler = Sampler::new(args.temperature, args.seed)?;
+    let mut decoder = tokenizer.decoder(false);
+    let mut text = String::new();
+    let loaded_s = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    let mut first_token_s = 0.0;
+    let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
+    let (token_ids, _) =
+        generate(&model, &mut sparse, &prompt_ids, args.count, &mut sampler, &mut |token| {
+            if text.is_empty() {
+                first_token_s = begin.elapsed().as_secs_f64();
+            }
+            let piece = decoder.push(token)?;
+            stream(&piece, args.json)?;
+            text += &piece;
+            Ok(!(args.stop_at_eos && model.config().eos_token_ids.contains(&token)))
+        })?;
+    let rest = decoder.finish()?;
+    stream(&(rest.clone() + "\n"), args.json)?;
+    text += &rest;
+    let seconds = begin.elapsed().as_secs_f64();
+    let stats = *sparse.stats();
+    let summary =
+        Summary { args, prompt_ids, token_ids, text, stats, loaded_s, first_token_s, seconds };
+    if args.json {
+        return summary.print_json(&engine_facts(
+            &config,
+            &ffn,
+            back_end.name(),
+            &predictor,
+            &model,
+        ));
+    }
+    summary.print();
+    Ok(())
+}
+
+fn collapse(args: &Args) -> Result<Collapse> {
+    /// Break-even gap of UFS 4.0 as published: 16 to 20 KiB.
+    const GAP_BYTES_USUAL: u64 = 16 << 10;
+    Ok(match (&args.device, args.gap) {
+        (Some(device), _) => Collapse::Law(DeviceProfile::read(device)?.law.law()?),
+        (None, Some(0)) => Collapse::Off,
+        (None, gap) => Collapse::Gap { bytes: gap.unwrap_or(GAP_BYTES_USUAL) },
+    })
+}
+
+/// Writes text as it comes; not with `--json`, whose text comes whole.
+fn stream(piece: &str, json: bool) -> Result<()> {
+    if json {
+        return Ok(());
+    }
+    crate::report::print(piece)?;
+    std::io::stdout().flush().or_else(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error.into()),
+    })
+}
+
+fn engine_facts(
+    config: &Config,
+    ffn: &Ffn,
+    back_end: &str,
+    predictor: &ExactPredictor,
+    model: &Model,
+) -> serde_json::Value {
+    serde_json::json!({
+        "back_end": back_end, "kernel_tier": ffn.tier().name(),
+        "collapse": config.collapse.name(), "cache_bundles": config.cache_bundles,
+        "staging_bytes": config.staging_bytes, "queue_depth": config.queue_depth,
+        "active_set": "exact, from resident weights",
+        "predictor_resident_bytes": predictor.resident_bytes(),
+        "model_resident_bytes": model.resident_bytes(),
+    })
+}
+
+/// What came of a run.
+struct Summary<'a> {
+    args: &'a Args,
+    prompt_ids: Vec<u32>,
+    token_ids: Vec<u32>,
+    text: String,
+    stats: FetchStats,
+    loaded_s: f64,
+    first_token_s: f64,
+    seconds: f64,
+}
+
+impl Summary<'_> {
+    /// Tokens that went through the model: the prompt, and all but the last generated.
+    fn fed(&self) -> f64 {
+        (self.prompt_ids.len() + self.token_ids.len()).saturating_sub(1).max(1) as f64
+    }
+
+    fn tokens_per_s(&self) -> f64 {
+        let after_first = self.token_ids.len().saturating_sub(1) as f64;
+        after_first / (self.seconds - self.first_token_s).max(1e-9)
+    }
+
+    fn hit_rate(&self) -> f64 {
+        self.stats.hits as f64 / self.stats.active.max(1) as f64
+    }
+
+    fn print(&self) {
+        eprintln!(
+            "{:.1} tokens/s after a prompt of {}; per token {:.0} active bundles, {:.1} reads, {}, \
+             I/O {:.0} us; {:.1} % hits; peak memory {}; active sets computed exactly (no predictor)",
+            self.tokens_per_s(),
+            self.prompt_ids.len(),
+            self.stats.active as f64 / self.fed(),
+            self.stats.reads as f64 / self.fed(),
+            bytes(self.stats.bytes_read as f64 / self.fed()),
+            self.stats.io_ns as f64 / 1e3 / self.fed(),
+            100.0 * self.hit_rate(),
+            bytes(peak_memory_bytes() as f64),
+        );
+    }
+
+    fn print_json(&self, engine: &serde_json::Value) -> Result<()> {
+        print_json(&serde_json::json!({
+            "prompt_ids": self.prompt_ids, "token_ids": self.token_ids, "text": self.text,
+            "pack": self.args.pack, "model": self.args.model,
+            "load_s": self.loaded_s, "prompt_s": self.first_token_s, "total_s": self.seconds,
+            "tokens_per_s": self.tokens_per_s(),
+            "active_bundles_per_token": self.stats.active as f64 / self.fed(),
+            "reads_per_token": self.stats.reads as f64 / self.fed(),
+            "bytes_read_per_token": self.stats.bytes_read as f64 / self.fed(),
+            "useful_bytes_per_token": self.stats.useful_bytes as f64 / self.fed(),
+            "io_us_per_token": self.stats.io_ns as f64 / 1e3 / self.fed(),
+            "hit_rate": self.hit_rate(),
+            "peak_memory_bytes": peak_memory_bytes(),
+            "engine": engine,
+        }))
+    }
+}

@@ -1,0 +1,135 @@
+//! `lnp trace`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::model::{DenseFfn, Model, Tokenizer};
+use crate::report::{print_json, progress, thousands};
+use crate::trace::{TraceData, TraceReader, record, write_trace};
+
+/// Positions restart every so many tokens, unless the model's context is shorter.
+const WINDOW_USUAL: usize = 256;
+
+/// Run a model over text and record which FFN neurons are active
+///
+/// Example: lnp trace --model opt-relu --text profile.txt -o profile.trace.safetensors
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json)
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Text to run the model over
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "token_ids",
+        conflicts_with = "token_ids"
+    )]
+    text: Option<PathBuf>,
+    /// Run over the token_ids that another trace carries, in its windows
+    #[arg(long, value_name = "TRACE")]
+    token_ids: Option<PathBuf>,
+    /// Positions restart every so many tokens [default: 256, or the model's context]
+    #[arg(long, value_name = "N")]
+    window: Option<usize>,
+    /// At most so many tokens
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+    /// Name of the text's corpus [default: the text's file name]
+    #[arg(long)]
+    corpus: Option<String>,
+    /// What the trace is for: profile or test
+    #[arg(long, default_value = "profile")]
+    split: String,
+    /// The trace to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Print a summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let model = Model::load(&args.model)?;
+    let (mut ids, source_window, source_corpus) = token_ids(args)?;
+    ids.truncate(args.tokens.unwrap_or(usize::MAX));
+    let most = model.config().max_positions;
+    let window = args.window.or(source_window).unwrap_or(WINDOW_USUAL.min(most));
+    ensure!((1..=most).contains(&window), "a window of {window}: the model's context is {most}");
+    let corpus = args.corpus.clone().unwrap_or(source_corpus);
+    let data = trace_tokens(&model, &ids, window, corpus, args.split.clone())?;
+    write_trace(&args.output, &data)?;
+    summarise(&data, &args.output, args.json)
+}
+
+/// Records a trace with a progress bar.
+pub(super) fn trace_tokens(
+    model: &Model,
+    ids: &[u32],
+    window: usize,
+    corpus: String,
+    split: String,
+) -> Result<TraceData> {
+    ensure!(!ids.is_empty(), "there are no tokens to trace");
+    let mut dense = DenseFfn::load(model.checkpoint(), model.config())?;
+    let bar = progress("tracing", ids.len() as u64);
+    let mut data =
+        record(model, &mut dense, ids, window, &mut |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    data.corpus = corpus;
+    data.split = split;
+    Ok(data)
+}
+
+/// The tokens to trace, the window they come with, and the name of their corpus.
+fn token_ids(args: &Args) -> Result<(Vec<u32>, Option<usize>, String)> {
+    if let Some(path) = &args.token_ids {
+        let trace = TraceReader::open(path)?;
+        let ids = trace.token_ids()?.with_context(|| {
+            format!("{}: the trace carries no token_ids; use --text", path.display())
+        })?;
+        let corpus = trace.corpus().unwrap_or("unknown").to_owned();
+        return Ok((ids, Some(trace.window()), corpus));
+    }
+    let path = args.text.as_deref().context("--text or --token-ids is needed")?;
+    Ok((tokenize(&args.model, path)?, None, stem(path)))
+}
+
+/// The tokens of a text file.
+pub(super) fn tokenize(model: &Path, path: &Path) -> Result<Vec<u32>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{}: cannot be read as text", path.display()))?;
+    let ids = Tokenizer::load(model)?.encode(&text)?;
+    ensure!(!ids.is_empty(), "{}: there is no text in it", path.display());
+    Ok(ids)
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().map_or("text".into(), |stem| stem.to_string_lossy().into_owned())
+}
+
+fn summarise(data: &TraceData, output: &Path, json: bool) -> Result<()> {
+    let bits = (data.tokens * data.neurons) as f64;
+    let ones = |layer: &Vec<u8>| layer.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+    let shares: Vec<f64> = data.layers.iter().map(|layer| ones(layer) as f64 / bits).collect();
+    let share = shares.iter().sum::<f64>() / shares.len() as f64;
+    if json {
+        return print_json(&serde_json::json!({
+            "trace": output, "model": data.model, "corpus": data.corpus, "split": data.split,
+            "layers": data.layers.len(), "neurons": data.neurons, "tokens": data.tokens,
+            "window": data.window, "active_share": share, "active_share_by_layer": shares,
+        }));
+    }
+    eprintln!(
+        "{}: {} tokens in windows of {}, {} layers of {} neurons, {:.1} % active (by layer: {})",
+        output.display(),
+        thousands(data.tokens as f64),
+        data.window,
+        data.layers.len(),
+        thousands(data.neurons as f64),
+        100.0 * share,
+        shares.iter().map(|s| format!("{:.1}", 100.0 * s)).collect::<Vec<_>>().join(" "),
+    );
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! `lnp verify`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::pack::verify::verify_file;
+use crate::report::{bytes, print, print_json, progress, thousands};
+
+/// Check every byte of a pack: checksums, indexes, padding
+///
+/// Example: lnp verify opt.lnp --model opt-relu
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The pack
+    #[arg(value_name = "PACK")]
+    pack: PathBuf,
+    /// Also check that every bundle's weights are those of this model folder
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let bar = progress("verifying", std::fs::metadata(&args.pack).map_or(0, |facts| facts.len()));
+    let verified =
+        verify_file(&args.pack, args.model.as_deref(), &mut |done| bar.set_position(done))?;
+    bar.finish_and_clear();
+    if args.json {
+        return print_json(&verified);
+    }
+    let model = verified.bundles_equal_to_model.map_or(String::new(), |bundles| {
+        format!(", {} bundles equal to the model's weights", thousands(bundles as f64))
+    });
+    print(&format!(
+        "{}: sound: {} sections, {} bundles, {}{model}\n",
+        args.pack.display(),
+        verified.sections,
+        thousands(verified.bundles as f64),
+        bytes(verified.bytes as f64),
+    ))
+}

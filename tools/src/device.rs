@@ -1,0 +1,259 @@
+//! The device at hand: its law, from a profile or from the command line, and opening files on it.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use lnp_engine::sys::{DirectFile, FileError};
+use lnp_engine::{Combine, DeviceLaw};
+use serde::{Deserialize, Serialize};
+
+use crate::files::write_whole;
+use crate::report::Machine;
+
+/// The law as it stands in profiles, options and JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LawText {
+    /// Microseconds that draining the queue costs, once a layer.
+    #[serde(default)]
+    pub t0_us: f64,
+    /// Microseconds per read.
+    pub a_us: f64,
+    /// Bandwidth of long reads, MiB/s.
+    pub b_mib_s: f64,
+    /// How they come together.
+    pub combine: CombineName,
+}
+
+/// `sum` or `max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CombineName {
+    /// They add up.
+    Sum,
+    /// The larger one rules.
+    Max,
+}
+
+impl LawText {
+    /// The law of OnePlus 12 (UFS 4.0) as published, for plans without a device.
+    pub const ONEPLUS_12: Self =
+        Self { t0_us: 0.0, a_us: 9.64, b_mib_s: 2034.0, combine: CombineName::Sum };
+
+    /// The engine's form.
+    ///
+    /// # Errors
+    /// A number that no device has.
+    pub fn law(&self) -> Result<DeviceLaw> {
+        let combine = match self.combine {
+            CombineName::Sum => Combine::Sum,
+            CombineName::Max => Combine::Max,
+        };
+        Ok(DeviceLaw::new(self.t0_us, self.a_us, self.b_mib_s, combine)?)
+    }
+}
+
+impl From<&DeviceLaw> for LawText {
+    fn from(law: &DeviceLaw) -> Self {
+        let combine = match law.combine() {
+            Combine::Sum => CombineName::Sum,
+            Combine::Max => CombineName::Max,
+        };
+        Self { t0_us: law.t0_us(), a_us: law.a_us(), b_mib_s: law.b_mib_s(), combine }
+    }
+}
+
+impl FromStr for LawText {
+    type Err = anyhow::Error;
+
+    /// Parses `a_us=9.64,b_mib_s=2034,combine=sum`, with an optional `t0_us=...`.
+    fn from_str(text: &str) -> Result<Self> {
+        let (mut t0_us, mut a_us, mut b_mib_s, mut combine) = (None, None, None, None);
+        for part in text.split(',') {
+            let example = "write a_us=9.64,b_mib_s=2034,combine=sum";
+            let (key, value) =
+                part.split_once('=').with_context(|| format!("'{part}' in a law: {example}"))?;
+            let place = match key {
+                "t0_us" => &mut t0_us,
+                "a_us" => &mut a_us,
+                "b_mib_s" => &mut b_mib_s,
+                "combine" => {
+                    combine = Some(match value {
+                        "sum" => CombineName::Sum,
+                        "max" => CombineName::Max,
+                        _ => bail!("combine={value} in a law: must be sum or max"),
+                    });
+                    continue;
+                }
+                _ => bail!("'{key}' in a law: {example}"),
+            };
+            let number: f64 =
+                value.parse().map_err(|_| anyhow!("{key}={value} in a law: not a number"))?;
+            *place = Some(number);
+        }
+        let law = Self {
+            t0_us: t0_us.unwrap_or(0.0),
+            a_us: a_us.context("a law needs a_us")?,
+            b_mib_s: b_mib_s.context("a law needs b_mib_s")?,
+            combine: combine.context("a law needs combine=sum or combine=max")?,
+        };
+        law.law()?;
+        Ok(law)
+    }
+}
+
+/// How well a law fits what was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Fit {
+    /// Median of |predicted / measured - 1| over the points.
+    pub error_median: f64,
+    /// 90th percentile of the same.
+    pub error_p90: f64,
+    /// Median error of the best law that combines the other way.
+    pub other_combine_error_median: f64,
+}
+
+/// One measured kind of batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Bytes of each read.
+    pub read_bytes: u32,
+    /// Reads of the batch.
+    pub reads: u32,
+    /// Batches measured.
+    pub batches: usize,
+    /// Median time of a batch, microseconds.
+    pub batch_us_median: f64,
+    /// 10th percentile.
+    pub batch_us_p10: f64,
+    /// 90th percentile.
+    pub batch_us_p90: f64,
+}
+
+/// What was measured, how, and where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The file or device.
+    pub path: String,
+    /// Its length, bytes.
+    pub file_bytes: u64,
+    /// Reads in flight.
+    pub queue_depth: u32,
+    /// `io_uring` or `pread`.
+    pub back_end: String,
+    /// Whether the page cache was out of the way.
+    pub direct: bool,
+    /// Seconds of measuring.
+    pub seconds: f64,
+    /// The command.
+    pub command: String,
+    /// When it ended, seconds since 1970 (UTC).
+    pub unix_time: u64,
+}
+
+/// A device profile: what `lnp probe -o` writes and `--device` reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceProfile {
+    /// The law.
+    pub law: LawText,
+    /// How well it fits; absent from profiles made from published figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit: Option<Fit>,
+    /// What was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
+    /// The machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+    /// The points behind the fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Point>,
+}
+
+impl DeviceProfile {
+    /// Reads a profile.
+    ///
+    /// # Errors
+    /// One line that names the file and what is wrong.
+    pub fn read(path: &Path) -> Result<Self> {
+        let read = || -> Result<Self> {
+            let bytes = std::fs::metadata(path)?.len();
+            ensure!(bytes <= 1 << 24, "{bytes} bytes: too large for a device profile");
+            let profile: Self = toml::from_str(&std::fs::read_to_string(path)?)?;
+            profile.law.law()?;
+            Ok(profile)
+        };
+        read().map_err(|error| {
+            let error = format!("{error:#}");
+            let error = error.trim_end().replace('\n', " ");
+            anyhow!(
+                "cannot read device profile {}: {error}; make one with `lnp probe`",
+                path.display()
+            )
+        })
+    }
+
+    /// Writes the profile, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = toml::to_string_pretty(self)?;
+        write_whole(path, |file| Ok(std::io::Write::write_all(file, text.as_bytes())?))
+    }
+}
+
+/// Opens a file for direct reads.
+///
+/// # Errors
+/// One line that says what to do; on a file system without direct reads, `--buffered` does.
+pub fn open_direct(path: &Path, buffered: bool) -> Result<DirectFile> {
+    let name = CString::new(path.as_os_str().as_bytes()).context("a path with a zero byte")?;
+    DirectFile::open(&name, buffered).map_err(|error| match error {
+        FileError::NoDirectReads => anyhow!(
+            "{}: its file system refuses direct reads (O_DIRECT): put it on a disk, or say --buffered",
+            path.display()
+        ),
+        FileError::System { action, errno } => {
+            let reason = std::io::Error::from_raw_os_error(errno);
+            anyhow!("{}: cannot {action}: {reason}", path.display())
+        }
+        other => anyhow!("{}: {other}", path.display()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn laws_on_the_command_line() {
+        let law: LawText = "a_us=9.64,b_mib_s=2034,combine=sum".parse().unwrap();
+        assert_eq!(law, LawText::ONEPLUS_12);
+        let law: LawText = "combine=max,t0_us=3,a_us=50,b_mib_s=950".parse().unwrap();
+        assert_eq!((law.t0_us, law.combine), (3.0, CombineName::Max));
+        for bad in [
+            "",
+            "a_us=1",
+            "a_us=x,b_mib_s=1,combine=sum",
+            "a_us=1,b_mib_s=0,combine=sum",
+            "a_us=1,b_mib_s=1,combine=avg",
+            "a_us=1,b_mib_s=1,combine=sum,c=1",
+        ] {
+            assert!(bad.parse::<LawText>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_profile_of_four_lines_is_enough() {
+        let text = "[law]\na_us = 9.64\nb_mib_s = 2034.0\ncombine = \"sum\"\n";
+        let profile: DeviceProfile = toml::from_str(text).unwrap();
+        assert_eq!(profile.law, LawText::ONEPLUS_12);
+        let again: DeviceProfile =
+            toml::from_str(&toml::to_string_pretty(&profile).unwrap()).unwrap();
+        assert_eq!(again, profile);
+    }
+}

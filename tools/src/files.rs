@@ -1,0 +1,131 @@
+//! Files as wholes: written completely or not at all, and named by content.
+
+use std::fs::{File, Permissions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+
+const HASH_CHUNK_BYTES: usize = 1 << 20;
+
+/// Lets `write` fill a file that then appears under `path`, complete and durable. After an error
+/// `path` holds what it held before: the file is written under another name in the same folder,
+/// synced and renamed.
+///
+/// # Errors
+/// Whatever `write` returns, no such folder, something at `path` that is no file, or a failed
+/// write. The message begins with the path.
+pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    fill_and_rename(path, write).map_err(|error| {
+        let full = match error.root_cause().downcast_ref().map(io::Error::kind) {
+            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                ": not written; make room, or choose another disk"
+            }
+            _ => "",
+        };
+        error.context(format!("{}{full}", path.display()))
+    })
+}
+
+fn fill_and_rename(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    ensure!(
+        folder.is_dir(),
+        "there is no folder {}; make it first, or give another path",
+        folder.display()
+    );
+    // Renaming would fail on a folder, and would replace a device such as /dev/null.
+    ensure!(
+        path.is_file() || !path.exists(),
+        "something other than a file has this name; give another path"
+    );
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".lnp-")
+        .suffix(".tmp")
+        // For others to read, as far as the umask lets them; a temporary file is private otherwise.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .with_context(|| {
+            format!("cannot write to folder {}; give a path where you may", folder.display())
+        })?;
+    write(temporary.as_file_mut())?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|error| error.error)?;
+    // The new name is durable once the folder is.
+    Ok(File::open(folder)?.sync_all()?)
+}
+
+/// SHA-256 of a file, 64 lower-case hexadecimal digits. Reads the whole file, piece by piece.
+///
+/// # Errors
+/// The file can't be read; the message begins with the path.
+pub fn sha256_hex(path: &Path) -> Result<String> {
+    let hash = || -> io::Result<String> {
+        let mut file = File::open(path)?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; HASH_CHUNK_BYTES];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+        Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    };
+    hash().with_context(|| format!("{}: cannot hash", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn whole_or_not_at_all() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("x");
+        write_whole(&path, |file| Ok(file.write_all(b"abc")?))?;
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256_hex(&path)?, abc);
+        // As private as any other new file here.
+        let plain = dir.path().join("plain");
+        File::create(&plain)?;
+        assert_eq!(path.metadata()?.permissions(), plain.metadata()?.permissions());
+
+        let half_written = write_whole(&path, |file| {
+            file.write_all(b"half")?;
+            Err(io::Error::from(ErrorKind::StorageFull).into())
+        });
+        let error = format!("{:#}", half_written.unwrap_err());
+        assert!(error.contains("x: not written; make room"), "{error}");
+        assert_eq!(std::fs::read(&path)?, b"abc");
+        assert_eq!(std::fs::read_dir(dir.path())?.count(), 2, "nothing left behind");
+        Ok(())
+    }
+
+    #[test]
+    fn where_nothing_can_be_written() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        std::fs::write(dir.path().join("file"), "")?;
+        for (path, expected) in [
+            ("none/x", "none/x: there is no folder"),
+            ("file/x", "file/x: there is no folder"),
+            (".", "something other than a file"),
+            ("", "something other than a file"),
+        ] {
+            let result = write_whole(&dir.path().join(path), |_| panic!("not to be called"));
+            let error = format!("{:#}", result.unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(write_whole(Path::new("/dev/null"), |_| Ok(())).is_err());
+        let error = sha256_hex(&dir.path().join("none")).unwrap_err().to_string();
+        assert!(error.contains("none: cannot hash"), "{error}");
+        Ok(())
+    }
+}

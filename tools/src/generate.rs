@@ -1,0 +1,201 @@
+//! Text from a model whose FFN comes from a pack, through the engine.
+
+use anyhow::{Context, Result, ensure};
+use lnp_engine::ffn::Ffn;
+use lnp_engine::queue::ReadQueue;
+use lnp_engine::{Config, Engine, FetchStats, required_bytes};
+use lnp_format::{Pack, Shape};
+use rand::RngExt;
+use rand::SeedableRng;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use crate::model::{self, ExactPredictor, Model, ModelConfig};
+
+/// The FFN of a model, sparse, from a pack: computes the active set exactly from resident weights,
+/// fetches its bundles and computes from them.
+pub struct SparseFfn<'e, 'a, Q> {
+    engine: &'e mut Engine<'a, Q>,
+    ffn: Ffn,
+    predictor: &'e ExactPredictor,
+    active: Vec<Vec<u32>>,
+    stats: FetchStats,
+}
+
+impl<'e, 'a, Q: ReadQueue> SparseFfn<'e, 'a, Q> {
+    /// Joins engine, kernels and predictor.
+    pub fn new(engine: &'e mut Engine<'a, Q>, ffn: Ffn, predictor: &'e ExactPredictor) -> Self {
+        Self { engine, ffn, predictor, active: Vec::new(), stats: FetchStats::default() }
+    }
+
+    /// What was fetched so far.
+    pub fn stats(&self) -> &FetchStats {
+        &self.stats
+    }
+}
+
+impl<Q: ReadQueue> model::Ffn for SparseFfn<'_, '_, Q> {
+    fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
+        self.predictor.active(layer, x, &mut self.active)?;
+        let hidden = x.len() / self.active.len().max(1);
+        let rows = x.chunks_exact(hidden).zip(y.chunks_exact_mut(hidden));
+        for ((x, y), active) in rows.zip(&self.active) {
+            let stats = self.ffn.forward(self.engine, layer as u32, x, active, y)?;
+            self.stats.add(&stats);
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a pack is of a model's shape.
+///
+/// # Errors
+/// One line that says what differs.
+pub fn check_shape(shape: &Shape, config: &ModelConfig) -> Result<()> {
+    let packed = [shape.layers, shape.neurons, shape.hidden, shape.parts].map(|n| n as usize);
+    let model = [config.layers, config.neurons, config.hidden, config.parts()];
+    ensure!(
+        packed == model,
+        "the pack has layers, neurons, hidden, parts {packed:?}, the model {model:?}: they do not \
+         belong together"
+    );
+    Ok(())
+}
+
+/// Engine settings for so much memory: the staging area first, the rest is cache. Without a limit,
+/// a staging area for a whole layer (at most 64 MiB) and a cache of `cache_ratio` of the bundles.
+///
+/// # Errors
+/// A limit that is too small, or a ratio that is not one.
+pub fn fit_memory(
+    pack: &Pack<'_>,
+    base: Config,
+    memory: Option<usize>,
+    cache_ratio: f64,
+) -> Result<Config> {
+    const STAGING_BYTES_USUAL: usize = 64 << 20;
+    let (least, full) = (Config::staging_bytes_min(pack), Config::staging_bytes_full(pack));
+    let bundles = pack.shape().bundles() as u32;
+    let usual = full.min(STAGING_BYTES_USUAL).max(least);
+    let Some(memory) = memory else {
+        ensure!(
+            (0.0..=1.0).contains(&cache_ratio),
+            "a cache ratio of {cache_ratio}: 0 to 1 is possible"
+        );
+        let cache_bundles = (f64::from(bundles) * cache_ratio).round() as u32;
+        return Ok(Config { staging_bytes: usual, cache_bundles, ..base });
+    };
+    let with = |cache_bundles| Config {
+        staging_bytes: usual.min((memory / 2).max(least)),
+        cache_bundles,
+        ..base
+    };
+    let needed = required_bytes(&with(0), pack)?;
+    ensure!(needed <= memory, "--memory {memory} is too small: at least {needed} bytes are needed");
+    // The largest cache that fits; needs rise with its size.
+    let (mut fits, mut too_many) = (0, bundles + 1);
+    while fits + 1 < too_many {
+        let middle = fits + (too_many - fits) / 2;
+        if required_bytes(&with(middle), pack)? <= memory {
+            fits = middle
+        } else {
+            too_many = middle
+        }
+    }
+    Ok(with(fits))
+}
+
+/// How the next token is chosen.
+#[derive(Debug)]
+pub enum Sampler {
+    /// The most likely one.
+    Greedy,
+    /// By chance, from the softmax of logits / temperature.
+    Temperature {
+        /// Above 0; the lower, the closer to greedy.
+        temperature: f64,
+        /// The source of chance.
+        random: Xoshiro256PlusPlus,
+    },
+}
+
+impl Sampler {
+    /// Greedy for temperature 0, else seeded chance.
+    ///
+    /// # Errors
+    /// A temperature that is negative or not a number.
+    pub fn new(temperature: f64, seed: u64) -> Result<Self> {
+        ensure!(
+            temperature >= 0.0 && temperature.is_finite(),
+            "a temperature of {temperature}: must be 0 or more"
+        );
+        if temperature == 0.0 {
+            return Ok(Self::Greedy);
+        }
+        Ok(Self::Temperature { temperature, random: Xoshiro256PlusPlus::seed_from_u64(seed) })
+    }
+
+    /// Chooses a token.
+    ///
+    /// # Errors
+    /// Logits that are empty or not numbers.
+    pub fn choose(&mut self, logits: &[f32]) -> Result<u32> {
+        let mut best = 0;
+        for (token, logit) in logits.iter().enumerate() {
+            ensure!(
+                !logit.is_nan(),
+                "the model's logits are not numbers: is the checkpoint damaged?"
+            );
+            if *logit > logits[best] {
+                best = token;
+            }
+        }
+        let top = f64::from(*logits.get(best).context("a model without a vocabulary")?);
+        let Self::Temperature { temperature, random } = self else { return Ok(best as u32) };
+        let weight = |logit: &f32| ((f64::from(*logit) - top) / *temperature).exp();
+        let total: f64 = logits.iter().map(weight).sum();
+        let mut left = random.random::<f64>() * total;
+        for (token, logit) in logits.iter().enumerate() {
+            left -= weight(logit);
+            if left < 0.0 {
+                return Ok(token as u32);
+            }
+        }
+        Ok(best as u32)
+    }
+}
+
+/// Feeds a prompt and generates `count` tokens, or fewer where `on_token` says false.
+///
+/// Returns the tokens, and the logits after the prompt.
+///
+/// # Errors
+/// A context that is too short, or whatever the model or the engine says.
+pub fn generate(
+    model: &Model,
+    ffn: &mut dyn model::Ffn,
+    prompt_ids: &[u32],
+    count: usize,
+    sampler: &mut Sampler,
+    on_token: &mut dyn FnMut(u32) -> Result<bool>,
+) -> Result<(Vec<u32>, Vec<f32>)> {
+    let most = model.config().max_positions;
+    ensure!(
+        prompt_ids.len() + count <= most + 1,
+        "the prompt has {} tokens and {count} are to follow: the model's context is {most}; use a \
+         shorter prompt or a smaller -n",
+        prompt_ids.len()
+    );
+    let mut state = model.new_state();
+    let prompt_logits = model.forward(&mut state, prompt_ids, ffn)?;
+    let mut tokens = Vec::with_capacity(count);
+    let mut logits = prompt_logits.clone();
+    while tokens.len() < count {
+        let token = sampler.choose(&logits)?;
+        tokens.push(token);
+        if !on_token(token)? || tokens.len() == count {
+            break;
+        }
+        logits = model.forward(&mut state, &[token], ffn)?;
+    }
+    Ok((tokens, prompt_logits))
+}

@@ -1,0 +1,163 @@
+//! Describes a pack: shape, sections, link statistics, provenance. Whole numbers only, so that a
+//! second reader in another language comes to exactly the same JSON.
+
+use std::collections::BTreeMap;
+
+use lnp_format::codes::WHOLE_PACK;
+use lnp_format::layout::VERSION_MAJOR;
+use lnp_format::{Layer, Pack, SectionKind};
+use serde::Serialize;
+
+/// Everything that `lnp inspect --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Description {
+    /// `[major, minor]`.
+    pub version: [u16; 2],
+    /// Alignment of sections and reads, bytes.
+    pub block_bytes: u32,
+    /// Compatible feature bits.
+    pub feature_compat: u64,
+    /// Incompatible feature bits.
+    pub feature_incompat: u64,
+    /// Length of the file, bytes.
+    pub file_bytes: u64,
+    /// Bytes up to the first bulk section.
+    pub index_bytes: u64,
+    /// The model shape.
+    pub shape: ShapeDescription,
+    /// Sections by kind.
+    pub sections: Vec<SectionDescription>,
+    /// One entry a layer.
+    pub layers: Vec<LayerDescription>,
+    /// Where the pack comes from.
+    pub provenance: BTreeMap<String, String>,
+}
+
+/// The model shape, names for codes.
+#[derive(Debug, Serialize)]
+pub struct ShapeDescription {
+    /// Layers of the pack.
+    pub layers: u32,
+    /// Neurons of each layer.
+    pub neurons: u32,
+    /// Hidden size.
+    pub hidden: u32,
+    /// Parts of a bundle.
+    pub parts: u32,
+    /// Name of the activation.
+    pub activation: &'static str,
+    /// Bits of the threshold, an f32.
+    pub activation_threshold_bits: u32,
+    /// Name of the number type.
+    pub dtype: &'static str,
+    /// Bytes of a part.
+    pub part_bytes: u32,
+    /// Bytes of a bundle.
+    pub bundle_stride: u32,
+}
+
+/// One entry of the section table.
+#[derive(Debug, Serialize)]
+pub struct SectionDescription {
+    /// Name of the kind, or its number where it is not known.
+    pub kind: String,
+    /// The layer; `None` for the whole pack.
+    pub layer: Option<u32>,
+    /// The placement.
+    pub placement: u32,
+    /// First byte.
+    pub offset: u64,
+    /// Length, bytes.
+    pub bytes: u64,
+    /// CRC-32, 8 hexadecimal digits.
+    pub section_crc: String,
+}
+
+/// Statistics of one layer's placement.
+#[derive(Debug, Serialize)]
+pub struct LayerDescription {
+    /// The layer.
+    pub layer: u32,
+    /// Links.
+    pub links: u32,
+    /// Neurons in the longest link.
+    pub longest_link: u32,
+    /// Links of one neuron.
+    pub single_links: u32,
+    /// Slots whose neuron follows that of the slot before in the model's order.
+    pub model_order_pairs: u32,
+    /// Tokens of the profile.
+    pub profile_tokens: u64,
+    /// Sum of the active counts: active neurons of all profile tokens.
+    pub profile_active: u64,
+    /// Neurons that were never active in the profile.
+    pub never_active: u32,
+    /// Whether the layer has neuron biases, and an output bias.
+    pub biases: [bool; 2],
+    /// Where the bundles begin, bytes.
+    pub region_offset: u64,
+}
+
+/// Describes a validated pack.
+pub fn describe(pack: &Pack<'_>) -> Description {
+    let (superblock, shape) = (pack.superblock(), pack.shape());
+    Description {
+        version: [VERSION_MAJOR, superblock.version_minor.get()],
+        block_bytes: pack.block_bytes(),
+        feature_compat: superblock.feature_compat.get(),
+        feature_incompat: superblock.feature_incompat.get(),
+        file_bytes: superblock.file_bytes.get(),
+        index_bytes: superblock.index_bytes.get(),
+        shape: ShapeDescription {
+            layers: shape.layers,
+            neurons: shape.neurons,
+            hidden: shape.hidden,
+            parts: shape.parts,
+            activation: shape.activation.name(),
+            activation_threshold_bits: shape.activation_threshold.to_bits(),
+            dtype: shape.dtype.name(),
+            part_bytes: shape.part_bytes(),
+            bundle_stride: shape.bundle_stride,
+        },
+        sections: pack.sections().iter().map(describe_section).collect(),
+        layers: (0..).zip(pack.layers()).map(|(n, layer)| describe_layer(n, &layer)).collect(),
+        provenance: pack
+            .provenance()
+            .entries()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
+    }
+}
+
+fn describe_section(entry: &lnp_format::layout::SectionEntry) -> SectionDescription {
+    let kind = entry.kind.get();
+    let layer = entry.layer.get();
+    SectionDescription {
+        kind: SectionKind::from_code(kind).map_or(kind.to_string(), |kind| kind.name().into()),
+        layer: (layer != WHOLE_PACK).then_some(layer),
+        placement: entry.placement.get(),
+        offset: entry.offset.get(),
+        bytes: entry.bytes.get(),
+        section_crc: format!("{:08x}", entry.section_crc.get()),
+    }
+}
+
+fn describe_layer(number: u32, layer: &Layer<'_>) -> LayerDescription {
+    let lengths = || layer.link_begin().windows(2).map(|pair| pair[1].get() - pair[0].get());
+    let follows = |pair: &&[zerocopy::byteorder::little_endian::U32]| {
+        pair[1].get() == pair[0].get().wrapping_add(1)
+    };
+    let counts = || layer.active_count().iter().map(|count| count.get());
+    LayerDescription {
+        layer: number,
+        links: layer.links(),
+        longest_link: lengths().max().unwrap_or(0),
+        single_links: lengths().filter(|length| *length == 1).count() as u32,
+        model_order_pairs: layer.neuron_of_slot().windows(2).filter(follows).count() as u32,
+        profile_tokens: layer.profile_tokens(),
+        profile_active: counts().map(u64::from).sum(),
+        never_active: counts().filter(|count| *count == 0).count() as u32,
+        biases: [!layer.neuron_bias().is_empty(), !layer.output_bias().is_empty()],
+        region_offset: layer.region_offset(),
+    }
+}

@@ -1,0 +1,15 @@
+//! Packs: [`bundles`] says where their bytes come from, [`recipe`] what else goes in, [`writer`]
+//! writes them, [`open`] brings an index into memory, [`verify`] checks every byte, [`inspect`]
+//! describes one.
+
+pub mod bundles;
+pub mod inspect;
+pub mod open;
+pub mod recipe;
+pub mod verify;
+pub mod writer;
+
+pub use bundles::{BundleSource, CheckpointBundles, PlaceholderBundles};
+pub use open::PackIndex;
+pub use recipe::Recipe;
+pub use writer::write_pack;

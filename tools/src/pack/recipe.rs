@@ -1,0 +1,312 @@
+//! What goes into a pack besides the bundles, and the index that comes of it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use lnp_format::checksum::crc32;
+use lnp_format::codes::{INCOMPAT_PLACEHOLDER, WHOLE_PACK};
+use lnp_format::layout::{SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry};
+use lnp_format::limits::SUPERBLOCK_BYTES;
+use lnp_format::write::{self, Extent};
+use lnp_format::{Dtype, SectionKind, Shape};
+use zerocopy::IntoBytes;
+use zerocopy::byteorder::{LE, U32};
+
+use crate::links::{LayerLinks, Links};
+use crate::model::{Checkpoint, ModelConfig};
+
+/// Block of the packs that we write: what every flash device and file system takes.
+pub const BLOCK_BYTES: u32 = 4096;
+
+/// Biases of one layer; an empty vector where the model has none.
+#[derive(Debug, Clone, Default)]
+pub struct SideData {
+    /// By neuron id.
+    pub neuron_bias: Vec<f32>,
+    /// `hidden` values.
+    pub output_bias: Vec<f32>,
+}
+
+/// Everything about a pack but its bundles.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// The model shape.
+    pub shape: Shape,
+    /// Alignment of sections and reads, bytes.
+    pub block_bytes: u32,
+    /// The placement of each layer of the *model*; a placeholder pack repeats them.
+    pub layers: Vec<LayerLinks>,
+    /// Tokens behind the active counts.
+    pub profile_tokens: u64,
+    /// Biases, one entry a layer of the pack, or none at all.
+    pub side_data: Vec<SideData>,
+    /// Where the pack comes from.
+    pub provenance: BTreeMap<String, String>,
+}
+
+/// The index of a pack in memory, and where everything goes.
+#[derive(Debug)]
+pub struct PackLayout {
+    /// The section table, in file order.
+    pub sections: Vec<SectionEntry>,
+    /// Where index and file end.
+    pub extent: Extent,
+    /// The first `extent.index_bytes` bytes of the file.
+    pub index: Vec<u8>,
+    block_bytes: u32,
+    placeholder: bool,
+}
+
+impl Recipe {
+    /// The recipe for a checkpoint's weights, with the hashes of its files.
+    ///
+    /// # Errors
+    /// Links of another shape, or a checkpoint that cannot be read.
+    pub fn for_checkpoint(
+        checkpoint: &Checkpoint,
+        config: &ModelConfig,
+        links: Option<&Links>,
+        dtype: Dtype,
+    ) -> Result<Self> {
+        let shape = Shape {
+            layers: config.layers as u32,
+            neurons: config.neurons as u32,
+            hidden: config.hidden as u32,
+            parts: config.parts() as u32,
+            activation: lnp_format::Activation::Relu,
+            activation_threshold: 0.0,
+            dtype,
+            bundle_stride: dtype.part_bytes(config.hidden as u32) * config.parts() as u32,
+        };
+        let mut recipe = Self::with_links(shape, links)?;
+        recipe.provenance.insert("model".into(), line(&checkpoint.name()));
+        let family = format!("{:?}", config.family).to_lowercase();
+        recipe.provenance.insert("model.family".into(), family);
+        for (number, source) in checkpoint.sources()?.into_iter().enumerate() {
+            let mut put = |key: &str, value: String| {
+                recipe.provenance.insert(format!("source.{number}.{key}"), value);
+            };
+            put("file", line(&source.file_name));
+            put("bytes", source.bytes.to_string());
+            put("sha256", source.sha256_hex);
+        }
+        for layer in 0..config.layers {
+            let tensors = config.ffn_tensors(layer);
+            let read = |name: &Option<String>, length: usize| -> Result<Vec<f32>> {
+                let Some(name) = name else { return Ok(Vec::new()) };
+                let values = checkpoint.read_f32(name)?;
+                ensure!(values.len() == length, "{name}: {length} values expected");
+                Ok(values)
+            };
+            recipe.side_data.push(SideData {
+                neuron_bias: read(&tensors.up_bias, config.neurons)?,
+                output_bias: read(&tensors.down_bias, config.hidden)?,
+            });
+        }
+        Ok(recipe)
+    }
+
+    /// The recipe for a pack of placeholders: the links of a model, `copies` times, over bundles of
+    /// any size. Layer `c * L + l` of the pack is copy `c` of layer `l`.
+    ///
+    /// # Errors
+    /// A size or a number of layers beyond the format.
+    pub fn for_placeholders(
+        links: &Links,
+        hidden: u32,
+        parts: u32,
+        bundle_bytes: u32,
+        copies: u32,
+    ) -> Result<Self> {
+        let layers = (links.layers.len() as u32).checked_mul(copies).context("too many copies")?;
+        let shape = Shape {
+            layers,
+            neurons: links.neurons as u32,
+            hidden,
+            parts,
+            activation: lnp_format::Activation::Relu,
+            activation_threshold: 0.0,
+            dtype: Dtype::Placeholder,
+            bundle_stride: bundle_bytes,
+        };
+        let mut recipe = Self::with_links(shape, Some(links))?;
+        recipe.provenance.insert("placeholder.copies".into(), copies.to_string());
+        Ok(recipe)
+    }
+
+    fn with_links(shape: Shape, links: Option<&Links>) -> Result<Self> {
+        shape.check(0).context("the model does not fit the format")?;
+        let mut provenance = BTreeMap::from([
+            ("tool".to_owned(), Links::this_tool()),
+            ("order".into(), "identity".into()),
+        ]);
+        let Some(links) = links else {
+            let each_alone = LayerLinks {
+                neuron_of_slot: (0..shape.neurons).collect(),
+                link_begin: (0..=shape.neurons).collect(),
+                active_count: vec![0; shape.neurons as usize],
+            };
+            let layers = vec![each_alone; shape.layers as usize];
+            return Ok(Self::new(shape, layers, 0, provenance));
+        };
+        let found = (links.layers.len() as u32, links.neurons as u32);
+        ensure!(
+            found.0 > 0 && shape.layers.is_multiple_of(found.0) && found.1 == shape.neurons,
+            "the links are for {} layers of {} neurons, the model has {} of {}: link its own traces",
+            found.0,
+            found.1,
+            shape.layers,
+            shape.neurons
+        );
+        let mut put = |key: &str, value: String| provenance.insert(key.to_owned(), value);
+        put("order", links.order.name().to_owned());
+        if let crate::links::Order::Random { seed } = links.order {
+            put("order.seed", seed.to_string());
+        }
+        put("model", line(&links.model));
+        put("profile.corpora", line(&links.corpora.join(",")));
+        put("profile.tokens", links.profile_tokens.to_string());
+        for (number, trace) in links.traces.iter().enumerate() {
+            put(&format!("profile.trace.{number}.file"), line(&trace.file));
+            put(&format!("profile.trace.{number}.sha256"), trace.sha256.clone());
+        }
+        Ok(Self::new(shape, links.layers.clone(), links.profile_tokens, provenance))
+    }
+
+    fn new(
+        shape: Shape,
+        layers: Vec<LayerLinks>,
+        profile_tokens: u64,
+        provenance: BTreeMap<String, String>,
+    ) -> Self {
+        let side_data = Vec::new();
+        Self { shape, block_bytes: BLOCK_BYTES, layers, profile_tokens, side_data, provenance }
+    }
+
+    /// The placement of a layer of the pack.
+    pub fn layer(&self, layer: u32) -> &LayerLinks {
+        &self.layers[layer as usize % self.layers.len()]
+    }
+
+    /// Lays the pack out. The checksums of bundles and regions are still open.
+    ///
+    /// # Errors
+    /// A limit of the format is passed.
+    pub fn layout(&self) -> Result<PackLayout> {
+        let layers = 0..self.shape.layers;
+        let mut sections: Vec<(SectionKind, u32, Vec<u8>)> = vec![
+            (SectionKind::ModelShape, WHOLE_PACK, self.shape.to_disk().as_bytes().to_vec()),
+            (SectionKind::Provenance, WHOLE_PACK, self.provenance_text().into_bytes()),
+        ];
+        for layer in layers.clone() {
+            sections.push((SectionKind::LinkIndex, layer, self.link_index(layer)?));
+        }
+        for (layer, side) in (0..).zip(&self.side_data) {
+            if !side.neuron_bias.is_empty() || !side.output_bias.is_empty() {
+                sections.push((SectionKind::SideData, layer, side_data(side)));
+            }
+        }
+        let sums_bytes = self.shape.neurons as usize * 4;
+        for layer in layers.clone() {
+            sections.push((SectionKind::BundleChecksums, layer, vec![0; sums_bytes]));
+        }
+        let mut table: Vec<SectionEntry> = sections
+            .iter()
+            .map(|(kind, layer, body)| write::entry(*kind, *layer, 0, body.len() as u64))
+            .collect();
+        let region_bytes = self.shape.region_bytes();
+        table.extend(
+            layers.map(|layer| write::entry(SectionKind::BundleRegion, layer, 0, region_bytes)),
+        );
+        let extent = write::place(&mut table, self.block_bytes)?;
+        ensure!(
+            extent.index_bytes <= lnp_format::limits::INDEX_BYTES_MAX,
+            "the index would have {} bytes, the format allows 2^32",
+            extent.index_bytes
+        );
+        let mut index = vec![0; usize::try_from(extent.index_bytes)?];
+        for (entry, (_, _, body)) in table.iter_mut().zip(&sections) {
+            entry.section_crc = U32::new(crc32(body));
+            let begin = entry.offset.get() as usize;
+            index[begin..begin + body.len()].copy_from_slice(body);
+        }
+        let placeholder = self.shape.dtype == Dtype::Placeholder;
+        let block_bytes = self.block_bytes;
+        let mut layout = PackLayout { sections: table, extent, index, block_bytes, placeholder };
+        layout.seal();
+        Ok(layout)
+    }
+
+    fn provenance_text(&self) -> String {
+        self.provenance.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
+    }
+
+    fn link_index(&self, layer: u32) -> Result<Vec<u8>> {
+        let links = self.layer(layer);
+        let (neurons, count) = (self.shape.neurons, links.links() as u32);
+        let header = write::link_index_header(neurons, count, self.profile_tokens);
+        let slot_of_neuron = links.slot_of_neuron()?;
+        let counts_by_slot: Vec<u32> = links
+            .neuron_of_slot
+            .iter()
+            .map(|neuron| links.active_count[*neuron as usize])
+            .collect();
+        let mut bytes = header.as_bytes().to_vec();
+        for array in [&slot_of_neuron, &links.neuron_of_slot, &links.link_begin, &counts_by_slot] {
+            bytes.extend(array.iter().flat_map(|word| word.to_le_bytes()));
+        }
+        Ok(bytes)
+    }
+}
+
+impl PackLayout {
+    /// Where a layer's bundle region begins in the file, bytes.
+    pub fn region_offset(&self, layer: u32) -> Option<u64> {
+        self.find(SectionKind::BundleRegion, layer).map(|at| self.sections[at].offset.get())
+    }
+
+    /// Enters a layer's checksums: of each bundle in slot order, and of the region.
+    pub fn set_checksums(&mut self, layer: u32, bundles: &[u32], region: u32) {
+        if let Some(at) = self.find(SectionKind::BundleRegion, layer) {
+            self.sections[at].section_crc = U32::new(region);
+        }
+        if let Some(at) = self.find(SectionKind::BundleChecksums, layer) {
+            let words: Vec<U32<LE>> = bundles.iter().map(|sum| U32::new(*sum)).collect();
+            let begin = self.sections[at].offset.get() as usize;
+            self.index[begin..begin + words.as_bytes().len()].copy_from_slice(words.as_bytes());
+            self.sections[at].section_crc = U32::new(crc32(words.as_bytes()));
+        }
+    }
+
+    /// Writes section table and superblock into the index.
+    pub fn seal(&mut self) {
+        let features = if self.placeholder { INCOMPAT_PLACEHOLDER } else { 0 };
+        let superblock = write::seal(&self.sections, self.extent, self.block_bytes, features);
+        self.index[..SUPERBLOCK_BYTES].copy_from_slice(superblock.as_bytes());
+        let table = self.sections.as_bytes();
+        self.index[SUPERBLOCK_BYTES..SUPERBLOCK_BYTES + table.len()].copy_from_slice(table);
+    }
+
+    fn find(&self, kind: SectionKind, layer: u32) -> Option<usize> {
+        let key = |entry: &SectionEntry| (entry.kind.get(), entry.layer.get());
+        self.sections.binary_search_by_key(&(kind.code(), layer), key).ok()
+    }
+}
+
+fn side_data(side: &SideData) -> Vec<u8> {
+    let mut arrays = 0;
+    for (values, bit) in
+        [(&side.neuron_bias, SIDE_NEURON_BIAS), (&side.output_bias, SIDE_OUTPUT_BIAS)]
+    {
+        arrays |= if values.is_empty() { 0 } else { bit };
+    }
+    let mut bytes = write::side_data_header(arrays).as_bytes().to_vec();
+    let values = side.neuron_bias.iter().chain(&side.output_bias);
+    bytes.extend(values.flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
+/// A provenance value: one line, no control characters.
+fn line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
