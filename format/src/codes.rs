@@ -100,7 +100,7 @@ codes! {
         Relu2 = 3 "relu2",
         /// `v / (1 + exp(-v))`.
         Silu = 4 "silu",
-        /// The Gaussian error linear unit.
+        /// `v / 2 * (1 + erf(v / sqrt 2))`, the exact form.
         Gelu = 5 "gelu",
     }
 }

@@ -53,9 +53,7 @@ pub fn check_superblock(bytes: &[u8], file_bytes: u64) -> Result<&Superblock, Fo
         if ok { Ok(()) } else { Err(FormatError::Field { field, offset: at(field), rule, found }) }
     };
     let block = superblock.block_bytes.get();
-    let block_ok = block.is_power_of_two()
-        && (limits::BLOCK_BYTES_MIN..=limits::BLOCK_BYTES_MAX).contains(&block);
-    rule(block_ok, "block_bytes", "must be a power of two, 512 to 65,536", block.into())?;
+    rule(is_block(block), "block_bytes", "must be a power of two, 512 to 65,536", block.into())?;
     let stated = superblock.file_bytes.get();
     if stated > file_bytes {
         return Err(FormatError::Truncated {
@@ -85,6 +83,11 @@ pub fn check_superblock(bytes: &[u8], file_bytes: u64) -> Result<&Superblock, Fo
     )?;
     check_zero("superblock.reserved", at("reserved"), &superblock.reserved)?;
     Ok(superblock)
+}
+
+/// Whether a block may have so many bytes.
+pub(crate) const fn is_block(bytes: u32) -> bool {
+    bytes.is_power_of_two() && limits::BLOCK_BYTES_MIN <= bytes && bytes <= limits::BLOCK_BYTES_MAX
 }
 
 /// Rounds up to a multiple of `block` (a power of two).
@@ -135,7 +138,7 @@ impl<'a> Pack<'a> {
         if placeholder != (shape.dtype == Dtype::Placeholder) {
             return Err(FormatError::Field {
                 field: "dtype",
-                offset,
+                offset: offset + core::mem::offset_of!(ModelShape, dtype) as u64,
                 rule: "must be placeholder where the feature bit says so, and only there",
                 found: shape.dtype.code().into(),
             });

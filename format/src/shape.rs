@@ -121,7 +121,7 @@ impl Shape {
         rule(
             within(self.hidden, limits::HIDDEN_MAX),
             "hidden",
-            "must be 32 to 1,048,576",
+            "must be 1 to 1,048,576",
             self.hidden.into(),
         )?;
         rule(

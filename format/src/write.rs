@@ -17,7 +17,7 @@ use crate::layout::{
     LinkIndexHeader, MAGIC, SectionEntry, SideDataHeader, Superblock, VERSION_MAJOR, VERSION_MINOR,
 };
 use crate::limits;
-use crate::read::round_up;
+use crate::read::{is_block, round_up};
 
 /// A section table entry, its place and checksum still open.
 pub fn entry(kind: SectionKind, layer: u32, placement: u32, bytes: u64) -> SectionEntry {
@@ -42,11 +42,19 @@ pub struct Extent {
 /// Gives each section its offset, one after the other on block boundaries.
 ///
 /// # Errors
-/// [`FormatError::Field`] where the sections do not ascend or pass a limit of the format.
+/// [`FormatError::Field`] where the sections do not ascend, the block is none, or a limit of the
+/// format is passed.
 pub fn place(sections: &mut [SectionEntry], block_bytes: u32) -> Result<Extent, FormatError> {
     let broken = |field, rule, found| FormatError::Field { field, offset: 0, rule, found };
     if sections.len() > limits::SECTIONS_MAX as usize {
         return Err(broken("section_count", "must be at most 1,048,576", sections.len() as u64));
+    }
+    if !is_block(block_bytes) {
+        return Err(broken(
+            "block_bytes",
+            "must be a power of two, 512 to 65,536",
+            block_bytes.into(),
+        ));
     }
     let block = u64::from(block_bytes);
     let mut end = limits::SUPERBLOCK_BYTES as u64 + size_of_val(sections) as u64;
@@ -73,7 +81,11 @@ pub fn place(sections: &mut [SectionEntry], block_bytes: u32) -> Result<Extent, 
         }
     }
     let file_bytes = round_up(end, block);
-    Ok(Extent { index_bytes: index_bytes.unwrap_or(file_bytes), file_bytes })
+    let index_bytes = index_bytes.unwrap_or(file_bytes);
+    if index_bytes > limits::INDEX_BYTES_MAX {
+        return Err(broken("index_bytes", "must be at most 2^32", index_bytes));
+    }
+    Ok(Extent { index_bytes, file_bytes })
 }
 
 /// The superblock of a pack whose sections are placed and whose checksums are known.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::assemble;
 use lnp_format::checksum::crc32;
-use lnp_format::codes::{self, FIRST_BULK_KIND, INCOMPAT_KNOWN, INCOMPAT_PLACEHOLDER, WHOLE_PACK};
+use lnp_format::codes::{FIRST_BULK_KIND, INCOMPAT_KNOWN, INCOMPAT_PLACEHOLDER, WHOLE_PACK};
 use lnp_format::layout::{
     MAGIC, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, STRUCTS, SectionEntry, VERSION_MAJOR, VERSION_MINOR,
 };
@@ -330,18 +330,4 @@ fn the_example_computes_what_the_spec_says() {
         "`c(2)` = {c2}, and `y[0]` = {}, `y[1]` = {}, `y[31]` = {}.",
         y[0], y[1], y[31]
     )));
-}
-
-/// `codes::` names every code that a table lists, both ways.
-#[test]
-fn codes_and_names_are_each_other_s_inverse() {
-    for (code, name) in codes::Dtype::TABLE {
-        assert_eq!(Dtype::from_code(*code), Dtype::from_name(name));
-    }
-    for (code, name) in codes::Activation::TABLE {
-        assert_eq!(Activation::from_code(*code), Activation::from_name(name));
-    }
-    for (code, name) in codes::SectionKind::TABLE {
-        assert_eq!(SectionKind::from_code(*code), SectionKind::from_name(name));
-    }
 }

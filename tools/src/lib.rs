@@ -12,6 +12,7 @@ pub mod device;
 pub mod files;
 pub mod generate;
 pub mod links;
+mod memory;
 pub mod model;
 pub mod pack;
 pub mod probe;

@@ -18,6 +18,7 @@ use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::device::{Fit, Point, open_direct};
+use crate::memory;
 use crate::report::quantile;
 
 /// Sizes of the reads of a quick probe, bytes.
@@ -83,7 +84,7 @@ pub fn probe(
         FILE_BYTES_USUAL
     );
     // The queue may outlive any borrow, so its memory is never given back: once per probe.
-    let memory = Box::leak(vec![0; BATCH_BYTES_MAX as usize + STAGING_ALIGN].into_boxed_slice());
+    let memory = Box::leak(Box::new(memory::arena(BATCH_BYTES_MAX as usize + STAGING_ALIGN)?));
     let skip = memory.as_ptr().align_offset(STAGING_ALIGN);
     let staging = &mut memory[skip..skip + BATCH_BYTES_MAX as usize];
     let mut queue = DeviceQueue::open(file, staging, options.queue_depth, options.back_end)?;

@@ -1,11 +1,349 @@
-//! `lnp demo`.
+//! `lnp demo`: the whole way, on a small model that the binary carries.
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-/// Demo
+use anyhow::{Context, Result};
+use lnp_engine::ffn::Ffn;
+use lnp_engine::sys::{BackEndChoice, DirectFile, cpu, open_engine};
+use lnp_engine::{Collapse, Config, DeviceLaw, required_bytes};
+use lnp_format::Dtype;
+
+use super::{link, pack, trace};
+use crate::device::{DeviceProfile, LawText, open_direct};
+use crate::generate::{Sampler, SparseFfn, fit_memory, generate};
+use crate::links::Links;
+use crate::links::{Order, stats::LinkStatistics};
+use crate::memory;
+use crate::model::{ExactPredictor, Model, Tokenizer};
+use crate::pack::verify::verify_file;
+use crate::pack::{CheckpointBundles, PackIndex, Recipe};
+use crate::probe::{ProbeOptions, probe};
+use crate::replay::{ActiveSets, ReplayOptions, Target, replay, table};
+use crate::report::{bytes, print, print_json, progress, thousands};
+use crate::trace::{TraceReader, write_trace};
+
+/// Trace, link, pack, verify, generate and replay, on a small model inside the binary
+///
+/// Takes under a minute and about 1 GiB of disk, and cleans up after itself.
+///
+/// Example: lnp demo
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Folder to work in, on the disk to be measured [default: the temporary folder, or the
+    /// current one where that has no direct reads]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Go on through the page cache where the file system refuses direct reads
+    #[arg(long)]
+    buffered: bool,
+    /// Keep the files
+    #[arg(long)]
+    keep: bool,
+    /// Print the replay's rows as JSON
+    #[arg(long)]
+    json: bool,
+}
 
-pub(super) fn run(_: &Args) -> Result<()> {
-    anyhow::bail!("not yet")
+/// The demo model and its texts.
+const FILES: [(&str, &[u8]); 5] = [
+    ("config.json", include_bytes!("../../../demo/config.json")),
+    ("model.safetensors", include_bytes!("../../../demo/model.safetensors")),
+    ("tokenizer.json", include_bytes!("../../../demo/tokenizer.json")),
+    ("profile.txt", include_bytes!("../../../demo/text/profile.txt")),
+    ("test.txt", include_bytes!("../../../demo/text/test.txt")),
+];
+const PROMPT: &str = "ROMEO:\n";
+const GENERATED_TOKENS: usize = 48;
+/// Sizes of the placeholder bundles: those of OPT-350M and OPT-6.7B in f16, bytes.
+const PLACEHOLDER_BYTES: [u32; 2] = [4 << 10, 16 << 10];
+/// A placeholder pack is tiled to at least this, to be larger than a device's own memory, bytes.
+const PACK_BYTES: u64 = 256 << 20;
+const REPLAY_TOKENS: usize = 96;
+const REPEATS: usize = 3;
+const PROBE_TIME: Duration = Duration::from_secs(3);
+const CACHE_RATIO: f64 = 0.05;
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let begin = Instant::now();
+    let folder = work_folder(args)?;
+    let dir = folder.path().to_owned();
+    if !args.keep {
+        remove_on_interrupt(&dir);
+    }
+    let demo = Demo { args, dir: &dir };
+    let result = demo.run();
+    if args.keep {
+        demo.say(&format!("kept: {}\n", folder.keep().display()))?;
+    }
+    result?;
+    demo.say(&format!(
+        "{:.0} s in all{}. Next: lnp trace --help, or docs/ for what the columns mean.\n",
+        begin.elapsed().as_secs_f64(),
+        if args.keep { "" } else { "; the files are gone" }
+    ))
+}
+
+/// A folder of our own on a disk with direct reads, where there is one.
+fn work_folder(args: &Args) -> Result<tempfile::TempDir> {
+    let temporary = std::env::temp_dir();
+    let places = match &args.dir {
+        Some(dir) => vec![dir.clone()],
+        None => vec![temporary.clone(), PathBuf::from(".")],
+    };
+    let make = |place: &Path| {
+        let folder = tempfile::Builder::new().prefix("lnp-demo-").tempdir_in(place);
+        folder.with_context(|| format!("{}: no folder can be made here", place.display()))
+    };
+    for place in &places {
+        let folder = make(place)?;
+        let trial = folder.path().join("trial");
+        std::fs::write(&trial, [0; 4096])?;
+        let direct = open_direct(&trial, false).is_ok();
+        std::fs::remove_file(&trial)?;
+        if direct || args.buffered {
+            return Ok(folder);
+        }
+    }
+    anyhow::bail!(
+        "{}: the file system refuses direct reads (O_DIRECT): name a folder on a disk with --dir, or \
+         say --buffered",
+        places[0].display()
+    )
+}
+
+/// Ctrl-C leaves nothing behind.
+fn remove_on_interrupt(dir: &Path) {
+    let dir = dir.to_owned();
+    // Where no handler can be set, an interrupted demo leaves files; the demo itself still works.
+    let _ = ctrlc::set_handler(move || {
+        let _ = std::fs::remove_dir_all(&dir);
+        std::process::exit(130);
+    });
+}
+
+struct Demo<'a> {
+    args: &'a Args,
+    dir: &'a Path,
+}
+
+impl Demo<'_> {
+    /// The story goes to stdout, or to stderr where stdout is for JSON.
+    fn say(&self, text: &str) -> Result<()> {
+        if self.args.json {
+            eprint!("{text}");
+            return Ok(());
+        }
+        print(text)
+    }
+
+    fn run(&self) -> Result<()> {
+        std::fs::create_dir(self.model_dir())?;
+        for (name, contents) in FILES {
+            let path = self.model_dir().join(name);
+            std::fs::write(&path, contents)
+                .with_context(|| format!("{}: cannot write", path.display()))?;
+        }
+        let model = Model::load(&self.model_dir())?;
+        let config = model.config();
+        self.say(&format!(
+            "lnp demo: a ReLU language model, {} layers of {} FFN neurons, hidden size {}\n\n",
+            config.layers, config.neurons, config.hidden
+        ))?;
+        let profile = self.trace(&model, "profile")?;
+        let test = self.trace(&model, "test")?;
+        let greedy = self.link(&profile)?;
+        let pack = self.pack(&model, &greedy)?;
+        self.generate(&model, &pack)?;
+        std::fs::remove_file(&pack)?;
+        self.replay_all(&model, &profile, &test)
+    }
+
+    fn model_dir(&self) -> PathBuf {
+        self.dir.join("model")
+    }
+
+    fn trace(&self, model: &Model, split: &str) -> Result<PathBuf> {
+        let text = self.model_dir().join(format!("{split}.txt"));
+        let ids = trace::tokenize(&self.model_dir(), &text)?;
+        let window = model.config().max_positions.min(256);
+        let data = trace::trace_tokens(model, &ids, window, "demo".into(), split.to_owned())?;
+        let path = self.dir.join(format!("{split}.trace.safetensors"));
+        write_trace(&path, &data)?;
+        let ones = |layer: &Vec<u8>| layer.iter().map(|b| u64::from(b.count_ones())).sum::<u64>();
+        let active: u64 = data.layers.iter().map(ones).sum();
+        let possible = data.tokens * data.neurons * data.layers.len();
+        self.say(&format!(
+            "trace     {split}.txt: {} tokens, {:.1} % of the neurons active per token\n",
+            thousands(data.tokens as f64),
+            100.0 * active as f64 / possible as f64
+        ))?;
+        Ok(path)
+    }
+
+    fn link(&self, profile: &Path) -> Result<Links> {
+        let links = link::link_traces(&[profile.to_owned()], Order::Greedy)?;
+        let longest = links.layers.iter().map(|layer| LinkStatistics::of(layer).longest).max();
+        self.say(&format!(
+            "link      profile.txt's co-activation: neurons that fire together now lie together \
+             (longest link: {} neurons)\n",
+            longest.unwrap_or(0)
+        ))?;
+        Ok(links)
+    }
+
+    fn pack(&self, model: &Model, links: &Links) -> Result<PathBuf> {
+        let path = self.dir.join("demo.lnp");
+        let (checkpoint, config) = (model.checkpoint(), model.config());
+        let recipe = Recipe::for_checkpoint(checkpoint, config, Some(links), Dtype::F16)?;
+        let mut bundles = CheckpointBundles::new(checkpoint, config, Dtype::F16)?;
+        let layout = crate::pack::write_pack(&path, &recipe, &mut bundles, &mut |_| {})?;
+        let verified = verify_file(&path, Some(&self.model_dir()), &mut |_| {})?;
+        self.say(&format!(
+            "pack      demo.lnp: {}, {} bundles of {} bytes\n\
+             verify    every checksum and pad byte sound, every bundle equal to the model's weights\n",
+            bytes(layout.extent.file_bytes as f64),
+            thousands(verified.bundles as f64),
+            recipe.shape.bundle_stride
+        ))?;
+        Ok(path)
+    }
+
+    fn generate(&self, model: &Model, path: &Path) -> Result<()> {
+        let index = PackIndex::open(path)?;
+        let pack = index.pack()?;
+        let collapse = Collapse::Gap { bytes: LawText::ONEPLUS_12.law()?.gap_bytes() };
+        let base = Config { collapse, ..Config::new(&pack) };
+        let config = fit_memory(&pack, base, None, CACHE_RATIO)?;
+        let file = open_direct(path, self.args.buffered)?;
+        let mut memory = memory::arena(required_bytes(&config, &pack)?)?;
+        let mut engine = open_engine(&file, pack, &config, &mut memory, BackEndChoice::Auto)?;
+        let ffn = Ffn::new(pack.shape(), cpu::detect())?;
+        let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
+        let tokenizer = Tokenizer::load(&self.model_dir())?;
+        let mut prompt_ids: Vec<u32> = model.config().bos_token_id.into_iter().collect();
+        prompt_ids.extend(tokenizer.encode(PROMPT)?);
+        let back_end = engine.queue().back_end().name();
+        let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
+        let begin = Instant::now();
+        let (tokens, _) = generate(
+            model,
+            &mut sparse,
+            &prompt_ids,
+            GENERATED_TOKENS,
+            &mut Sampler::Greedy,
+            &mut |_| Ok(true),
+        )?;
+        let seconds = begin.elapsed().as_secs_f64();
+        let fed = (prompt_ids.len() + tokens.len() - 1) as f64;
+        let stats = sparse.stats();
+        let text = tokenizer.decode(&tokens, false)?;
+        self.say(&format!(
+            "run       {:.0} tokens/s, FFN weights from flash ({back_end}): {:.0} reads and {} per \
+             token, {:.0} % hits\n\n    {}\n\n",
+            fed / seconds,
+            stats.reads as f64 / fed,
+            bytes(stats.bytes_read as f64 / fed),
+            100.0 * stats.hits as f64 / stats.active.max(1) as f64,
+            format!("{PROMPT}{text}").replace('\n', "\n    ")
+        ))
+    }
+
+    /// Placeholder packs of every order and size, and the comparison.
+    fn replay_all(&self, model: &Model, profile: &Path, test: &Path) -> Result<()> {
+        let trace = TraceReader::open(test)?;
+        let sets = ActiveSets::of_trace(&trace, REPLAY_TOKENS)?;
+        let mut rows = Vec::new();
+        for bundle_bytes in PLACEHOLDER_BYTES {
+            let packs = self.placeholder_packs(model, profile, bundle_bytes)?;
+            let files: Vec<DirectFile> = packs
+                .iter()
+                .map(|pack| open_direct(pack.path(), self.args.buffered))
+                .collect::<Result<_>>()?;
+            let law = self.probe(packs.first().context("no packs")?.path())?;
+            self.say(&format!(
+                "replay    the {} active sets of test.txt's first tokens over bundles of {}, as in a \
+                 model of {}\n\n",
+                sets.tokens(),
+                bytes(bundle_bytes.into()),
+                if bundle_bytes == PLACEHOLDER_BYTES[0] { "350 M parameters" } else { "6.7 B parameters" },
+            ))?;
+            let options = ReplayOptions {
+                law,
+                cache_ratio: CACHE_RATIO,
+                queue_depth: lnp_engine::limits::QUEUE_DEPTH_DEFAULT,
+                repeats: REPEATS,
+            };
+            let bar = progress("replaying", 1000);
+            let target = Target::Device(&files, BackEndChoice::Auto);
+            let mut told = |share: f64| bar.set_position((share * 1000.0) as u64);
+            let found = replay(&packs, &sets, &target, &options, &mut told)?;
+            bar.finish_and_clear();
+            self.say(&(table::render(&found) + "\n" + &table::chart(&found) + "\n"))?;
+            rows.extend(found);
+            for pack in &packs {
+                std::fs::remove_file(pack.path())?;
+            }
+        }
+        self.say(
+            "Placeholder bundles: their sizes and active sets count, not their weights. The order was \
+             learned\nfrom profile.txt and tested on test.txt. Direct reads, cache cold at the start.\n",
+        )?;
+        if self.args.json {
+            return print_json(&serde_json::json!({
+                "machine": crate::report::Machine::here(), "rows": rows,
+            }));
+        }
+        Ok(())
+    }
+
+    fn placeholder_packs(
+        &self,
+        model: &Model,
+        profile: &Path,
+        bundle_bytes: u32,
+    ) -> Result<Vec<PackIndex>> {
+        let config = model.config();
+        let copy_bytes = (config.layers * config.neurons) as u64 * u64::from(bundle_bytes);
+        let copies = PACK_BYTES.div_ceil(copy_bytes) as u32;
+        let orders = [Order::Identity, Order::Frequency, Order::Greedy];
+        let bar = progress("packing", orders.len() as u64);
+        let packs = orders
+            .into_iter()
+            .map(|order| {
+                let links = link::link_traces(&[profile.to_owned()], order)?;
+                let path = self.dir.join(format!("{order}-{bundle_bytes}.lnp"));
+                pack::write_placeholders(&path, &links, config, bundle_bytes, copies)?;
+                bar.inc(1);
+                PackIndex::open(&path)
+            })
+            .collect();
+        bar.finish_and_clear();
+        packs
+    }
+
+    fn probe(&self, path: &Path) -> Result<DeviceLaw> {
+        let options = ProbeOptions {
+            time: PROBE_TIME,
+            queue_depth: lnp_engine::limits::QUEUE_DEPTH_DEFAULT,
+            back_end: BackEndChoice::Auto,
+            buffered: self.args.buffered,
+            seed: 1,
+        };
+        let bar = progress("probing", 1000);
+        let probed = probe(path, &options, &mut |share| {
+            bar.set_position((share * 1000.0) as u64);
+            true
+        })?;
+        bar.finish_and_clear();
+        let profile = DeviceProfile {
+            law: LawText::from(&probed.law),
+            fit: Some(probed.fit),
+            measured: None,
+            machine: None,
+            points: Vec::new(),
+        };
+        self.say(&format!("probe     {}", super::probe::law_line(&profile)))?;
+        Ok(probed.law)
+    }
 }

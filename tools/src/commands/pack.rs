@@ -94,11 +94,10 @@ pub(super) fn write_with_progress(
     recipe: &Recipe,
     bundles: &mut dyn BundleSource,
 ) -> Result<PackLayout> {
-    let region_bytes = recipe.shape.region_bytes() * u64::from(recipe.shape.layers);
-    let bar = progress("packing", region_bytes);
+    let shape = &recipe.shape;
+    let bar = progress("packing", shape.region_bytes() * u64::from(shape.layers));
     let layout = write_pack(output, recipe, bundles, &mut |written| bar.set_position(written))?;
     bar.finish_and_clear();
-    let shape = &recipe.shape;
     eprintln!(
         "{}: {}, {} layers of {} bundles of {} bytes ({}), {} order",
         output.display(),

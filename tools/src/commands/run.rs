@@ -13,6 +13,7 @@ use lnp_kernels::CpuFeatures;
 use super::BackEndArg;
 use crate::device::{DeviceProfile, open_direct};
 use crate::generate::{Sampler, SparseFfn, check_shape, fit_memory, generate};
+use crate::memory;
 use crate::model::{ExactPredictor, Model, Tokenizer};
 use crate::pack::PackIndex;
 use crate::report::{bytes, peak_memory_bytes, print_json};
@@ -97,7 +98,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     };
     let config = fit_memory(&pack, base, args.memory, args.cache_ratio)?;
     let file = open_direct(&args.pack, args.buffered)?;
-    let mut memory = vec![0; required_bytes(&config, &pack)?];
+    let mut memory = memory::arena(required_bytes(&config, &pack)?)?;
     let mut engine = open_engine(&file, pack, &config, &mut memory, args.back_end.into())?;
     let back_end = engine.queue().back_end().clone();
     if args.queue_depth > 0 && back_end.name() == "pread" {

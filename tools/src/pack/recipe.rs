@@ -92,6 +92,11 @@ impl Recipe {
         }
         for layer in 0..config.layers {
             let tensors = config.ffn_tensors(layer);
+            // The format's neuron bias goes before the activation: with three parts, on the gate.
+            ensure!(
+                tensors.gate.is_none() || tensors.up_bias.is_none(),
+                "a bias on the up rows of a gated FFN has no place in the format"
+            );
             let read = |name: &Option<String>, length: usize| -> Result<Vec<f32>> {
                 let Some(name) = name else { return Ok(Vec::new()) };
                 let values = checkpoint.read_f32(name)?;
@@ -219,11 +224,6 @@ impl Recipe {
             layers.map(|layer| write::entry(SectionKind::BundleRegion, layer, 0, region_bytes)),
         );
         let extent = write::place(&mut table, self.block_bytes)?;
-        ensure!(
-            extent.index_bytes <= lnp_format::limits::INDEX_BYTES_MAX,
-            "the index would have {} bytes, the format allows 2^32",
-            extent.index_bytes
-        );
         let mut index = vec![0; usize::try_from(extent.index_bytes)?];
         for (entry, (_, _, body)) in table.iter_mut().zip(&sections) {
             entry.section_crc = U32::new(crc32(body));

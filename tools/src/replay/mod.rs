@@ -1,8 +1,8 @@
 //! Replays recorded active sets against packs, through the real engine.
 //!
 //! A [`Contestant`] is one strategy on one pack: an order, a collapse, a cache. All contestants take
-//! turns, a block of tokens each, so that whatever the device does to one it does to all; each
-//! repeat begins with an empty cache. The device is real, or simulated ([`Target`]).
+//! turns, a block of tokens each, in a new random order every time, so that whatever the device does
+//! to one it does to all; each repeat begins with an empty cache. The device is real, or simulated ([`Target`]).
 
 pub mod strategy;
 pub mod table;
@@ -15,15 +15,19 @@ use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::sys::{BackEndChoice, DeviceQueue, DirectFile, open_engine};
 use lnp_engine::{DeviceLaw, Engine, EngineError, FetchStats, required_bytes};
 use lnp_format::Pack;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::Serialize;
 
+use crate::memory;
 use crate::pack::PackIndex;
 use crate::report::quantile;
 use crate::trace::{TraceReader, active};
 pub use strategy::{Strategy, strategies};
 
 /// Tokens of a turn.
-const BLOCK_TOKENS: usize = 32;
+const BLOCK_TOKENS: usize = 8;
 /// Tokens that the dense baseline replays: its reads do not depend on the token.
 const DENSE_TOKENS: usize = 64;
 
@@ -299,7 +303,7 @@ pub fn replay(
             strategies(pack.provenance().order(), &options.law, options.cache_ratio, dense)
         {
             let config = strategy.config(&pack, options);
-            let memory = vec![0; required_bytes(&config, &pack)?];
+            let memory = memory::arena(required_bytes(&config, &pack)?)?;
             plans.push((at, strategy, config, memory));
         }
     }
@@ -359,14 +363,17 @@ fn compete<Q: ReadQueue>(
     // Simulated time is the same every time.
     let repeats = if simulated { 1 } else { options.repeats.max(1) };
     let blocks = sets.tokens.div_ceil(BLOCK_TOKENS);
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
+    let mut turns: Vec<usize> = (0..contestants.len()).collect();
     for repeat in 0..repeats {
         contestants.iter_mut().for_each(|contestant| contestant.engine.clear_cache());
         for block in 0..blocks {
             let begin = block * BLOCK_TOKENS;
-            let count = contestants.len();
-            for turn in 0..count {
-                // Who goes first changes from block to block.
-                let contestant = &mut contestants[(turn + block) % count];
+            // A new order each time: a device that is slow for a while after heavy reads (dense)
+            // would else always be so for the same successor.
+            turns.shuffle(&mut random);
+            for turn in &turns {
+                let contestant = &mut contestants[*turn];
                 for token in begin..(begin + BLOCK_TOKENS).min(contestant.tokens) {
                     contestant.replay(sets, &options.law, token, repeat == 0)?;
                 }

@@ -59,3 +59,24 @@ pub fn render(rows: &[Row]) -> String {
     }
     table(&head, &lines, 1)
 }
+
+/// I/O time per token as bars, longest first to last row, one scale.
+pub fn chart(rows: &[Row]) -> String {
+    const WIDTH: f64 = 50.0;
+    let most = rows.iter().map(|row| row.io_us_per_token.mean).fold(1e-9, f64::max);
+    let name_width = rows.iter().map(|row| row.strategy.len()).max().unwrap_or(0);
+    let line = |name: &str, us: f64| {
+        let eighths = (us / most * WIDTH * 8.0).round() as usize;
+        let bar: String = "\u{2588}".repeat(eighths / 8);
+        let rest = [
+            " ", "\u{258f}", "\u{258e}", "\u{258d}", "\u{258c}", "\u{258b}", "\u{258a}", "\u{2589}",
+        ][eighths % 8];
+        format!("{name:name_width$}  {bar}{rest} {} us\n", thousands(us))
+    };
+    let mut out: String =
+        rows.iter().map(|row| line(&row.strategy, row.io_us_per_token.mean)).collect();
+    if let Some(row) = rows.first() {
+        out += &line("bound", row.bound_io_us_per_token);
+    }
+    out
+}

@@ -1,0 +1,269 @@
+#!/usr/bin/env python3
+"""A second, independent reader of the linked neuron pack, made from lnp-v1.md alone and in its order.
+
+Usage: read_lnp.py PACK [--index-only]
+Checks what a reader must reject (R1 to R47) and, without --index-only, the rest of full verification (V1 to V3).
+Prints the pack as JSON (exit status 0), or one line `PACK: RULE: reason` on stderr (1); a usage error is 2.
+"""
+import json, os, re, struct, sys, zlib  # noqa: E401
+from array import array
+from collections import namedtuple
+
+# 2 Conventions
+class Refused(Exception):
+    """The pack breaks a rule."""
+
+def refuse_if(broken, rule, reason):
+    if broken:
+        raise Refused(f"{rule}: {reason}")
+
+def round_up(v, b):
+    return (v + b - 1) // b * b
+
+def read_at(file, offset, count):
+    """`count` bytes from a file offset. The caller has checked that they lie within the file."""
+    file.seek(offset)
+    data = file.read(count)
+    refuse_if(len(data) != count, "R7", "the file became shorter while it was read")
+    return data
+
+def read_u32s(file, offset, n):
+    values = array("I", read_at(file, offset, 4 * n))
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+# 4 Superblock
+SUPERBLOCK = struct.Struct("<8sHHIQQQQII4036sI")
+Superblock = namedtuple("Superblock", "magic version_major version_minor block_bytes feature_compat feature_incompat"
+                        " file_bytes index_bytes section_count section_table_crc reserved superblock_crc")
+
+def read_superblock(file):
+    length = file.seek(0, os.SEEK_END)
+    refuse_if(length < SUPERBLOCK_BYTES, "R1", f"the file has {length} bytes")
+    data = read_at(file, 0, SUPERBLOCK_BYTES)
+    sb = Superblock._make(SUPERBLOCK.unpack(data))
+    b = sb.block_bytes
+    refuse_if(sb.magic != b"\x89LNP\r\n\x1a\n", "R2", "the magic is another: not a pack")
+    refuse_if(sb.version_major != 1, "R3", f"version_major is {sb.version_major}")
+    refuse_if(sb.superblock_crc != zlib.crc32(data[:4092]), "R4", "superblock_crc does not match")
+    refuse_if(sb.feature_incompat & ~PLACEHOLDER_BIT, "R5", f"feature_incompat is {sb.feature_incompat:#x}")
+    refuse_if(b & (b - 1) or not BLOCK_BYTES_MIN <= b <= BLOCK_BYTES_MAX, "R6", f"block_bytes is {b}")
+    refuse_if(sb.file_bytes != length or length > FILE_BYTES_MAX, "R7", f"file_bytes {sb.file_bytes}, length {length}")
+    refuse_if(sb.index_bytes > min(length, INDEX_BYTES_MAX) or sb.index_bytes % b, "R8", f"index is {sb.index_bytes}")
+    refuse_if(sb.section_count > SECTIONS_MAX, "R9", f"section_count is {sb.section_count}")
+    refuse_if(any(sb.reserved), "R10", "a reserved byte of the superblock is not zero")
+    return sb
+
+# 5 Section table, with the places of 3 Layout
+ENTRY = struct.Struct("<IIIIQQ16s")
+Section = namedtuple("Section", "kind layer placement section_crc offset bytes reserved")
+FIRST_BULK_KIND, WHOLE_PACK = 256, 0xFFFFFFFF
+KINDS = {1: "model_shape", 2: "provenance", 3: "link_index", 4: "side_data", 5: "bundle_checksums",
+         256: "bundle_region"}
+MODEL_SHAPE, PROVENANCE, LINK_INDEX, SIDE_DATA, BUNDLE_CHECKSUMS, BUNDLE_REGION = KINDS  # the codes
+
+def name_of(s):
+    kind = KINDS.get(s.kind, f"kind {s.kind}")
+    return kind if s.layer == WHOLE_PACK else f"{kind} of layer {s.layer}, placement {s.placement}"
+
+def read_section_table(file, sb):
+    """All entries, each in the place where it has to be (R11 to R18)."""
+    table_end = end = SUPERBLOCK_BYTES + ENTRY.size * sb.section_count
+    refuse_if(end > sb.index_bytes, "R11", "the section table does not end within index_bytes")
+    table = read_at(file, SUPERBLOCK_BYTES, ENTRY.size * sb.section_count)
+    refuse_if(sb.section_table_crc != zlib.crc32(table), "R12", "section_table_crc does not match")
+    sections = []
+    for s in map(Section._make, ENTRY.iter_unpack(table)):
+        refuse_if(sections and s[:3] <= sections[-1][:3], "R13", f"{name_of(s)} is not in ascending order")
+        refuse_if(any(s.reserved), "R14", f"a reserved byte of the entry of {name_of(s)} is not zero")
+        offset = round_up(end, sb.block_bytes)
+        refuse_if(s.offset != offset, "R15", f"{name_of(s)} is at {s.offset}, not at {offset}")
+        end = offset + s.bytes
+        limit = sb.index_bytes if s.kind < FIRST_BULK_KIND else sb.file_bytes
+        refuse_if(end > limit, "R16", f"{name_of(s)} ends at {end}, beyond {limit}")
+        sections.append(s)
+    first_bulk = next((s.offset for s in sections if s.kind >= FIRST_BULK_KIND), None)
+    refuse_if(sb.index_bytes != first_bulk, "R17", "index_bytes is not the offset of the first bulk section")
+    refuse_if(sb.file_bytes != round_up(end, sb.block_bytes), "R18", "file_bytes is not the rounded-up end")
+    check_zeros(file, table_end, sections[0].offset, "R19", "the section table")
+    for s, following in zip(sections, sections[1:]):  # the last section is bulk, by R17
+        if s.kind < FIRST_BULK_KIND:
+            check_zeros(file, s.offset + s.bytes, following.offset, "R19", name_of(s))
+            refuse_if(s.section_crc != crcs_of(file, s)[0], "R20", f"section_crc of {name_of(s)} does not match")
+    return sections
+
+def check_kinds(sections, found, layers):
+    """5.1: for whom a section may be, and which ones there have to be (R21, R22)."""
+    for s in sections:
+        right = s.layer == WHOLE_PACK if s.kind in (MODEL_SHAPE, PROVENANCE) else s.layer < layers
+        refuse_if(s.kind in KINDS and not right, "R21", f"{name_of(s)} has layer {s.layer} of {layers}")
+        if s.kind in (MODEL_SHAPE, PROVENANCE, SIDE_DATA):
+            refuse_if(s.placement != 0, "R21", f"{name_of(s)} has placement {s.placement}")
+    for kind in (LINK_INDEX, BUNDLE_CHECKSUMS, BUNDLE_REGION):
+        for layer in range(layers):
+            refuse_if((kind, layer) not in found, "R22", f"there is no {KINDS[kind]} of layer {layer}")
+
+# 6 Model shape
+SHAPE = struct.Struct("<9I28s")
+Shape = namedtuple("Shape", "layers neurons hidden parts activation activation_threshold_bits dtype part_bytes"
+                   " bundle_stride reserved")
+DTYPES = {1: "f32", 2: "f16", 3: "bf16", 4: "q8_0", 5: "q4_0", 255: "placeholder"}
+BYTES_OF_32_WEIGHTS = {1: 128, 2: 64, 3: 64, 4: 34, 5: 18, 255: 0}  # 10.1
+ACTIVATIONS = {1: "relu", 2: "fatrelu", 3: "relu2", 4: "silu", 5: "gelu"}
+FATRELU, PLACEHOLDER, PLACEHOLDER_BIT = 2, 255, 1  # the bit: 12 Feature bits
+
+def read_model_shape(file, section, feature_incompat):
+    refuse_if(section.bytes != 64, "R23", f"model_shape has {section.bytes} bytes")
+    shape = Shape._make(SHAPE.unpack(read_at(file, section.offset, 64)))
+    layers, neurons, hidden, parts, activation, threshold, dtype, part_bytes, stride, reserved = shape
+    in_limits = 1 <= layers <= LAYERS_MAX and 1 <= neurons <= NEURONS_MAX and layers * neurons <= BUNDLES_MAX
+    refuse_if(not in_limits, "R24", f"{layers} layers of {neurons} neurons")
+    refuse_if(not 1 <= hidden <= HIDDEN_MAX or hidden % HIDDEN_MULTIPLE, "R24", f"hidden is {hidden}")
+    refuse_if(parts not in (2, 3), "R25", f"parts is {parts}")
+    refuse_if(activation not in ACTIVATIONS, "R26", f"activation is {activation}")
+    # the bits of +0 up to the largest finite f32, or of -0
+    right = threshold < 0x7F800000 or threshold == 0x80000000 if activation == FATRELU else threshold == 0
+    refuse_if(not right, "R26", f"activation_threshold is {threshold:#x} with {ACTIVATIONS[activation]}")
+    refuse_if(dtype not in DTYPES, "R27", f"dtype is {dtype}")
+    is_placeholder = bool(feature_incompat & PLACEHOLDER_BIT)
+    refuse_if((dtype == PLACEHOLDER) != is_placeholder, "R28", f"dtype is {DTYPES[dtype]}, against the feature bit")
+    refuse_if(part_bytes != hidden // 32 * BYTES_OF_32_WEIGHTS[dtype], "R29", f"part_bytes is {part_bytes}")
+    right = 1 <= stride <= BUNDLE_STRIDE_MAX and (dtype == PLACEHOLDER or stride == parts * part_bytes)
+    refuse_if(not right, "R30", f"bundle_stride is {stride}")
+    refuse_if(any(reserved), "R31", "a reserved byte of the model shape is not zero")
+    return shape
+
+# 7 Provenance
+def read_provenance(file, section):
+    refuse_if(not 1 <= section.bytes <= PROVENANCE_BYTES_MAX, "R32", f"provenance has {section.bytes} bytes")
+    try:
+        text = read_at(file, section.offset, section.bytes).decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused("R33: provenance is not UTF-8") from None
+    refuse_if(not text.endswith("\n"), "R33", "provenance does not end with LF")
+    values, last = {}, ""
+    for number, line in enumerate(text[:-1].split("\n"), 1):
+        key, equals, value = line.partition("=")
+        refuse_if(not equals or not re.fullmatch("[a-z0-9_.]+", key), "R34", f"provenance line {number}: no key")
+        refuse_if(re.search("[\x00-\x1f\x7f-\x9f]", value), "R34", f"provenance line {number}: a control character")
+        refuse_if(key <= last, "R35", f"provenance line {number}: the keys do not ascend")
+        values[key], last = value, key
+    for key in ("order", "tool"):
+        refuse_if(key not in values, "R36", f"provenance has no key {key}")
+    return values
+
+# 8 Link index
+def read_link_index(file, section, neurons):
+    """Checks the link index of a layer (R37 to R42) and gives back what is printed of it."""
+    name = name_of(section)
+    refuse_if(section.bytes < 32, "R37", f"{name} has {section.bytes} bytes")
+    n, k, tokens, reserved = struct.unpack("<IIQ16s", read_at(file, section.offset, 32))
+    refuse_if(section.bytes != 36 + 12 * n + 4 * k, "R37", f"{name}: {section.bytes} bytes, {n} neurons, {k} links")
+    refuse_if(n != neurons, "R38", f"{name} has {n} neurons, not {neurons}")
+    refuse_if(any(reserved), "R39", f"{name}: a reserved byte is not zero")
+    slot_of_neuron = read_u32s(file, section.offset + 32, n)
+    neuron_of_slot = read_u32s(file, section.offset + 32 + 4 * n, n)
+    link_begin = read_u32s(file, section.offset + 32 + 8 * n, k + 1)
+    active_count = read_u32s(file, section.offset + 36 + 8 * n + 4 * k, n)
+    inverse = all(neuron < n and slot_of_neuron[neuron] == s for s, neuron in enumerate(neuron_of_slot))
+    refuse_if(not inverse, "R40", f"{name}: not permutations that are each other's inverse")
+    ascending = all(link_begin[j] < link_begin[j + 1] for j in range(k))
+    refuse_if(link_begin[0] != 0 or link_begin[k] != n or not ascending, "R41", f"{name}: link_begin makes no links")
+    refuse_if(max(active_count) > tokens, "R42", f"{name}: an active_count is above profile_tokens")
+    lengths = array("I", (link_begin[j + 1] - link_begin[j] for j in range(k)))
+    return {"links": k, "longest_link": max(lengths), "single_links": lengths.count(1),
+            "model_order_pairs": sum(neuron_of_slot[s] == neuron_of_slot[s - 1] + 1 for s in range(1, n)),
+            "profile_tokens": tokens, "profile_active": sum(active_count), "never_active": active_count.count(0)}
+
+# 9 Side data
+def read_side_data(file, section, shape):
+    """Whether the section has neuron_bias and output_bias (R43 to R45)."""
+    name = name_of(section)
+    refuse_if(section.bytes < 16, "R45", f"{name} has {section.bytes} bytes")
+    arrays, reserved = struct.unpack("<I12s", read_at(file, section.offset, 16))
+    refuse_if(arrays & ~3, "R43", f"{name}: arrays is {arrays:#x}")
+    refuse_if(any(reserved), "R44", f"{name}: a reserved byte is not zero")
+    length = 16 + 4 * shape.neurons * (arrays & 1) + 4 * shape.hidden * (arrays >> 1)
+    refuse_if(section.bytes != length, "R45", f"{name} has {section.bytes} bytes, not {length}")
+    return [bool(arrays & 1), bool(arrays & 2)]
+
+# 11 Checksums: zlib.crc32 is the CRC-32 of 11.1
+def crcs_of(file, section, step=1 << 20):
+    """The CRC-32 of a section, read in steps of so many bytes, and the CRC-32 of each step."""
+    crc, crc_of_step = 0, array("I")
+    for at in range(0, section.bytes, step):
+        data = read_at(file, section.offset + at, min(step, section.bytes - at))
+        crc = zlib.crc32(data, crc)
+        crc_of_step.append(zlib.crc32(data))
+    return crc, crc_of_step
+
+# 13 Spare bytes: padding
+def check_zeros(file, begin, end, rule, after):
+    refuse_if(any(read_at(file, begin, end - begin)), rule, f"a byte of the padding after {after} is not zero")
+
+# 14 Limits
+SUPERBLOCK_BYTES, BLOCK_BYTES_MIN, BLOCK_BYTES_MAX, SECTIONS_MAX = 4096, 512, 65536, 1048576
+LAYERS_MAX, NEURONS_MAX, BUNDLES_MAX, HIDDEN_MAX, HIDDEN_MULTIPLE = 65536, 16777216, 2147483648, 1048576, 32
+BUNDLE_STRIDE_MAX, INDEX_BYTES_MAX, FILE_BYTES_MAX = 67108864, 4294967296, 4611686018427387904
+PROVENANCE_BYTES_MAX = 1048576
+
+# 15 What a reader must reject
+def read_pack(file, index_only):
+    sb = read_superblock(file)
+    sections = read_section_table(file, sb)
+    found = {(s.kind, s.layer): s for s in sections if s.placement == 0}  # 5.2: the other placements are skipped
+    for kind in (MODEL_SHAPE, PROVENANCE):
+        refuse_if((kind, WHOLE_PACK) not in found, "R22", f"there is no {KINDS[kind]} of the whole pack")
+    shape = read_model_shape(file, found[MODEL_SHAPE, WHOLE_PACK], sb.feature_incompat)
+    check_kinds(sections, found, shape.layers)
+    provenance = read_provenance(file, found[PROVENANCE, WHOLE_PACK])
+    layers = []
+    for layer in range(shape.layers):
+        checksums, region = found[BUNDLE_CHECKSUMS, layer], found[BUNDLE_REGION, layer]
+        refuse_if(checksums.bytes != 4 * shape.neurons, "R46", f"{name_of(checksums)} has {checksums.bytes} bytes")
+        length = shape.neurons * shape.bundle_stride
+        refuse_if(region.bytes != length, "R47", f"{name_of(region)} has {region.bytes} bytes, not {length}")
+        side_data = found.get((SIDE_DATA, layer))
+        biases = read_side_data(file, side_data, shape) if side_data else [False, False]
+        layers.append({"layer": layer, **read_link_index(file, found[LINK_INDEX, layer], shape.neurons),
+                       "biases": biases, "region_offset": region.offset})
+    if not index_only:
+        verify(file, sb, sections, found, shape)
+    names = {"activation": ACTIVATIONS[shape.activation], "dtype": DTYPES[shape.dtype]}
+    return {"version": [sb.version_major, sb.version_minor], "block_bytes": sb.block_bytes,
+            **{k: getattr(sb, k) for k in ("feature_compat", "feature_incompat", "file_bytes", "index_bytes")},
+            "shape": {key: names.get(key, value) for key, value in shape._asdict().items() if key != "reserved"},
+            "sections": [{"kind": KINDS.get(s.kind, str(s.kind)), "layer": None if s.layer == WHOLE_PACK else s.layer,
+                          "placement": s.placement, "offset": s.offset, "bytes": s.bytes,
+                          "section_crc": f"{s.section_crc:08x}"} for s in sections],
+            "layers": layers, "provenance": provenance}
+
+# 17 Full verification
+def verify(file, sb, sections, found, shape):
+    ends_of_padding = [s.offset for s in sections[1:]] + [sb.file_bytes]
+    for s, end_of_padding in zip(sections, ends_of_padding):
+        if s.kind >= FIRST_BULK_KIND:
+            of_bundles = s.kind == BUNDLE_REGION and s.placement == 0
+            crc, bundle_crcs = crcs_of(file, s, shape.bundle_stride if of_bundles else 1 << 20)
+            refuse_if(s.section_crc != crc, "V1", f"section_crc of {name_of(s)} does not match")
+            if of_bundles:
+                expected = read_u32s(file, found[BUNDLE_CHECKSUMS, s.layer].offset, shape.neurons)
+                refuse_if(bundle_crcs != expected, "V2", f"a bundle of {name_of(s)} does not match its checksum")
+            check_zeros(file, s.offset + s.bytes, end_of_padding, "V3", name_of(s))
+
+def main(arguments):
+    paths = [a for a in arguments if a != "--index-only"]
+    if len(paths) != 1 or paths[0].startswith("-"):
+        print("usage: read_lnp.py PACK [--index-only]", file=sys.stderr)
+        return 2
+    try:
+        with open(paths[0], "rb", buffering=1 << 20) as file:
+            print(json.dumps(read_pack(file, "--index-only" in arguments), indent=2), flush=True)
+    except Refused as refused:
+        return f"{paths[0]}: {refused}"
+    except (OSError, MemoryError) as error:  # no rule: the machine stands in the way
+        return f"{paths[0]}: not read: {error!r}"
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))  # a text goes to stderr, with exit status 1
