@@ -5,8 +5,7 @@ Usage: read_lnp.py PACK [--index-only]
 Checks what a reader must reject (R1 to R47) and, without --index-only, the rest of full verification (V1 to V3).
 Prints the pack as JSON (exit status 0), or one line `PACK: RULE: reason` on stderr (1); a usage error is 2.
 """
-import json, os, re, struct, sys, zlib  # noqa: E401
-from array import array
+import array, itertools, json, os, re, struct, sys, zlib  # noqa: E401
 from collections import namedtuple
 
 # 2 Conventions
@@ -28,7 +27,7 @@ def read_at(file, offset, count):
     return data
 
 def read_u32s(file, offset, n):
-    values = array("I", read_at(file, offset, 4 * n))
+    values = array.array("I", read_at(file, offset, 4 * n))
     if sys.byteorder == "big":
         values.byteswap()
     return values
@@ -59,19 +58,18 @@ def read_superblock(file):
 ENTRY = struct.Struct("<IIIIQQ16s")
 Section = namedtuple("Section", "kind layer placement section_crc offset bytes reserved")
 FIRST_BULK_KIND, WHOLE_PACK = 256, 0xFFFFFFFF
-KINDS = {1: "model_shape", 2: "provenance", 3: "link_index", 4: "side_data", 5: "bundle_checksums",
-         256: "bundle_region"}
-MODEL_SHAPE, PROVENANCE, LINK_INDEX, SIDE_DATA, BUNDLE_CHECKSUMS, BUNDLE_REGION = KINDS  # the codes
+KIND = {1: "model_shape", 2: "provenance", 3: "link_index", 4: "side_data", 5: "bundle_checksums", 256: "bundle_region"}
+MODEL_SHAPE, PROVENANCE, LINK_INDEX, SIDE_DATA, BUNDLE_CHECKSUMS, BUNDLE_REGION = KIND  # the codes
 
 def name_of(s):
-    kind = KINDS.get(s.kind, f"kind {s.kind}")
+    kind = KIND.get(s.kind, f"kind {s.kind}")
     return kind if s.layer == WHOLE_PACK else f"{kind} of layer {s.layer}, placement {s.placement}"
 
 def read_section_table(file, sb):
     """All entries, each in the place where it has to be (R11 to R18)."""
-    table_end = end = SUPERBLOCK_BYTES + ENTRY.size * sb.section_count
+    table_end = end = SUPERBLOCK_BYTES + 48 * sb.section_count
     refuse_if(end > sb.index_bytes, "R11", "the section table does not end within index_bytes")
-    table = read_at(file, SUPERBLOCK_BYTES, ENTRY.size * sb.section_count)
+    table = read_at(file, SUPERBLOCK_BYTES, 48 * sb.section_count)
     refuse_if(sb.section_table_crc != zlib.crc32(table), "R12", "section_table_crc does not match")
     sections = []
     for s in map(Section._make, ENTRY.iter_unpack(table)):
@@ -87,9 +85,9 @@ def read_section_table(file, sb):
     refuse_if(sb.index_bytes != first_bulk, "R17", "index_bytes is not the offset of the first bulk section")
     refuse_if(sb.file_bytes != round_up(end, sb.block_bytes), "R18", "file_bytes is not the rounded-up end")
     check_zeros(file, table_end, sections[0].offset, "R19", "the section table")
-    for s, following in zip(sections, sections[1:]):  # the last section is bulk, by R17
+    for s, next_section in zip(sections, sections[1:]):  # the last one is bulk, by R17
         if s.kind < FIRST_BULK_KIND:
-            check_zeros(file, s.offset + s.bytes, following.offset, "R19", name_of(s))
+            check_zeros(file, s.offset + s.bytes, next_section.offset, "R19", name_of(s))
             refuse_if(s.section_crc != crcs_of(file, s)[0], "R20", f"section_crc of {name_of(s)} does not match")
     return sections
 
@@ -97,12 +95,11 @@ def check_kinds(sections, found, layers):
     """5.1: for whom a section may be, and which ones there have to be (R21, R22)."""
     for s in sections:
         right = s.layer == WHOLE_PACK if s.kind in (MODEL_SHAPE, PROVENANCE) else s.layer < layers
-        refuse_if(s.kind in KINDS and not right, "R21", f"{name_of(s)} has layer {s.layer} of {layers}")
+        refuse_if(s.kind in KIND and not right, "R21", f"{name_of(s)} has layer {s.layer} of {layers}")
         if s.kind in (MODEL_SHAPE, PROVENANCE, SIDE_DATA):
             refuse_if(s.placement != 0, "R21", f"{name_of(s)} has placement {s.placement}")
-    for kind in (LINK_INDEX, BUNDLE_CHECKSUMS, BUNDLE_REGION):
-        for layer in range(layers):
-            refuse_if((kind, layer) not in found, "R22", f"there is no {KINDS[kind]} of layer {layer}")
+    for kind, layer in itertools.product((LINK_INDEX, BUNDLE_CHECKSUMS, BUNDLE_REGION), range(layers)):
+        refuse_if((kind, layer) not in found, "R22", f"there is no {KIND[kind]} of layer {layer}")
 
 # 6 Model shape
 SHAPE = struct.Struct("<9I28s")
@@ -126,8 +123,8 @@ def read_model_shape(file, section, feature_incompat):
     right = threshold < 0x7F800000 or threshold == 0x80000000 if activation == FATRELU else threshold == 0
     refuse_if(not right, "R26", f"activation_threshold is {threshold:#x} with {ACTIVATIONS[activation]}")
     refuse_if(dtype not in DTYPES, "R27", f"dtype is {dtype}")
-    is_placeholder = bool(feature_incompat & PLACEHOLDER_BIT)
-    refuse_if((dtype == PLACEHOLDER) != is_placeholder, "R28", f"dtype is {DTYPES[dtype]}, against the feature bit")
+    bit_0 = feature_incompat & PLACEHOLDER_BIT
+    refuse_if((dtype == PLACEHOLDER) != bit_0, "R28", f"dtype is {DTYPES[dtype]}, incompatible bit 0 is {bit_0}")
     refuse_if(part_bytes != hidden // 32 * BYTES_OF_32_WEIGHTS[dtype], "R29", f"part_bytes is {part_bytes}")
     right = 1 <= stride <= BUNDLE_STRIDE_MAX and (dtype == PLACEHOLDER or stride == parts * part_bytes)
     refuse_if(not right, "R30", f"bundle_stride is {stride}")
@@ -142,20 +139,18 @@ def read_provenance(file, section):
     except UnicodeDecodeError:
         raise Refused("R33: provenance is not UTF-8") from None
     refuse_if(not text.endswith("\n"), "R33", "provenance does not end with LF")
-    values, last = {}, ""
+    values, last = {}, ""  # no key is below ""
     for number, line in enumerate(text[:-1].split("\n"), 1):
         key, equals, value = line.partition("=")
-        refuse_if(not equals or not re.fullmatch("[a-z0-9_.]+", key), "R34", f"provenance line {number}: no key")
+        refuse_if(not equals or not re.fullmatch("[a-z0-9_.]+", key), "R34", f"provenance line {number}: not key=value")
         refuse_if(re.search("[\x00-\x1f\x7f-\x9f]", value), "R34", f"provenance line {number}: a control character")
         refuse_if(key <= last, "R35", f"provenance line {number}: the keys do not ascend")
         values[key], last = value, key
-    for key in ("order", "tool"):
-        refuse_if(key not in values, "R36", f"provenance has no key {key}")
+    refuse_if(not {"order", "tool"} <= values.keys(), "R36", "provenance has no key order or no key tool")
     return values
 
 # 8 Link index
-def read_link_index(file, section, neurons):
-    """Checks the link index of a layer (R37 to R42) and gives back what is printed of it."""
+def read_link_index(file, section, neurons):  # gives back what is printed of it
     name = name_of(section)
     refuse_if(section.bytes < 32, "R37", f"{name} has {section.bytes} bytes")
     n, k, tokens, reserved = struct.unpack("<IIQ16s", read_at(file, section.offset, 32))
@@ -171,14 +166,13 @@ def read_link_index(file, section, neurons):
     ascending = all(link_begin[j] < link_begin[j + 1] for j in range(k))
     refuse_if(link_begin[0] != 0 or link_begin[k] != n or not ascending, "R41", f"{name}: link_begin makes no links")
     refuse_if(max(active_count) > tokens, "R42", f"{name}: an active_count is above profile_tokens")
-    lengths = array("I", (link_begin[j + 1] - link_begin[j] for j in range(k)))
+    lengths = array.array("I", (link_begin[j + 1] - link_begin[j] for j in range(k)))
     return {"links": k, "longest_link": max(lengths), "single_links": lengths.count(1),
             "model_order_pairs": sum(neuron_of_slot[s] == neuron_of_slot[s - 1] + 1 for s in range(1, n)),
             "profile_tokens": tokens, "profile_active": sum(active_count), "never_active": active_count.count(0)}
 
 # 9 Side data
-def read_side_data(file, section, shape):
-    """Whether the section has neuron_bias and output_bias (R43 to R45)."""
+def read_side_data(file, section, shape):  # gives back whether neuron_bias and output_bias are there
     name = name_of(section)
     refuse_if(section.bytes < 16, "R45", f"{name} has {section.bytes} bytes")
     arrays, reserved = struct.unpack("<I12s", read_at(file, section.offset, 16))
@@ -191,7 +185,7 @@ def read_side_data(file, section, shape):
 # 11 Checksums: zlib.crc32 is the CRC-32 of 11.1
 def crcs_of(file, section, step=1 << 20):
     """The CRC-32 of a section, read in steps of so many bytes, and the CRC-32 of each step."""
-    crc, crc_of_step = 0, array("I")
+    crc, crc_of_step = 0, array.array("I")
     for at in range(0, section.bytes, step):
         data = read_at(file, section.offset + at, min(step, section.bytes - at))
         crc = zlib.crc32(data, crc)
@@ -205,8 +199,7 @@ def check_zeros(file, begin, end, rule, after):
 # 14 Limits
 SUPERBLOCK_BYTES, BLOCK_BYTES_MIN, BLOCK_BYTES_MAX, SECTIONS_MAX = 4096, 512, 65536, 1048576
 LAYERS_MAX, NEURONS_MAX, BUNDLES_MAX, HIDDEN_MAX, HIDDEN_MULTIPLE = 65536, 16777216, 2147483648, 1048576, 32
-BUNDLE_STRIDE_MAX, INDEX_BYTES_MAX, FILE_BYTES_MAX = 67108864, 4294967296, 4611686018427387904
-PROVENANCE_BYTES_MAX = 1048576
+BUNDLE_STRIDE_MAX, PROVENANCE_BYTES_MAX, INDEX_BYTES_MAX, FILE_BYTES_MAX = 67108864, 1048576, 4294967296, 1 << 62
 
 # 15 What a reader must reject
 def read_pack(file, index_only):
@@ -214,35 +207,33 @@ def read_pack(file, index_only):
     sections = read_section_table(file, sb)
     found = {(s.kind, s.layer): s for s in sections if s.placement == 0}  # 5.2: the other placements are skipped
     for kind in (MODEL_SHAPE, PROVENANCE):
-        refuse_if((kind, WHOLE_PACK) not in found, "R22", f"there is no {KINDS[kind]} of the whole pack")
+        refuse_if((kind, WHOLE_PACK) not in found, "R22", f"there is no {KIND[kind]} of the whole pack")
     shape = read_model_shape(file, found[MODEL_SHAPE, WHOLE_PACK], sb.feature_incompat)
     check_kinds(sections, found, shape.layers)
     provenance = read_provenance(file, found[PROVENANCE, WHOLE_PACK])
     layers = []
     for layer in range(shape.layers):
         checksums, region = found[BUNDLE_CHECKSUMS, layer], found[BUNDLE_REGION, layer]
-        refuse_if(checksums.bytes != 4 * shape.neurons, "R46", f"{name_of(checksums)} has {checksums.bytes} bytes")
-        length = shape.neurons * shape.bundle_stride
-        refuse_if(region.bytes != length, "R47", f"{name_of(region)} has {region.bytes} bytes, not {length}")
+        refuse_if(checksums.bytes != 4 * shape.neurons, "R46", f"{name_of(checksums)} has {checksums.bytes}")
+        refuse_if(region.bytes != shape.neurons * shape.bundle_stride, "R47", f"{name_of(region)} has {region.bytes}")
         side_data = found.get((SIDE_DATA, layer))
         biases = read_side_data(file, side_data, shape) if side_data else [False, False]
         layers.append({"layer": layer, **read_link_index(file, found[LINK_INDEX, layer], shape.neurons),
                        "biases": biases, "region_offset": region.offset})
     if not index_only:
         verify(file, sb, sections, found, shape)
-    names = {"activation": ACTIVATIONS[shape.activation], "dtype": DTYPES[shape.dtype]}
+    named = shape._replace(activation=ACTIVATIONS[shape.activation], dtype=DTYPES[shape.dtype])
     return {"version": [sb.version_major, sb.version_minor], "block_bytes": sb.block_bytes,
             **{k: getattr(sb, k) for k in ("feature_compat", "feature_incompat", "file_bytes", "index_bytes")},
-            "shape": {key: names.get(key, value) for key, value in shape._asdict().items() if key != "reserved"},
-            "sections": [{"kind": KINDS.get(s.kind, str(s.kind)), "layer": None if s.layer == WHOLE_PACK else s.layer,
+            "shape": {key: value for key, value in named._asdict().items() if key != "reserved"},
+            "sections": [{"kind": KIND.get(s.kind, str(s.kind)), "layer": None if s.layer == WHOLE_PACK else s.layer,
                           "placement": s.placement, "offset": s.offset, "bytes": s.bytes,
                           "section_crc": f"{s.section_crc:08x}"} for s in sections],
             "layers": layers, "provenance": provenance}
 
 # 17 Full verification
 def verify(file, sb, sections, found, shape):
-    ends_of_padding = [s.offset for s in sections[1:]] + [sb.file_bytes]
-    for s, end_of_padding in zip(sections, ends_of_padding):
+    for s, next_offset in zip(sections, [t.offset for t in sections[1:]] + [sb.file_bytes]):
         if s.kind >= FIRST_BULK_KIND:
             of_bundles = s.kind == BUNDLE_REGION and s.placement == 0
             crc, bundle_crcs = crcs_of(file, s, shape.bundle_stride if of_bundles else 1 << 20)
@@ -250,7 +241,7 @@ def verify(file, sb, sections, found, shape):
             if of_bundles:
                 expected = read_u32s(file, found[BUNDLE_CHECKSUMS, s.layer].offset, shape.neurons)
                 refuse_if(bundle_crcs != expected, "V2", f"a bundle of {name_of(s)} does not match its checksum")
-            check_zeros(file, s.offset + s.bytes, end_of_padding, "V3", name_of(s))
+            check_zeros(file, s.offset + s.bytes, next_offset, "V3", name_of(s))
 
 def main(arguments):
     paths = [a for a in arguments if a != "--index-only"]
@@ -262,8 +253,8 @@ def main(arguments):
             print(json.dumps(read_pack(file, "--index-only" in arguments), indent=2), flush=True)
     except Refused as refused:
         return f"{paths[0]}: {refused}"
-    except (OSError, MemoryError) as error:  # no rule: the machine stands in the way
+    except (OSError, MemoryError) as error:  # no rule: something else stands in the way
         return f"{paths[0]}: not read: {error!r}"
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))  # a text goes to stderr, with exit status 1
+    sys.exit(main(sys.argv[1:]))  # a text goes to stderr, with status 1

@@ -20,10 +20,12 @@
 pub mod checksum;
 pub mod codes;
 pub mod error;
+mod layer;
 pub mod layout;
 pub mod limits;
 pub mod provenance;
 pub mod read;
+mod sections;
 pub mod shape;
 pub mod write;
 

@@ -17,7 +17,7 @@ use crate::layout::{
     LinkIndexHeader, MAGIC, SectionEntry, SideDataHeader, Superblock, VERSION_MAJOR, VERSION_MINOR,
 };
 use crate::limits;
-use crate::read::{is_block, round_up};
+use crate::sections::{is_block, round_up};
 
 /// A section table entry, its place and checksum still open.
 pub fn entry(kind: SectionKind, layer: u32, placement: u32, bytes: u64) -> SectionEntry {

@@ -3,28 +3,21 @@
 //! Needs the models (`LNP_MODELS`, else `shared/models` beside the checkout); without them it
 //! prints a line that starts with `skipped:` and passes.
 
-use std::path::{Path, PathBuf};
+mod common;
+
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use common::{CORPORA, models};
 use lnp::links::stats::{LinkStatistics, RunStatistics, run_statistics};
 use lnp::links::{LayerActivity, LayerLinks, Order, link_layers};
 use safetensors::SafeTensors;
-
-const CORPORA: [&str; 3] = ["alpaca", "wikitext2", "gsm8k"];
 
 /// The bits of every layer of a trace.
 struct Trace {
     neurons: usize,
     tokens: usize,
     layers: Vec<Vec<u8>>,
-}
-
-fn models() -> Option<PathBuf> {
-    let folder = match std::env::var_os("LNP_MODELS") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/models"),
-    };
-    folder.is_dir().then_some(folder)
 }
 
 fn read_trace(path: &Path) -> Result<Trace> {
@@ -141,7 +134,6 @@ fn gain_on_corpus(folder: &Path, corpus: &str) -> Result<Gain> {
 
 fn gains(model: &str) -> Option<Vec<Gain>> {
     let Some(models) = models() else {
-        println!("skipped: no models; set LNP_MODELS to their folder");
         return None;
     };
     let folder = models.join(model).join("traces");

@@ -3,9 +3,12 @@
 //! The folder is `LNP_MODELS`, or `shared/models` beside the checkout; without it these tests say
 //! `skipped:` and pass.
 
-use std::path::{Path, PathBuf};
+mod common;
+
+use std::path::Path;
 
 use anyhow::{Context, Result};
+use common::models;
 use lnp::model::checkpoint::Dtype;
 use lnp::model::{Checkpoint, DenseFfn, ExactPredictor, Ffn, Model, Tokenizer};
 use lnp::trace::{TraceReader, active, record};
@@ -27,18 +30,6 @@ struct Prompt {
     prompt_ids: Vec<u32>,
     greedy_ids: Vec<u32>,
     greedy_text: String,
-}
-
-fn models() -> Option<PathBuf> {
-    let dir = match std::env::var_os("LNP_MODELS") {
-        Some(dir) => PathBuf::from(dir),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/models"),
-    };
-    if dir.is_dir() {
-        return Some(dir);
-    }
-    println!("\nskipped: no models at {}; set LNP_MODELS to their folder", dir.display());
-    None
 }
 
 fn each_model(test: impl Fn(&str, &Path, &Reference) -> Result<()>) -> Result<()> {
@@ -198,7 +189,7 @@ fn active_sets_at_the_last_position() -> Result<()> {
         let prompts = reference.prompts.len();
         println!("{name}: predictor equal to FFN on {prompts} prompts");
         if compared == 0 {
-            println!("\nskipped: {name}: the reference has no active sets");
+            println!("{name}: its reference has no active sets to compare");
             return Ok(());
         }
         let equal = 1.0 - f64::from(differing) / bits as f64;
@@ -216,7 +207,7 @@ fn trace_equals_the_recorded_one() -> Result<()> {
     each_model(|name, dir, _| {
         let path = dir.join("traces/alpaca.test.safetensors");
         if !path.exists() {
-            println!("\nskipped: {name}: has no traces");
+            println!("{name}: comes without traces to compare");
             return Ok(());
         }
         let (model, mut dense) = load(dir)?;

@@ -1,0 +1,38 @@
+//! What several tests share: where the real models are, and how a test says that it was skipped.
+#![allow(dead_code, unreachable_pub)] // each test binary uses its part
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The two models with traces and reference outputs.
+pub const MODELS: [&str; 2] = ["opt-relu-small", "llama-relu-small"];
+/// The corpora of their traces.
+pub const CORPORA: [&str; 3] = ["alpaca", "wikitext2", "gsm8k"];
+
+/// The folder of the models: `LNP_MODELS`, or `shared/models` beside the checkout.
+pub fn models() -> Option<PathBuf> {
+    let dir = match std::env::var_os("LNP_MODELS") {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/models"),
+    };
+    if dir.is_dir() {
+        return Some(dir);
+    }
+    skipped(&format!("no models at {}; set LNP_MODELS to their folder", dir.display()));
+    None
+}
+
+/// Says that a test was skipped, and why: on stdout, and in the file that `LNP_SKIP_LOG` names,
+/// which is how CI comes to know of it.
+pub fn skipped(reason: &str) {
+    println!("\nskipped: {reason}");
+    if let Some(log) = std::env::var_os("LNP_SKIP_LOG") {
+        let mut log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        writeln!(log, "skipped: {reason}").unwrap();
+    }
+}
+
+/// A folder for packs on a real disk: temporary folders are often tmpfs, which has no direct reads.
+pub fn disk_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}

@@ -1,0 +1,367 @@
+//! The golden packs of `spec/golden/`: small packs, valid and not, that any reader can be tested
+//! with. This test makes them anew and compares; `LNP_BLESS=1` writes them instead.
+
+mod common;
+#[path = "../../format/tests/common/mod.rs"]
+mod recipe;
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use lnp::pack::inspect::describe;
+use lnp::pack::verify::verify;
+use lnp_format::checksum::crc32;
+use lnp_format::layout::{SectionEntry, Superblock};
+use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
+use recipe::{Recipe, assemble};
+use serde_json::{Value, json};
+use zerocopy::byteorder::{U16, U32, U64};
+use zerocopy::{FromBytes, IntoBytes};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/golden")
+}
+
+/// A valid pack: its file name, what it is there for, its bytes.
+type Golden = (&'static str, &'static str, Vec<u8>);
+/// An invalid pack: file name, the rule of the spec that it breaks, what is wrong, its bytes.
+type Broken = (&'static str, &'static str, &'static str, Vec<u8>);
+
+fn plain() -> Vec<u8> {
+    Recipe::small(2, 8).build()
+}
+
+fn valid() -> Vec<Golden> {
+    let gated = Shape {
+        layers: 1,
+        neurons: 12,
+        hidden: 64,
+        parts: 3,
+        activation: Activation::Fatrelu,
+        activation_threshold: 0.25,
+        dtype: Dtype::F16,
+        bundle_stride: 384,
+    };
+    let orders = vec![(0..12).map(|slot| slot * 5 % 12).collect()];
+    let gated = Recipe {
+        shape: gated,
+        block_bytes: 1024,
+        orders,
+        biases: false,
+        provenance: "model=gated\nmodel.family=llama\norder=test\ntool=golden\n",
+    };
+    let mut placeholder = Recipe::small(4, 6);
+    placeholder.shape.dtype = Dtype::Placeholder;
+    placeholder.shape.bundle_stride = 100;
+    placeholder.biases = false;
+    placeholder.provenance = "order=test\nplaceholder.copies=2\ntool=golden\n";
+    vec![
+        ("f32-biases.lnp", "two layers of f32, two parts, both biases, blocks of 512", plain()),
+        (
+            "f16-gated.lnp",
+            "one layer of f16, three parts, fatrelu, no side data, blocks of 1,024",
+            gated.build(),
+        ),
+        (
+            "placeholder.lnp",
+            "placeholders of 100 bytes, a model of two layers tiled twice; nothing to compute from",
+            placeholder.build(),
+        ),
+        (
+            "optional.lnp",
+            "what a reader skips: unknown sections, a second placement, a compatible feature, a \
+             later minor version",
+            optional(),
+        ),
+    ]
+}
+
+/// The plain pack with everything in it that a reader of version 1.0 does not know.
+fn optional() -> Vec<u8> {
+    let file = plain();
+    let pack = Pack::parse(&file, file.len() as u64).unwrap();
+    let body = |e: &SectionEntry| {
+        file[e.offset.get() as usize..(e.offset.get() + e.bytes.get()) as usize].to_vec()
+    };
+    let mut sections: Vec<_> = pack.sections().iter().map(|e| (*e, body(e))).collect();
+    let unknown = |kind: u32, bytes: usize| {
+        let mut entry = write::entry(SectionKind::Provenance, 9, 7, bytes as u64);
+        entry.kind = U32::new(kind);
+        (entry, (0..bytes).map(|at| at as u8).collect::<Vec<u8>>())
+    };
+    for kind in [SectionKind::LinkIndex, SectionKind::BundleChecksums, SectionKind::BundleRegion] {
+        let at = sections.iter().position(|(e, _)| e.kind.get() == kind.code()).unwrap();
+        let mut second = sections[at].clone();
+        second.0.placement = U32::new(1);
+        sections.insert(at + 1, second);
+    }
+    sections.push(unknown(300, 700));
+    let bulk = sections.iter().position(|(e, _)| e.kind.get() >= 256).unwrap();
+    sections.insert(bulk, unknown(77, 600));
+    with_superblock(&assemble(sections, 512, false), |superblock| {
+        superblock.feature_compat = U64::new(1 << 63);
+        superblock.version_minor = U16::new(3);
+    })
+}
+
+/// Changes the superblock and seals it again.
+fn with_superblock(file: &[u8], change: impl FnOnce(&mut Superblock)) -> Vec<u8> {
+    let mut file = file.to_vec();
+    let (superblock, _) = Superblock::mut_from_prefix(&mut file).unwrap();
+    change(superblock);
+    write::reseal(superblock);
+    file
+}
+
+/// Changes the section table and seals it again.
+fn with_table(file: &[u8], change: impl FnOnce(&mut [SectionEntry])) -> Vec<u8> {
+    let mut file = file.to_vec();
+    let count = Superblock::ref_from_prefix(&file).unwrap().0.section_count.get() as usize;
+    let table = &mut file[4096..4096 + 48 * count];
+    change(<[SectionEntry]>::mut_from_bytes(table).unwrap());
+    let crc = crc32(table);
+    with_superblock(&file, |superblock| superblock.section_table_crc = U32::new(crc))
+}
+
+/// Changes the first section of a kind and seals everything again.
+fn with_section(file: &[u8], kind: SectionKind, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let pack = Pack::parse(file, file.len() as u64).unwrap();
+    let at = pack.sections().iter().position(|e| e.kind.get() == kind.code()).unwrap();
+    let entry = pack.sections()[at];
+    let mut file = file.to_vec();
+    let begin = entry.offset.get() as usize;
+    let body = &mut file[begin..begin + entry.bytes.get() as usize];
+    change(body);
+    let crc = crc32(body);
+    with_table(&file, |table| table[at].section_crc = U32::new(crc))
+}
+
+fn invalid() -> Vec<Broken> {
+    let file = plain();
+    let region = Pack::parse(&file, file.len() as u64).unwrap().layer(1).unwrap().region_offset();
+    let changed = |at: usize, value: u8| {
+        let mut file = file.clone();
+        file[at] = value;
+        file
+    };
+    let word = |body: &mut [u8], at: usize, value: u32| {
+        body[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    };
+    let swapped = with_section(&file, SectionKind::Provenance, |body| {
+        body.copy_from_slice(b"tool=test\norder=test\n");
+    });
+    let truncated = file[..file.len() - 512].to_vec();
+    let mut longer = file.clone();
+    longer.extend([0; 512]);
+    let mut padding = file.clone();
+    padding[4096 + 48 * 10 + 3] = 1;
+    let mut bulk = file.clone();
+    bulk[region as usize + 300] ^= 0x10;
+    let future = with_superblock(&file, |s| s.feature_incompat = U64::new(1 << 5));
+    let version = with_superblock(&file, |s| s.version_major = U16::new(2));
+    let overlap = with_table(&file, |table| table[9].offset = table[8].offset);
+    let beyond = with_table(&file, |table| table[9].bytes = U64::new(u64::MAX - 4096));
+    let index = |at: usize, value: u32| {
+        with_section(&file, SectionKind::LinkIndex, |body| word(body, at, value))
+    };
+    let weights = with_section(&file, SectionKind::ModelShape, |body| word(body, 24, 255));
+    let wide = with_section(&file, SectionKind::ModelShape, |body| word(body, 4, u32::MAX));
+    vec![
+        ("not-a-pack.lnp", "R2", "the magic is that of another format", changed(1, b'G')),
+        ("version-2.lnp", "R3", "a major version to come", version),
+        ("damaged-superblock.lnp", "R4", "one byte of the superblock changed", changed(32, 1)),
+        ("unknown-feature.lnp", "R5", "an incompatible feature bit to come", future),
+        ("truncated.lnp", "R7", "the last block is missing", truncated),
+        ("trailing-block.lnp", "R7", "a block too many", longer),
+        ("overlapping-sections.lnp", "R15", "one region lies over another", overlap),
+        ("section-beyond-the-end.lnp", "R16", "a length that wraps around", beyond),
+        ("padding.lnp", "R19", "a padding byte that is not zero", padding),
+        ("neurons-overflow.lnp", "R24", "2^32 - 1 neurons claimed", wide),
+        ("placeholder-without-bit.lnp", "R28", "dtype placeholder, feature bit not set", weights),
+        ("provenance-order.lnp", "R35", "provenance keys that do not ascend", swapped),
+        ("not-a-permutation.lnp", "R40", "two slots hold the same neuron", index(32 + 32, 3)),
+        (
+            "links-not-ascending.lnp",
+            "R41",
+            "a link that begins where the one before does",
+            index(32 + 68, 0),
+        ),
+        (
+            "active-count.lnp",
+            "R42",
+            "active in more tokens than were profiled",
+            index(32 + 76, 101),
+        ),
+        (
+            "damaged-bundle.lnp",
+            "V",
+            "one bit of a bundle flipped: only a full check finds it",
+            bulk,
+        ),
+    ]
+}
+
+fn check(bytes: &[u8]) -> Result<(), String> {
+    verify(&mut Cursor::new(bytes), bytes.len() as u64, &mut |_| ())
+        .map(|_| ())
+        .map_err(|error| format!("{error:#}"))
+}
+
+#[test]
+fn golden_packs_are_what_the_writer_writes() {
+    let bless = std::env::var_os("LNP_BLESS").is_some();
+    let folder = folder();
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut told = json!({ "valid": {}, "invalid": {} });
+    for (name, what, bytes) in valid() {
+        check(&bytes).unwrap();
+        let pack = Pack::parse(&bytes, bytes.len() as u64).unwrap();
+        told["valid"][name] = json!({ "what": what, "inspect": describe(&pack) });
+        files.insert(name.into(), bytes);
+    }
+    for (name, rule, what, bytes) in invalid() {
+        let error = check(&bytes).expect_err(name);
+        told["invalid"][name] = json!({ "what": what, "rule": rule, "error": error });
+        files.insert(format!("invalid/{name}"), bytes);
+    }
+    let json = serde_json::to_string_pretty(&told).unwrap() + "\n";
+    files.insert("golden.json".into(), json.into_bytes());
+    if bless {
+        std::fs::create_dir_all(folder.join("invalid")).unwrap();
+        for (name, bytes) in &files {
+            std::fs::write(folder.join(name), bytes).unwrap();
+        }
+    }
+    for (name, bytes) in &files {
+        let stored = std::fs::read(folder.join(name)).unwrap_or_default();
+        assert!(
+            stored == *bytes,
+            "{name} is not what the writer writes now; LNP_BLESS=1 rewrites it"
+        );
+    }
+}
+
+#[test]
+fn every_single_flipped_bit_is_found() {
+    let mut file = plain();
+    check(&file).unwrap();
+    for bit in 0..file.len() * 8 {
+        file[bit / 8] ^= 1 << (bit % 8);
+        assert!(check(&file).is_err(), "bit {bit} flipped, nobody noticed");
+        file[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+#[test]
+fn cut_at_every_byte_and_spliced_packs_are_refused() {
+    let file = plain();
+    for length in 0..file.len() {
+        assert!(check(&file[..length]).is_err(), "cut to {length} bytes");
+    }
+    // same layout, other weights: the first half of one, the second half of the other
+    let other = {
+        let mut recipe = Recipe::small(2, 8);
+        recipe.orders.swap(0, 1);
+        recipe.build()
+    };
+    assert_eq!(other.len(), file.len());
+    for cut in (512..file.len()).step_by(512).filter(|cut| file[*cut..] != other[*cut..]) {
+        let spliced = [&file[..cut], &other[cut..]].concat();
+        if spliced != file && spliced != other {
+            assert!(check(&spliced).is_err(), "spliced at {cut}");
+        }
+    }
+}
+
+/// Runs the second reader; `None` where there is no Python.
+fn second_reader(pack: &Path) -> Option<std::process::Output> {
+    let script = folder().join("../read_lnp.py");
+    std::process::Command::new("python3").arg(script).arg(pack).output().ok()
+}
+
+/// Compares the second reader's description with ours.
+fn agree(pack: &Path) -> bool {
+    let Some(output) = second_reader(pack) else {
+        common::skipped("no python3 for the second reader: install it");
+        return false;
+    };
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}: {told}", pack.display());
+    let theirs: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let index = lnp::pack::PackIndex::open(pack).unwrap();
+    let ours = serde_json::to_value(describe(&index.pack().unwrap())).unwrap();
+    assert_eq!(theirs, ours, "{}", pack.display());
+    true
+}
+
+#[test]
+fn the_second_reader_agrees_on_golden_packs() {
+    for (name, _, _) in valid() {
+        if !agree(&folder().join(name)) {
+            return;
+        }
+    }
+    for (name, rule, _, _) in invalid() {
+        let output = second_reader(&folder().join("invalid").join(name)).unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{name}: {told}");
+        let rule_told = told.split(": ").find(|word| {
+            word.starts_with(['R', 'V']) && word[1..].bytes().all(|byte| byte.is_ascii_digit())
+        });
+        let rule_told = rule_told.unwrap_or_else(|| panic!("{name}: no rule in {told}"));
+        assert!(rule_told == rule || rule == "V" && rule_told.starts_with('V'), "{name}: {told}");
+    }
+}
+
+#[test]
+fn the_second_reader_agrees_on_packs_of_real_models() {
+    use lnp::links::{LayerActivity, Links, Order, TraceSource, link_layers};
+    use lnp::model::Model;
+    use lnp::pack::{CheckpointBundles, write_pack};
+    let Some(models) = common::models() else { return };
+    let disk = common::disk_folder();
+    for name in common::MODELS {
+        let dir = models.join(name);
+        let model = Model::load(&dir).unwrap();
+        let trace_path = dir.join("traces/alpaca.profile.safetensors");
+        let trace = lnp::trace::TraceReader::open(&trace_path).unwrap();
+        let activity = |layer| {
+            LayerActivity::from_bits(
+                trace.neurons(),
+                &[(&trace.layer_bits(layer)?, trace.tokens())],
+            )
+        };
+        let links = Links {
+            order: Order::Greedy,
+            neurons: trace.neurons(),
+            profile_tokens: trace.tokens() as u64,
+            corpora: vec!["alpaca".into()],
+            model: name.into(),
+            traces: vec![TraceSource::of_file(&trace_path).unwrap()],
+            tool: Links::this_tool(),
+            layers: link_layers(Order::Greedy, trace.layers(), activity, |_| ()).unwrap(),
+        };
+        for dtype in [Dtype::F32, Dtype::F16] {
+            let (checkpoint, config) = (model.checkpoint(), model.config());
+            let recipe =
+                lnp::pack::Recipe::for_checkpoint(checkpoint, config, Some(&links), dtype).unwrap();
+            let mut bundles = CheckpointBundles::new(checkpoint, config, dtype).unwrap();
+            let path = disk.path().join(format!("{name}-{dtype}.lnp"));
+            write_pack(&path, &recipe, &mut bundles, &mut |_| ()).unwrap();
+            if !agree(&path) {
+                return;
+            }
+        }
+    }
+}
+
+/// What the goldens are made with is used as the writers of packs do.
+#[test]
+fn golden_superblocks_are_sealed() {
+    for (name, _, bytes) in valid() {
+        let (superblock, _) = Superblock::ref_from_prefix(&bytes).unwrap();
+        let sealed = crc32(&superblock.as_bytes()[..4092]);
+        assert_eq!(superblock.superblock_crc.get(), sealed, "{name}");
+    }
+}
