@@ -15,6 +15,26 @@
 //! The first three are pure decisions without I/O or clock. Nothing here allocates: whatever a pack
 //! sizes lies in the arena, whose size [`required_bytes`] tells, and what is bounded at compile time
 //! is in [`limits`].
+//!
+#![cfg_attr(feature = "uring", doc = "```no_run")]
+#![cfg_attr(not(feature = "uring"), doc = "```ignore")]
+//! use lnp_engine::sys::{BackEndChoice, DirectFile, cpu, open_engine};
+//! use lnp_engine::{Config, ffn::Ffn, required_bytes};
+//! use lnp_format::Pack;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (layer, hidden_state, active_neurons, mut output) = (0, vec![0.0; 384], vec![3, 77], vec![0.0; 384]);
+//! # let index: Vec<u8> = Vec::new();
+//! let file = DirectFile::open(c"model.lnp", false)?;
+//! let pack = Pack::parse(&index, file.bytes())?; // index: the file's first `index_bytes` bytes
+//! let config = Config { cache_bundles: 1000, ..Config::new(&pack) };
+//! let mut memory = vec![0; required_bytes(&config, &pack)?]; // better in huge pages
+//! let mut engine = open_engine(&file, pack, &config, &mut memory, BackEndChoice::Auto)?;
+//! let ffn = Ffn::new(engine.pack().shape(), cpu::detect())?;
+//! ffn.forward(&mut engine, layer, &hidden_state, &active_neurons, &mut output)?;
+//! # Ok(())
+//! # }
+//! ```
 #![cfg_attr(not(feature = "uring"), no_std)]
 #![deny(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

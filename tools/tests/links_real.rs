@@ -133,9 +133,7 @@ fn gain_on_corpus(folder: &Path, corpus: &str) -> Result<Gain> {
 }
 
 fn gains(model: &str) -> Option<Vec<Gain>> {
-    let Some(models) = models() else {
-        return None;
-    };
+    let models = models()?;
     let folder = models.join(model).join("traces");
     println!("{model}");
     let gains: Vec<Gain> =

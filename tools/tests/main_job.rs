@@ -10,6 +10,7 @@ use lnp::device::open_direct;
 use lnp::generate::{Sampler, SparseFfn, check_shape, fit_memory, generate};
 use lnp::links::{LayerActivity, Links, Order, TraceSource, link_layers};
 use lnp::model::{ExactPredictor, Model};
+use lnp::pack::recipe::ModelSize;
 use lnp::pack::verify::verify_file;
 use lnp::pack::{CheckpointBundles, PackIndex, Recipe, write_pack};
 use lnp::trace::TraceReader;
@@ -304,7 +305,9 @@ fn replay_counts_what_the_traces_say() {
             for order in [Order::Identity, Order::Frequency, Order::Greedy] {
                 let links = link(&dir, corpus, order);
                 let bundle_bytes = 1536;
-                let recipe = Recipe::for_placeholders(&links, 32, 2, bundle_bytes, 1).unwrap();
+                let model = ModelSize::of_links(&links);
+                let recipe =
+                    Recipe::for_placeholders(Some(&links), model, bundle_bytes, 1).unwrap();
                 let layout = recipe.layout().unwrap();
                 let index = PackIndex::in_memory(layout.index, layout.extent.file_bytes);
                 let options = ReplayOptions { law, cache_ratio: 0.0, queue_depth: 32, repeats: 1 };

@@ -313,7 +313,7 @@ impl Demo<'_> {
             .map(|order| {
                 let links = link::link_traces(&[profile.to_owned()], order)?;
                 let path = self.dir.join(format!("{order}-{bundle_bytes}.lnp"));
-                pack::write_placeholders(&path, &links, config, bundle_bytes, copies)?;
+                pack::write_placeholders(&path, Some(&links), config, bundle_bytes, copies)?;
                 bar.inc(1);
                 PackIndex::open(&path)
             })

@@ -8,7 +8,7 @@ use lnp_format::limits::BUNDLE_STRIDE_MAX;
 
 use crate::links::Links;
 use crate::model::{Checkpoint, ModelConfig};
-use crate::pack::recipe::PackLayout;
+use crate::pack::recipe::{ModelSize, PackLayout};
 use crate::pack::{
     BundleSource, CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, inspect, write_pack,
 };
@@ -28,9 +28,9 @@ pub(super) struct Args {
     /// Type of the weights: f32 or f16
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_dtype)]
     dtype: Dtype,
-    /// No weights, but bundles of so many pseudo-random bytes: to load the device like a large
-    /// model does; the pack says so inside
-    #[arg(long, value_name = "BYTES", requires = "links", conflicts_with = "dtype")]
+    /// No weights, but bundles of so many pseudo-random bytes (--dtype plays no role then): to load
+    /// the device like a large model does; the pack says so inside
+    #[arg(long, value_name = "BYTES")]
     placeholder_bundle: Option<u32>,
     /// With --placeholder-bundle: tile the model's layers so many times
     #[arg(long, value_name = "N", default_value_t = 1, requires = "placeholder_bundle")]
@@ -56,8 +56,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let links = args.links.as_deref().map(Links::read).transpose()?;
     let checkpoint = Checkpoint::open(&args.model)?;
     let config = ModelConfig::load(&args.model, &checkpoint)?;
-    if let (Some(bundle_bytes), Some(links)) = (args.placeholder_bundle, &links) {
-        write_placeholders(&args.output, links, &config, bundle_bytes, args.copies)?;
+    if let Some(bundle_bytes) = args.placeholder_bundle {
+        write_placeholders(&args.output, links.as_ref(), &config, bundle_bytes, args.copies)?;
     } else {
         let recipe = Recipe::for_checkpoint(&checkpoint, &config, links.as_ref(), args.dtype)?;
         let mut bundles = CheckpointBundles::new(&checkpoint, &config, args.dtype)?;
@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 /// Writes a pack of placeholders.
 pub(super) fn write_placeholders(
     output: &Path,
-    links: &Links,
+    links: Option<&Links>,
     config: &ModelConfig,
     bundle_bytes: u32,
     copies: u32,
@@ -83,8 +83,13 @@ pub(super) fn write_placeholders(
         "bundles of {bundle_bytes} bytes, {copies} copies: 1 to {BUNDLE_STRIDE_MAX} bytes and at \
          least one copy are possible"
     );
-    let (hidden, parts) = (config.hidden as u32, config.parts() as u32);
-    let recipe = Recipe::for_placeholders(links, hidden, parts, bundle_bytes, copies)?;
+    let model = ModelSize {
+        layers: config.layers as u32,
+        neurons: config.neurons as u32,
+        hidden: config.hidden as u32,
+        parts: config.parts() as u32,
+    };
+    let recipe = Recipe::for_placeholders(links, model, bundle_bytes, copies)?;
     write_with_progress(output, &recipe, &mut PlaceholderBundles::default())
 }
 

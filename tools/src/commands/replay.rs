@@ -10,6 +10,7 @@ use lnp_engine::sys::DirectFile;
 use super::BackEndArg;
 use crate::device::{DeviceProfile, LawText, open_direct};
 use crate::links::Links;
+use crate::pack::recipe::ModelSize;
 use crate::pack::{PackIndex, Recipe};
 use crate::probe::{ProbeOptions, probe};
 use crate::replay::{ActiveSets, ReplayOptions, Row, Target, replay, table};
@@ -107,8 +108,9 @@ fn open_packs(args: &Args) -> Result<Vec<PackIndex>> {
     }
     let bundle_bytes = args.bundle_bytes.context("--links needs --bundle-bytes")?;
     let index_of = |path: &PathBuf| -> Result<PackIndex> {
-        // Hidden size and parts play no role for placeholders: any that the format takes.
-        let recipe = Recipe::for_placeholders(&Links::read(path)?, 32, 2, bundle_bytes, 1)?;
+        let links = Links::read(path)?;
+        let model = ModelSize::of_links(&links);
+        let recipe = Recipe::for_placeholders(Some(&links), model, bundle_bytes, 1)?;
         let layout = recipe.layout()?;
         Ok(PackIndex::in_memory(layout.index, layout.extent.file_bytes))
     };

@@ -27,6 +27,28 @@ pub struct SideData {
     pub output_bias: Vec<f32>,
 }
 
+/// The size of a model whose bundles are placeholders.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelSize {
+    /// Layers, once.
+    pub layers: u32,
+    /// Neurons of each layer.
+    pub neurons: u32,
+    /// Hidden size.
+    pub hidden: u32,
+    /// Parts of a bundle.
+    pub parts: u32,
+}
+
+impl ModelSize {
+    /// The size of the model that links are for. They do not know hidden size and parts, which play
+    /// no role for placeholders: any that the format takes.
+    pub fn of_links(links: &Links) -> Self {
+        let (layers, neurons) = (links.layers.len() as u32, links.neurons as u32);
+        Self { layers, neurons, hidden: 32, parts: 2 }
+    }
+}
+
 /// Everything about a pack but its bundles.
 #[derive(Debug, Clone)]
 pub struct Recipe {
@@ -117,24 +139,22 @@ impl Recipe {
     /// # Errors
     /// A size or a number of layers beyond the format.
     pub fn for_placeholders(
-        links: &Links,
-        hidden: u32,
-        parts: u32,
+        links: Option<&Links>,
+        model: ModelSize,
         bundle_bytes: u32,
         copies: u32,
     ) -> Result<Self> {
-        let layers = (links.layers.len() as u32).checked_mul(copies).context("too many copies")?;
         let shape = Shape {
-            layers,
-            neurons: links.neurons as u32,
-            hidden,
-            parts,
+            layers: model.layers.checked_mul(copies).context("too many copies")?,
+            neurons: model.neurons,
+            hidden: model.hidden,
+            parts: model.parts,
             activation: lnp_format::Activation::Relu,
             activation_threshold: 0.0,
             dtype: Dtype::Placeholder,
             bundle_stride: bundle_bytes,
         };
-        let mut recipe = Self::with_links(shape, Some(links))?;
+        let mut recipe = Self::with_links(shape, links)?;
         recipe.provenance.insert("placeholder.copies".into(), copies.to_string());
         Ok(recipe)
     }
