@@ -10,7 +10,7 @@ use crate::limits;
 
 /// Validates the superblock, the first 4,096 bytes of a file of `file_bytes` bytes.
 ///
-/// Afterwards [`Superblock::index_bytes`] says how many bytes [`Pack::parse`] needs.
+/// Afterwards [`Superblock::index_bytes`] says how many bytes [`crate::Pack::parse`] needs.
 ///
 /// # Errors
 /// [`FormatError`]: not a pack, another version, damaged, or a field that breaks its rule.

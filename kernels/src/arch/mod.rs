@@ -2,8 +2,8 @@
 //!
 //! The only room of the crate with `unsafe`. What makes it sound is one chain: a [`CpuFeatures`]
 //! that names a feature can be made only by an unsafe call whose caller vouches for it;
-//! [`Ops::select`] takes a tier's functions only where the features name all that the tier needs;
-//! and [`Ops`] checks lengths before it calls them.
+//! `Ops::select` takes a tier's functions only where the features name all that the tier needs;
+//! and `Ops` checks lengths before it calls them.
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;

@@ -1,7 +1,7 @@
 //! The links file: the order of every layer, as a safetensors file.
 //!
-//! Per layer i three U32 tensors: `neuron_of_slot.{i}` [neurons], `link_begin.{i}` [links + 1] and
-//! `active_count.{i}` [neurons], the last by neuron id. Metadata, all strings: `format` =
+//! Per layer i three U32 tensors: `neuron_of_slot.{i}` `[neurons]`, `link_begin.{i}` `[links + 1]` and
+//! `active_count.{i}` `[neurons]`, the last by neuron id. Metadata, all strings: `format` =
 //! [`FORMAT`], `order`, `layers`, `neurons`, `profile_tokens`, `corpora` (comma-separated, one a
 //! trace), `model`, `traces` (JSON list of [`TraceSource`]), `tool`, and `seed` for the random
 //! order. Same links, same bytes: the header's keys and the tensors are sorted by name.

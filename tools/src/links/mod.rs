@@ -3,7 +3,7 @@
 //! Reading order, bottom up: [`coactivation`] counts how often neurons are active, alone and in
 //! pairs, over profiling traces; [`pairs`] hands the pairs out by descending count in bounded
 //! memory; [`greedy`] joins them into chains; [`orders`] is the menu of orders and what each
-//! yields for a layer; [`file`] writes and [`read`] reads the links file; [`stats`] counts runs
+//! yields for a layer; [`mod@file`] writes and [`read`] reads the links file; [`stats`] counts runs
 //! independently of all of them.
 //!
 //! Words: a *slot* is a place in the pack's layer, a *link* a stretch of slots whose neurons were

@@ -35,7 +35,7 @@ impl<'a> Loader<'a> {
         Ok(Tensor::from_vec(data, shape, &Device::Cpu)?)
     }
 
-    /// The matrix `weight` [output, input] with its bias [output], if named.
+    /// The matrix `weight` `[output, input]` with its bias `[output]`, if named.
     pub(crate) fn linear(
         &mut self,
         weight: &str,
@@ -48,14 +48,14 @@ impl<'a> Loader<'a> {
         Ok(Linear::new(weight, bias))
     }
 
-    /// `{name}.weight` and `{name}.bias`, both [width].
+    /// `{name}.weight` and `{name}.bias`, both `[width]`.
     pub(crate) fn layer_norm(&mut self, name: &str, width: usize, eps: f64) -> Result<LayerNorm> {
         let weight = self.tensor(&format!("{name}.weight"), &[width])?;
         let bias = self.tensor(&format!("{name}.bias"), &[width])?;
         Ok(LayerNorm::new(weight, bias, eps))
     }
 
-    /// `{name}.weight` [width].
+    /// `{name}.weight` `[width]`.
     pub(crate) fn rms_norm(&mut self, name: &str, width: usize, eps: f64) -> Result<RmsNorm> {
         Ok(RmsNorm::new(self.tensor(&format!("{name}.weight"), &[width])?, eps))
     }

@@ -27,7 +27,7 @@ pub struct CheckpointBundles<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a ModelConfig,
     dtype: Dtype,
-    /// Each part of the layer, row-major [neurons][hidden].
+    /// Each part of the layer, row-major `[neurons][hidden]`.
     parts: Vec<Matrix>,
 }
 
@@ -89,7 +89,7 @@ impl BundleSource for CheckpointBundles<'_> {
     }
 }
 
-/// Row-major [rows][columns] to [columns][rows], in tiles so that both sides stay in the cache.
+/// Row-major `[rows][columns]` to `[columns][rows]`, in tiles so that both sides stay in the cache.
 /// The size of an element follows from the length.
 fn transpose(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8> {
     const TILE: usize = 32;

@@ -1,6 +1,6 @@
 //! Replays recorded active sets against packs, through the real engine.
 //!
-//! A [`Contestant`] is one strategy on one pack: an order, a collapse, a cache. All contestants take
+//! A contestant is one strategy on one pack: an order, a collapse, a cache. All contestants take
 //! turns, a block of tokens each, in a new random order every time, so that whatever the device does
 //! to one it does to all; each repeat begins with an empty cache. The device is real, or simulated ([`Target`]).
 
