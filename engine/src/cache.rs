@@ -202,5 +202,5 @@ impl<'a> Cache<'a> {
 
 /// Ghosts remembered by a cache of `cells` out of `bundles`.
 fn ghosts(bundles: usize, cells: usize) -> usize {
-    cells.saturating_mul(CACHE_GHOSTS_PER_BUNDLE as usize).min(bundles)
+    cells.saturating_mul(CACHE_GHOSTS_PER_BUNDLE as usize).min(bundles).min(!TAGS as usize)
 }

@@ -11,7 +11,7 @@ use crate::limits::{
     STAGING_BYTES_MAX,
 };
 use crate::plan::{Collapse, Extent, Geometry, Plan, plan};
-use crate::queue::{Read, ReadQueue};
+use crate::queue::{Read, ReadError, ReadFailure, ReadQueue};
 
 /// The settings of an engine.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,7 +125,7 @@ pub struct FetchStats {
     pub hits: u64,
     /// Reads.
     pub reads: u64,
-    /// Runs of adjacent slots among the bundles that were read.
+    /// Runs of adjacent slots among the bundles that were read, counted in each round by itself.
     pub runs: u64,
     /// Bytes read, block rounding and holes included.
     pub bytes_read: u64,
@@ -254,12 +254,15 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
         check_active(active, shape.neurons)?;
         let mut stats = FetchStats::default();
         let mut rest = active;
+        let mut round = active.len();
         while !rest.is_empty() {
-            let (round, plan) = self.next_round(layer, &view, rest);
+            // A round at most twice as long as the one before: less is planned in vain.
+            let (missing, plan);
+            (round, missing, plan) = self.next_round(layer, &view, rest, round.saturating_mul(2));
             rest = &rest[round..];
-            let missing = self.count_hits(layer, round);
+            self.count_hits(layer, round);
             let begin_ns = self.queue.now_ns();
-            self.read(&view, plan.extents)?;
+            self.read(view.region_offset(), plan.extents)?;
             let io_ns = self.queue.now_ns() - begin_ns;
             self.locate(missing);
             if self.config.verify_reads {
@@ -274,17 +277,24 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
                 runs: plan.runs,
                 bytes_read: plan.bytes,
                 useful_bytes: missing as u64 * u64::from(self.pack.shape().bundle_stride),
-                rounds: 1,
+                rounds: u64::from(plan.reads > 0),
                 io_ns,
             });
         }
         Ok(stats)
     }
 
-    /// Places and plans as much of `active` as the staging area takes: all of it, or else a half, a
-    /// quarter and so on. Taking it from the front keeps the ids ascending over all rounds.
-    fn next_round(&mut self, layer: u32, view: &Layer<'_>, active: &[u32]) -> (usize, Plan) {
-        let mut round = active.len();
+    /// Places and plans as much of `active` as the staging area takes: at most `most`, or else a
+    /// half, a quarter and so on. Taking it from the front keeps the ids ascending over all rounds.
+    /// Returns how many, and how many of them are not in the cache.
+    fn next_round(
+        &mut self,
+        layer: u32,
+        view: &Layer<'_>,
+        active: &[u32],
+        most: usize,
+    ) -> (usize, usize, Plan) {
+        let mut round = active.len().min(most);
         loop {
             let missing = self.place(layer, view, &active[..round]);
             let slots = &self.slots[..missing];
@@ -292,19 +302,18 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
             let plan = plan(slots, &geometry, &self.config.collapse, self.extents, self.holes);
             // One bundle always fits: `Config::check` saw to it.
             if plan.bytes <= self.config.staging_bytes as u64 || round == 1 {
-                return (round, plan);
+                return (round, missing, plan);
             }
             round = round.div_ceil(2);
         }
     }
 
     fn geometry(&self) -> Geometry {
-        let block_bytes = self.pack.block_bytes();
         Geometry {
             bundle_stride: self.pack.shape().bundle_stride,
-            block_bytes,
+            block_bytes: self.pack.block_bytes(),
             neurons: self.pack.shape().neurons,
-            read_bytes_max: READ_BYTES_MAX.max(block_bytes),
+            read_bytes_max: READ_BYTES_MAX,
         }
     }
 
@@ -330,21 +339,32 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
         missing
     }
 
-    /// Tells the cache which of its bundles are used; returns how many are not in it.
-    fn count_hits(&mut self, layer: u32, round: usize) -> usize {
+    /// Tells the cache which of its bundles are used.
+    fn count_hits(&mut self, layer: u32, round: usize) {
         let first_bundle = layer * self.pack.shape().neurons;
-        let mut missing = 0;
-        for place in &self.places[..round] {
-            if self.cache.hit(first_bundle + place.neuron).is_none() {
-                missing += 1;
-            }
+        for place in self.places[..round].iter().filter(|place| place.cached == 1) {
+            self.cache.hit(first_bundle + place.neuron);
         }
-        missing
+    }
+
+    /// Checks that what the queue reads begins like the pack that the views are of; whatever the
+    /// pack holds is vouched for by checksums that hang on this block.
+    ///
+    /// # Errors
+    /// [`EngineError::OtherPack`], or a read that failed.
+    pub fn check_superblock(&mut self) -> Result<(), EngineError> {
+        let block = self.pack.block_bytes();
+        self.extents[0] = Extent { begin: 0, end: block.into(), staging_offset: 0 };
+        self.read(0, 1)?;
+        let stored = self.pack.superblock().as_bytes();
+        let length = stored.len().min(block as usize);
+        let found = self.queue.staging().and_then(|staging| staging.get(..length));
+        if found == stored.get(..length) { Ok(()) } else { Err(EngineError::OtherPack) }
     }
 
     /// Reads the planned extents. Whatever happens, nothing is in flight afterwards.
-    fn read(&mut self, view: &Layer<'_>, extents: usize) -> Result<(), EngineError> {
-        let result = self.submit_all(view.region_offset(), extents);
+    fn read(&mut self, region_offset: u64, extents: usize) -> Result<(), EngineError> {
+        let result = self.submit_all(region_offset, extents);
         let drained = self.queue.drain();
         result.and(drained.map_err(EngineError::from))
     }
@@ -393,7 +413,7 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
         for missing in &self.missing[..missing] {
             let place = &self.places[(missing & u64::from(u32::MAX)) as usize];
             let expected = view.bundle_checksums()[place.slot as usize].get();
-            let found = crc32(self.bundle(place));
+            let found = crc32(self.bundle(place)?);
             if found != expected {
                 let slot = place.slot;
                 return Err(EngineError::BundleDamaged { layer, slot, expected, found });
@@ -402,15 +422,18 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
         Ok(())
     }
 
-    /// The bytes of a placed bundle; empty only while reads are in flight, which they are not.
-    fn bundle(&self, place: &Place) -> &[u8] {
+    /// The bytes of a placed bundle. The error stands for what cannot be: reads in flight.
+    fn bundle(&self, place: &Place) -> Result<&[u8], EngineError> {
         let stride = self.pack.shape().bundle_stride as usize;
         let (source, begin) = if place.cached == 1 {
-            (&*self.cells, place.at as usize * stride)
+            (Some(&*self.cells), place.at as usize * stride)
         } else {
-            (self.queue.staging().unwrap_or_default(), place.at as usize)
+            (self.queue.staging(), place.at as usize)
         };
-        source.get(begin..begin + stride).unwrap_or_default()
+        let failure = ReadFailure::OutsideStaging;
+        source
+            .and_then(|source| source.get(begin..begin + stride))
+            .ok_or(EngineError::Read(ReadError::of(&Read::default(), failure)))
     }
 
     fn hand_out(
@@ -418,7 +441,7 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
         round: usize,
         visit: &mut impl FnMut(u32, &[u8]) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
-        self.places[..round].iter().try_for_each(|place| visit(place.neuron, self.bundle(place)))
+        self.places[..round].iter().try_for_each(|place| visit(place.neuron, self.bundle(place)?))
     }
 
     /// Lets the cache take what was read. Only now: no place of this round is needed any more.

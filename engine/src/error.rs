@@ -58,6 +58,8 @@ pub enum EngineError {
         /// The checksum of the bytes read.
         found: u32,
     },
+    /// What is read is not the pack that the views are of: another file, or one that was replaced.
+    OtherPack,
     /// The pack holds placeholders or a type without kernels: nothing can be computed from it.
     NotComputable {
         /// The pack's dtype.
@@ -87,6 +89,9 @@ impl fmt::Display for EngineError {
                 f,
                 "bundle in slot {slot} of layer {layer} has checksum {found:08x}, {expected:08x} expected: damaged"
             ),
+            Self::OtherPack => {
+                f.write_str("the file is not the pack that was opened: was it replaced?")
+            }
             Self::NotComputable { dtype } => {
                 write!(f, "bundles of type {dtype} can be read but not computed from")
             }

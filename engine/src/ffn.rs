@@ -1,7 +1,7 @@
 //! The FFN: joins the engine to the kernels.
 
 use lnp_format::{self as format, Shape};
-use lnp_kernels::{Activation, CpuFeatures, Dtype, Kernel, KernelShape, Tier};
+use lnp_kernels::{Activation, CpuFeatures, Dtype, Kernel, KernelError, KernelShape, Tier};
 
 use crate::engine::{Engine, FetchStats};
 use crate::error::EngineError;
@@ -61,7 +61,12 @@ impl Ffn {
         active: &[u32],
         y: &mut [f32],
     ) -> Result<FetchStats, EngineError> {
-        let layers = engine.pack().shape().layers;
+        let (expected, layers) = (self.kernel.shape().hidden, engine.pack().shape().layers);
+        for (what, found) in [("hidden state", x.len()), ("output", y.len())] {
+            if found != expected {
+                return Err(KernelError::Length { what, expected, found }.into());
+            }
+        }
         let view = engine.pack().layer(layer).ok_or(EngineError::Layer { found: layer, layers })?;
         let neuron_bias = view.neuron_bias();
         y.fill(0.0);

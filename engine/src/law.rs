@@ -74,16 +74,16 @@ impl DeviceLaw {
     /// A law: `t0_us` microseconds a batch, `a_us` microseconds a read, `b_mib_s` MiB/s.
     ///
     /// # Errors
-    /// [`LawError`] where a time is negative or above a minute, or the bandwidth not positive or
-    /// above 2^30 MiB/s, or one is not a number.
+    /// [`LawError`] where a time is negative or above a minute, or the bandwidth below 0.001 or above
+    /// 2^30 MiB/s, or one is not a number.
     pub fn new(t0_us: f64, a_us: f64, b_mib_s: f64, combine: Combine) -> Result<Self, LawError> {
         for (parameter, found) in [("t0_us", t0_us), ("a_us", a_us)] {
             if !(0.0..=60e6).contains(&found) {
                 return Err(LawError { parameter, rule: "must be 0 to 60,000,000", found });
             }
         }
-        if !(b_mib_s > 0.0 && b_mib_s <= 1_073_741_824.0) {
-            let rule = "must be above 0 and at most 2^30";
+        if !(0.001..=1_073_741_824.0).contains(&b_mib_s) {
+            let rule = "must be 0.001 to 2^30";
             return Err(LawError { parameter: "b_mib_s", rule, found: b_mib_s });
         }
         Ok(Self { t0_us, a_us, b_mib_s, combine })
@@ -130,9 +130,11 @@ impl DeviceLaw {
     }
 
     /// The break-even gap `g* = a * B`, bytes: under [`Combine::Sum`], a hole is worth reading
-    /// through exactly when it is smaller.
+    /// through exactly when it is smaller. Rounded up, which changes no comparison with whole bytes.
     pub fn gap_bytes(&self) -> u64 {
-        (self.a_us / 1e6 * self.b_mib_s * MIB) as u64
+        let gap = self.a_us / 1e6 * self.b_mib_s * MIB;
+        let whole = gap as u64;
+        whole + u64::from((whole as f64) < gap)
     }
 }
 

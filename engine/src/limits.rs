@@ -14,6 +14,8 @@ pub const STAGING_ALIGN: usize = 4096;
 pub const ARENA_ALIGN: usize = 64;
 /// How often one read is tried again after EINTR or EAGAIN, or continued after a short read.
 pub const READ_RETRIES_MAX: u32 = 8;
+/// How often waiting for the kernel is tried again after EAGAIN or EBUSY, yielding in between.
+pub const WAIT_RETRIES_MAX: u32 = 1 << 20;
 /// Most cached bundles: a cell's number shares a `u32` with two tag bits.
 pub const CACHE_BUNDLES_MAX: u32 = 1 << 29;
 /// Evicted bundles that the cache remembers, per bundle that it holds. One token's active set is

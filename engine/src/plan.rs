@@ -86,6 +86,9 @@ pub struct Plan {
 
 /// Plans the reads of strictly ascending `slots`.
 ///
+/// Under [`Collapse::Law`] no other choice of holes is cheaper by the law, as long as no extent is
+/// longer than one read.
+///
 /// `extents` and `holes` are scratch for at least as many entries as there are slots (one, for
 /// [`Collapse::Whole`]); the plan's extents are the first [`Plan::extents`] of `extents`. Slots
 /// beyond the scratch or the layer are ignored.
@@ -105,12 +108,12 @@ pub fn plan(
     let found = &mut extents[..count];
     plan.extents = match collapse {
         Collapse::Off | Collapse::Whole => count,
-        Collapse::Gap { bytes } => merge(found, *bytes, 0),
+        Collapse::Gap { bytes } => merge(found, *bytes, 0, geometry.read_bytes_max),
         Collapse::Law(law) => match law.combine() {
-            Combine::Sum => merge(found, law.gap_bytes(), 0),
+            Combine::Sum => merge(found, law.gap_bytes(), 0, geometry.read_bytes_max),
             Combine::Max => {
                 let (below, ties) = balance(law, found, holes);
-                merge(found, below, ties)
+                merge(found, below, ties, geometry.read_bytes_max)
             }
         },
     };
@@ -165,9 +168,10 @@ fn round_to_blocks(slots: &[u32], geometry: &Geometry, extents: &mut [Extent]) -
     count
 }
 
-/// Merges across each hole smaller than `below`, and across the first `ties` holes as large.
-/// Returns how many extents are left.
-fn merge(extents: &mut [Extent], below: u64, mut ties: usize) -> usize {
+/// Merges across each hole smaller than `below`, and across the first `ties` holes as large, where
+/// that saves a read: two extents so long that they are split anyway may take as many reads
+/// together as apart. Returns how many extents are left.
+fn merge(extents: &mut [Extent], below: u64, mut ties: usize, read_bytes_max: u32) -> usize {
     let mut count = 0;
     for at in 0..extents.len() {
         let extent = extents[at];
@@ -175,7 +179,9 @@ fn merge(extents: &mut [Extent], below: u64, mut ties: usize) -> usize {
             let last = &mut extents[count - 1];
             let hole = extent.begin - last.end;
             let tie = hole == below && ties > 0;
-            if hole < below || tie {
+            let apart = last.reads(read_bytes_max) + extent.reads(read_bytes_max);
+            let saves = Extent { end: extent.end, ..*last }.reads(read_bytes_max) < apart;
+            if saves && (hole < below || tie) {
                 ties -= usize::from(tie);
                 last.end = extent.end;
                 continue;

@@ -77,3 +77,37 @@ fn a_cache_without_cells_holds_nothing() {
 fn bundles_beyond_the_pack_are_not_admitted() {
     with_cache(10, 4, |cache| assert!(cache.admit(10).is_none() && cache.hit(10).is_none()));
 }
+
+/// Ten cells, so small holds one: written out by hand from the S3-FIFO paper.
+#[test]
+fn a_ghost_that_comes_back_goes_to_main() {
+    with_cache(100, 10, |cache| {
+        (0..10).for_each(|bundle| {
+            ask(cache, bundle); // all in small
+        });
+        ask(cache, 10); // 0, never hit, is thrown out of small and remembered
+        assert!(cache.peek(0).is_none());
+        assert!(!ask(cache, 0)); // back, to main; 1 goes
+        assert!(cache.peek(1).is_none());
+        (20..60).for_each(|bundle| {
+            ask(cache, bundle); // a scan goes through small only
+        });
+        assert!(cache.peek(0).is_some(), "main is not touched by a scan");
+    });
+}
+
+#[test]
+fn main_spares_what_was_hit_once_per_hit() {
+    with_cache(100, 2, |cache| {
+        // two ghosts come back: both cells are main
+        for bundle in [0, 1, 2, 3] {
+            ask(cache, bundle);
+        }
+        ask(cache, 0);
+        ask(cache, 1);
+        assert!(cache.peek(0).is_some() && cache.peek(1).is_some());
+        assert!(ask(cache, 0) && ask(cache, 0)); // two hits on 0, none on 1
+        ask(cache, 2); // main gives way: 0 is spared, 1 is thrown out
+        assert!(cache.peek(0).is_some() && cache.peek(1).is_none());
+    });
+}

@@ -10,9 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use common::Recipe;
 use lnp_engine::ffn::Ffn;
-use lnp_engine::queue::ReadQueue;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
-use lnp_engine::sys::{BackEndChoice, DirectFile, open_engine};
+use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
+use lnp_engine::sys::{BackEndChoice, DeviceQueue, DirectFile, OpenError, open_engine};
 use lnp_engine::{
     Collapse, Combine, Config, DeviceLaw, Engine, EngineError, FetchStats, required_bytes,
 };
@@ -39,7 +39,8 @@ fn fetch_and_compare<Q: ReadQueue>(
     })?;
     assert_eq!(seen, active);
     assert_eq!(stats.active, active.len() as u64);
-    assert_eq!(stats.useful_bytes, (stats.active - stats.hits) * 256);
+    let stride = u64::from(recipe.shape.bundle_stride);
+    assert_eq!(stats.useful_bytes, (stats.active - stats.hits) * stride);
     assert!(stats.bytes_read >= stats.useful_bytes);
     Ok(stats)
 }
@@ -73,13 +74,15 @@ proptest! {
     #[test]
     fn the_same_bytes_whatever_the_settings(
         neurons in 1u32..120,
+        stride in prop::sample::select(vec![256u32, 100, 1536, 4095, 5000]),
         cache_bundles in 0u32..130,
         collapse in 0usize..5,
         staging_blocks in 2usize..80,
         queue_depth in 1u32..40,
         tokens in prop::collection::vec((0u32..3, prop::collection::btree_set(0u32..120, 0..120)), 1..8),
     ) {
-        let recipe = Recipe::small(3, neurons);
+        let mut recipe = Recipe::placeholder(3, neurons, stride);
+        recipe.block_bytes = 512;
         let file = recipe.build();
         let pack = Pack::parse(&file, file.len() as u64).unwrap();
         let collapse = collapses()[collapse];
@@ -113,6 +116,11 @@ fn wrong_active_sets_and_layers_are_errors() {
     let config = Config::new(&pack);
     let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
     let mut engine = simulated(&file, pack, &config, &mut memory);
+    let ffn = Ffn::new(pack.shape(), CpuFeatures::NONE).unwrap();
+    for (x, y) in [(0, 32), (32, 31), (33, 33)] {
+        let found = ffn.forward(&mut engine, 0, &vec![0.0; x], &[], &mut vec![0.0; y]);
+        assert!(matches!(found, Err(EngineError::Kernel(_))), "{x} {y}");
+    }
     let mut fetch = |layer, active: &[u32]| engine.fetch(layer, active, |_, _| Ok(())).unwrap_err();
     assert_eq!(fetch(2, &[]), EngineError::Layer { found: 2, layers: 2 });
     assert_eq!(fetch(u32::MAX, &[1]), EngineError::Layer { found: u32::MAX, layers: 2 });
@@ -181,16 +189,77 @@ fn a_damaged_bundle_is_found_on_read() {
 }
 
 #[test]
-fn simulated_time_is_the_law() {
+fn simulated_time_is_the_law_at_any_depth() {
     let file = Recipe::small(1, 64).build();
     let pack = Pack::parse(&file, file.len() as u64).unwrap();
-    let config = Config::new(&pack);
-    let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
-    let mut engine = simulated(&file, pack, &config, &mut memory);
-    let active: Vec<u32> = (0..64).step_by(3).collect();
-    let stats = engine.fetch(0, &active, |_, _| Ok(())).unwrap();
-    let expected_us = law().time_us(stats.reads, stats.bytes_read);
-    assert!((stats.io_ns as f64 / 1e3 - expected_us).abs() < 0.01);
+    for queue_depth in [1, 2, 32] {
+        let config = Config { queue_depth, ..Config::new(&pack) };
+        let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+        let mut engine = simulated(&file, pack, &config, &mut memory);
+        let active: Vec<u32> = (0..64).step_by(3).collect();
+        let stats = engine.fetch(0, &active, |_, _| Ok(())).unwrap();
+        let expected_us = law().time_us(stats.reads, stats.bytes_read);
+        assert!((stats.io_ns as f64 / 1e3 - expected_us).abs() < 0.01, "depth {queue_depth}");
+        // nothing to read takes no time
+        assert_eq!(engine.fetch(0, &[], |_, _| Ok(())).unwrap(), FetchStats::default());
+    }
+}
+
+/// A queue whose n-th completion fails; the rest goes to the simulated device.
+struct Failing<'a> {
+    inner: SimulatedQueue<'a>,
+    left: u32,
+}
+
+impl Clock for Failing<'_> {
+    fn now_ns(&self) -> u64 {
+        self.inner.now_ns()
+    }
+}
+
+impl ReadQueue for Failing<'_> {
+    fn depth(&self) -> u32 {
+        self.inner.depth()
+    }
+    fn in_flight(&self) -> u32 {
+        self.inner.in_flight()
+    }
+    fn submit(&mut self, read: &Read) -> Result<(), ReadError> {
+        self.inner.submit(read)
+    }
+    fn complete(&mut self) -> Result<Completion, ReadError> {
+        let completion = self.inner.complete();
+        self.left = self.left.wrapping_sub(1);
+        if self.left == 0 {
+            return Err(ReadError::of(&Read::default(), ReadFailure::System { errno: 5 }));
+        }
+        completion
+    }
+    fn staging(&self) -> Option<&[u8]> {
+        self.inner.staging()
+    }
+}
+
+#[test]
+fn a_failed_read_leaves_nothing_in_flight() {
+    let recipe = Recipe::placeholder(2, 300, 5000);
+    let file = recipe.build();
+    let pack = Pack::parse(&file, file.len() as u64).unwrap();
+    let config = Config { queue_depth: 8, cache_bundles: 50, ..Config::new(&pack) };
+    let active: Vec<u32> = (0..300).step_by(4).collect();
+    for failing in 1..60 {
+        let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+        let mut engine = Engine::open(pack, &config, &mut memory, |staging| {
+            let inner = SimulatedQueue::new(staging, Image::Bytes(&file), law(), 8, 3);
+            Ok::<_, EngineError>(Failing { inner, left: failing })
+        })
+        .unwrap();
+        let found = engine.fetch(0, &active, |_, _| Ok(()));
+        assert!(matches!(found, Err(EngineError::Read(_))), "{found:?}");
+        assert_eq!(engine.queue().in_flight(), 0);
+        assert_eq!(engine.cached_bundles(), 0, "bytes of a failed round are not kept");
+        fetch_and_compare(&mut engine, &recipe, 0, &active).unwrap();
+    }
 }
 
 /// A pack on a real disk. The folder of the tests' build: temporary folders are often tmpfs,
@@ -203,18 +272,121 @@ fn on_disk(file: &[u8]) -> (tempfile::NamedTempFile, CString) {
     (disk, path)
 }
 
+/// The back ends of this machine. One without io_uring is said to skip it.
+fn back_ends(file: &DirectFile) -> Vec<BackEndChoice> {
+    let image = Recipe::small(1, 4).build();
+    let pack = Pack::parse(&image, image.len() as u64).unwrap();
+    let config = Config::new(&pack);
+    let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+    match open_engine(file, pack, &config, &mut memory, BackEndChoice::Uring) {
+        Err(OpenError::Uring { errno }) => {
+            common::skipped(&format!("no io_uring here (errno {errno})"));
+            vec![BackEndChoice::Pread]
+        }
+        _ => vec![BackEndChoice::Uring, BackEndChoice::Pread],
+    }
+}
+
+/// Long extents are split into several reads, and every piece goes where it belongs.
+#[test]
+fn long_extents_are_split_right() {
+    let recipe = Recipe::placeholder(2, 700, 5000);
+    let image = recipe.build();
+    let (_disk, path) = on_disk(&image);
+    let file = DirectFile::open(&path, false).unwrap();
+    let pack = Pack::parse(&image, image.len() as u64).unwrap();
+    let everything: Vec<u32> = (0..700).collect();
+    for choice in back_ends(&file) {
+        for queue_depth in [1, 3, 32] {
+            let config = Config { queue_depth, ..Config::new(&pack) };
+            let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+            let mut engine = open_engine(&file, pack, &config, &mut memory, choice).unwrap();
+            let stats = fetch_and_compare(&mut engine, &recipe, 1, &everything).unwrap();
+            assert_eq!((stats.reads, stats.runs), (4, 1)); // 3.5 MB in pieces of 1 MiB
+        }
+    }
+}
+
+#[test]
+fn another_file_is_not_taken_for_the_pack() {
+    let recipe = Recipe::placeholder(1, 40, 4096);
+    let image = recipe.build();
+    let other = Recipe::placeholder(1, 80, 4096).build();
+    let (_disk, path) = on_disk(&other);
+    let file = DirectFile::open(&path, false).unwrap();
+    let pack = Pack::parse(&image, image.len() as u64).unwrap();
+    let config = Config::new(&pack);
+    let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+    let opened = open_engine(&file, pack, &config, &mut memory, BackEndChoice::Auto);
+    assert_eq!(opened.err(), Some(OpenError::Engine(EngineError::OtherPack)));
+}
+
+#[test]
+fn blocks_smaller_than_the_devices_are_refused() {
+    let image = Recipe::small(1, 40).build(); // blocks of 512
+    let (_disk, path) = on_disk(&image);
+    let file = DirectFile::open(&path, false).unwrap();
+    let pack = Pack::parse(&image, image.len() as u64).unwrap();
+    let config = Config::new(&pack);
+    let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+    let opened = open_engine(&file, pack, &config, &mut memory, BackEndChoice::Auto);
+    let refused = matches!(opened, Err(OpenError::Alignment { found: 512, .. }));
+    assert_eq!(refused, file.align() > 512);
+}
+
+/// What the engine relies on: the staging area is out of reach while reads are in flight, and a
+/// queue that is dropped with reads in flight waits for them.
+#[test]
+fn a_queue_keeps_its_staging_area_while_reads_are_in_flight() {
+    let image = Recipe::placeholder(1, 600, 4096).build();
+    let (_disk, path) = on_disk(&image);
+    let file: &'static _ = Box::leak(Box::new(DirectFile::open(&path, false).unwrap()));
+    for choice in back_ends(file) {
+        let memory: &'static mut [u8] = Box::leak(vec![0_u8; 65 * 4096].into_boxed_slice());
+        let skip = memory.as_ptr().align_offset(4096);
+        let mut queue =
+            DeviceQueue::open(file, &mut memory[skip..skip + 64 * 4096], 16, choice).unwrap();
+        let read = |at: u32| Read {
+            file_offset: u64::from(at) * 8192,
+            bytes: 4096,
+            staging_offset: at as usize * 4096,
+            tag: at,
+        };
+        for at in 0..16 {
+            queue.submit(&read(at)).unwrap();
+            assert!(queue.staging().is_none());
+        }
+        let full = queue.submit(&read(16)).unwrap_err();
+        assert_eq!(full.failure, ReadFailure::QueueFull);
+        let mut tags: Vec<u32> = (0..16).map(|_| queue.complete().unwrap().tag).collect();
+        tags.sort_unstable();
+        assert_eq!(tags, (0..16).collect::<Vec<_>>());
+        assert_eq!(queue.complete().unwrap_err().failure, ReadFailure::QueueEmpty);
+        let staging = queue.staging().unwrap();
+        for at in 0..16 {
+            assert!(staging[at * 4096..(at + 1) * 4096] == image[at * 8192..at * 8192 + 4096]);
+        }
+        let outside = Read { staging_offset: 64 * 4096 - 1, ..read(0) };
+        assert_eq!(queue.submit(&outside).unwrap_err().failure, ReadFailure::OutsideStaging);
+        for at in 0..16 {
+            queue.submit(&read(at)).unwrap();
+        }
+        drop(queue);
+    }
+}
+
 #[test]
 fn real_back_ends_deliver_the_same_bits() {
     let mut recipe = Recipe::small(3, 200);
     recipe.block_bytes = 4096;
     let image = recipe.build();
     let (_disk, path) = on_disk(&image);
-    let file = DirectFile::open(&path, true).unwrap();
+    let file = DirectFile::open(&path, false).unwrap();
     assert_eq!(file.bytes(), image.len() as u64);
     let pack = Pack::parse(&image, image.len() as u64).unwrap();
     let x: Vec<f32> = (0..32).map(|at| at as f32 / 16.0 - 1.0).collect();
     let mut outputs: Vec<Vec<u32>> = Vec::new();
-    for choice in [BackEndChoice::Auto, BackEndChoice::Pread] {
+    for choice in back_ends(&file) {
         for collapse in collapses() {
             for (cache_bundles, queue_depth) in [(0, 1), (60, 32), (600, 200)] {
                 let base = Config { collapse, cache_bundles, queue_depth, ..Config::new(&pack) };
@@ -246,9 +418,9 @@ fn a_file_that_shrinks_while_open_gives_an_error() {
     recipe.block_bytes = 4096;
     let image = recipe.build();
     let (disk, path) = on_disk(&image);
-    let file = DirectFile::open(&path, true).unwrap();
+    let file = DirectFile::open(&path, false).unwrap();
     let pack = Pack::parse(&image, image.len() as u64).unwrap();
-    for choice in [BackEndChoice::Auto, BackEndChoice::Pread] {
+    for choice in back_ends(&file) {
         let config = Config::new(&pack);
         let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
         let mut engine = open_engine(&file, pack, &config, &mut memory, choice).unwrap();

@@ -62,7 +62,9 @@ proptest! {
         let (_, merged) = run_plan(&slots, &geometry, &Collapse::Gap { bytes: gap });
         let mut staging = 0;
         for pair in merged.windows(2) {
-            prop_assert!(pair[1].begin - pair[0].end >= gap.max(1));
+            let together = Extent { end: pair[1].end, ..pair[0] };
+            let saves = together.reads(4096) < pair[0].reads(4096) + pair[1].reads(4096);
+            prop_assert!(!saves || pair[1].begin - pair[0].end >= gap.max(1));
         }
         for extent in &merged {
             prop_assert_eq!(extent.staging_offset, staging);
@@ -112,4 +114,22 @@ fn bundles_that_share_a_block_are_one_read() {
         Geometry { bundle_stride: 1536, block_bytes: 4096, neurons: 64, read_bytes_max: 1 << 20 };
     let (found, _) = run_plan(&[0, 2, 20], &geometry, &Collapse::Off);
     assert_eq!((found.reads, found.bytes, found.runs), (2, 8192 + 4096, 3));
+}
+
+#[test]
+fn a_merge_that_saves_no_read_is_not_made() {
+    // two stretches of 200 bundles of 4 KiB, each one read of at most 1 MiB, too long for one together
+    let geometry =
+        Geometry { bundle_stride: 4096, block_bytes: 4096, neurons: 404, read_bytes_max: 1 << 20 };
+    let slots: Vec<u32> = (0..200).chain(204..404).collect();
+    let law = DeviceLaw::new(0.0, 9.64, 2034.0, Combine::Sum).unwrap();
+    let (found, extents) = run_plan(&slots, &geometry, &Collapse::Law(law));
+    assert_eq!((found.reads, found.bytes, extents.len()), (2, 400 * 4096, 2));
+}
+
+#[test]
+fn a_gap_between_two_whole_bytes_is_rounded_up() {
+    // g* = 4096.9 bytes: a hole of 4096 is smaller, and worth reading through
+    let law = DeviceLaw::new(0.0, 4096.9 / 1.048576, 1.0, Combine::Sum).unwrap();
+    assert_eq!(law.gap_bytes(), 4097);
 }

@@ -9,7 +9,7 @@ use crate::checksum::check_zero;
 use crate::codes::SectionKind;
 use crate::error::FormatError;
 use crate::layout::{
-    LinkIndexHeader, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry, SideDataHeader,
+    LinkIndexHeader, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry, SideDataHeader, field_at,
 };
 use crate::sections::wrong_length;
 use crate::shape::Shape;
@@ -58,7 +58,8 @@ impl<'a> LinkIndex<'a> {
                 found: self.header.neurons.get().into(),
             });
         }
-        check_zero("link_index_header.reserved", offset + 16, &self.header.reserved)?;
+        let reserved_at = field_at(LinkIndexHeader::FIELDS, "reserved", offset);
+        check_zero("link_index_header.reserved", reserved_at, &self.header.reserved)?;
         let n = self.slot_of_neuron.len();
         // Each array being the other's inverse is what makes both permutations.
         for (slot, neuron) in self.neuron_of_slot.iter().enumerate() {
@@ -134,7 +135,8 @@ impl<'a> SideData<'a> {
                 found: header.arrays.get().into(),
             });
         }
-        check_zero("side_data_header.reserved", offset + 4, &header.reserved)?;
+        let reserved_at = field_at(SideDataHeader::FIELDS, "reserved", offset);
+        check_zero("side_data_header.reserved", reserved_at, &header.reserved)?;
         Self::split(bytes, shape).ok_or_else(length).map(|_| ())
     }
 }

@@ -26,6 +26,12 @@ pub struct Field {
     pub bytes: usize,
 }
 
+/// Offset of a field in the file, its struct lying at `offset`.
+pub(crate) fn field_at(fields: &[Field], name: &str, offset: u64) -> u64 {
+    let field = fields.iter().find(|field| field.name == name);
+    offset + field.map_or(0, |field| field.offset as u64)
+}
+
 macro_rules! on_disk {
     ($(#[$meta:meta])* $name:ident, $size:expr, { $($(#[$fmeta:meta])* $field:ident: $ty:ty,)* }) => {
         $(#[$meta])*

@@ -15,7 +15,8 @@ pub const SECTIONS_MAX: u32 = 1 << 20;
 pub const LAYERS_MAX: u32 = 1 << 16;
 /// Most neurons (bundles) of a layer.
 pub const NEURONS_MAX: u32 = 1 << 24;
-/// Most bundles of a pack over all layers, so that one `u32` names a bundle.
+/// Most bundles of a pack over all layers, so that one `u32` names a bundle. (The index takes 16
+/// bytes a bundle, so [`INDEX_BYTES_MAX`] ends it at 2^28.)
 pub const BUNDLES_MAX: u64 = 1 << 31;
 /// Largest hidden size; it is also a multiple of [`HIDDEN_MULTIPLE`].
 pub const HIDDEN_MAX: u32 = 1 << 20;

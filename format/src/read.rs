@@ -7,7 +7,7 @@ use crate::Dtype;
 use crate::codes::{INCOMPAT_PLACEHOLDER, SectionKind, WHOLE_PACK};
 use crate::error::FormatError;
 use crate::layer::{LinkIndex, SideData};
-use crate::layout::{ModelShape, SectionEntry, Superblock};
+use crate::layout::{ModelShape, SectionEntry, Superblock, field_at};
 use crate::provenance::Provenance;
 pub use crate::sections::check_superblock;
 use crate::sections::{
@@ -58,7 +58,7 @@ impl<'a> Pack<'a> {
         if placeholder != (shape.dtype == Dtype::Placeholder) {
             return Err(FormatError::Field {
                 field: "dtype",
-                offset: offset + core::mem::offset_of!(ModelShape, dtype) as u64,
+                offset: field_at(ModelShape::FIELDS, "dtype", offset),
                 rule: "must be placeholder where the feature bit says so, and only there",
                 found: shape.dtype.code().into(),
             });

@@ -5,7 +5,7 @@ use zerocopy::FromBytes;
 use crate::checksum::{check, check_zero};
 use crate::codes::{FIRST_BULK_KIND, INCOMPAT_KNOWN, SectionKind};
 use crate::error::FormatError;
-use crate::layout::{MAGIC, SectionEntry, Superblock, VERSION_MAJOR};
+use crate::layout::{MAGIC, SectionEntry, Superblock, VERSION_MAJOR, field_at};
 use crate::limits;
 
 /// Validates the superblock, the first 4,096 bytes of a file of `file_bytes` bytes.
@@ -34,10 +34,7 @@ pub fn check_superblock(bytes: &[u8], file_bytes: u64) -> Result<&Superblock, Fo
     if unknown != 0 {
         return Err(FormatError::Features { found: unknown });
     }
-    let at = |name: &str| {
-        let field = Superblock::FIELDS.iter().find(|field| field.name == name);
-        field.map_or(0, |field| field.offset as u64)
-    };
+    let at = |name: &str| field_at(Superblock::FIELDS, name, 0);
     let rule = |ok: bool, field: &'static str, rule: &'static str, found: u64| {
         if ok { Ok(()) } else { Err(FormatError::Field { field, offset: at(field), rule, found }) }
     };
@@ -127,7 +124,8 @@ pub(crate) fn check_places(
             let rule = "sections must ascend by kind, layer, placement";
             return Err(broken("kind", rule, entry.kind.get().into()));
         }
-        check_zero("section_entry.reserved", entry_offset(number) + 32, &entry.reserved)?;
+        let reserved_at = field_at(SectionEntry::FIELDS, "reserved", entry_offset(number));
+        check_zero("section_entry.reserved", reserved_at, &entry.reserved)?;
         let begin = round_up(end, block);
         let (offset, bytes) = (entry.offset.get(), entry.bytes.get());
         if offset != begin {
@@ -149,35 +147,26 @@ pub(crate) fn check_places(
         previous = Some(entry);
     }
     let file_end = round_up(end, block);
-    let index_end = match index_end {
-        Some(index_end) => index_end,
-        None => {
-            let padding = slice(index, end, file_end)?;
-            check_zero("padding", end, padding)?;
-            file_end
+    if index_end.is_none() {
+        check_zero("padding", end, slice(index, end, file_end)?)?;
+    }
+    check_ends(superblock, index_end.unwrap_or(file_end), file_end)
+}
+
+/// Index and file end where the sections do.
+fn check_ends(superblock: &Superblock, index: u64, file: u64) -> Result<(), FormatError> {
+    let index_rule = "must end where the first bulk section begins";
+    let file_rule = "must end with the last section's block";
+    for (field, found, expected, rule) in [
+        ("index_bytes", superblock.index_bytes.get(), index, index_rule),
+        ("file_bytes", superblock.file_bytes.get(), file, file_rule),
+    ] {
+        if found != expected {
+            let offset = field_at(Superblock::FIELDS, field, 0);
+            return Err(FormatError::Field { field, offset, rule, found });
         }
-    };
-    let rule = |field, offset, stated: u64, rule, wanted: u64| {
-        if stated == wanted {
-            Ok(())
-        } else {
-            Err(FormatError::Field { field, offset, rule, found: stated })
-        }
-    };
-    rule(
-        "index_bytes",
-        40,
-        superblock.index_bytes.get(),
-        "must end where the first bulk section begins",
-        index_end,
-    )?;
-    rule(
-        "file_bytes",
-        32,
-        superblock.file_bytes.get(),
-        "must end with the last section's block",
-        file_end,
-    )
+    }
+    Ok(())
 }
 
 /// Checks padding `[end, begin)` and the checksum of `[begin, begin + bytes)`.

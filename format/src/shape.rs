@@ -5,7 +5,7 @@ use zerocopy::byteorder::{F32, U32};
 
 use crate::codes::{Activation, Dtype};
 use crate::error::FormatError;
-use crate::layout::ModelShape;
+use crate::layout::{ModelShape, field_at};
 use crate::limits;
 
 /// The validated model shape.
@@ -50,7 +50,7 @@ impl Shape {
     /// # Errors
     /// The first rule that is broken.
     pub fn from_disk(disk: &ModelShape, offset: u64) -> Result<Self, FormatError> {
-        let at = |name: &str| field_offset(name, offset);
+        let at = |name: &str| field_at(ModelShape::FIELDS, name, offset);
         let activation =
             Activation::from_code(disk.activation.get()).ok_or(FormatError::Field {
                 field: "activation",
@@ -92,75 +92,45 @@ impl Shape {
     /// # Errors
     /// [`FormatError::Field`] for the first one broken.
     pub fn check(&self, offset: u64) -> Result<(), FormatError> {
-        let rule = |ok: bool, field: &'static str, rule: &'static str, found: u64| {
-            if ok {
-                Ok(())
-            } else {
-                Err(FormatError::Field { field, offset: field_offset(field, offset), rule, found })
-            }
-        };
         let within = |value: u32, most: u32| (1..=most).contains(&value);
-        rule(
-            within(self.layers, limits::LAYERS_MAX),
-            "layers",
-            "must be 1 to 65,536",
-            self.layers.into(),
-        )?;
-        rule(
-            within(self.neurons, limits::NEURONS_MAX),
-            "neurons",
-            "must be 1 to 16,777,216",
-            self.neurons.into(),
-        )?;
-        rule(
-            self.bundles() <= limits::BUNDLES_MAX,
-            "neurons",
-            "layers times neurons must be at most 2^31",
-            self.neurons.into(),
-        )?;
-        rule(
-            within(self.hidden, limits::HIDDEN_MAX),
-            "hidden",
-            "must be 1 to 1,048,576",
-            self.hidden.into(),
-        )?;
-        rule(
-            self.hidden.is_multiple_of(limits::HIDDEN_MULTIPLE),
-            "hidden",
-            "must be a multiple of 32",
-            self.hidden.into(),
-        )?;
-        rule(matches!(self.parts, 2 | 3), "parts", "must be 2 or 3", self.parts.into())?;
+        let stride = self.bundle_stride;
+        let stride_ok = self.dtype == Dtype::Placeholder
+            || u64::from(stride) == u64::from(self.parts) * u64::from(self.part_bytes());
         let threshold = self.activation_threshold;
         let threshold_ok = match self.activation {
             Activation::Fatrelu => threshold.is_finite() && threshold >= 0.0,
             _ => threshold.to_bits() == 0,
         };
-        rule(
-            threshold_ok,
-            "activation_threshold",
-            "must be finite and not negative with fatrelu, else zero",
-            threshold.to_bits().into(),
-        )?;
-        let stride_ok = match self.dtype {
-            Dtype::Placeholder => true,
-            _ => {
-                u64::from(self.bundle_stride)
-                    == u64::from(self.parts) * u64::from(self.part_bytes())
-            }
+        let bundles_ok = self.bundles() <= limits::BUNDLES_MAX;
+        let multiple_ok = self.hidden.is_multiple_of(limits::HIDDEN_MULTIPLE);
+        let rules = [
+            (within(self.layers, limits::LAYERS_MAX), "layers", "must be 1 to 65,536"),
+            (within(self.neurons, limits::NEURONS_MAX), "neurons", "must be 1 to 16,777,216"),
+            (bundles_ok, "neurons", "layers times neurons must be at most 2^31"),
+            (within(self.hidden, limits::HIDDEN_MAX), "hidden", "must be 1 to 1,048,576"),
+            (multiple_ok, "hidden", "must be a multiple of 32"),
+            (matches!(self.parts, 2 | 3), "parts", "must be 2 or 3"),
+            (
+                threshold_ok,
+                "activation_threshold",
+                "must be finite and not negative with fatrelu, else zero",
+            ),
+            (stride_ok, "bundle_stride", "must be parts times part_bytes"),
+            (within(stride, limits::BUNDLE_STRIDE_MAX), "bundle_stride", "must be 1 to 67,108,864"),
+        ];
+        let Some((_, field, rule)) = rules.into_iter().find(|(ok, _, _)| !ok) else {
+            return Ok(());
         };
-        rule(
-            stride_ok,
-            "bundle_stride",
-            "must be parts times part_bytes",
-            self.bundle_stride.into(),
-        )?;
-        rule(
-            within(self.bundle_stride, limits::BUNDLE_STRIDE_MAX),
-            "bundle_stride",
-            "must be 1 to 67,108,864",
-            self.bundle_stride.into(),
-        )
+        let found = match field {
+            "layers" => self.layers,
+            "neurons" => self.neurons,
+            "hidden" => self.hidden,
+            "parts" => self.parts,
+            "bundle_stride" => stride,
+            _ => threshold.to_bits(),
+        };
+        let offset = field_at(ModelShape::FIELDS, field, offset);
+        Err(FormatError::Field { field, offset, rule, found: found.into() })
     }
 
     /// The section as it lies on disk.
@@ -178,10 +148,4 @@ impl Shape {
             ..ModelShape::new_zeroed()
         }
     }
-}
-
-/// File offset of a field of the section that begins at `section`.
-fn field_offset(name: &str, section: u64) -> u64 {
-    let field = ModelShape::FIELDS.iter().find(|field| field.name == name);
-    section + field.map_or(0, |field| field.offset as u64)
 }

@@ -5,6 +5,9 @@ use core::fmt;
 use crate::activation::Activation;
 use crate::arch::{CpuFeatures, Ops, Tier};
 
+/// Largest hidden size: keeps the bytes of a bundle within 32 bits.
+pub const HIDDEN_MAX: usize = 1 << 24;
+
 /// Number type of the weights in a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -42,7 +45,7 @@ pub struct KernelShape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KernelError {
-    /// The hidden size is 0 or no multiple of 32.
+    /// The hidden size is 0, no multiple of 32, or above [`HIDDEN_MAX`].
     Hidden {
         /// The size asked for.
         found: usize,
@@ -66,7 +69,9 @@ pub enum KernelError {
 impl fmt::Display for KernelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Hidden { found } => write!(f, "hidden size {found} is not a multiple of 32"),
+            Self::Hidden { found } => {
+                write!(f, "hidden size {found} is not a multiple of 32 up to 2^24")
+            }
             Self::Parts { found } => write!(f, "a bundle of {found} parts, must be 2 or 3"),
             Self::Length { what, expected, found } => {
                 write!(f, "{what} has length {found}, {expected} expected")
@@ -90,7 +95,7 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::Hidden`], [`KernelError::Parts`].
     pub fn new(shape: KernelShape, features: CpuFeatures) -> Result<Self, KernelError> {
-        if shape.hidden == 0 || !shape.hidden.is_multiple_of(32) {
+        if shape.hidden == 0 || shape.hidden > HIDDEN_MAX || !shape.hidden.is_multiple_of(32) {
             return Err(KernelError::Hidden { found: shape.hidden });
         }
         if !matches!(shape.parts, 2 | 3) {

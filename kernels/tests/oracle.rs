@@ -106,6 +106,7 @@ fn wrong_shapes_and_lengths_are_errors() {
         |hidden, parts| Kernel::new(KernelShape { hidden, parts, ..shape }, CpuFeatures::NONE);
     assert_eq!(with(33, 2).unwrap_err(), KernelError::Hidden { found: 33 });
     assert_eq!(with(0, 2).unwrap_err(), KernelError::Hidden { found: 0 });
+    assert_eq!(with(1 << 62, 2).unwrap_err(), KernelError::Hidden { found: 1 << 62 });
     assert_eq!(with(32, 4).unwrap_err(), KernelError::Parts { found: 4 });
     let kernel = Kernel::new(shape, CpuFeatures::NONE).unwrap();
     assert!(kernel.coefficient(&[0.0; 32], &[0; 127], 0.0).is_err());

@@ -94,9 +94,6 @@ pub trait ReadQueue: Clock {
     /// Most reads in flight.
     fn depth(&self) -> u32;
 
-    /// Bytes of the staging area.
-    fn staging_bytes(&self) -> usize;
-
     /// Reads submitted and not yet completed.
     fn in_flight(&self) -> u32;
 
@@ -124,9 +121,7 @@ pub trait ReadQueue: Clock {
         let mut result = Ok(());
         while self.in_flight() > 0 {
             let completion = self.complete();
-            if result.is_ok() {
-                result = completion.map(|_| ());
-            }
+            result = result.and(completion.map(|_| ()));
         }
         result
     }
@@ -141,9 +136,6 @@ impl<Q: ReadQueue + ?Sized> Clock for &mut Q {
 impl<Q: ReadQueue + ?Sized> ReadQueue for &mut Q {
     fn depth(&self) -> u32 {
         (**self).depth()
-    }
-    fn staging_bytes(&self) -> usize {
-        (**self).staging_bytes()
     }
     fn in_flight(&self) -> u32 {
         (**self).in_flight()

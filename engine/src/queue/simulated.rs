@@ -1,9 +1,9 @@
 //! The simulated device: virtual time, one seed, the same bytes and times on every run.
 //!
-//! Its model: a batch begins with the first read after an idle moment. The k-th read of a batch is
-//! done when the device law says that k reads and their bytes are; when the last one is taken, the
-//! law's `t0` is added. Completions come in an order drawn from the seed. Reads beyond the image
-//! come back short. Fault model of this version: none (no errors, no delays, no wrong bytes).
+//! Its model: a batch is what is submitted between two calls of [`ReadQueue::drain`]. The k-th read
+//! of a batch is done when the device law says that k reads and their bytes are; draining costs the
+//! law's `t0`, once. Completions come in an order drawn from the seed. Reads beyond the image come
+//! back short. Fault model of this version: none (no errors, no delays, no wrong bytes).
 
 use heapless::Vec;
 
@@ -29,7 +29,7 @@ pub struct SimulatedQueue<'a> {
     depth: u32,
     random: u64,
     now_ns: u64,
-    batch: Batch,
+    batch: Option<Batch>,
     waiting: Vec<Read, QUEUE_DEPTH_MAX>,
 }
 
@@ -51,8 +51,8 @@ impl<'a> SimulatedQueue<'a> {
         seed: u64,
     ) -> Self {
         let depth = depth.clamp(1, QUEUE_DEPTH_MAX as u32);
-        let batch = Batch::default();
-        Self { staging, image, law, depth, random: seed, now_ns: 0, batch, waiting: Vec::new() }
+        let waiting = Vec::new();
+        Self { staging, image, law, depth, random: seed, now_ns: 0, batch: None, waiting }
     }
 
     /// SplitMix64: the next number of the seed's sequence.
@@ -73,9 +73,10 @@ impl<'a> SimulatedQueue<'a> {
             Image::Opaque(bytes) => Err(short(bytes.saturating_sub(read.file_offset))),
             Image::Bytes(image) => {
                 let there = image.len() as u64;
-                let source = image
-                    .get(read.file_offset as usize..end as usize)
-                    .ok_or(short(there.saturating_sub(read.file_offset)))?;
+                let begin = usize::try_from(read.file_offset).unwrap_or(usize::MAX);
+                let end = usize::try_from(end).unwrap_or(usize::MAX);
+                let source =
+                    image.get(begin..end).ok_or(short(there.saturating_sub(read.file_offset)))?;
                 let range = staging_range(read, self.staging.len())?;
                 self.staging[range].copy_from_slice(source);
                 Ok(())
@@ -95,10 +96,6 @@ impl ReadQueue for SimulatedQueue<'_> {
         self.depth
     }
 
-    fn staging_bytes(&self) -> usize {
-        self.staging.len()
-    }
-
     fn in_flight(&self) -> u32 {
         self.waiting.len() as u32
     }
@@ -108,9 +105,7 @@ impl ReadQueue for SimulatedQueue<'_> {
         if self.in_flight() == self.depth {
             return Err(ReadError::of(read, ReadFailure::QueueFull));
         }
-        if self.waiting.is_empty() {
-            self.batch = Batch { begin_ns: self.now_ns, ..Batch::default() };
-        }
+        self.batch.get_or_insert(Batch { begin_ns: self.now_ns, ..Batch::default() });
         self.waiting.push(*read).map_err(|read| ReadError::of(&read, ReadFailure::QueueFull))
     }
 
@@ -120,17 +115,29 @@ impl ReadQueue for SimulatedQueue<'_> {
         }
         let at = (self.random() % self.waiting.len() as u64) as usize;
         let read = self.waiting.swap_remove(at);
-        self.batch.reads += 1;
-        self.batch.bytes += u64::from(read.bytes);
-        let last = self.waiting.is_empty();
-        let t0_us = if last { self.law.t0_us() } else { 0.0 };
-        let since_us = t0_us + self.law.work_us(self.batch.reads, self.batch.bytes);
-        self.now_ns = self.now_ns.max(self.batch.begin_ns + (since_us * 1e3) as u64);
+        let mut batch = self.batch.unwrap_or_default();
+        batch.reads += 1;
+        batch.bytes += u64::from(read.bytes);
+        let since_ns = (self.law.work_us(batch.reads, batch.bytes) * 1e3) as u64;
+        self.now_ns = self.now_ns.max(batch.begin_ns.saturating_add(since_ns));
+        self.batch = Some(batch);
         self.transfer(&read)?;
         Ok(Completion { tag: read.tag })
     }
 
     fn staging(&self) -> Option<&[u8]> {
         self.waiting.is_empty().then_some(&*self.staging)
+    }
+
+    fn drain(&mut self) -> Result<(), ReadError> {
+        let mut result = Ok(());
+        while self.in_flight() > 0 {
+            let completion = self.complete();
+            result = result.and(completion.map(|_| ()));
+        }
+        if self.batch.take().is_some() {
+            self.now_ns = self.now_ns.saturating_add((self.law.t0_us() * 1e3) as u64);
+        }
+        result
     }
 }

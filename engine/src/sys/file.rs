@@ -19,7 +19,7 @@ pub enum FileError {
         /// The error number (errno).
         errno: i32,
     },
-    /// The file system has no direct reads (tmpfs, for one).
+    /// The file system has no direct reads (tmpfs, for one, whatever it says).
     NoDirectReads,
 }
 
@@ -69,7 +69,15 @@ impl DirectFile {
         }
         let mut file = Self { fd, bytes: 0, align: ALIGN_FALLBACK, direct };
         file.bytes = file.length()?;
-        file.align = file.direct_io_align().unwrap_or(ALIGN_FALLBACK);
+        // Some file systems take the flag and read through memory all the same.
+        match file.direct_io_align() {
+            Some(0) => file.direct = false,
+            Some(align) => file.align = align,
+            None => file.direct &= !file.is_in_memory(),
+        }
+        if !file.direct && !allow_buffered {
+            return Err(FileError::NoDirectReads);
+        }
         Ok(file)
     }
 
@@ -81,8 +89,22 @@ impl DirectFile {
             .map_err(|_| FileError::System { action: "find the end of the file", errno: errno() })
     }
 
+    /// Whether the file lies in memory (tmpfs, ramfs), where nothing can be read from a device.
+    fn is_in_memory(&self) -> bool {
+        const RAMFS_MAGIC: i64 = 0x8584_58f6;
+        let mut found = core::mem::MaybeUninit::<libc::statfs>::zeroed();
+        // SAFETY: `fd` is open; `found` is large enough for what the call writes.
+        let result = unsafe { libc::fstatfs(self.fd, found.as_mut_ptr()) };
+        // SAFETY: all-zero bytes are a valid statfs, and the call wrote no less.
+        let found = unsafe { found.assume_init() };
+        #[allow(clippy::unnecessary_cast)] // the type of both differs from target to target
+        let (kind, tmpfs) = (found.f_type as i64, libc::TMPFS_MAGIC as i64);
+        result == 0 && (kind == tmpfs || kind == RAMFS_MAGIC)
+    }
+
     /// What the kernel says direct reads must be aligned to: the larger of offset and memory
-    /// alignment. `None` before Linux 6.1, on file systems that do not say, and under emulation.
+    /// alignment; 0 where there are none. `None` before Linux 6.1, on file systems that do not say,
+    /// and under emulation.
     fn direct_io_align(&self) -> Option<u32> {
         #[cfg(target_env = "gnu")]
         {
@@ -101,8 +123,7 @@ impl DirectFile {
             // SAFETY: all-zero bytes are a valid statx, and the call wrote no less.
             let found = unsafe { found.assume_init() };
             let told = result == 0 && found.stx_mask & libc::STATX_DIOALIGN != 0;
-            let align = found.stx_dio_offset_align.max(found.stx_dio_mem_align);
-            (told && align.is_power_of_two()).then_some(align)
+            told.then_some(found.stx_dio_offset_align.max(found.stx_dio_mem_align))
         }
         #[cfg(not(target_env = "gnu"))]
         None
@@ -121,6 +142,14 @@ impl DirectFile {
     /// What offset, length and memory of a read must be a multiple of, bytes.
     pub const fn align(&self) -> u32 {
         self.align
+    }
+
+    /// Whether reads of whole blocks of this many bytes, into memory aligned to
+    /// [`crate::limits::STAGING_ALIGN`], are possible.
+    pub const fn takes_blocks_of(&self, block_bytes: u32) -> bool {
+        let align = self.align as usize;
+        !self.direct
+            || (align <= crate::limits::STAGING_ALIGN && block_bytes.is_multiple_of(self.align))
     }
 
     /// Whether reads go around the page cache.

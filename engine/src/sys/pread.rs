@@ -69,10 +69,6 @@ impl ReadQueue for PreadQueue<'_> {
         self.depth
     }
 
-    fn staging_bytes(&self) -> usize {
-        self.staging.len()
-    }
-
     fn in_flight(&self) -> u32 {
         self.waiting.len() as u32
     }

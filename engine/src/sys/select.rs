@@ -23,8 +23,10 @@ pub enum BackEndChoice {
 /// The back end in use, and why not the better one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackEnd {
-    /// io_uring.
+    /// io_uring with registered file and buffer.
     Uring,
+    /// io_uring with registered file; the buffer could not be registered (errno).
+    UringUnregistered(i32),
     /// pread, because it was asked for.
     PreadByChoice,
     /// pread, because io_uring could not be opened (errno).
@@ -35,7 +37,7 @@ impl BackEnd {
     /// Its name in reports.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Uring => "io_uring",
+            Self::Uring | Self::UringUnregistered(_) => "io_uring",
             Self::PreadByChoice | Self::PreadWithoutUring(_) => "pread",
         }
     }
@@ -45,6 +47,10 @@ impl fmt::Display for BackEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Uring => f.write_str("io_uring with registered file and buffer"),
+            Self::UringUnregistered(errno) => write!(
+                f,
+                "io_uring, its buffer not registered (errno {errno}): raise the limit of locked memory (ulimit -l) for faster reads"
+            ),
             Self::PreadByChoice => f.write_str("pread, as asked for"),
             Self::PreadWithoutUring(errno) => {
                 write!(f, "pread, because io_uring cannot be opened (errno {errno})")
@@ -86,35 +92,29 @@ impl DeviceQueue<'static> {
 
 impl<'a> DeviceQueue<'a> {
     /// # Safety
-    /// As [`UringQueue::open_borrowed`]: not leaked while a read is in flight.
+    /// As [`UringQueue::open`]: not leaked while a read is in flight.
     unsafe fn open_borrowed(
         file: &'a DirectFile,
         staging: &'a mut [u8],
         depth: u32,
         choice: BackEndChoice,
     ) -> Result<Self, OpenError> {
-        let pread = |staging, back_end| Self {
-            inner: Inner::Pread(PreadQueue::new(file, staging, depth)),
-            back_end,
+        let pread = |staging, back_end| {
+            let inner = Inner::Pread(PreadQueue::new(file, staging, depth));
+            Ok(Self { inner, back_end })
         };
         if choice == BackEndChoice::Pread {
-            return Ok(pread(staging, BackEnd::PreadByChoice));
+            return pread(staging, BackEnd::PreadByChoice);
         }
-        // A failed attempt must leave the borrow for the other back end.
-        let (base, length) = (staging.as_mut_ptr(), staging.len());
         // SAFETY: the caller's contract is the same.
-        match unsafe { UringQueue::open_borrowed(file, staging, depth) } {
-            Ok(queue) => Ok(Self { inner: Inner::Uring(queue), back_end: BackEnd::Uring }),
-            Err(error) => {
-                let errno = error.raw_os_error().unwrap_or(libc::ENOSYS);
-                if choice == BackEndChoice::Uring {
-                    return Err(OpenError::Uring { errno });
-                }
-                // SAFETY: the memory was lent to us for 'a; the failed attempt submitted nothing,
-                // and its registration of the buffer ended with its ring, so no one else has it.
-                let staging = unsafe { core::slice::from_raw_parts_mut(base, length) };
-                Ok(pread(staging, BackEnd::PreadWithoutUring(errno)))
+        match unsafe { UringQueue::open(file, staging, depth) } {
+            Ok(queue) => {
+                let back_end =
+                    queue.unregistered().map_or(BackEnd::Uring, BackEnd::UringUnregistered);
+                Ok(Self { inner: Inner::Uring(queue), back_end })
             }
+            Err((errno, _)) if choice == BackEndChoice::Uring => Err(OpenError::Uring { errno }),
+            Err((errno, staging)) => pread(staging, BackEnd::PreadWithoutUring(errno)),
         }
     }
 
@@ -140,9 +140,6 @@ impl Clock for DeviceQueue<'_> {
 impl ReadQueue for DeviceQueue<'_> {
     fn depth(&self) -> u32 {
         self.queue().depth()
-    }
-    fn staging_bytes(&self) -> usize {
-        self.queue().staging_bytes()
     }
     fn in_flight(&self) -> u32 {
         self.queue().in_flight()
@@ -178,7 +175,7 @@ pub enum OpenError {
         /// The error number (errno).
         errno: i32,
     },
-    /// The pack's blocks are smaller than what the device's direct reads must be aligned to.
+    /// Direct reads must be aligned to more than the pack's blocks, or than the staging area is.
     Alignment {
         /// Alignment that the device asks for, bytes.
         expected: u32,
@@ -207,7 +204,7 @@ impl From<EngineError> for OpenError {
     }
 }
 
-/// Opens an engine on a file.
+/// Opens an engine on a file, and checks that the file is the pack.
 ///
 /// # Errors
 /// [`OpenError`].
@@ -218,14 +215,17 @@ pub fn open_engine<'a>(
     memory: &'a mut [u8],
     choice: BackEndChoice,
 ) -> Result<Engine<'a, DeviceQueue<'a>>, OpenError> {
-    let (expected, found) = (file.align(), pack.block_bytes());
-    if file.is_direct() && !found.is_multiple_of(expected) {
+    if !file.takes_blocks_of(pack.block_bytes()) {
+        let (expected, found) = (file.align(), pack.block_bytes());
         return Err(OpenError::Alignment { expected, found });
     }
-    Engine::open(pack, config, memory, |staging| {
+    let mut engine = Engine::open(pack, config, memory, |staging| {
         // SAFETY: the queue goes into the engine, which hands out only shared references to it and
         // drains it before any of its methods returns: it can be leaked, but never with a read in
-        // flight. Should `fetch` unwind in a drain, the engine's drop waits for the kernel.
+        // flight. That rests on `Engine::read` alone submitting reads, and on nothing that can
+        // panic standing between its first submission and its drain.
         unsafe { DeviceQueue::open_borrowed(file, staging, config.queue_depth, choice) }
-    })
+    })?;
+    engine.check_superblock()?;
+    Ok(engine)
 }

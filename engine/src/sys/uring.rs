@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use io_uring::{IoUring, opcode, squeue, types};
 
 use super::{DirectFile, clock};
-use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX};
+use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX, WAIT_RETRIES_MAX};
 use crate::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue, staging_range};
 
 /// A read that the kernel may be working on.
@@ -22,6 +22,8 @@ pub struct UringQueue<'a> {
     ring: IoUring,
     staging: *mut u8,
     staging_bytes: usize,
+    /// Why the staging area is not registered with the kernel (errno), if it is not.
+    unregistered: Option<i32>,
     depth: u32,
     in_flight: u32,
     pending: [Pending; QUEUE_DEPTH_MAX],
@@ -41,42 +43,40 @@ impl core::fmt::Debug for UringQueue<'_> {
     }
 }
 
-impl UringQueue<'static> {
-    /// A queue over staging memory that is never given back, so that nothing can go wrong with it.
-    ///
-    /// # Errors
-    /// What the system says where it has no io_uring, or not this much of it.
-    pub fn open(
-        file: &'static DirectFile,
-        staging: &'static mut [u8],
-        depth: u32,
-    ) -> std::io::Result<Self> {
-        // SAFETY: the staging memory outlives everything.
-        unsafe { Self::open_borrowed(file, staging, depth) }
-    }
-}
+// SAFETY: the pointer stands for an exclusive borrow of bytes, which may move to another thread; the
+// ring is `Send`; nothing in here is tied to the thread that opened it.
+unsafe impl Send for UringQueue<'_> {}
 
 impl<'a> UringQueue<'a> {
     /// A queue over borrowed staging memory; `depth` is at most [`QUEUE_DEPTH_MAX`].
+    ///
+    /// Where the memory cannot be registered (RLIMIT_MEMLOCK), reads go there all the same, and
+    /// [`UringQueue::unregistered`] tells.
     ///
     /// # Safety
     /// The queue is not leaked (`mem::forget` and its like) while a read is in flight: the kernel
     /// would go on writing into memory whose borrow has ended. Dropping it waits for the kernel.
     ///
     /// # Errors
-    /// What the system says where it has no io_uring, or not this much of it.
-    pub(super) unsafe fn open_borrowed(
+    /// The error number where the system has no io_uring, and the staging memory back.
+    pub(super) unsafe fn open(
         file: &'a DirectFile,
         staging: &'a mut [u8],
         depth: u32,
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self, (i32, &'a mut [u8])> {
         let depth = depth.clamp(1, QUEUE_DEPTH_MAX as u32);
-        let ring = IoUring::builder().build(depth)?;
-        ring.submitter().register_files(&[file.fd()])?;
+        let errno = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+        let ring = match IoUring::builder().build(depth) {
+            Ok(ring) => ring,
+            Err(error) => return Err((errno(error), staging)),
+        };
+        if let Err(error) = ring.submitter().register_files(&[file.fd()]) {
+            return Err((errno(error), staging));
+        }
         let buffer = libc::iovec { iov_base: staging.as_mut_ptr().cast(), iov_len: staging.len() };
         // SAFETY: the buffer is borrowed for as long as the queue lives, and the queue's drop (or
         // the caller's promise) keeps it until the kernel is done.
-        unsafe { ring.submitter().register_buffers(&[buffer]) }?;
+        let registered = unsafe { ring.submitter().register_buffers(&[buffer]) };
         let mut free = [0; QUEUE_DEPTH_MAX];
         for (number, place) in (0..).zip(&mut free) {
             *place = number;
@@ -85,6 +85,7 @@ impl<'a> UringQueue<'a> {
             ring,
             staging: staging.as_mut_ptr(),
             staging_bytes: staging.len(),
+            unregistered: registered.err().map(errno),
             depth,
             in_flight: 0,
             pending: [Pending::default(); QUEUE_DEPTH_MAX],
@@ -93,19 +94,22 @@ impl<'a> UringQueue<'a> {
         })
     }
 
+    /// Why the staging area is not registered with the kernel (errno); `None` where it is.
+    pub const fn unregistered(&self) -> Option<i32> {
+        self.unregistered
+    }
+
     /// Puts what is left of a pending read into the submission queue.
     fn push(&mut self, number: u16) -> Result<(), ReadError> {
         let Pending { read, done, .. } = self.pending[usize::from(number)];
         let at = read.staging_offset + done as usize;
-        let entry = opcode::ReadFixed::new(
-            types::Fixed(0),
-            self.staging.wrapping_add(at),
-            read.bytes - done,
-            0,
-        )
-        .offset(read.file_offset + u64::from(done))
-        .build()
-        .user_data(number.into());
+        let (file, buffer) = (types::Fixed(0), self.staging.wrapping_add(at));
+        let (bytes, offset) = (read.bytes - done, read.file_offset + u64::from(done));
+        let entry = match self.unregistered {
+            None => opcode::ReadFixed::new(file, buffer, bytes, 0).offset(offset).build(),
+            Some(_) => opcode::Read::new(file, buffer, bytes).offset(offset).build(),
+        };
+        let entry = entry.user_data(number.into());
         if self.push_entry(&entry) {
             return Ok(());
         }
@@ -127,17 +131,23 @@ impl<'a> UringQueue<'a> {
     }
 
     /// Waits for a completion and gives its place in `pending` and its result.
-    fn wait(&mut self) -> Result<(u16, i32), i32> {
+    ///
+    /// Ends the process where the kernel lets us wait no more: it still writes into memory that
+    /// will be given back, and nothing sound can follow.
+    fn wait(&mut self) -> (u16, i32) {
+        let mut tries = 0;
         loop {
             if let Some(entry) = self.ring.completion().next() {
-                return Ok((entry.user_data() as u16, entry.result()));
+                return (entry.user_data() as u16, entry.result());
             }
-            match self.ring.submit_and_wait(1) {
-                Ok(_) => {}
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => {}
-                    other => return Err(other.unwrap_or(libc::EIO)),
-                },
+            let Err(error) = self.ring.submit_and_wait(1) else { continue };
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::EAGAIN | libc::EBUSY) if tries < WAIT_RETRIES_MAX => {
+                    tries += 1;
+                    std::thread::yield_now();
+                }
+                _ => std::process::abort(),
             }
         }
     }
@@ -161,10 +171,6 @@ impl ReadQueue for UringQueue<'_> {
         self.depth
     }
 
-    fn staging_bytes(&self) -> usize {
-        self.staging_bytes
-    }
-
     fn in_flight(&self) -> u32 {
         self.in_flight
     }
@@ -186,9 +192,7 @@ impl ReadQueue for UringQueue<'_> {
             return Err(ReadError::of(&Read::default(), ReadFailure::QueueEmpty));
         }
         loop {
-            let (number, result) = self
-                .wait()
-                .map_err(|errno| ReadError::of(&Read::default(), ReadFailure::System { errno }))?;
+            let (number, result) = self.wait();
             let pending = &mut self.pending[usize::from(number)];
             pending.tries += 1;
             let again = match result {
@@ -229,12 +233,8 @@ impl ReadQueue for UringQueue<'_> {
 impl Drop for UringQueue<'_> {
     fn drop(&mut self) {
         while self.in_flight > 0 {
-            match self.wait() {
-                Ok((number, _)) => drop(self.release(number)),
-                // The kernel still writes into memory that is about to be given back, and there
-                // is no way left to wait for it: nothing sound can follow.
-                Err(_) => std::process::abort(),
-            }
+            let (number, _) = self.wait();
+            self.release(number);
         }
     }
 }

@@ -48,6 +48,16 @@ impl Recipe {
         }
     }
 
+    /// Placeholders of any size, which need not divide a block.
+    pub fn placeholder(layers: u32, neurons: u32, bundle_stride: u32) -> Self {
+        let mut recipe = Self::small(layers, neurons);
+        recipe.shape.dtype = Dtype::Placeholder;
+        recipe.shape.bundle_stride = bundle_stride;
+        recipe.biases = false;
+        recipe.block_bytes = 4096;
+        recipe
+    }
+
     /// The bundle of a neuron: f32 weights that name layer, neuron and place.
     pub fn bundle(&self, layer: u32, neuron: u32) -> Vec<u8> {
         let weight =
@@ -137,4 +147,14 @@ pub fn assemble(
 
 fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Says that something was skipped, and why: on stdout, and in the file that `LNP_SKIP_LOG` names.
+pub fn skipped(reason: &str) {
+    println!("\nskipped: {reason}");
+    if let Some(log) = std::env::var_os("LNP_SKIP_LOG") {
+        use std::io::Write;
+        let mut log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        writeln!(log, "skipped: {reason}").unwrap();
+    }
 }

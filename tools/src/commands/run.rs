@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use lnp_engine::ffn::Ffn;
-use lnp_engine::sys::{cpu, open_engine};
+use lnp_engine::sys::{BackEnd, cpu, open_engine};
 use lnp_engine::{Collapse, Config, FetchStats, required_bytes};
 use lnp_kernels::CpuFeatures;
 
@@ -101,7 +101,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut memory = memory::arena(required_bytes(&config, &pack)?)?;
     let mut engine = open_engine(&file, pack, &config, &mut memory, args.back_end.into())?;
     let back_end = engine.queue().back_end().clone();
-    if args.queue_depth > 0 && back_end.name() == "pread" {
+    if back_end != BackEnd::Uring {
         eprintln!("lnp: reading with {back_end}");
     }
 
