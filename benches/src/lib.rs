@@ -1,1 +1,1 @@
-//! Benchmarks of the workspace.
+//! Benchmarks of the workspace: see `benches/README.md`.

@@ -8,9 +8,9 @@ mod common;
 use std::path::Path;
 
 use common::{Recipe, assemble};
-use lnp_format::layout::SIDE_OUTPUT_BIAS;
+use lnp_format::layout::{LinkIndexHeader, SIDE_OUTPUT_BIAS, SectionEntry};
 use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 fn main() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/pack_bytes");
@@ -41,7 +41,8 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     });
     quantised.biases = false;
     let mut placeholder = recipe(2, 7, |shape| {
-        (shape.dtype, shape.bundle_stride) = (Dtype::Placeholder, 100);
+        // Three end one byte into a block.
+        (shape.dtype, shape.bundle_stride) = (Dtype::Placeholder, 171);
     });
     placeholder.provenance = "neurons.real=5\norder=greedy\nsource.sha256=00\ntool=lnp\n";
     // The index of a larger file: its 3 MiB of bundles are not there.
@@ -54,7 +55,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("two_layers", two),
         ("gated_f16", gated.build()),
         ("q4_0_without_biases", quantised.build()),
-        ("placeholder", placeholder.build()),
+        ("placeholder", with_tight_counts(&placeholder.build())),
         ("index_only", index_of(large.build())),
         ("unknown_section", with_unknown_section(&one)),
         ("output_bias_only", with_output_bias_only()),
@@ -69,7 +70,7 @@ fn index_of(mut file: Vec<u8>) -> Vec<u8> {
 }
 
 /// The sections of a pack, to be assembled anew.
-fn sections(file: &[u8]) -> Vec<(lnp_format::layout::SectionEntry, Vec<u8>)> {
+fn sections(file: &[u8]) -> Vec<(SectionEntry, Vec<u8>)> {
     let pack = Pack::parse(file, file.len() as u64).expect("valid");
     let body = |begin: u64, bytes: u64| file[begin as usize..(begin + bytes) as usize].to_vec();
     pack.sections().iter().map(|e| (*e, body(e.offset.get(), e.bytes.get()))).collect()
@@ -83,6 +84,17 @@ fn with_unknown_section(file: &[u8]) -> Vec<u8> {
     entry.kind.set(77);
     sections.insert(at, (entry, b"whatever".to_vec()));
     assemble(sections, 512, false)
+}
+
+/// A placeholder pack whose profile has as many tokens as its most active slot.
+fn with_tight_counts(file: &[u8]) -> Vec<u8> {
+    let mut sections = sections(file);
+    let kind = SectionKind::LinkIndex.code();
+    for (_, body) in sections.iter_mut().filter(|(entry, _)| entry.kind.get() == kind) {
+        let (header, _) = LinkIndexHeader::mut_from_prefix(body).expect("has one");
+        header.profile_tokens.set(4);
+    }
+    assemble(sections, 512, true)
 }
 
 /// A pack whose side data has the second array without the first.
