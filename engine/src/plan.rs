@@ -17,7 +17,7 @@ pub enum Collapse {
     },
     /// Where the device law says it is cheaper.
     Law(DeviceLaw),
-    /// Always, and the rest of the layer too: the dense baseline.
+    /// Always, and the rest of the layer too, where anything of it is to be read: the dense baseline.
     Whole,
 }
 

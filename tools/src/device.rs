@@ -5,13 +5,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use lnp_engine::sys::{DirectFile, FileError};
 use lnp_engine::{Combine, DeviceLaw};
 use serde::{Deserialize, Serialize};
 
-use crate::files::write_whole;
+use crate::files::{read_text, write_whole};
 use crate::report::Machine;
+
+/// Longest device profile, bytes.
+const PROFILE_BYTES_MAX: u64 = 1 << 24;
 
 /// The law as it stands in profiles, options and JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -180,9 +183,7 @@ impl DeviceProfile {
     /// One line that names the file and what is wrong.
     pub fn read(path: &Path) -> Result<Self> {
         let read = || -> Result<Self> {
-            let bytes = std::fs::metadata(path)?.len();
-            ensure!(bytes <= 1 << 24, "{bytes} bytes: too large for a device profile");
-            let profile: Self = toml::from_str(&std::fs::read_to_string(path)?)?;
+            let profile: Self = toml::from_str(&read_text(path, PROFILE_BYTES_MAX)?)?;
             profile.law.law()?;
             Ok(profile)
         };
@@ -211,6 +212,9 @@ impl DeviceProfile {
 /// # Errors
 /// One line that says what to do; on a file system without direct reads, `--buffered` does.
 pub fn open_direct(path: &Path, buffered: bool) -> Result<DirectFile> {
+    if path.is_dir() {
+        bail!("{}: is a folder, a file or device is needed", path.display());
+    }
     let name = CString::new(path.as_os_str().as_bytes()).context("a path with a zero byte")?;
     DirectFile::open(&name, buffered).map_err(|error| match error {
         FileError::NoDirectReads => anyhow!(

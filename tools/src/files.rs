@@ -2,11 +2,14 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::interrupt::Temporary;
 
 const HASH_CHUNK_BYTES: usize = 1 << 20;
 
@@ -30,10 +33,28 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> 
 }
 
 fn fill_and_rename(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    let folder = match path.parent() {
+    check_name(path)?;
+    // A link stays one: the file that it names is replaced.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut temporary = tempfile_beside(path)?;
+    let registered = Temporary::new(temporary.path());
+    write(temporary.as_file_mut())?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|error| error.error)?;
+    drop(registered);
+    // The new name is durable once the folder is.
+    Ok(File::open(folder_of(path))?.sync_all()?)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
-    };
+    }
+}
+
+fn check_name(path: &Path) -> Result<()> {
+    let folder = folder_of(path);
     ensure!(
         folder.is_dir(),
         "there is no folder {}; make it first, or give another path",
@@ -44,7 +65,12 @@ fn fill_and_rename(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> 
         path.is_file() || !path.exists(),
         "something other than a file has this name; give another path"
     );
-    let mut temporary = tempfile::Builder::new()
+    Ok(())
+}
+
+fn tempfile_beside(path: &Path) -> Result<NamedTempFile> {
+    let folder = folder_of(path);
+    tempfile::Builder::new()
         .prefix(".lnp-")
         .suffix(".tmp")
         // For others to read, as far as the umask lets them; a temporary file is private otherwise.
@@ -52,12 +78,40 @@ fn fill_and_rename(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> 
         .tempfile_in(folder)
         .with_context(|| {
             format!("cannot write to folder {}; give a path where you may", folder.display())
-        })?;
-    write(temporary.as_file_mut())?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    // The new name is durable once the folder is.
-    Ok(File::open(folder)?.sync_all()?)
+        })
+}
+
+/// Checks early that `write_whole` will be able to write `path`, and that it is none of the files
+/// that are about to be read.
+///
+/// # Errors
+/// What stands in the way, in one line.
+pub fn check_target(path: &Path, inputs: &[&Path]) -> Result<()> {
+    let id = |path: &Path| std::fs::metadata(path).map(|facts| (facts.dev(), facts.ino())).ok();
+    let target = id(path);
+    if let Some(input) = inputs.iter().find(|input| target.is_some() && id(input) == target) {
+        bail!("{}: is {}, which is read; give another path", path.display(), input.display());
+    }
+    let check = || -> Result<()> {
+        check_name(path)?;
+        tempfile_beside(path)?;
+        Ok(())
+    };
+    check().with_context(|| path.display().to_string())
+}
+
+/// Reads a text file of at most `bytes_max` bytes; more are not even read.
+///
+/// # Errors
+/// The file cannot be read, is larger, or is not UTF-8; the message begins with the path.
+pub fn read_text(path: &Path, bytes_max: u64) -> Result<String> {
+    let read = || -> Result<String> {
+        let mut text = String::new();
+        File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
+        ensure!(text.len() as u64 <= bytes_max, "more than {bytes_max} bytes: not such a file");
+        Ok(text)
+    };
+    read().with_context(|| format!("{}: cannot be read as text", path.display()))
 }
 
 /// SHA-256 of a file, 64 lower-case hexadecimal digits. Reads the whole file, piece by piece.

@@ -9,7 +9,8 @@ use rand::RngExt;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::model::{self, ExactPredictor, Model, ModelConfig};
+use crate::model::{self, Checkpoint, ExactPredictor, Model, ModelConfig};
+use crate::pack::bundles::convert;
 
 /// The FFN of a model, sparse, from a pack: computes the active set exactly from resident weights,
 /// fetches its bundles and computes from them.
@@ -76,32 +77,74 @@ pub fn fit_memory(
     let (least, full) = (Config::staging_bytes_min(pack), Config::staging_bytes_full(pack));
     let bundles = pack.shape().bundles() as u32;
     let usual = full.min(STAGING_BYTES_USUAL).max(least);
+    let with = |staging_bytes, cache_bundles| Config { staging_bytes, cache_bundles, ..base };
     let Some(memory) = memory else {
         ensure!(
             (0.0..=1.0).contains(&cache_ratio),
             "a cache ratio of {cache_ratio}: 0 to 1 is possible"
         );
-        let cache_bundles = (f64::from(bundles) * cache_ratio).round() as u32;
-        return Ok(Config { staging_bytes: usual, cache_bundles, ..base });
+        return Ok(with(usual, (f64::from(bundles) * cache_ratio).round() as u32));
     };
-    let with = |cache_bundles| Config {
-        staging_bytes: usual.min((memory / 2).max(least)),
-        cache_bundles,
-        ..base
-    };
-    let needed = required_bytes(&with(0), pack)?;
+    let needed = required_bytes(&with(least, 0), pack)?;
     ensure!(needed <= memory, "--memory {memory} is too small: at least {needed} bytes are needed");
-    // The largest cache that fits; needs rise with its size.
+    // Half of what is left for staging, the rest for the cache; what the cache leaves goes back.
+    let staging = usual.min(least + (memory - needed) / 2);
     let (mut fits, mut too_many) = (0, bundles + 1);
     while fits + 1 < too_many {
         let middle = fits + (too_many - fits) / 2;
-        if required_bytes(&with(middle), pack)? <= memory {
-            fits = middle
-        } else {
-            too_many = middle
-        }
+        let enough = required_bytes(&with(staging, middle), pack)? <= memory;
+        if enough { fits = middle } else { too_many = middle }
     }
-    Ok(with(fits))
+    let left = memory - required_bytes(&with(staging, fits), pack)?;
+    Ok(with(usual.min(staging + left), fits))
+}
+
+/// Checks that a pack is of a model's weights, as far as a glance tells: the lengths of the files
+/// that it was made from, the biases, and one up row of each layer, which `engine` reads.
+/// (`lnp verify --model` compares everything.)
+///
+/// # Errors
+/// One line that says what differs.
+pub fn check_weights<Q: ReadQueue>(
+    engine: &mut Engine<'_, Q>,
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+) -> Result<()> {
+    let pack = *engine.pack();
+    let other = "the pack was made from other weights: pack the model again, or name its model";
+    for (number, path) in checkpoint.paths().iter().enumerate() {
+        let stored = pack.provenance().value(&format!("source.{number}.bytes"));
+        let found = std::fs::metadata(path)?.len().to_string();
+        ensure!(stored.is_none_or(|stored| stored == found), "{}: {other}", path.display());
+    }
+    let part_bytes = pack.shape().part_bytes() as usize;
+    let mut expected = vec![0; part_bytes];
+    for (number, layer) in (0..).zip(pack.layers()) {
+        let tensors = config.ffn_tensors(number as usize);
+        for (name, values) in
+            [(&tensors.up_bias, layer.neuron_bias()), (&tensors.down_bias, layer.output_bias())]
+        {
+            let Some(name) = name else { continue };
+            let stored = values.iter().map(|value| value.get().to_bits());
+            let found = checkpoint.read_f32(name)?;
+            ensure!(stored.eq(found.iter().map(|value| value.to_bits())), "{name}: {other}");
+        }
+        // A different neuron in each layer.
+        let neuron = (number * 7919) % pack.shape().neurons;
+        let rows = neuron as usize..neuron as usize + 1;
+        let (stored_as, row) = checkpoint.read_rows_raw(&tensors.up, rows)?;
+        convert(stored_as, &row, pack.shape().dtype, &mut expected)?;
+        let mut equal = false;
+        engine.fetch(number, &[neuron], |_, bundle| {
+            // the up row is the last part but one
+            let begin = bundle.len() - 2 * part_bytes;
+            equal = bundle[begin..begin + part_bytes] == expected;
+            Ok(())
+        })?;
+        ensure!(equal, "layer {number}, neuron {neuron}: {other}");
+    }
+    engine.clear_cache();
+    Ok(())
 }
 
 /// How the next token is chosen.
@@ -164,9 +207,18 @@ impl Sampler {
     }
 }
 
+/// What came of [`generate`].
+#[derive(Debug)]
+pub struct Generated {
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    /// Logits after the prompt.
+    pub prompt_logits: Vec<f32>,
+    /// Tokens that went through the model: the prompt, and all generated ones but the last.
+    pub fed: usize,
+}
+
 /// Feeds a prompt and generates `count` tokens, or fewer where `on_token` says false.
-///
-/// Returns the tokens, and the logits after the prompt.
 ///
 /// # Errors
 /// A context that is too short, or whatever the model or the engine says.
@@ -177,10 +229,10 @@ pub fn generate(
     count: usize,
     sampler: &mut Sampler,
     on_token: &mut dyn FnMut(u32) -> Result<bool>,
-) -> Result<(Vec<u32>, Vec<f32>)> {
+) -> Result<Generated> {
     let most = model.config().max_positions;
     ensure!(
-        prompt_ids.len() + count <= most + 1,
+        count <= (most + 1).saturating_sub(prompt_ids.len()),
         "the prompt has {} tokens and {count} are to follow: the model's context is {most}; use a \
          shorter prompt or a smaller -n",
         prompt_ids.len()
@@ -197,5 +249,5 @@ pub fn generate(
         }
         logits = model.forward(&mut state, &[token], ffn)?;
     }
-    Ok((tokens, prompt_logits))
+    Ok(Generated { tokens, prompt_logits, fed: state.position() })
 }

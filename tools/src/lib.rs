@@ -6,11 +6,14 @@
 //! [`replay`] (recorded active sets against a pack) and [`generate`] (text, through the engine).
 //! [`commands`] is the command line; [`report`] what it prints.
 #![forbid(unsafe_code)]
+// stdout and stderr go through `report`, which knows what to do when nobody reads them
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod commands;
 pub mod device;
 pub mod files;
 pub mod generate;
+mod interrupt;
 pub mod links;
 mod memory;
 pub mod model;

@@ -4,6 +4,7 @@
 //! end. Kinds of batches are interleaved in a new random order each round, so that a device that
 //! drifts (heat, neighbours) drifts for all of them alike.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -82,6 +83,12 @@ pub fn probe(
         "{}: {file_bytes} bytes are too few to probe: use a file of at least {least}, better {}",
         path.display(),
         FILE_BYTES_USUAL
+    );
+    let facts = std::fs::metadata(path)?;
+    ensure!(
+        !facts.is_file() || facts.blocks() * 512 >= facts.len() / 2,
+        "{}: a sparse file, most of it holes that no device is asked for: use one with contents",
+        path.display()
     );
     // The queue may outlive any borrow, so its memory is never given back: once per probe.
     let memory = Box::leak(Box::new(memory::arena(BATCH_BYTES_MAX as usize + STAGING_ALIGN)?));

@@ -210,7 +210,7 @@ fn replay_rows_have_the_agreed_names() {
     args.extend(["--bundle-bytes", "768", "--traces", &trace, "--tokens", "16"]);
     args.extend(["--law", "t0_us=40,a_us=10,b_mib_s=2000,combine=sum"]);
     assert_eq!(counts(&json(&args)), counts(&real));
-    assert!(ok(&args).contains("bound (active bytes at full bandwidth)"));
+    assert!(ok(&args).contains("bound: all active bytes"));
 }
 
 #[test]
@@ -242,27 +242,28 @@ fn trouble_is_one_clear_line() {
     let model = model.to_str().unwrap();
     let (greedy, trace) = (work.path("greedy.lnp"), work.path("test.trace"));
     let links = work.path("greedy.links");
-    let nowhere = work.path("nowhere/x");
+    let (nowhere, out) = (work.path("nowhere/x"), work.path("out"));
     let text = work.path("text.txt");
     std::fs::write(&text, "To be, or not to be").unwrap();
     let garbage = work.path("garbage");
-    std::fs::write(&garbage, vec![7; 9000]).unwrap();
+    std::fs::write(&garbage, vec![0xfe; 9000]).unwrap();
 
     assert!(fails(&["inspect", &nowhere]).contains("nowhere/x"));
     assert!(fails(&["inspect", &garbage]).contains("not a linked neuron pack"));
     assert!(fails(&["verify", &trace]).contains("not a linked neuron pack"));
-    assert!(fails(&["link", "--traces", &garbage, "-o", &nowhere]).contains("garbage"));
-    assert!(fails(&["pack", "--model", &nowhere, "-o", &nowhere]).contains("nowhere"));
+    assert!(fails(&["link", "--traces", &garbage, "-o", &out]).contains("garbage"));
+    assert!(fails(&["pack", "--model", &nowhere, "-o", &out]).contains("nowhere"));
     assert!(
-        fails(&["pack", "--model", model, "--links", &trace, "-o", &nowhere]).contains("links")
+        fails(&["trace", "--model", model, "--text", &text, "-o", &nowhere]).contains("nowhere")
     );
+    assert!(fails(&["pack", "--model", model, "--links", &trace, "-o", &out]).contains("links"));
     assert!(fails(&["run", &greedy, "--model", &nowhere, "--prompt", "x"]).contains("nowhere"));
     assert!(fails(&["replay", &greedy, "--traces", &links, "--simulate"]).contains("trace"));
     let device = fails(&["replay", &greedy, "--traces", &trace, "--device", &garbage]);
     assert!(device.contains("device profile"), "{device}");
     assert!(fails(&["probe", &text, "--quick", "--buffered"]).contains("too few to probe"));
     assert!(
-        fails(&["trace", "--model", model, "--text", &garbage, "-o", &nowhere]).contains("nowhere")
+        fails(&["trace", "--model", model, "--text", &garbage, "-o", &out]).contains("garbage")
     );
     let long = "word ".repeat(400);
     let told = fails(&["run", &greedy, "--model", model, "--prompt", &long, "--buffered"]);
@@ -307,6 +308,135 @@ fn trouble_is_one_clear_line() {
     ok(&["pack", "--model", model, "--links", &links, "--placeholder-bundle", "4096", "-o", &fake]);
     let told = fails(&["run", &fake, "--model", model, "--prompt", "x", "--buffered"]);
     assert!(told.contains("placeholder"), "{told}");
+}
+
+#[test]
+fn inputs_are_never_overwritten() {
+    let work = Work::new();
+    let copy = work.folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(demo_model().join(name), copy.join(name)).unwrap();
+    }
+    let (model, weights) = (work.path("copy"), work.path("copy/model.safetensors"));
+    let (links, trace) = (work.path("greedy.links"), work.path("test.trace"));
+    assert!(fails(&["pack", "--model", &model, "-o", &weights]).contains("which is read"));
+    let told = fails(&["pack", "--model", &model, "--links", &links, "-o", &links]);
+    assert!(told.contains("which is read"));
+    assert!(fails(&["link", "--traces", &trace, "-o", &trace]).contains("which is read"));
+    let told = fails(&["trace", "--model", &model, "--token-ids", &trace, "-o", &trace]);
+    assert!(told.contains("which is read"));
+    assert!(fails(&["probe", &weights, "--buffered", "-o", &weights]).contains("which is read"));
+    assert_eq!(
+        std::fs::metadata(&weights).unwrap().len(),
+        std::fs::metadata(demo_model().join("model.safetensors")).unwrap().len()
+    );
+}
+
+#[test]
+fn a_pack_of_other_weights_is_not_run() {
+    let work = Work::new();
+    let copy = work.folder.path().join("demo");
+    std::fs::create_dir(&copy).unwrap();
+    for name in ["config.json", "tokenizer.json"] {
+        std::fs::copy(demo_model().join(name), copy.join(name)).unwrap();
+    }
+    // the same model with every weight after the header of the file negated
+    let mut bytes = std::fs::read(demo_model().join("model.safetensors")).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[header..].iter_mut().skip(1).step_by(2).for_each(|high| *high ^= 0x80);
+    std::fs::write(copy.join("model.safetensors"), bytes).unwrap();
+    let (greedy, model) = (work.path("greedy.lnp"), work.path("demo"));
+    let told = fails(&["run", &greedy, "--model", &model, "--prompt", "x", "--buffered"]);
+    assert!(told.contains("made from other weights"), "{told}");
+    let verified = fails(&["verify", &greedy, "--model", &model]);
+    assert!(verified.contains("SHA-256"), "{verified}");
+}
+
+#[test]
+fn memory_limits_are_kept_and_their_minimum_is_the_minimum() {
+    let work = Work::new();
+    let model = demo_model();
+    let model = model.to_str().unwrap();
+    let greedy = work.path("greedy.lnp");
+    let run = ["run", &greedy, "--model", model, "--prompt", "ROMEO:\n", "-n", "8", "--buffered"];
+    let fails_with = |memory: &str| fails(&[&run[..], &["--memory", memory]].concat());
+    let json_with = |memory: &str| json(&[&run[..], &["--memory", memory]].concat());
+    let told = fails_with("1");
+    let least: usize = told
+        .split_whitespace()
+        .skip_while(|word| *word != "least")
+        .nth(1)
+        .and_then(|bytes| bytes.parse().ok())
+        .unwrap();
+    fails_with(&(least - 1).to_string());
+    let tight = json_with(&least.to_string());
+    let wide = json_with("100000000");
+    assert_eq!(tight["token_ids"], wide["token_ids"]);
+    assert_eq!(wide["engine"]["cache_bundles"], 4 * 768);
+    assert!(tight["reads_per_token"].as_f64() > wide["reads_per_token"].as_f64());
+}
+
+#[test]
+fn odd_arguments() {
+    let work = Work::new();
+    let model = demo_model();
+    let model = model.to_str().unwrap();
+    let greedy = work.path("greedy.lnp");
+    let run = ["run", &greedy, "--model", model, "--buffered", "--prompt"];
+    let with = |more: &[&'static str]| [&run[..], more].concat();
+    assert!(!ok(&with(&["- a dash", "-n", "2"])).is_empty());
+    assert_eq!(json(&with(&["x", "-n", "0"]))["token_ids"], serde_json::json!([]));
+    assert!(fails(&with(&["x", "-n", "18446744073709551615"])).contains("context is 256"));
+    assert!(fails(&with(&["x", "--device", "/dev/zero"])).contains("device profile"));
+    assert!(fails(&["probe", work.folder.path().to_str().unwrap()]).contains("is a folder"));
+    let sparse = work.path("sparse");
+    std::fs::File::create(&sparse).unwrap().set_len(1 << 30).unwrap();
+    assert!(fails(&["probe", &sparse, "--buffered"]).contains("sparse"));
+    // one pack alone is compared with its own first row
+    let trace = work.path("test.trace");
+    let alone = ok(&["replay", &greedy, "--traces", &trace, "--simulate", "--tokens", "8"]);
+    let linked = alone.lines().find(|line| line.starts_with("linked+collapse ")).unwrap();
+    assert!(!linked.ends_with("1.00x"), "{alone}");
+}
+
+/// A reader that goes away is no failure, and neither is nobody listening on stderr.
+#[test]
+fn closed_pipes_are_no_panic() {
+    let work = Work::new();
+    let (greedy, trace) = (work.path("greedy.lnp"), work.path("test.trace"));
+    let binary = env!("CARGO_BIN_EXE_lnp");
+    for (line, code) in [
+        (format!("'{binary}' inspect '{greedy}' | true; exit ${{PIPESTATUS[0]}}"), 0),
+        (format!("'{binary}' link --traces '{trace}' -o '{trace}.l' 2>/dev/full"), 0),
+        (format!("'{binary}' link --traces nowhere -o '{trace}.l' 2>/dev/full"), 1),
+    ] {
+        let status = Command::new("bash").args(["-c", &line]).output().unwrap().status;
+        assert_eq!(status.code(), Some(code), "{line}");
+    }
+}
+
+#[test]
+fn an_interrupted_pack_leaves_nothing_behind() {
+    let work = Work::new();
+    let model = demo_model();
+    let target = work.path("big.lnp");
+    let before = std::fs::read_dir(work.folder.path()).unwrap().count();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lnp"))
+        .args(["pack", "--model", model.to_str().unwrap(), "--placeholder-bundle", "65536"])
+        .args(["--copies", "200", "-o", &target])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // interrupted as soon as there is something to leave behind
+    let files = || std::fs::read_dir(work.folder.path()).unwrap().count();
+    while files() == before {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(files(), before);
 }
 
 #[test]

@@ -130,9 +130,9 @@ fn run(
     let mut engine = open_engine(&file, pack, &config, &mut memory, way.back_end).unwrap();
     let mut sparse = SparseFfn::new(&mut engine, ffn, predictor);
     let mut greedy = Sampler::Greedy;
-    let (ids, logits) =
+    let found =
         generate(model, &mut sparse, prompt, tokens, &mut greedy, &mut |_| Ok(true)).unwrap();
-    (ids, logits, *sparse.stats())
+    (found.tokens, found.prompt_logits, *sparse.stats())
 }
 
 /// Largest difference over the largest value.
@@ -309,8 +309,18 @@ fn replay_counts_what_the_traces_say() {
                 let recipe =
                     Recipe::for_placeholders(Some(&links), model, bundle_bytes, 1).unwrap();
                 let layout = recipe.layout().unwrap();
-                let index = PackIndex::in_memory(layout.index, layout.extent.file_bytes);
-                let options = ReplayOptions { law, cache_ratio: 0.0, queue_depth: 32, repeats: 1 };
+                let index = PackIndex::in_memory(
+                    Default::default(),
+                    layout.index,
+                    layout.extent.file_bytes,
+                );
+                let options = ReplayOptions {
+                    law,
+                    cache_ratio: 0.0,
+                    queue_depth: 32,
+                    repeats: 1,
+                    time_max: None,
+                };
                 let rows =
                     replay(&[index], &sets, &Target::Simulated, &options, &mut |_| ()).unwrap();
                 let row = rows.iter().find(|row| row.collapse == "off").unwrap();

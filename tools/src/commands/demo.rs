@@ -9,18 +9,20 @@ use lnp_engine::sys::{BackEndChoice, DirectFile, cpu, open_engine};
 use lnp_engine::{Collapse, Config, DeviceLaw, required_bytes};
 use lnp_format::Dtype;
 
-use super::{link, pack, trace};
+use super::{link, trace};
 use crate::device::{DeviceProfile, LawText, open_direct};
 use crate::generate::{Sampler, SparseFfn, fit_memory, generate};
+use crate::interrupt::Temporary;
 use crate::links::Links;
 use crate::links::{Order, stats::LinkStatistics};
 use crate::memory;
 use crate::model::{ExactPredictor, Model, Tokenizer};
+use crate::pack::recipe::ModelSize;
 use crate::pack::verify::verify_file;
-use crate::pack::{CheckpointBundles, PackIndex, Recipe};
+use crate::pack::{CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, write_pack};
 use crate::probe::{ProbeOptions, probe};
 use crate::replay::{ActiveSets, ReplayOptions, Target, replay, table};
-use crate::report::{bytes, print, print_json, progress, thousands};
+use crate::report::{bytes, print, print_json, progress, say, thousands};
 use crate::trace::{TraceReader, write_trace};
 
 /// Trace, link, pack, verify, generate and replay, on a small model inside the binary
@@ -61,6 +63,8 @@ const PLACEHOLDER_BYTES: [u32; 2] = [4 << 10, 16 << 10];
 const PACK_BYTES: u64 = 256 << 20;
 const REPLAY_TOKENS: usize = 96;
 const REPEATS: usize = 3;
+/// A slow device replays fewer tokens rather than longer.
+const REPLAY_TIME_MAX: Duration = Duration::from_secs(10);
 const PROBE_TIME: Duration = Duration::from_secs(3);
 const CACHE_RATIO: f64 = 0.05;
 
@@ -68,9 +72,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let begin = Instant::now();
     let folder = work_folder(args)?;
     let dir = folder.path().to_owned();
-    if !args.keep {
-        remove_on_interrupt(&dir);
-    }
+    let _removed_on_interrupt = (!args.keep).then(|| Temporary::new(&dir));
     let demo = Demo { args, dir: &dir };
     let result = demo.run();
     if args.keep {
@@ -96,7 +98,7 @@ fn work_folder(args: &Args) -> Result<tempfile::TempDir> {
         folder.with_context(|| format!("{}: no folder can be made here", place.display()))
     };
     for place in &places {
-        let folder = make(place)?;
+        let Ok(folder) = make(place) else { continue };
         let trial = folder.path().join("trial");
         std::fs::write(&trial, [0; 4096])?;
         let direct = open_direct(&trial, false).is_ok();
@@ -106,20 +108,10 @@ fn work_folder(args: &Args) -> Result<tempfile::TempDir> {
         }
     }
     anyhow::bail!(
-        "{}: the file system refuses direct reads (O_DIRECT): name a folder on a disk with --dir, or \
-         say --buffered",
+        "{}: no folder can be made here, or the file system refuses direct reads (O_DIRECT): name a \
+         folder on a disk with --dir, or say --buffered",
         places[0].display()
     )
-}
-
-/// Ctrl-C leaves nothing behind.
-fn remove_on_interrupt(dir: &Path) {
-    let dir = dir.to_owned();
-    // Where no handler can be set, an interrupted demo leaves files; the demo itself still works.
-    let _ = ctrlc::set_handler(move || {
-        let _ = std::fs::remove_dir_all(&dir);
-        std::process::exit(130);
-    });
 }
 
 struct Demo<'a> {
@@ -131,7 +123,7 @@ impl Demo<'_> {
     /// The story goes to stdout, or to stderr where stdout is for JSON.
     fn say(&self, text: &str) -> Result<()> {
         if self.args.json {
-            eprint!("{text}");
+            say(text);
             return Ok(());
         }
         print(text)
@@ -197,7 +189,7 @@ impl Demo<'_> {
         let (checkpoint, config) = (model.checkpoint(), model.config());
         let recipe = Recipe::for_checkpoint(checkpoint, config, Some(links), Dtype::F16)?;
         let mut bundles = CheckpointBundles::new(checkpoint, config, Dtype::F16)?;
-        let layout = crate::pack::write_pack(&path, &recipe, &mut bundles, &mut |_| {})?;
+        let layout = write_pack(&path, &recipe, &mut bundles, &mut |_| {})?;
         let verified = verify_file(&path, Some(&self.model_dir()), &mut |_| {})?;
         self.say(&format!(
             "pack      demo.lnp: {}, {} bundles of {} bytes\n\
@@ -226,7 +218,7 @@ impl Demo<'_> {
         let back_end = engine.queue().back_end().name();
         let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
         let begin = Instant::now();
-        let (tokens, _) = generate(
+        let generated = generate(
             model,
             &mut sparse,
             &prompt_ids,
@@ -235,9 +227,9 @@ impl Demo<'_> {
             &mut |_| Ok(true),
         )?;
         let seconds = begin.elapsed().as_secs_f64();
-        let fed = (prompt_ids.len() + tokens.len() - 1) as f64;
+        let fed = generated.fed as f64;
         let stats = sparse.stats();
-        let text = tokenizer.decode(&tokens, false)?;
+        let text = tokenizer.decode(&generated.tokens, false)?;
         self.say(&format!(
             "run       {:.0} tokens/s, FFN weights from flash ({back_end}): {:.0} reads and {} per \
              token, {:.0} % hits\n\n    {}\n\n",
@@ -273,6 +265,7 @@ impl Demo<'_> {
                 cache_ratio: CACHE_RATIO,
                 queue_depth: lnp_engine::limits::QUEUE_DEPTH_DEFAULT,
                 repeats: REPEATS,
+                time_max: Some(REPLAY_TIME_MAX),
             };
             let bar = progress("replaying", 1000);
             let target = Target::Device(&files, BackEndChoice::Auto);
@@ -285,6 +278,7 @@ impl Demo<'_> {
                 std::fs::remove_file(pack.path())?;
             }
         }
+        self.say(table::BOUND_NOTE)?;
         self.say(
             "Placeholder bundles: their sizes and active sets count, not their weights. The order was \
              learned\nfrom profile.txt and tested on test.txt. Direct reads, cache cold at the start.\n",
@@ -313,7 +307,13 @@ impl Demo<'_> {
             .map(|order| {
                 let links = link::link_traces(&[profile.to_owned()], order)?;
                 let path = self.dir.join(format!("{order}-{bundle_bytes}.lnp"));
-                pack::write_placeholders(&path, Some(&links), config, bundle_bytes, copies)?;
+                let recipe = Recipe::for_placeholders(
+                    Some(&links),
+                    ModelSize::of_config(config),
+                    bundle_bytes,
+                    copies,
+                )?;
+                write_pack(&path, &recipe, &mut PlaceholderBundles::default(), &mut |_| {})?;
                 bar.inc(1);
                 PackIndex::open(&path)
             })

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::device::DeviceProfile;
+use crate::files::check_target;
 use crate::links::{LayerActivity, Links, Order, TraceSource, link_layers, stats::LinkStatistics};
-use crate::report::{print_json, progress, table, thousands};
+use crate::report::{plain, print_json, progress, say, table, thousands};
 use crate::trace::TraceReader;
 
 /// Learn from traces in which order to lay out each layer's neurons
@@ -38,6 +39,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if let Some(device) = &args.device {
         DeviceProfile::read(device)?;
     }
+    let inputs: Vec<&Path> = args.traces.iter().map(PathBuf::as_path).collect();
+    check_target(&args.output, &inputs)?;
     let order = match args.order {
         Order::Random { .. } => Order::Random { seed: args.seed },
         other => other,
@@ -62,6 +65,14 @@ pub(super) fn link_traces(paths: &[PathBuf], order: Order) -> Result<Links> {
             paths[0].display(),
             first.layers(),
             first.neurons()
+        );
+        ensure!(
+            trace.model() == first.model(),
+            "{}: a trace of model {}, {} is of {}: link one model's traces at a time",
+            path.display(),
+            trace.model().unwrap_or("unknown"),
+            paths[0].display(),
+            first.model().unwrap_or("unknown")
         );
     }
     let bar = progress("linking", first.layers() as u64);
@@ -127,13 +138,13 @@ fn summarise(links: &Links, output: &Path, json: bool) -> Result<()> {
             ]
         })
         .collect();
-    eprint!("{}", table(&["layer", "links", "longest", "mean", "single neurons"], &rows, 0));
-    eprintln!(
-        "{}: {} order from {} tokens of {}",
+    say(&table(&["layer", "links", "longest", "mean", "single neurons"], &rows, 0));
+    say(&format!(
+        "{}: {} order from {} tokens of {}\n",
         output.display(),
         links.order,
         thousands(links.profile_tokens as f64),
-        links.corpora.join(", ")
-    );
+        plain(&links.corpora.join(", "))
+    ));
     Ok(())
 }

@@ -18,6 +18,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use lnp_engine::sys::BackEndChoice;
 
+use crate::report::{ReaderGone, say};
+
 /// Linked neuron packs: sparse language models read from flash.
 ///
 /// lnp learns which FFN neurons of a ReLU-sparse model fire together, links them into chains, and
@@ -67,6 +69,7 @@ impl From<BackEndArg> for BackEndChoice {
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
+    crate::interrupt::catch_signals();
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Trace(args) => trace::run(&args),
@@ -80,8 +83,9 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("lnp: {error:#}");
+            say(&format!("lnp: {error:#}\n"));
             ExitCode::FAILURE
         }
     }

@@ -6,13 +6,14 @@ use anyhow::{Result, bail, ensure};
 use lnp_format::Dtype;
 use lnp_format::limits::BUNDLE_STRIDE_MAX;
 
+use crate::files::check_target;
 use crate::links::Links;
 use crate::model::{Checkpoint, ModelConfig};
 use crate::pack::recipe::{ModelSize, PackLayout};
 use crate::pack::{
     BundleSource, CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, inspect, write_pack,
 };
-use crate::report::{bytes, print_json, progress};
+use crate::report::{bytes, plain, print_json, progress, say};
 
 /// Write a model's FFN weights into a linked neuron pack
 ///
@@ -56,6 +57,16 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let links = args.links.as_deref().map(Links::read).transpose()?;
     let checkpoint = Checkpoint::open(&args.model)?;
     let config = ModelConfig::load(&args.model, &checkpoint)?;
+    let files = checkpoint.paths();
+    let inputs: Vec<&Path> = files.iter().chain(&args.links).map(PathBuf::as_path).collect();
+    check_target(&args.output, &inputs)?;
+    if let Some(links) = links.as_ref().filter(|links| links.model != checkpoint.name()) {
+        say(&format!(
+            "lnp: warning: the links are of model {}, the folder is {}: is that the same model?\n",
+            plain(&links.model),
+            checkpoint.name()
+        ));
+    }
     if let Some(bundle_bytes) = args.placeholder_bundle {
         write_placeholders(&args.output, links.as_ref(), &config, bundle_bytes, args.copies)?;
     } else {
@@ -83,12 +94,7 @@ pub(super) fn write_placeholders(
         "bundles of {bundle_bytes} bytes, {copies} copies: 1 to {BUNDLE_STRIDE_MAX} bytes and at \
          least one copy are possible"
     );
-    let model = ModelSize {
-        layers: config.layers as u32,
-        neurons: config.neurons as u32,
-        hidden: config.hidden as u32,
-        parts: config.parts() as u32,
-    };
+    let model = ModelSize::of_config(config);
     let recipe = Recipe::for_placeholders(links, model, bundle_bytes, copies)?;
     write_with_progress(output, &recipe, &mut PlaceholderBundles::default())
 }
@@ -103,8 +109,8 @@ pub(super) fn write_with_progress(
     let bar = progress("packing", shape.region_bytes() * u64::from(shape.layers));
     let layout = write_pack(output, recipe, bundles, &mut |written| bar.set_position(written))?;
     bar.finish_and_clear();
-    eprintln!(
-        "{}: {}, {} layers of {} bundles of {} bytes ({}), {} order",
+    say(&format!(
+        "{}: {}, {} layers of {} bundles of {} bytes ({}), {} order\n",
         output.display(),
         bytes(layout.extent.file_bytes as f64),
         shape.layers,
@@ -112,6 +118,6 @@ pub(super) fn write_with_progress(
         shape.bundle_stride,
         shape.dtype,
         recipe.provenance.get("order").map_or("unknown", String::as_str),
-    );
+    ));
     Ok(layout)
 }

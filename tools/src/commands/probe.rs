@@ -1,13 +1,14 @@
 //! `lnp probe`.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
 use super::BackEndArg;
 use crate::device::{DeviceProfile, LawText, Measured};
+use crate::files::check_target;
+use crate::interrupt;
 use crate::probe::{FILE_BYTES_USUAL, ProbeOptions, Probed, probe};
 use crate::report::{Machine, bytes, print, print_json, progress, table, thousands};
 
@@ -44,9 +45,6 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// Set by Ctrl-C: the probe ends with what it has.
-static STOP: AtomicBool = AtomicBool::new(false);
-
 pub(super) fn run(args: &Args) -> Result<()> {
     let seconds = args.seconds.unwrap_or(if args.quick { 20.0 } else { 60.0 });
     anyhow::ensure!(
@@ -65,19 +63,24 @@ pub(super) fn run(args: &Args) -> Result<()> {
         buffered: args.buffered,
         seed: 1,
     };
-    // Failing to catch Ctrl-C costs no more than the measurements.
-    let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));
+    if let Some(output) = &args.output {
+        check_target(output, &[&args.path])?;
+    }
+    // Ctrl-C ends the probe with what it has.
+    interrupt::end_gracefully();
     let bar = progress("probing", 1000);
     let probed = probe(&args.path, &options, &mut |share| {
         bar.set_position((share * 1000.0) as u64);
-        !STOP.load(Ordering::Relaxed)
+        !interrupt::stopped()
     })?;
     bar.finish_and_clear();
     let profile = profile(args, &probed);
+    // First what was measured: it must not be lost with a file that cannot be written.
+    let printed = if args.json { print_json(&profile) } else { print(&render(&profile)) };
     if let Some(output) = &args.output {
         profile.write(output)?;
     }
-    if args.json { print_json(&profile) } else { print(&render(&profile)) }
+    printed
 }
 
 fn profile(args: &Args, probed: &Probed) -> DeviceProfile {

@@ -14,7 +14,7 @@ use crate::pack::recipe::ModelSize;
 use crate::pack::{PackIndex, Recipe};
 use crate::probe::{ProbeOptions, probe};
 use crate::replay::{ActiveSets, ReplayOptions, Row, Target, replay, table};
-use crate::report::{Machine, print, print_json, progress};
+use crate::report::{Machine, plain, print, print_json, progress, say};
 use crate::trace::TraceReader;
 
 /// Replay recorded active sets against packs and compare the strategies
@@ -33,7 +33,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "bundle_bytes", requires = "simulate")]
     links: Vec<PathBuf>,
     /// With --links: bytes of a bundle
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "links")]
     bundle_bytes: Option<u32>,
     /// Trace whose active sets are replayed; not one that the order was made from
     #[arg(long, value_name = "FILE")]
@@ -54,8 +54,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
     /// Replay everything so many times; a token's time is the median
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    repeats: usize,
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    repeats: u16,
     /// Reads in flight
     #[arg(long, value_name = "N", default_value_t = lnp_engine::limits::QUEUE_DEPTH_DEFAULT)]
     queue_depth: u32,
@@ -93,7 +93,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         law,
         cache_ratio: args.cache_ratio,
         queue_depth: args.queue_depth,
-        repeats: args.repeats,
+        repeats: args.repeats.into(),
+        time_max: None,
     };
     let bar = progress("replaying", 1000);
     let mut told = |share: f64| bar.set_position((share * 1000.0) as u64);
@@ -112,7 +113,7 @@ fn open_packs(args: &Args) -> Result<Vec<PackIndex>> {
         let model = ModelSize::of_links(&links);
         let recipe = Recipe::for_placeholders(Some(&links), model, bundle_bytes, 1)?;
         let layout = recipe.layout()?;
-        Ok(PackIndex::in_memory(layout.index, layout.extent.file_bytes))
+        Ok(PackIndex::in_memory(path.clone(), layout.index, layout.extent.file_bytes))
     };
     args.links.iter().map(index_of).collect()
 }
@@ -123,10 +124,20 @@ fn warn_about_profiles(packs: &[PackIndex], trace: &TraceReader) -> Result<()> {
     for index in packs {
         let pack = index.pack()?;
         let order = pack.provenance().order().to_owned();
+        let model = pack.provenance().value("model").unwrap_or_default();
+        if trace.model().is_some_and(|traced| traced != model) {
+            say(&format!(
+                "lnp: warning: {} is of model {model}, the trace of {}\n",
+                index.path().display(),
+                plain(trace.model().unwrap_or_default())
+            ));
+        }
         let same = |(key, value): (&str, &str)| key.starts_with("profile.trace.") && value == hash;
         if matches!(order.as_str(), "greedy" | "frequency") && pack.provenance().entries().any(same)
         {
-            eprintln!("lnp: warning: the {order} order was made from this very trace: use another");
+            say(&format!(
+                "lnp: warning: the {order} order was made from this very trace: use another\n"
+            ));
         }
     }
     Ok(())
@@ -144,7 +155,8 @@ fn find_law(args: &Args, packs: &[PackIndex]) -> Result<(DeviceLaw, String)> {
         return Ok((LawText::ONEPLUS_12.law()?, "published: OnePlus 12, UFS 4.0".into()));
     }
     let pack = packs.first().context("no packs")?.path();
-    eprintln!("lnp: no --device: probing {} for {} s", pack.display(), PROBE_TIME.as_secs());
+    let seconds = PROBE_TIME.as_secs();
+    say(&format!("lnp: no --device: probing {} for {seconds} s\n", pack.display()));
     let options = ProbeOptions {
         time: PROBE_TIME,
         queue_depth: args.queue_depth,
@@ -194,9 +206,9 @@ fn report(
     let placeholder = rows.iter().any(|row| row.dtype == "placeholder");
     print(&format!(
         "{} of {}, {} tokens; {device}, queue depth {}, cache {:.0} % cold at start\n\
-         law: t0 {:.0} us, a {:.2} us, B {:.0} MiB/s, {combine} ({law_source}){}\n\n{}",
-        trace.corpus().unwrap_or("unknown corpus"),
-        trace.model().unwrap_or("unknown model"),
+         law: t0 {:.0} us, a {:.2} us, B {:.0} MiB/s, {combine} ({law_source}){}\n\n{}{}",
+        plain(trace.corpus().unwrap_or("unknown corpus")),
+        plain(trace.model().unwrap_or("unknown model")),
         rows.iter().map(|row| row.tokens).max().unwrap_or(0),
         args.queue_depth,
         100.0 * args.cache_ratio,
@@ -208,6 +220,7 @@ fn report(
         } else {
             ""
         },
-        table::render(rows)
+        table::render(rows),
+        table::BOUND_NOTE
     ))
 }

@@ -1,6 +1,5 @@
 //! `lnp run`.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -12,11 +11,13 @@ use lnp_kernels::CpuFeatures;
 
 use super::BackEndArg;
 use crate::device::{DeviceProfile, open_direct};
-use crate::generate::{Sampler, SparseFfn, check_shape, fit_memory, generate};
+use crate::generate::{
+    Generated, Sampler, SparseFfn, check_shape, check_weights, fit_memory, generate,
+};
 use crate::memory;
 use crate::model::{ExactPredictor, Model, Tokenizer};
 use crate::pack::PackIndex;
-use crate::report::{bytes, peak_memory_bytes, print_json};
+use crate::report::{bytes, peak_memory_bytes, print_json, say};
 
 /// Generate text, reading the FFN weights from a pack
 ///
@@ -33,7 +34,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Text to continue; the model's bos token is put first
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: String,
     /// Tokens to generate
     #[arg(short = 'n', long, value_name = "N", default_value_t = 64)]
@@ -102,8 +103,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut engine = open_engine(&file, pack, &config, &mut memory, args.back_end.into())?;
     let back_end = engine.queue().back_end().clone();
     if back_end != BackEnd::Uring {
-        eprintln!("lnp: reading with {back_end}");
+        say(&format!("lnp: reading with {back_end}\n"));
     }
+    check_weights(&mut engine, model.checkpoint(), model.config())
+        .with_context(|| args.pack.display().to_string())?;
 
     let mut prompt_ids: Vec<u32> = model.config().bos_token_id.into_iter().collect();
     prompt_ids.extend(tokenizer.encode(&args.prompt)?);
@@ -113,13 +116,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut text = String::new();
     let loaded_s = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
-    let mut first_token_s = 0.0;
+    let mut first_token_s = None;
     let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
-    let (token_ids, _) =
+    let generated =
         generate(&model, &mut sparse, &prompt_ids, args.count, &mut sampler, &mut |token| {
-            if text.is_empty() {
-                first_token_s = begin.elapsed().as_secs_f64();
-            }
+            first_token_s.get_or_insert_with(|| begin.elapsed().as_secs_f64());
             let piece = decoder.push(token)?;
             stream(&piece, args.json)?;
             text += &piece;
@@ -129,9 +130,16 @@ pub(super) fn run(args: &Args) -> Result<()> {
     stream(&(rest.clone() + "\n"), args.json)?;
     text += &rest;
     let seconds = begin.elapsed().as_secs_f64();
-    let stats = *sparse.stats();
-    let summary =
-        Summary { args, prompt_ids, token_ids, text, stats, loaded_s, first_token_s, seconds };
+    let summary = Summary {
+        args,
+        prompt_ids,
+        generated,
+        text,
+        stats: *sparse.stats(),
+        loaded_s,
+        first_token_s: first_token_s.unwrap_or(seconds),
+        seconds,
+    };
     if args.json {
         return summary.print_json(&engine_facts(
             &config,
@@ -160,11 +168,7 @@ fn stream(piece: &str, json: bool) -> Result<()> {
     if json {
         return Ok(());
     }
-    crate::report::print(piece)?;
-    std::io::stdout().flush().or_else(|error| match error.kind() {
-        std::io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(error.into()),
-    })
+    crate::report::print(piece)
 }
 
 fn engine_facts(
@@ -188,7 +192,7 @@ fn engine_facts(
 struct Summary<'a> {
     args: &'a Args,
     prompt_ids: Vec<u32>,
-    token_ids: Vec<u32>,
+    generated: Generated,
     text: String,
     stats: FetchStats,
     loaded_s: f64,
@@ -197,13 +201,13 @@ struct Summary<'a> {
 }
 
 impl Summary<'_> {
-    /// Tokens that went through the model: the prompt, and all but the last generated.
+    /// Tokens that went through the model.
     fn fed(&self) -> f64 {
-        (self.prompt_ids.len() + self.token_ids.len()).saturating_sub(1).max(1) as f64
+        self.generated.fed.max(1) as f64
     }
 
     fn tokens_per_s(&self) -> f64 {
-        let after_first = self.token_ids.len().saturating_sub(1) as f64;
+        let after_first = self.generated.tokens.len().saturating_sub(1) as f64;
         after_first / (self.seconds - self.first_token_s).max(1e-9)
     }
 
@@ -212,9 +216,9 @@ impl Summary<'_> {
     }
 
     fn print(&self) {
-        eprintln!(
+        say(&format!(
             "{:.1} tokens/s after a prompt of {}; per token {:.0} active bundles, {:.1} reads, {}, \
-             I/O {:.0} us; {:.1} % hits; peak memory {}; active sets computed exactly (no predictor)",
+             I/O {:.0} us; {:.1} % hits; peak memory {}; active sets computed exactly (no predictor)\n",
             self.tokens_per_s(),
             self.prompt_ids.len(),
             self.stats.active as f64 / self.fed(),
@@ -223,12 +227,12 @@ impl Summary<'_> {
             self.stats.io_ns as f64 / 1e3 / self.fed(),
             100.0 * self.hit_rate(),
             bytes(peak_memory_bytes() as f64),
-        );
+        ));
     }
 
     fn print_json(&self, engine: &serde_json::Value) -> Result<()> {
         print_json(&serde_json::json!({
-            "prompt_ids": self.prompt_ids, "token_ids": self.token_ids, "text": self.text,
+            "prompt_ids": self.prompt_ids, "token_ids": self.generated.tokens, "text": self.text,
             "pack": self.args.pack, "model": self.args.model,
             "load_s": self.loaded_s, "prompt_s": self.first_token_s, "total_s": self.seconds,
             "tokens_per_s": self.tokens_per_s(),

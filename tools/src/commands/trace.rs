@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::files::{check_target, read_text};
 use crate::model::{DenseFfn, Model, Tokenizer};
-use crate::report::{print_json, progress, thousands};
+use crate::report::{print_json, progress, say, thousands};
 use crate::trace::{TraceData, TraceReader, record, write_trace};
 
 /// Positions restart every so many tokens, unless the model's context is shorter.
 const WINDOW_USUAL: usize = 256;
+/// Longest text, bytes; the trace of a longer one would not fit into memory.
+const TEXT_BYTES_MAX: u64 = 1 << 28;
 
 /// Run a model over text and record which FFN neurons are active
 ///
@@ -51,6 +54,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
+    let inputs: Vec<&Path> =
+        args.text.iter().chain(&args.token_ids).map(PathBuf::as_path).collect();
+    check_target(&args.output, &inputs)?;
     let model = Model::load(&args.model)?;
     let (mut ids, source_window, source_corpus) = token_ids(args)?;
     ids.truncate(args.tokens.unwrap_or(usize::MAX));
@@ -98,8 +104,7 @@ fn token_ids(args: &Args) -> Result<(Vec<u32>, Option<usize>, String)> {
 
 /// The tokens of a text file.
 pub(super) fn tokenize(model: &Path, path: &Path) -> Result<Vec<u32>> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("{}: cannot be read as text", path.display()))?;
+    let text = read_text(path, TEXT_BYTES_MAX)?;
     let ids = Tokenizer::load(model)?.encode(&text)?;
     ensure!(!ids.is_empty(), "{}: there is no text in it", path.display());
     Ok(ids)
@@ -121,8 +126,8 @@ fn summarise(data: &TraceData, output: &Path, json: bool) -> Result<()> {
             "window": data.window, "active_share": share, "active_share_by_layer": shares,
         }));
     }
-    eprintln!(
-        "{}: {} tokens in windows of {}, {} layers of {} neurons, {:.1} % active (by layer: {})",
+    say(&format!(
+        "{}: {} tokens in windows of {}, {} layers of {} neurons, {:.1} % active (by layer: {})\n",
         output.display(),
         thousands(data.tokens as f64),
         data.window,
@@ -130,6 +135,6 @@ fn summarise(data: &TraceData, output: &Path, json: bool) -> Result<()> {
         thousands(data.neurons as f64),
         100.0 * share,
         shares.iter().map(|s| format!("{:.1}", 100.0 * s)).collect::<Vec<_>>().join(" "),
-    );
+    ));
     Ok(())
 }

@@ -92,36 +92,3 @@ fn bits_that_do_not_fit_are_refused() {
     assert!(error(9, &[0; 2], usize::MAX).contains("2 bytes"));
     assert_eq!(error(9, &[0, 0, 0, 2], 2), "token 1 has a bit set past neuron 8: trace damaged");
 }
-
-/// The time of a word's popcount and of a step, on layers that are clustered as real ones are.
-#[test]
-#[ignore = "a measurement"]
-fn time_of_either_way() {
-    for (neurons, tokens, percent) in [(16_384, 2_000, 3), (4_096, 8_000, 10), (1_536, 12_288, 17)]
-    {
-        let bits = crate::links::testing::large_trace(neurons, tokens, percent, true);
-        let activity = LayerActivity::from_bits(neurons, &[(&bits, tokens)]).unwrap();
-        let steps: u64 = bits
-            .chunks_exact(neurons.div_ceil(8))
-            .map(|bytes| active_neurons(bytes).count() as u64)
-            .map(|active| active * active.saturating_sub(1) / 2)
-            .sum();
-        let words = (neurons * (neurons - 1) / 2 * tokens.div_ceil(64)) as u64;
-        let everyone: Vec<u32> = (0..neurons as u32).collect();
-        for activity in [flipped(&activity, &bits), activity] {
-            let (name, work) = match activity.by_token {
-                Some(_) => ("steps", steps),
-                None => ("words", words),
-            };
-            let started = std::time::Instant::now();
-            let mut pairs = 0;
-            activity.visit_pairs(&everyone, |_, _, _| pairs += 1);
-            let seconds = started.elapsed().as_secs_f64();
-            println!(
-                "{neurons} neurons, {percent} %, {pairs} pairs: {seconds:.2} s, {work} {name}, \
-                 {:.3} ns each",
-                1e9 * seconds / work as f64
-            );
-        }
-    }
-}

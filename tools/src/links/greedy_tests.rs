@@ -129,28 +129,3 @@ fn an_example_by_hand() {
     // {0,1} ties with {0,4} at 2 and has the lower j: 0-1 is linked, and 0-4 is what's skipped.
     assert_eq!(greedy_chains(&activity), (vec![0, 1, 4, 2, 3, 5], vec![0, 3, 5, 6]));
 }
-
-/// Time on a layer of the size of OPT-6.7B: `cargo test --release -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn time_of_a_large_layer() {
-    let (neurons, tokens) = (16_384, 2_000);
-    for (name, clustered) in [("independent", false), ("clustered", true)] {
-        let bits = crate::links::testing::large_trace(neurons, tokens, 3, clustered);
-        let started = std::time::Instant::now();
-        let activity = LayerActivity::from_bits(neurons, &[(&bits, tokens)]).unwrap();
-        let read = started.elapsed();
-        let histogram = pair_histogram(&activity);
-        let counted = started.elapsed() - read;
-        let bands = count_bands(&histogram, PAIRS_PER_BAND_MAX);
-        let (_, begin) = greedy_chains(&activity);
-        let pairs: u64 = histogram.iter().sum();
-        println!(
-            "{name}: {pairs} pairs in {} bands, transpose {read:.2?}, one counting pass \
-             {counted:.2?}, greedy {:.2?}, {} links",
-            bands.len(),
-            started.elapsed() - read - counted,
-            begin.len() - 1
-        );
-    }
-}

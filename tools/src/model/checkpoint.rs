@@ -89,6 +89,11 @@ impl Checkpoint {
         &self.dir
     }
 
+    /// The files that hold the weights.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|file| file.path().to_owned()).collect()
+    }
+
     /// Name of the model: the last component of the folder's path.
     pub fn name(&self) -> String {
         let resolved = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());

@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
+use crate::files::read_text;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::checkpoint::Checkpoint;
+
+/// Longest config.json, bytes.
+const CONFIG_BYTES_MAX: u64 = 1 << 24;
 
 /// Architectures that can be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,8 +144,7 @@ impl ModelConfig {
     /// checkpoint without the expected tensors.
     pub fn load(dir: &Path, checkpoint: &Checkpoint) -> Result<Self> {
         let path = dir.join("config.json");
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("{}: cannot read", path.display()))?;
+        let text = read_text(&path, CONFIG_BYTES_MAX)?;
         let mut config = Self::from_json(&text).with_context(|| path.display().to_string())?;
         let prefixes: &[&str] = match config.family {
             Family::Opt => &["model.decoder.", "decoder."],

@@ -8,7 +8,7 @@ use super::Ffn;
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
 use super::loader::Loader;
-use super::predictor::token_rows;
+use super::predictor::{check_numbers, token_rows};
 
 /// The FFN weights of all layers as f32, multiplied densely. Can record which neurons were active.
 pub struct DenseFfn {
@@ -73,6 +73,7 @@ impl Ffn for DenseFfn {
         let x = token_rows(x, self.hidden)?;
         let (active, out) = weights.forward(&x)?;
         y.copy_from_slice(&out.flatten_all()?.to_vec1::<f32>()?);
+        check_numbers(y).with_context(|| format!("layer {layer}"))?;
         if let Some(bits) = self.recorded.as_mut().and_then(|layers| layers.get_mut(layer)) {
             append_bits(&active, bits)?;
         }

@@ -56,6 +56,7 @@ impl ExactPredictor {
         let x = token_rows(x, self.hidden)?;
         let neurons = rows.weight().dim(0)?;
         let pre = rows.forward(&x)?.flatten_all()?.to_vec1::<f32>()?;
+        check_numbers(&pre).with_context(|| format!("layer {layer}"))?;
         out.resize_with(x.dim(0)?, Vec::new);
         for (ids, pre) in out.iter_mut().zip(pre.chunks_exact(neurons)) {
             ids.clear();
@@ -63,6 +64,15 @@ impl ExactPredictor {
         }
         Ok(())
     }
+}
+
+/// Refuses values that are not numbers: a comparison with them would hide them.
+pub(super) fn check_numbers(values: &[f32]) -> Result<()> {
+    ensure!(
+        !values.iter().any(|value| value.is_nan()),
+        "an activation is not a number: is the checkpoint damaged?"
+    );
+    Ok(())
 }
 
 /// A flat row-major slice as a tensor [tokens, hidden].

@@ -124,8 +124,11 @@ fn decode(dtype: StoredDtype, row: &[u8]) -> Result<Vec<f32>> {
 }
 
 /// Weights from one type to another; f16 rounds to nearest even and refuses what becomes infinite.
-fn convert(from: StoredDtype, row: &[u8], to: Dtype, out: &mut [u8]) -> Result<()> {
+pub(crate) fn convert(from: StoredDtype, row: &[u8], to: Dtype, out: &mut [u8]) -> Result<()> {
     let values = decode(from, row)?;
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        bail!("a weight is {value}: the checkpoint is damaged");
+    }
     match to {
         Dtype::F32 => {
             for (out, value) in out.as_chunks_mut::<4>().0.iter_mut().zip(values) {
@@ -135,10 +138,7 @@ fn convert(from: StoredDtype, row: &[u8], to: Dtype, out: &mut [u8]) -> Result<(
         _ => {
             for (out, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
                 let rounded = f16::from_f32(value);
-                ensure!(
-                    rounded.is_finite() || !value.is_finite(),
-                    "weight {value} is beyond f16: use --dtype f32"
-                );
+                ensure!(rounded.is_finite(), "weight {value} is beyond f16: use --dtype f32");
                 *out = rounded.to_le_bytes();
             }
         }

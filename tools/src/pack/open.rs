@@ -35,9 +35,10 @@ impl PackIndex {
         read().with_context(|| format!("{}", path.display()))
     }
 
-    /// An index that was made in memory, of a pack that is not on any disk.
-    pub fn in_memory(bytes: Vec<u8>, file_bytes: u64) -> Self {
-        Self { path: PathBuf::new(), bytes, file_bytes }
+    /// An index that was made in memory, of a pack that is not on any disk; `path` is what it was
+    /// made from.
+    pub fn in_memory(path: PathBuf, bytes: Vec<u8>, file_bytes: u64) -> Self {
+        Self { path, bytes, file_bytes }
     }
 
     /// The views.
@@ -48,7 +49,7 @@ impl PackIndex {
         Pack::parse(&self.bytes, self.file_bytes)
     }
 
-    /// Where the pack is.
+    /// Where the pack is, or what it was made from.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -14,6 +14,7 @@ use zerocopy::byteorder::{LE, U32};
 
 use crate::links::{LayerLinks, Links};
 use crate::model::{Checkpoint, ModelConfig};
+use crate::report::plain;
 
 /// Block of the packs that we write: what every flash device and file system takes.
 pub const BLOCK_BYTES: u32 = 4096;
@@ -41,6 +42,16 @@ pub struct ModelSize {
 }
 
 impl ModelSize {
+    /// The size of a model.
+    pub fn of_config(config: &ModelConfig) -> Self {
+        Self {
+            layers: config.layers as u32,
+            neurons: config.neurons as u32,
+            hidden: config.hidden as u32,
+            parts: config.parts() as u32,
+        }
+    }
+
     /// The size of the model that links are for. They do not know hidden size and parts, which play
     /// no role for placeholders: any that the format takes.
     pub fn of_links(links: &Links) -> Self {
@@ -101,14 +112,14 @@ impl Recipe {
             bundle_stride: dtype.part_bytes(config.hidden as u32) * config.parts() as u32,
         };
         let mut recipe = Self::with_links(shape, links)?;
-        recipe.provenance.insert("model".into(), line(&checkpoint.name()));
+        recipe.provenance.insert("model".into(), plain(&checkpoint.name()));
         let family = format!("{:?}", config.family).to_lowercase();
         recipe.provenance.insert("model.family".into(), family);
         for (number, source) in checkpoint.sources()?.into_iter().enumerate() {
             let mut put = |key: &str, value: String| {
                 recipe.provenance.insert(format!("source.{number}.{key}"), value);
             };
-            put("file", line(&source.file_name));
+            put("file", plain(&source.file_name));
             put("bytes", source.bytes.to_string());
             put("sha256", source.sha256_hex);
         }
@@ -188,11 +199,12 @@ impl Recipe {
         if let crate::links::Order::Random { seed } = links.order {
             put("order.seed", seed.to_string());
         }
-        put("model", line(&links.model));
-        put("profile.corpora", line(&links.corpora.join(",")));
+        put("model", plain(&links.model));
+        put("profile.model", plain(&links.model));
+        put("profile.corpora", plain(&links.corpora.join(",")));
         put("profile.tokens", links.profile_tokens.to_string());
         for (number, trace) in links.traces.iter().enumerate() {
-            put(&format!("profile.trace.{number}.file"), line(&trace.file));
+            put(&format!("profile.trace.{number}.file"), plain(&trace.file));
             put(&format!("profile.trace.{number}.sha256"), trace.sha256.clone());
         }
         Ok(Self::new(shape, links.layers.clone(), links.profile_tokens, provenance))
@@ -324,9 +336,4 @@ fn side_data(side: &SideData) -> Vec<u8> {
     let values = side.neuron_bias.iter().chain(&side.output_bias);
     bytes.extend(values.flat_map(|value| value.to_le_bytes()));
     bytes
-}
-
-/// A provenance value: one line, no control characters.
-fn line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -8,6 +8,7 @@ pub mod strategy;
 pub mod table;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lnp_engine::queue::ReadQueue;
@@ -60,6 +61,12 @@ impl ActiveSets {
         self.tokens
     }
 
+    /// Active neurons of a layer, over the first `tokens` tokens.
+    fn active_of(&self, layer: usize, tokens: usize) -> u64 {
+        let bits = &self.layers[layer][..tokens * self.neurons.div_ceil(8)];
+        bits.iter().map(|byte| u64::from(byte.count_ones())).sum()
+    }
+
     /// How many copies of the model's layers a pack holds; successive tokens use successive copies.
     fn copies(&self, pack: &Pack<'_>) -> Result<usize> {
         let shape = pack.shape();
@@ -96,6 +103,8 @@ pub struct ReplayOptions {
     pub queue_depth: u32,
     /// Times that everything is replayed; a token's time is the median.
     pub repeats: usize,
+    /// Ends the replay early, after whole turns of all strategies.
+    pub time_max: Option<Duration>,
 }
 
 /// Microseconds per token.
@@ -215,11 +224,33 @@ impl<Q: ReadQueue> Contestant<'_, Q> {
         Ok(())
     }
 
-    fn row(&self, options: &ReplayOptions, simulated: bool) -> Result<Row> {
+    /// Sums by layer. The dense baseline is timed on a part of the tokens, because it reads the same
+    /// for each; what was active is taken from all of them, so that its row compares with the others.
+    fn layer_stats(&self, sets: &ActiveSets, all_tokens: usize) -> Vec<FetchStats> {
+        let mut layers = self.layers.clone();
+        if self.strategy.is_dense() {
+            let stride = u64::from(self.engine.pack().shape().bundle_stride);
+            for (number, stats) in layers.iter_mut().enumerate() {
+                let active = sets.active_of(number, all_tokens) as f64 / all_tokens as f64;
+                stats.active = (active * self.tokens as f64).round() as u64;
+                stats.useful_bytes = stats.active * stride;
+            }
+        }
+        layers
+    }
+
+    fn row(
+        &self,
+        sets: &ActiveSets,
+        all_tokens: usize,
+        options: &ReplayOptions,
+        simulated: bool,
+    ) -> Result<Row> {
         let pack = self.pack.pack()?;
-        let mut total = FetchStats::default();
-        self.layers.iter().for_each(|stats| total.add(stats));
         let tokens = self.tokens.max(1) as f64;
+        let layers = self.layer_stats(sets, all_tokens);
+        let mut total = FetchStats::default();
+        layers.iter().for_each(|stats| total.add(stats));
         let mut times: Vec<f64> =
             self.times_us.iter().map(|repeats| quantile(&mut repeats.clone(), 0.5)).collect();
         let mean = times.iter().sum::<f64>() / tokens;
@@ -239,7 +270,7 @@ impl<Q: ReadQueue> Contestant<'_, Q> {
             cache_ratio: if self.strategy.cached { options.cache_ratio } else { 0.0 },
             queue_depth: options.queue_depth,
             tokens: self.tokens,
-            repeats: options.repeats,
+            repeats: self.times_us.first().map_or(0, Vec::len),
             simulated,
             active_bundles_per_token: total.active as f64 / tokens,
             reads_per_token: total.reads as f64 / tokens,
@@ -253,8 +284,7 @@ impl<Q: ReadQueue> Contestant<'_, Q> {
             device_mib_s: mib_s(total.bytes_read),
             bound_io_us_per_token: options.law.transfer_us(total.active * u64::from(stride))
                 / tokens,
-            layers: self
-                .layers
+            layers: layers
                 .iter()
                 .map(|stats| LayerRow {
                     active_bundles_per_token: stats.active as f64 / tokens,
@@ -365,7 +395,10 @@ fn compete<Q: ReadQueue>(
     let blocks = sets.tokens.div_ceil(BLOCK_TOKENS);
     let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
     let mut turns: Vec<usize> = (0..contestants.len()).collect();
-    for repeat in 0..repeats {
+    let begin_time = Instant::now();
+    let late = || options.time_max.is_some_and(|most| begin_time.elapsed() > most);
+    let mut tokens = sets.tokens;
+    'replay: for repeat in 0..repeats {
         contestants.iter_mut().for_each(|contestant| contestant.engine.clear_cache());
         for block in 0..blocks {
             let begin = block * BLOCK_TOKENS;
@@ -379,7 +412,17 @@ fn compete<Q: ReadQueue>(
                 }
             }
             progress((repeat * blocks + block + 1) as f64 / (repeats * blocks) as f64);
+            if late() {
+                if repeat == 0 {
+                    tokens = (begin + BLOCK_TOKENS).min(tokens);
+                }
+                break 'replay;
+            }
         }
     }
-    contestants.iter().map(|contestant| contestant.row(options, simulated)).collect()
+    for contestant in &mut contestants {
+        contestant.tokens = contestant.tokens.min(tokens);
+        contestant.times_us.truncate(contestant.tokens);
+    }
+    contestants.iter().map(|contestant| contestant.row(sets, tokens, options, simulated)).collect()
 }

@@ -1,82 +1,110 @@
-//! The comparison table for people.
+//! The comparison table and the chart for people.
 
 use super::Row;
-use crate::report::{bytes, table, thousands};
+use crate::report::{bytes, table, thousands, width};
 
-/// The rows as a table, with the bound below; `speedup` is over the first row called `bundle` of
-/// the same bundle size (model order, one read per run), or over the first row.
+/// What the bound is: below the tables that show it.
+pub const BOUND_NOTE: &str = "bound: all active bytes at the law's bandwidth B; speedup: over the first row of the table but dense\n";
+
+/// Width that the table needs with all its columns.
+const WIDE: usize = 110;
+
+/// One table per bundle size, the bound at its end. A terminal that is too narrow for all columns
+/// does without p99 and bandwidth.
 pub fn render(rows: &[Row]) -> String {
-    let head = [
-        "strategy",
-        "bundle",
-        "reads/token",
-        "bundles/run",
-        "read/token",
-        "hits",
-        "I/O us/token",
-        "p99",
-        "predicted",
-        "useful MiB/s",
-        "speedup",
-    ];
-    let mut lines = Vec::new();
-    for row in rows {
-        let same = |other: &&Row| other.bundle_bytes == row.bundle_bytes;
-        let base = rows.iter().filter(same).find(|row| row.strategy == "bundle").unwrap_or(row);
-        let speedup = base.io_us_per_token.mean / row.io_us_per_token.mean.max(1e-9);
-        lines.push(vec![
-            row.strategy.clone(),
-            bytes(row.bundle_bytes.into()),
-            thousands(row.reads_per_token),
-            format!("{:.2}", row.bundles_per_run),
-            bytes(row.bytes_read_per_token),
-            format!("{:.1} %", 100.0 * row.hit_rate),
-            thousands(row.io_us_per_token.mean),
-            thousands(row.io_us_per_token.p99),
-            thousands(row.predicted_io_us_per_token),
-            thousands(row.effective_mib_s),
-            format!("{speedup:.2}x"),
-        ]);
-        let last_of_size = rows.iter().rfind(same).is_some_and(|last| std::ptr::eq(last, row));
-        if last_of_size {
-            let base_us = base.io_us_per_token.mean;
-            let bound_us = base.bound_io_us_per_token;
-            let dash = || "-".to_owned();
-            lines.push(vec![
-                "bound (active bytes at full bandwidth)".into(),
-                bytes(row.bundle_bytes.into()),
-                dash(),
-                dash(),
-                bytes(base.active_bundles_per_token * f64::from(base.bundle_bytes)),
-                dash(),
-                thousands(bound_us),
-                dash(),
-                dash(),
-                dash(),
-                format!("{:.2}x", base_us / bound_us.max(1e-9)),
-            ]);
-        }
+    let wide = width() >= WIDE;
+    let mut out = String::new();
+    for group in by_bundle_bytes(rows) {
+        let base = base_of(group);
+        let mut lines: Vec<Vec<String>> =
+            group.iter().map(|row| line(row, base, &name_of(row, group))).collect();
+        let mut bound = vec!["-".to_owned(); lines[0].len()];
+        bound[0] = "bound".into();
+        bound[3] = bytes(base.active_bundles_per_token * f64::from(base.bundle_bytes));
+        bound[5] = thousands(base.bound_io_us_per_token);
+        let speedup = base.io_us_per_token.mean / base.bound_io_us_per_token.max(1e-9);
+        bound[9] = format!("{speedup:.2}x");
+        lines.push(bound);
+        let head = [
+            "strategy",
+            "reads",
+            "bundles/run",
+            "read",
+            "hits",
+            "I/O us",
+            "p99",
+            "law us",
+            "MiB/s",
+            "speedup",
+        ];
+        let keep = |column: &usize| wide || ![6, 8].contains(column);
+        let columns: Vec<usize> = (0..head.len()).filter(keep).collect();
+        let head: Vec<&str> = columns.iter().map(|column| head[*column]).collect();
+        let lines: Vec<Vec<String>> = lines
+            .iter()
+            .map(|line| columns.iter().map(|column| line[*column].clone()).collect())
+            .collect();
+        out += &format!("bundles of {}, per token:\n", bytes(base.bundle_bytes.into()));
+        out += &table(&head, &lines, 1);
     }
-    table(&head, &lines, 1)
+    out
 }
 
-/// I/O time per token as bars, longest first to last row, one scale.
+/// Rows of one bundle size stand together.
+fn by_bundle_bytes(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
+    rows.chunk_by(|a, b| a.bundle_bytes == b.bundle_bytes)
+}
+
+/// What others are compared with: model order, one read per run, or else the first row that is not
+/// dense.
+fn base_of(group: &[Row]) -> &Row {
+    let named = |name: &'static str| group.iter().find(move |row| row.strategy == name);
+    let sparse = || group.iter().find(|row| row.collapse != "whole");
+    named("bundle").or_else(sparse).unwrap_or(&group[0])
+}
+
+/// The strategy, with the file where another has the same.
+fn name_of(row: &Row, group: &[Row]) -> String {
+    if group.iter().filter(|other| other.strategy == row.strategy).count() < 2 {
+        return row.strategy.clone();
+    }
+    let file = row.pack.file_stem().unwrap_or_default().to_string_lossy();
+    format!("{} ({file})", row.strategy)
+}
+
+fn line(row: &Row, base: &Row, name: &str) -> Vec<String> {
+    let dense = row.collapse == "whole";
+    let speedup = base.io_us_per_token.mean / row.io_us_per_token.mean.max(1e-9);
+    vec![
+        name.to_owned(),
+        thousands(row.reads_per_token),
+        if dense { "-".into() } else { format!("{:.2}", row.bundles_per_run) },
+        bytes(row.bytes_read_per_token),
+        format!("{:.1} %", 100.0 * row.hit_rate),
+        thousands(row.io_us_per_token.mean),
+        thousands(row.io_us_per_token.p99),
+        thousands(row.predicted_io_us_per_token),
+        thousands(row.effective_mib_s),
+        format!("{speedup:.2}x"),
+    ]
+}
+
+/// I/O time per token as bars, and the bound, on one scale.
 pub fn chart(rows: &[Row]) -> String {
-    const WIDTH: f64 = 50.0;
+    const WIDTH: f64 = 40.0;
+    const EIGHTHS: [&str; 8] =
+        [" ", "\u{258f}", "\u{258e}", "\u{258d}", "\u{258c}", "\u{258b}", "\u{258a}", "\u{2589}"];
     let most = rows.iter().map(|row| row.io_us_per_token.mean).fold(1e-9, f64::max);
     let name_width = rows.iter().map(|row| row.strategy.len()).max().unwrap_or(0);
     let line = |name: &str, us: f64| {
         let eighths = (us / most * WIDTH * 8.0).round() as usize;
-        let bar: String = "\u{2588}".repeat(eighths / 8);
-        let rest = [
-            " ", "\u{258f}", "\u{258e}", "\u{258d}", "\u{258c}", "\u{258b}", "\u{258a}", "\u{2589}",
-        ][eighths % 8];
+        let (bar, rest) = ("\u{2588}".repeat(eighths / 8), EIGHTHS[eighths % 8]);
         format!("{name:name_width$}  {bar}{rest} {} us\n", thousands(us))
     };
     let mut out: String =
         rows.iter().map(|row| line(&row.strategy, row.io_us_per_token.mean)).collect();
-    if let Some(row) = rows.first() {
-        out += &line("bound", row.bound_io_us_per_token);
+    for group in by_bundle_bytes(rows).take(1) {
+        out += &line("bound", base_of(group).bound_io_us_per_token);
     }
     out
 }

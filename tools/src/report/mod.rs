@@ -11,16 +11,38 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 pub use machine::{Machine, peak_memory_bytes};
 
-/// Prints results to stdout. A reader that has gone away (`| head`) is no error.
+/// Whoever read our results has gone (`| head`): the end, but no failure.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the results any more")]
+pub struct ReaderGone;
+
+/// Prints results to stdout.
 ///
 /// # Errors
-/// Any other trouble with stdout.
+/// [`ReaderGone`], or any other trouble with stdout.
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
+        result => Ok(result?),
     }
+}
+
+/// Says something that is no result, on stderr; nobody has to listen.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Text from a file, safe for a terminal: no control characters.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Columns of the terminal that stdout is; a wide one where it is none.
+pub fn width() -> usize {
+    const NO_TERMINAL: usize = 160;
+    let terminal = console::Term::stdout();
+    if terminal.is_term() { terminal.size().1.into() } else { NO_TERMINAL }
 }
 
 /// Prints a value as JSON to stdout.
