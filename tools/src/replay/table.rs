@@ -4,7 +4,7 @@ use super::Row;
 use crate::report::{bytes, table, thousands, width};
 
 /// What the bound is: below the tables that show it.
-pub const BOUND_NOTE: &str = "bound: all active bytes at the law's bandwidth B; speedup: over the first row of the table but dense\n";
+pub const BOUND_NOTE: &str = "bound: all active bytes at the law's bandwidth B; speedup: over bundle, or the first row but dense\n";
 
 /// Width that the table needs with all its columns.
 const WIDE: usize = 110;
