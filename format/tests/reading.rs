@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Recipe, assemble};
+use common::{Recipe, assemble, with_section, with_superblock, with_table};
 use lnp_format::checksum::crc32;
 use lnp_format::layout::{SectionEntry, Superblock};
 use lnp_format::read::check_superblock;
@@ -13,48 +13,6 @@ use zerocopy::{FromBytes, IntoBytes};
 
 fn parse(file: &[u8]) -> Result<Pack<'_>, FormatError> {
     Pack::parse(file, file.len() as u64)
-}
-
-/// Changes the superblock and seals it again.
-fn with_superblock(file: &[u8], change: impl FnOnce(&mut Superblock)) -> Vec<u8> {
-    let mut file = file.to_vec();
-    let (superblock, _) = Superblock::mut_from_prefix(&mut file).unwrap();
-    change(superblock);
-    write::reseal(superblock);
-    file
-}
-
-/// Changes the section table and seals it again.
-fn with_table(file: &[u8], change: impl FnOnce(&mut [SectionEntry])) -> Vec<u8> {
-    let mut file = file.to_vec();
-    let count = parse(&file).unwrap().sections().len();
-    let table = &mut file[4096..4096 + 48 * count];
-    change(<[SectionEntry]>::mut_from_bytes(table).unwrap());
-    let crc = crc32(table);
-    with_superblock(&file, |superblock| superblock.section_table_crc = U32::new(crc))
-}
-
-/// Changes one section's bytes and seals everything again.
-fn with_section(file: &[u8], kind: SectionKind, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
-    let mut copy = file.to_vec();
-    let entry =
-        *parse(file).unwrap().sections().iter().find(|e| e.kind.get() == kind.code()).unwrap();
-    let begin = entry.offset.get() as usize;
-    let body = &mut copy[begin..begin + entry.bytes.get() as usize];
-    change(body);
-    let crc = crc32(body);
-    with_table_raw(copy, |table| {
-        let entry = table.iter_mut().find(|e| e.kind.get() == kind.code()).unwrap();
-        entry.section_crc = U32::new(crc);
-    })
-}
-
-fn with_table_raw(mut file: Vec<u8>, change: impl FnOnce(&mut [SectionEntry])) -> Vec<u8> {
-    let count = Superblock::ref_from_prefix(&file).unwrap().0.section_count.get() as usize;
-    let table = &mut file[4096..4096 + 48 * count];
-    change(<[SectionEntry]>::mut_from_bytes(table).unwrap());
-    let crc = crc32(table);
-    with_superblock(&file, |superblock| superblock.section_table_crc = U32::new(crc))
 }
 
 #[test]

@@ -14,7 +14,7 @@ use lnp::pack::verify::verify;
 use lnp_format::checksum::crc32;
 use lnp_format::layout::{SectionEntry, Superblock};
 use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
-use recipe::{Recipe, assemble};
+use recipe::{Recipe, assemble, with_section, with_superblock, with_table};
 use serde_json::{Value, json};
 use zerocopy::byteorder::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
@@ -103,38 +103,6 @@ fn optional() -> Vec<u8> {
         superblock.feature_compat = U64::new(1 << 63);
         superblock.version_minor = U16::new(3);
     })
-}
-
-/// Changes the superblock and seals it again.
-fn with_superblock(file: &[u8], change: impl FnOnce(&mut Superblock)) -> Vec<u8> {
-    let mut file = file.to_vec();
-    let (superblock, _) = Superblock::mut_from_prefix(&mut file).unwrap();
-    change(superblock);
-    write::reseal(superblock);
-    file
-}
-
-/// Changes the section table and seals it again.
-fn with_table(file: &[u8], change: impl FnOnce(&mut [SectionEntry])) -> Vec<u8> {
-    let mut file = file.to_vec();
-    let count = Superblock::ref_from_prefix(&file).unwrap().0.section_count.get() as usize;
-    let table = &mut file[4096..4096 + 48 * count];
-    change(<[SectionEntry]>::mut_from_bytes(table).unwrap());
-    let crc = crc32(table);
-    with_superblock(&file, |superblock| superblock.section_table_crc = U32::new(crc))
-}
-
-/// Changes the first section of a kind and seals everything again.
-fn with_section(file: &[u8], kind: SectionKind, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
-    let pack = Pack::parse(file, file.len() as u64).unwrap();
-    let at = pack.sections().iter().position(|e| e.kind.get() == kind.code()).unwrap();
-    let entry = pack.sections()[at];
-    let mut file = file.to_vec();
-    let begin = entry.offset.get() as usize;
-    let body = &mut file[begin..begin + entry.bytes.get() as usize];
-    change(body);
-    let crc = crc32(body);
-    with_table(&file, |table| table[at].section_crc = U32::new(crc))
 }
 
 fn invalid() -> Vec<Broken> {

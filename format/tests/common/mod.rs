@@ -3,10 +3,10 @@
 
 use lnp_format::checksum::crc32;
 use lnp_format::codes::{INCOMPAT_PLACEHOLDER, WHOLE_PACK};
-use lnp_format::layout::{SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry};
-use lnp_format::{Activation, Dtype, SectionKind, Shape, write};
-use zerocopy::IntoBytes;
+use lnp_format::layout::{SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry, Superblock};
+use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
 use zerocopy::byteorder::{LE, U32};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// What goes into the pack.
 pub struct Recipe {
@@ -157,4 +157,36 @@ pub fn skipped(reason: &str) {
         let mut log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         writeln!(log, "skipped: {reason}").unwrap();
     }
+}
+
+/// Changes the superblock and seals it again.
+pub fn with_superblock(file: &[u8], change: impl FnOnce(&mut Superblock)) -> Vec<u8> {
+    let mut file = file.to_vec();
+    let (superblock, _) = Superblock::mut_from_prefix(&mut file).unwrap();
+    change(superblock);
+    write::reseal(superblock);
+    file
+}
+
+/// Changes the section table and seals it again.
+pub fn with_table(file: &[u8], change: impl FnOnce(&mut [SectionEntry])) -> Vec<u8> {
+    let mut file = file.to_vec();
+    let count = Superblock::ref_from_prefix(&file).unwrap().0.section_count.get() as usize;
+    let table = &mut file[4096..4096 + 48 * count];
+    change(<[SectionEntry]>::mut_from_bytes(table).unwrap());
+    let crc = crc32(table);
+    with_superblock(&file, |superblock| superblock.section_table_crc = U32::new(crc))
+}
+
+/// Changes the first section of a kind and seals everything again.
+pub fn with_section(file: &[u8], kind: SectionKind, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let pack = Pack::parse(file, file.len() as u64).unwrap();
+    let at = pack.sections().iter().position(|e| e.kind.get() == kind.code()).unwrap();
+    let entry = pack.sections()[at];
+    let mut file = file.to_vec();
+    let begin = entry.offset.get() as usize;
+    let body = &mut file[begin..begin + entry.bytes.get() as usize];
+    change(body);
+    let crc = crc32(body);
+    with_table(&file, |table| table[at].section_crc = U32::new(crc))
 }
