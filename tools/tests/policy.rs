@@ -1,0 +1,114 @@
+//! What the engine's decisions cost, as a table kept in the repository: a change of the planner, the
+//! cache or an order shows in review. Made-up but clustered active sets from one seed, on the
+//! simulated device; `LNP_BLESS=1` writes the table anew.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use lnp::device::LawText;
+use lnp::links::{LayerActivity, Links, Order, TraceSource, link_layers};
+use lnp::pack::recipe::ModelSize;
+use lnp::pack::{PackIndex, Recipe};
+use lnp::replay::{ActiveSets, ReplayOptions, Target, replay};
+use lnp_engine::{Combine, DeviceLaw};
+
+const LAYERS: usize = 2;
+const NEURONS: usize = 512;
+const TOKENS: usize = 400;
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound) as usize
+    }
+}
+
+/// Each token activates three of 24 scattered groups of 12 neurons, most of each, the first groups
+/// more often, and a few neurons besides.
+fn bits(seed: u64) -> Vec<Vec<u8>> {
+    let mut random = Random(seed);
+    let mut layer = |number: usize| {
+        let mut bits = vec![0_u8; TOKENS * NEURONS / 8];
+        for row in bits.chunks_exact_mut(NEURONS / 8) {
+            let mut activate = |neuron: usize| row[neuron / 8] |= 1 << (neuron % 8);
+            for _ in 0..3 {
+                let group = random.below(24).min(random.below(24));
+                for member in (0..12).filter(|_| random.below(10) < 8) {
+                    activate((group * 12 + member) * (101 + 2 * number) % NEURONS);
+                }
+            }
+            (0..6).for_each(|_| activate(random.below(NEURONS as u64)));
+        }
+        bits
+    };
+    (0..LAYERS).map(&mut layer).collect()
+}
+
+fn pack(order: Order, profile: &[Vec<u8>], bundle_bytes: u32) -> PackIndex {
+    let activity = |layer: usize| LayerActivity::from_bits(NEURONS, &[(&profile[layer], TOKENS)]);
+    let links = Links {
+        order,
+        neurons: NEURONS,
+        profile_tokens: TOKENS as u64,
+        corpora: vec!["made up".into()],
+        model: "made up".into(),
+        traces: vec![TraceSource { file: "none".into(), sha256: "0".repeat(64) }],
+        tool: Links::this_tool(),
+        layers: link_layers(order, LAYERS, activity, |_| ()).unwrap(),
+    };
+    let model = ModelSize::of_links(&links);
+    let layout =
+        Recipe::for_placeholders(Some(&links), model, bundle_bytes, 1).unwrap().layout().unwrap();
+    PackIndex::in_memory(order.name().into(), layout.index, layout.extent.file_bytes)
+}
+
+#[test]
+fn decisions_cost_what_they_did() {
+    let (profile, test) = (bits(1), bits(2));
+    let sets = ActiveSets::new(test, NEURONS, TOKENS);
+    let laws = [
+        ("sum", LawText::ONEPLUS_12.law().unwrap()),
+        ("max", DeviceLaw::new(30.0, 50.0, 900.0, Combine::Max).unwrap()),
+    ];
+    let mut told = String::new();
+    for (name, law) in laws {
+        for bundle_bytes in [1536, 4096, 16384] {
+            let packs: Vec<PackIndex> =
+                Order::ALL.iter().map(|order| pack(*order, &profile, bundle_bytes)).collect();
+            for cache_ratio in [0.05, 0.2] {
+                let options =
+                    ReplayOptions { law, cache_ratio, queue_depth: 32, repeats: 1, time_max: None };
+                let rows =
+                    replay(&packs, &sets, &Target::Simulated, &options, &mut |_| ()).unwrap();
+                writeln!(told, "law {name}, bundles of {bundle_bytes}, cache {cache_ratio}")
+                    .unwrap();
+                for row in rows {
+                    writeln!(
+                        told,
+                        "  {:25} {:7.2} reads {:6.2} bundles/run {:9.0} bytes {:5.1} % hits {:8.1} us",
+                        row.strategy,
+                        row.reads_per_token,
+                        row.bundles_per_run,
+                        row.bytes_read_per_token,
+                        100.0 * row.hit_rate,
+                        row.io_us_per_token.mean,
+                    )
+                    .unwrap();
+                }
+            }
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/policy.txt");
+    if std::env::var_os("LNP_BLESS").is_some() {
+        std::fs::write(&path, &told).unwrap();
+    }
+    let stored = std::fs::read_to_string(&path).unwrap_or_default();
+    let changed = stored.lines().zip(told.lines()).find(|(stored, told)| stored != told);
+    assert!(stored == told, "decisions changed: {changed:?}; LNP_BLESS=1 keeps the new table");
+}
