@@ -129,6 +129,13 @@ impl<'a> DeviceQueue<'a> {
             Inner::Pread(queue) => queue,
         }
     }
+
+    fn queue_mut(&mut self) -> &mut dyn ReadQueue {
+        match &mut self.inner {
+            Inner::Uring(queue) => queue,
+            Inner::Pread(queue) => queue,
+        }
+    }
 }
 
 impl Clock for DeviceQueue<'_> {
@@ -145,22 +152,13 @@ impl ReadQueue for DeviceQueue<'_> {
         self.queue().in_flight()
     }
     fn submit(&mut self, read: &Read) -> Result<(), ReadError> {
-        match &mut self.inner {
-            Inner::Uring(queue) => queue.submit(read),
-            Inner::Pread(queue) => queue.submit(read),
-        }
+        self.queue_mut().submit(read)
     }
     fn complete(&mut self) -> Result<Completion, ReadError> {
-        match &mut self.inner {
-            Inner::Uring(queue) => queue.complete(),
-            Inner::Pread(queue) => queue.complete(),
-        }
+        self.queue_mut().complete()
     }
     fn staging(&self) -> Option<&[u8]> {
-        match &self.inner {
-            Inner::Uring(queue) => queue.staging(),
-            Inner::Pread(queue) => queue.staging(),
-        }
+        self.queue().staging()
     }
 }
 

@@ -272,6 +272,10 @@ impl Demo<'_> {
             let mut told = |share: f64| bar.set_position((share * 1000.0) as u64);
             let found = replay(&packs, &sets, &target, &options, &mut told)?;
             bar.finish_and_clear();
+            let replayed = found.iter().map(|row| row.tokens).max().unwrap_or(0);
+            if replayed < sets.tokens() {
+                self.say(&format!("a slow device: only {replayed} of them were replayed\n\n"))?;
+            }
             self.say(&(table::render(&found) + "\n" + &table::chart(&found) + "\n"))?;
             rows.extend(found);
             for pack in &packs {

@@ -136,7 +136,7 @@ pub struct Row {
     pub strategy: String,
     /// Order of the pack.
     pub order: String,
-    /// The pack file; empty where there is none.
+    /// The pack file, or the links file where there is no pack.
     pub pack: PathBuf,
     /// Type of the bundles' weights, `placeholder` for none.
     pub dtype: String,
@@ -178,7 +178,7 @@ pub struct Row {
     pub effective_mib_s: f64,
     /// All bytes read over I/O time.
     pub device_mib_s: f64,
-    /// All active bytes at full bandwidth, by the law: no order can be faster without a cache.
+    /// All active bytes at the law's bandwidth.
     pub bound_io_us_per_token: f64,
     /// By layer of the model.
     pub layers: Vec<LayerRow>,
@@ -231,8 +231,12 @@ impl<Q: ReadQueue> Contestant<'_, Q> {
         if self.strategy.is_dense() {
             let stride = u64::from(self.engine.pack().shape().bundle_stride);
             for (number, stats) in layers.iter_mut().enumerate() {
-                let active = sets.active_of(number, all_tokens) as f64 / all_tokens as f64;
-                stats.active = (active * self.tokens as f64).round() as u64;
+                let share = self.tokens as f64 / all_tokens as f64;
+                let active = sets.active_of(number, all_tokens) as f64 * share;
+                // Runs grow with what is active: bundles per run stay those of the part.
+                let grown = active / stats.active.max(1) as f64;
+                stats.runs = (stats.runs as f64 * grown).round() as u64;
+                stats.active = active.round() as u64;
                 stats.useful_bytes = stats.active * stride;
             }
         }
