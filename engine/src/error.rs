@@ -5,7 +5,7 @@ use core::fmt;
 use lnp_format::FormatError;
 use lnp_kernels::KernelError;
 
-use crate::queue::ReadError;
+use crate::queue::{ReadError, ReadFailure};
 
 /// Why the engine cannot be opened, or cannot fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,12 @@ pub enum EngineError {
     },
     /// A kernel was given slices of the wrong length.
     Kernel(KernelError),
+}
+
+impl EngineError {
+    /// Stands for what cannot be: a bundle that is computed from before it was read.
+    pub(crate) const OUT_OF_STEP: Self =
+        Self::Read(ReadError { failure: ReadFailure::NoSlot, file_offset: 0, bytes: 0 });
 }
 
 impl fmt::Display for EngineError {

@@ -3,7 +3,7 @@
 use lnp_format::{self as format, Shape};
 use lnp_kernels::{Activation, CpuFeatures, Dtype, Kernel, KernelError, KernelShape, Tier};
 
-use crate::engine::{Engine, FetchStats};
+use crate::engine::{Alone, Engine, FetchStats, Session, Workers};
 use crate::error::EngineError;
 use crate::queue::ReadQueue;
 
@@ -53,30 +53,51 @@ impl Ffn {
     ///
     /// # Errors
     /// As [`Engine::fetch`]; [`EngineError::Kernel`] where `x` or `y` has the wrong length.
-    pub fn forward<Q: ReadQueue>(
+    pub fn forward<'a, Q: ReadQueue<'a> + Send>(
         &self,
-        engine: &mut Engine<'_, Q>,
+        engine: &mut Engine<'a, Q>,
         layer: u32,
         x: &[f32],
         active: &[u32],
         y: &mut [f32],
     ) -> Result<FetchStats, EngineError> {
-        let (expected, layers) = (self.kernel.shape().hidden, engine.pack().shape().layers);
+        engine.session(|session| self.forward_in(session, &Alone, layer, x, active, y))
+    }
+
+    /// The same within a session, with `workers` computing while this thread reads: they take the
+    /// dot products of what has arrived, this thread adds up, so that the bits are the same for any
+    /// number of them.
+    ///
+    /// # Errors
+    /// As [`Ffn::forward`].
+    pub fn forward_in<'a, Q: ReadQueue<'a> + Send>(
+        &self,
+        session: &mut Session<'_, 'a, Q>,
+        workers: &dyn Workers,
+        layer: u32,
+        x: &[f32],
+        active: &[u32],
+        y: &mut [f32],
+    ) -> Result<FetchStats, EngineError> {
+        let pack = *session.engine().pack();
+        let (expected, layers) = (self.kernel.shape().hidden, pack.shape().layers);
         for (what, found) in [("hidden state", x.len()), ("output", y.len())] {
             if found != expected {
                 return Err(KernelError::Length { what, expected, found }.into());
             }
         }
-        let view = engine.pack().layer(layer).ok_or(EngineError::Layer { found: layer, layers })?;
+        let view = pack.layer(layer).ok_or(EngineError::Layer { found: layer, layers })?;
         let neuron_bias = view.neuron_bias();
         y.fill(0.0);
         for (y, bias) in y.iter_mut().zip(view.output_bias()) {
             *y = bias.get();
         }
-        engine.fetch(layer, active, |neuron, bundle| {
+        let arrive = |neuron: u32, bundle: &[u8]| {
             let bias = neuron_bias.get(neuron as usize).map_or(0.0, |bias| bias.get());
-            let coefficient = self.kernel.coefficient(x, bundle, bias)?;
-            Ok(self.kernel.accumulate(coefficient, bundle, y)?)
-        })
+            Ok(self.kernel.coefficient(x, bundle, bias)?)
+        };
+        let mut finish =
+            |_, coefficient, bundle: &[u8]| Ok(self.kernel.accumulate(coefficient, bundle, y)?);
+        session.fetch(workers, layer, active, arrive, &mut finish)
     }
 }

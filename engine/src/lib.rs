@@ -38,6 +38,7 @@
 #![cfg_attr(not(feature = "uring"), no_std)]
 #![deny(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod adapt;
 pub mod arena;
 pub mod cache;
 pub mod engine;
@@ -47,6 +48,7 @@ pub mod law;
 pub mod limits;
 pub mod plan;
 pub mod queue;
+mod sync;
 #[cfg(feature = "sys")]
 #[allow(unsafe_code)] // the one room for system calls; each block argues its case
 pub mod sys;

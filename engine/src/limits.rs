@@ -4,8 +4,8 @@
 pub const QUEUE_DEPTH_MAX: usize = 256;
 /// Reads in flight unless the caller says otherwise: what UFS devices take.
 pub const QUEUE_DEPTH_DEFAULT: u32 = 32;
-/// Largest single read, bytes; longer extents are split.
-pub const READ_BYTES_MAX: u32 = 1 << 20;
+/// Longest read that can be configured, bytes.
+pub const READ_BYTES_MAX: u32 = 1 << 24;
 /// Most bytes of the staging area: one registered buffer of io_uring.
 pub const STAGING_BYTES_MAX: usize = 1 << 30;
 /// Alignment of the staging area in memory, bytes; f2fs asks for this much.
@@ -21,3 +21,12 @@ pub const CACHE_BUNDLES_MAX: u32 = 1 << 29;
 /// Evicted bundles that the cache remembers, per bundle that it holds. One token's active set is
 /// larger than a small cache, so a memory of the cache's own size would forget between two tokens.
 pub const CACHE_GHOSTS_PER_BUNDLE: u32 = 4;
+/// Reads at most this long, bytes, unless the caller knows the device better.
+pub const READ_BYTES_DEFAULT: u32 = 1 << 20;
+/// Cached bundles of so many neighbouring places are computed together, between two looks at the
+/// queue.
+pub const HIT_GROUP_BUNDLES: usize = 8;
+/// Most bundles handed out between two looks at the queue.
+pub const FINISH_BATCH: usize = 16;
+/// Bit of a read's tag that tells what is foreseen from what is asked for.
+pub const TAG_BANK: u32 = 1 << 31;

@@ -82,6 +82,7 @@ pub struct Plan {
     pub bytes: u64,
     /// Runs of adjacent slots among those asked for, whatever was merged.
     pub runs: u64,
+    pub merges: u64,
 }
 
 /// Plans the reads of strictly ascending `slots`.

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
 use common::Recipe;
+use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
@@ -25,8 +26,8 @@ fn law() -> DeviceLaw {
 }
 
 /// Fetches and compares each bundle with the recipe.
-fn fetch_and_compare<Q: ReadQueue>(
-    engine: &mut Engine<'_, Q>,
+fn fetch_and_compare<'a, Q: ReadQueue<'a> + Send>(
+    engine: &mut Engine<'a, Q>,
     recipe: &Recipe,
     layer: u32,
     active: &[u32],
@@ -51,9 +52,9 @@ fn simulated<'a>(
     config: &Config,
     memory: &'a mut [u8],
 ) -> Engine<'a, SimulatedQueue<'a>> {
-    Engine::open(pack, config, memory, |staging| {
+    Engine::open(pack, config, memory, |_| {
         let image = Image::Bytes(file);
-        Ok::<_, EngineError>(SimulatedQueue::new(staging, image, law(), config.queue_depth, 7))
+        Ok::<_, EngineError>(SimulatedQueue::new(image, law(), config.queue_depth, 7))
     })
     .unwrap()
 }
@@ -92,6 +93,7 @@ proptest! {
         };
         let config = Config {
             collapse, cache_bundles, staging_bytes, queue_depth, verify_reads: true,
+            ..Config::new(&pack)
         };
         let mut memory = vec![0xcc; required_bytes(&config, &pack).unwrap()];
         let mut engine = simulated(&file, pack, &config, &mut memory);
@@ -152,8 +154,8 @@ fn settings_and_arenas_that_do_not_fit_are_errors() {
     }
     let needed = required_bytes(&config, &pack).unwrap();
     let mut memory = vec![0; needed - 1];
-    let opened = Engine::open(pack, &config, &mut memory, |staging| {
-        Ok::<_, EngineError>(SimulatedQueue::new(staging, Image::Opaque(0), law(), 1, 0))
+    let opened = Engine::open(pack, &config, &mut memory, |_| {
+        Ok::<_, EngineError>(SimulatedQueue::new(Image::Opaque(0), law(), 1, 0))
     });
     let expected = EngineError::ArenaTooSmall { expected: needed, found: needed - 1 };
     assert_eq!(opened.err(), Some(expected));
@@ -217,26 +219,28 @@ impl Clock for Failing<'_> {
     }
 }
 
-impl ReadQueue for Failing<'_> {
+impl<'a> ReadQueue<'a> for Failing<'a> {
     fn depth(&self) -> u32 {
         self.inner.depth()
     }
     fn in_flight(&self) -> u32 {
         self.inner.in_flight()
     }
-    fn submit(&mut self, read: &Read) -> Result<(), ReadError> {
+    fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         self.inner.submit(read)
     }
-    fn complete(&mut self) -> Result<Completion, ReadError> {
-        let completion = self.inner.complete();
+    fn flush(&mut self) {}
+    fn poll(&mut self) -> Option<Completion> {
+        None
+    }
+    fn wait(&mut self) -> Option<Completion> {
+        let mut completion = self.inner.wait()?;
         self.left = self.left.wrapping_sub(1);
         if self.left == 0 {
-            return Err(ReadError::of(&Read::default(), ReadFailure::System { errno: 5 }));
+            let failure = ReadFailure::System { errno: 5 };
+            completion.result = Err(ReadError { failure, file_offset: 0, bytes: 0 });
         }
-        completion
-    }
-    fn staging(&self) -> Option<&[u8]> {
-        self.inner.staging()
+        Some(completion)
     }
 }
 
@@ -249,8 +253,8 @@ fn a_failed_read_leaves_nothing_in_flight() {
     let active: Vec<u32> = (0..300).step_by(4).collect();
     for failing in 1..60 {
         let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
-        let mut engine = Engine::open(pack, &config, &mut memory, |staging| {
-            let inner = SimulatedQueue::new(staging, Image::Bytes(&file), law(), 8, 3);
+        let mut engine = Engine::open(pack, &config, &mut memory, |_| {
+            let inner = SimulatedQueue::new(Image::Bytes(&file), law(), 8, 3);
             Ok::<_, EngineError>(Failing { inner, left: failing })
         })
         .unwrap();
@@ -334,44 +338,56 @@ fn blocks_smaller_than_the_devices_are_refused() {
     assert_eq!(refused, file.align() > 512);
 }
 
-/// What the engine relies on: the staging area is out of reach while reads are in flight, and a
-/// queue that is dropped with reads in flight waits for them.
+/// What the engine relies on: a slot is out of reach while its read is in flight, and a queue that is
+/// dropped with reads in flight waits for them.
 #[test]
-fn a_queue_keeps_its_staging_area_while_reads_are_in_flight() {
+fn a_slot_is_out_of_reach_while_its_read_is_in_flight() {
     let image = Recipe::placeholder(1, 600, 4096).build();
     let (_disk, path) = on_disk(&image);
     let file: &'static _ = Box::leak(Box::new(DirectFile::open(&path, false).unwrap()));
     for choice in back_ends(file) {
-        let memory: &'static mut [u8] = Box::leak(vec![0_u8; 65 * 4096].into_boxed_slice());
-        let skip = memory.as_ptr().align_offset(4096);
-        let mut queue =
-            DeviceQueue::open(file, &mut memory[skip..skip + 64 * 4096], 16, choice).unwrap();
-        let read = |at: u32| Read {
+        let mut memory: &'static mut [u8] = Box::leak(vec![0_u8; 66 * 4096].into_boxed_slice());
+        let staging_memory = StagingMemory::of(&mut memory);
+        let mut arena = Arena::new(memory);
+        let staging = arena.take_bytes(64 * 4096, 4096).unwrap();
+        let mut staging = Staging::new(&mut arena, staging, 64).unwrap();
+        assert!(!staging.lay_out([4096; 65].into_iter()));
+        assert!(staging.lay_out([4096; 64].into_iter()));
+        let mut queue = DeviceQueue::open(file, staging_memory, 16, choice).unwrap();
+        let read = |staging: &Staging<'static>, at: u32| Read {
             file_offset: u64::from(at) * 8192,
-            bytes: 4096,
-            staging_offset: at as usize * 4096,
+            lease: staging.lease(at as usize).unwrap(),
             tag: at,
         };
+        assert_eq!(queue.poll(), None);
+        assert_eq!(queue.wait(), None);
         for at in 0..16 {
-            queue.submit(&read(at)).unwrap();
-            assert!(queue.staging().is_none());
+            queue.submit(read(&staging, at)).unwrap();
+            assert!(staging.enter(at as usize).is_none());
+            assert!(staging.lease(at as usize).is_none());
         }
-        let full = queue.submit(&read(16)).unwrap_err();
+        let full = queue.submit(read(&staging, 16)).unwrap_err();
         assert_eq!(full.failure, ReadFailure::QueueFull);
-        let mut tags: Vec<u32> = (0..16).map(|_| queue.complete().unwrap().tag).collect();
+        let mut tags: Vec<u32> = (0..16)
+            .map(|_| queue.poll().or_else(|| queue.wait()).unwrap())
+            .map(|completion| (completion.result.unwrap(), completion.tag).1)
+            .collect();
         tags.sort_unstable();
         assert_eq!(tags, (0..16).collect::<Vec<_>>());
-        assert_eq!(queue.complete().unwrap_err().failure, ReadFailure::QueueEmpty);
-        let staging = queue.staging().unwrap();
         for at in 0..16 {
-            assert!(staging[at * 4096..(at + 1) * 4096] == image[at * 8192..at * 8192 + 4096]);
+            let bytes = staging.claim(at).unwrap();
+            assert!(*bytes == image[at * 8192..at * 8192 + 4096]);
+            assert!(staging.claim(at).is_none());
+            assert!(staging.enter(at).is_some());
         }
-        let outside = Read { staging_offset: 64 * 4096 - 1, ..read(0) };
-        assert_eq!(queue.submit(&outside).unwrap_err().failure, ReadFailure::OutsideStaging);
+        assert!(staging.lay_out([8192; 32].into_iter()));
         for at in 0..16 {
-            queue.submit(&read(at)).unwrap();
+            queue.submit(read(&staging, at)).unwrap();
         }
+        queue.flush();
+        assert!(!staging.lay_out([4096].into_iter()), "slots in flight are not cut anew");
         drop(queue);
+        assert!(staging.lay_out([4096].into_iter()));
     }
 }
 

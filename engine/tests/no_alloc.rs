@@ -50,7 +50,11 @@ fn without_allocation<R>(body: impl FnOnce() -> R) -> R {
 }
 
 /// Several tokens through the FFN; the caller has forbidden allocation.
-fn generate<Q: ReadQueue>(engine: &mut Engine<'_, Q>, ffn: &Ffn, active: &[u32]) -> u64 {
+fn generate<'a, Q: ReadQueue<'a> + Send>(
+    engine: &mut Engine<'a, Q>,
+    ffn: &Ffn,
+    active: &[u32],
+) -> u64 {
     let mut y = [0.0; 32];
     let mut reads = 0;
     for token in 0..20 {
@@ -109,8 +113,8 @@ fn nothing_is_allocated_after_open() {
     let ffn = Ffn::new(pack.shape(), cpu::detect()).unwrap();
     // on the simulated device, opening and closing included
     let reads = without_allocation(|| {
-        let engine = Engine::open(pack, &config, &mut memory, |staging| {
-            Ok::<_, EngineError>(SimulatedQueue::new(staging, Image::Bytes(&image), law, 32, 1))
+        let engine = Engine::open(pack, &config, &mut memory, |_| {
+            Ok::<_, EngineError>(SimulatedQueue::new(Image::Bytes(&image), law, 32, 1))
         });
         engine.map_or(0, |mut engine| generate(&mut engine, &ffn, &active))
     });

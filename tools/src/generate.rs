@@ -22,7 +22,7 @@ pub struct SparseFfn<'e, 'a, Q> {
     stats: FetchStats,
 }
 
-impl<'e, 'a, Q: ReadQueue> SparseFfn<'e, 'a, Q> {
+impl<'e, 'a, Q: ReadQueue<'a> + Send> SparseFfn<'e, 'a, Q> {
     /// Joins engine, kernels and predictor.
     pub fn new(engine: &'e mut Engine<'a, Q>, ffn: Ffn, predictor: &'e ExactPredictor) -> Self {
         Self { engine, ffn, predictor, active: Vec::new(), stats: FetchStats::default() }
@@ -34,7 +34,7 @@ impl<'e, 'a, Q: ReadQueue> SparseFfn<'e, 'a, Q> {
     }
 }
 
-impl<Q: ReadQueue> model::Ffn for SparseFfn<'_, '_, Q> {
+impl<'a, Q: ReadQueue<'a> + Send> model::Ffn for SparseFfn<'_, 'a, Q> {
     fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
         self.predictor.active(layer, x, &mut self.active)?;
         let hidden = x.len() / self.active.len().max(1);
@@ -105,8 +105,8 @@ pub fn fit_memory(
 ///
 /// # Errors
 /// One line that says what differs.
-pub fn check_weights<Q: ReadQueue>(
-    engine: &mut Engine<'_, Q>,
+pub fn check_weights<'a, Q: ReadQueue<'a> + Send>(
+    engine: &mut Engine<'a, Q>,
     checkpoint: &Checkpoint,
     config: &ModelConfig,
 ) -> Result<()> {

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::limits::STAGING_ALIGN;
 use lnp_engine::queue::{Clock, Read, ReadQueue};
 use lnp_engine::sys::{BackEndChoice, DeviceQueue};
@@ -28,6 +29,8 @@ const READ_BYTES: [u32; 7] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 25
 const BATCH_READS: [u32; 6] = [1, 8, 32, 64, 128, 256];
 /// Most bytes of a batch.
 const BATCH_BYTES_MAX: u64 = 16 << 20;
+/// Room for the slots of the staging area.
+const SLOTS_BYTES: usize = 1 << 16;
 /// A file smaller than this may be answered from the device's own memory.
 pub const FILE_BYTES_USUAL: u64 = 64 << 20;
 
@@ -91,10 +94,16 @@ pub fn probe(
         path.display()
     );
     // The queue may outlive any borrow, so its memory is never given back: once per probe.
-    let memory = Box::leak(Box::new(memory::arena(BATCH_BYTES_MAX as usize + STAGING_ALIGN)?));
-    let skip = memory.as_ptr().align_offset(STAGING_ALIGN);
-    let staging = &mut memory[skip..skip + BATCH_BYTES_MAX as usize];
-    let mut queue = DeviceQueue::open(file, staging, options.queue_depth, options.back_end)?;
+    let memory = Box::leak(Box::new(memory::arena(
+        BATCH_BYTES_MAX as usize + 2 * STAGING_ALIGN + SLOTS_BYTES,
+    )?));
+    let mut memory: &'static mut [u8] = memory;
+    let staging_memory = StagingMemory::of(&mut memory);
+    let mut arena = Arena::new(memory);
+    let staging = arena.take_bytes(BATCH_BYTES_MAX as usize, STAGING_ALIGN)?;
+    let most = BATCH_READS[BATCH_READS.len() - 1] as usize;
+    let mut staging = Staging::new(&mut arena, staging, most)?;
+    let mut queue = DeviceQueue::open(file, staging_memory, options.queue_depth, options.back_end)?;
 
     let mut kinds: Vec<(u32, u32, Vec<f64>)> = Vec::new();
     for read_bytes in READ_BYTES {
@@ -116,8 +125,9 @@ pub fn probe(
                 break 'time;
             }
             let (read_bytes, reads, times) = &mut kinds[*at];
-            let us = batch_us(&mut queue, *read_bytes, *reads, file_bytes, &mut random)
-                .with_context(|| format!("{}", path.display()))?;
+            let us =
+                batch_us(&mut queue, &mut staging, *read_bytes, *reads, file_bytes, &mut random)
+                    .with_context(|| format!("{}", path.display()))?;
             // the first round warms up
             if rounds > 0 {
                 times.push(us);
@@ -153,24 +163,26 @@ pub fn probe(
 /// One batch at random offsets; returns its time, microseconds.
 fn batch_us(
     queue: &mut DeviceQueue<'static>,
+    staging: &mut Staging<'static>,
     read_bytes: u32,
     reads: u32,
     file_bytes: u64,
     random: &mut Xoshiro256PlusPlus,
 ) -> Result<f64> {
     let places = (file_bytes - u64::from(read_bytes)) / 4096 + 1;
-    let list: Vec<Read> = (0..reads)
-        .map(|tag| Read {
-            file_offset: random.random_range(0..places) * 4096,
-            bytes: read_bytes,
-            staging_offset: tag as usize * read_bytes as usize,
-            tag,
+    ensure!(staging.lay_out((0..reads).map(|_| read_bytes.into())), "a batch beyond its memory");
+    let list: Vec<Read<'static>> = (0..reads)
+        .filter_map(|tag| {
+            let file_offset = random.random_range(0..places) * 4096;
+            Some(Read { file_offset, lease: staging.lease(tag as usize)?, tag })
         })
         .collect();
     let begin_ns = queue.now_ns();
-    for read in &list {
-        if queue.in_flight() == queue.depth() {
-            queue.complete()?;
+    for read in list {
+        if queue.in_flight() == queue.depth()
+            && let Some(completion) = queue.wait()
+        {
+            completion.result?;
         }
         queue.submit(read)?;
     }

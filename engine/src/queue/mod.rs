@@ -1,10 +1,12 @@
 //! Reads in flight: the seam between deciding and doing.
 //!
-//! A [`ReadQueue`] owns the staging area and fills it. Reads are submitted, completions are taken
-//! when the caller asks for them: nothing calls back. Everything above this trait runs unchanged on
-//! the [`simulated`] device.
+//! A [`ReadQueue`] fills slots of the staging area, each under a [`Lease`] that it holds while the
+//! read is in flight. Reads are submitted, completions are taken when the caller asks for them:
+//! nothing calls back. Everything above this trait runs unchanged on the [`simulated`] device.
 
 use core::fmt;
+
+use crate::arena::Lease;
 
 pub mod simulated;
 
@@ -14,24 +16,36 @@ pub trait Clock {
     fn now_ns(&self) -> u64;
 }
 
-/// One read, into the staging area.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Read {
+/// One read, into a slot of the staging area.
+#[derive(Debug)]
+pub struct Read<'a> {
     /// First byte, from the start of the file; a multiple of the block.
     pub file_offset: u64,
-    /// Length, bytes; a multiple of the block.
-    pub bytes: u32,
-    /// Where it goes, from the start of the staging area; a multiple of the block.
-    pub staging_offset: usize,
+    /// Where it goes, and how long it is: a multiple of the block.
+    pub lease: Lease<'a>,
     /// Comes back with the completion.
     pub tag: u32,
 }
 
-/// A read that is done: all of its bytes are in the staging area.
+/// A read that is over. Its slot is ready where it succeeded, else free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
     /// The tag of the read.
     pub tag: u32,
+    /// How it ended.
+    pub result: Result<(), ReadError>,
+}
+
+impl Completion {
+    /// Ends a read: marks its slot ready where it succeeded, else free.
+    pub fn of(read: Read<'_>, result: Result<(), ReadFailure>) -> Self {
+        let result = result.map_err(|failure| ReadError::of(&read, failure));
+        let Read { lease, tag, .. } = read;
+        if result.is_ok() {
+            lease.filled();
+        }
+        Self { tag, result }
+    }
 }
 
 /// What went wrong with a read.
@@ -40,10 +54,8 @@ pub struct Completion {
 pub enum ReadFailure {
     /// As many reads are in flight as the queue takes.
     QueueFull,
-    /// No read is in flight.
-    QueueEmpty,
-    /// The read does not fit into the staging area.
-    OutsideStaging,
+    /// No slot of the staging area is free for it.
+    NoSlot,
     /// The device ended before the read did.
     Short {
         /// Bytes that came.
@@ -69,8 +81,8 @@ pub struct ReadError {
 
 impl ReadError {
     /// An error of a read.
-    pub const fn of(read: &Read, failure: ReadFailure) -> Self {
-        Self { failure, file_offset: read.file_offset, bytes: read.bytes }
+    pub fn of(read: &Read<'_>, failure: ReadFailure) -> Self {
+        Self { failure, file_offset: read.file_offset, bytes: read.lease.bytes() }
     }
 }
 
@@ -79,8 +91,7 @@ impl fmt::Display for ReadError {
         write!(f, "read of {} bytes at byte {}: ", self.bytes, self.file_offset)?;
         match self.failure {
             ReadFailure::QueueFull => f.write_str("the queue is full"),
-            ReadFailure::QueueEmpty => f.write_str("no read is in flight"),
-            ReadFailure::OutsideStaging => f.write_str("does not fit into the staging area"),
+            ReadFailure::NoSlot => f.write_str("no slot of the staging area is free for it"),
             ReadFailure::Short { found } => write!(f, "only {found} bytes came"),
             ReadFailure::System { errno } => write!(f, "the system refused it (errno {errno})"),
         }
@@ -89,79 +100,71 @@ impl fmt::Display for ReadError {
 
 impl core::error::Error for ReadError {}
 
-/// A device with several reads in flight.
-pub trait ReadQueue: Clock {
+/// A device with several reads in flight, into memory that lives for `'a`.
+pub trait ReadQueue<'a>: Clock {
     /// Most reads in flight.
     fn depth(&self) -> u32;
 
-    /// Reads submitted and not yet completed.
+    /// Reads submitted whose completion was not taken yet.
     fn in_flight(&self) -> u32;
 
-    /// Puts a read into the queue. It may wait there until [`ReadQueue::complete`] is called.
+    /// Puts a read into the queue. It may wait there until [`ReadQueue::flush`] or
+    /// [`ReadQueue::wait`] is called.
     ///
     /// # Errors
-    /// [`ReadFailure::QueueFull`], [`ReadFailure::OutsideStaging`], or what the system says.
-    fn submit(&mut self, read: &Read) -> Result<(), ReadError>;
+    /// [`ReadFailure::QueueFull`], or what the system says; the read's slot is then free again.
+    fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError>;
 
-    /// Hands over what waits, and gives the next completion, in any order; waits for it.
-    ///
-    /// # Errors
-    /// [`ReadFailure::QueueEmpty`] where nothing is in flight; else the read that failed, which is
-    /// then no longer in flight.
-    fn complete(&mut self) -> Result<Completion, ReadError>;
+    /// Hands what waits in the queue over to the device, without waiting for anything.
+    fn flush(&mut self);
 
-    /// The staging area; `None` while a read is in flight, because the device then writes there.
-    fn staging(&self) -> Option<&[u8]>;
+    /// A completion that is there already, in any order; `None` where there is none yet.
+    fn poll(&mut self) -> Option<Completion>;
 
-    /// Takes completions until nothing is in flight.
+    /// Hands over what waits in the queue, and waits for the next completion, in any order; `None`
+    /// where nothing is in flight.
+    fn wait(&mut self) -> Option<Completion>;
+
+    /// Takes completions until nothing is in flight: the end of a batch, for which the device law has
+    /// its `t0`.
     ///
     /// # Errors
     /// The first read that failed; the rest is drained all the same.
     fn drain(&mut self) -> Result<(), ReadError> {
         let mut result = Ok(());
-        while self.in_flight() > 0 {
-            let completion = self.complete();
-            result = result.and(completion.map(|_| ()));
+        while let Some(completion) = self.wait() {
+            result = result.and(completion.result);
         }
         result
     }
 }
 
-impl<Q: ReadQueue + ?Sized> Clock for &mut Q {
+impl<Q: Clock + ?Sized> Clock for &mut Q {
     fn now_ns(&self) -> u64 {
         (**self).now_ns()
     }
 }
 
-impl<Q: ReadQueue + ?Sized> ReadQueue for &mut Q {
+impl<'a, Q: ReadQueue<'a> + ?Sized> ReadQueue<'a> for &mut Q {
     fn depth(&self) -> u32 {
         (**self).depth()
     }
     fn in_flight(&self) -> u32 {
         (**self).in_flight()
     }
-    fn submit(&mut self, read: &Read) -> Result<(), ReadError> {
+    fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         (**self).submit(read)
     }
-    fn complete(&mut self) -> Result<Completion, ReadError> {
-        (**self).complete()
+    fn flush(&mut self) {
+        (**self).flush();
     }
-    fn staging(&self) -> Option<&[u8]> {
-        (**self).staging()
+    fn poll(&mut self) -> Option<Completion> {
+        (**self).poll()
     }
-}
-
-/// The bytes of the staging area that a read fills.
-///
-/// # Errors
-/// [`ReadFailure::OutsideStaging`].
-pub(crate) fn staging_range(
-    read: &Read,
-    staging_bytes: usize,
-) -> Result<core::ops::Range<usize>, ReadError> {
-    let end = read.staging_offset.checked_add(read.bytes as usize);
-    match end {
-        Some(end) if end <= staging_bytes => Ok(read.staging_offset..end),
-        _ => Err(ReadError::of(read, ReadFailure::OutsideStaging)),
+    fn wait(&mut self) -> Option<Completion> {
+        (**self).wait()
+    }
+    fn drain(&mut self) -> Result<(), ReadError> {
+        (**self).drain()
     }
 }

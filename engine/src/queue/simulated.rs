@@ -7,7 +7,7 @@
 
 use heapless::Vec;
 
-use super::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue, staging_range};
+use super::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
 use crate::law::DeviceLaw;
 use crate::limits::QUEUE_DEPTH_MAX;
 
@@ -23,14 +23,13 @@ pub enum Image<'a> {
 /// A device that obeys a [`DeviceLaw`] to the letter.
 #[derive(Debug)]
 pub struct SimulatedQueue<'a> {
-    staging: &'a mut [u8],
     image: Image<'a>,
     law: DeviceLaw,
     depth: u32,
     random: u64,
     now_ns: u64,
     batch: Option<Batch>,
-    waiting: Vec<Read, QUEUE_DEPTH_MAX>,
+    waiting: Vec<Read<'a>, QUEUE_DEPTH_MAX>,
 }
 
 /// The batch under way.
@@ -43,16 +42,10 @@ struct Batch {
 
 impl<'a> SimulatedQueue<'a> {
     /// A device with `depth` places (at most [`QUEUE_DEPTH_MAX`]).
-    pub fn new(
-        staging: &'a mut [u8],
-        image: Image<'a>,
-        law: DeviceLaw,
-        depth: u32,
-        seed: u64,
-    ) -> Self {
+    pub fn new(image: Image<'a>, law: DeviceLaw, depth: u32, seed: u64) -> Self {
         let depth = depth.clamp(1, QUEUE_DEPTH_MAX as u32);
         let waiting = Vec::new();
-        Self { staging, image, law, depth, random: seed, now_ns: 0, batch: None, waiting }
+        Self { image, law, depth, random: seed, now_ns: 0, batch: None, waiting }
     }
 
     /// SplitMix64: the next number of the seed's sequence.
@@ -64,10 +57,10 @@ impl<'a> SimulatedQueue<'a> {
         z ^ (z >> 31)
     }
 
-    /// Brings a read's bytes into the staging area.
-    fn transfer(&mut self, read: &Read) -> Result<(), ReadError> {
-        let short = |found: u64| ReadError::of(read, ReadFailure::Short { found: found as u32 });
-        let end = read.file_offset.saturating_add(read.bytes.into());
+    /// Brings a read's bytes into its slot.
+    fn transfer(&self, read: &mut Read<'a>) -> Result<(), ReadFailure> {
+        let short = |found: u64| ReadFailure::Short { found: found as u32 };
+        let end = read.file_offset.saturating_add(read.lease.bytes().into());
         match self.image {
             Image::Opaque(bytes) if end <= bytes => Ok(()),
             Image::Opaque(bytes) => Err(short(bytes.saturating_sub(read.file_offset))),
@@ -77,8 +70,7 @@ impl<'a> SimulatedQueue<'a> {
                 let end = usize::try_from(end).unwrap_or(usize::MAX);
                 let source =
                     image.get(begin..end).ok_or(short(there.saturating_sub(read.file_offset)))?;
-                let range = staging_range(read, self.staging.len())?;
-                self.staging[range].copy_from_slice(source);
+                read.lease.as_mut_slice().copy_from_slice(source);
                 Ok(())
             }
         }
@@ -91,7 +83,7 @@ impl Clock for SimulatedQueue<'_> {
     }
 }
 
-impl ReadQueue for SimulatedQueue<'_> {
+impl<'a> ReadQueue<'a> for SimulatedQueue<'a> {
     fn depth(&self) -> u32 {
         self.depth
     }
@@ -100,40 +92,42 @@ impl ReadQueue for SimulatedQueue<'_> {
         self.waiting.len() as u32
     }
 
-    fn submit(&mut self, read: &Read) -> Result<(), ReadError> {
-        staging_range(read, self.staging.len())?;
+    fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         if self.in_flight() == self.depth {
-            return Err(ReadError::of(read, ReadFailure::QueueFull));
+            return Err(ReadError::of(&read, ReadFailure::QueueFull));
         }
         self.batch.get_or_insert(Batch { begin_ns: self.now_ns, ..Batch::default() });
-        self.waiting.push(*read).map_err(|read| ReadError::of(&read, ReadFailure::QueueFull))
+        self.waiting.push(read).map_err(|read| ReadError::of(&read, ReadFailure::QueueFull))
     }
 
-    fn complete(&mut self) -> Result<Completion, ReadError> {
-        if self.waiting.is_empty() {
-            return Err(ReadError::of(&Read::default(), ReadFailure::QueueEmpty));
+    fn flush(&mut self) {}
+
+    /// Time only passes in [`ReadQueue::wait`]: nothing is ever done before.
+    fn poll(&mut self) -> Option<Completion> {
+        None
+    }
+
+    fn wait(&mut self) -> Option<Completion> {
+        let waiting = self.waiting.len() as u64;
+        if waiting == 0 {
+            return None;
         }
-        let at = (self.random() % self.waiting.len() as u64) as usize;
-        let read = self.waiting.swap_remove(at);
+        let at = (self.random() % waiting) as usize;
+        let mut read = self.waiting.swap_remove(at);
         let mut batch = self.batch.unwrap_or_default();
         batch.reads += 1;
-        batch.bytes += u64::from(read.bytes);
+        batch.bytes += u64::from(read.lease.bytes());
         let since_ns = (self.law.work_us(batch.reads, batch.bytes) * 1e3) as u64;
         self.now_ns = self.now_ns.max(batch.begin_ns.saturating_add(since_ns));
         self.batch = Some(batch);
-        self.transfer(&read)?;
-        Ok(Completion { tag: read.tag })
-    }
-
-    fn staging(&self) -> Option<&[u8]> {
-        self.waiting.is_empty().then_some(&*self.staging)
+        let result = self.transfer(&mut read);
+        Some(Completion::of(read, result))
     }
 
     fn drain(&mut self) -> Result<(), ReadError> {
         let mut result = Ok(());
-        while self.in_flight() > 0 {
-            let completion = self.complete();
-            result = result.and(completion.map(|_| ()));
+        while let Some(completion) = self.wait() {
+            result = result.and(completion.result);
         }
         if self.batch.take().is_some() {
             self.now_ns = self.now_ns.saturating_add((self.law.t0_us() * 1e3) as u64);

@@ -4,31 +4,29 @@ use heapless::Deque;
 
 use super::{DirectFile, clock, errno};
 use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX};
-use crate::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue, staging_range};
+use crate::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
 
 /// Reads are done one at a time, when their completion is asked for.
 #[derive(Debug)]
 pub struct PreadQueue<'a> {
     file: &'a DirectFile,
-    staging: &'a mut [u8],
     depth: u32,
-    waiting: Deque<Read, QUEUE_DEPTH_MAX>,
+    waiting: Deque<Read<'a>, QUEUE_DEPTH_MAX>,
 }
 
 impl<'a> PreadQueue<'a> {
     /// A queue over a file; `depth` is at most [`QUEUE_DEPTH_MAX`].
-    pub fn new(file: &'a DirectFile, staging: &'a mut [u8], depth: u32) -> Self {
+    pub fn new(file: &'a DirectFile, depth: u32) -> Self {
         let depth = depth.clamp(1, QUEUE_DEPTH_MAX as u32);
-        Self { file, staging, depth, waiting: Deque::new() }
+        Self { file, depth, waiting: Deque::new() }
     }
 
-    fn read(&mut self, read: &Read) -> Result<(), ReadError> {
-        let range = staging_range(read, self.staging.len())?;
-        let mut buffer = &mut self.staging[range];
+    fn read(&self, read: &mut Read<'a>) -> Result<(), ReadFailure> {
+        let bytes = read.lease.bytes();
+        let mut buffer = read.lease.as_mut_slice();
         let mut offset = read.file_offset;
         let mut tries = 0;
         while !buffer.is_empty() {
-            let failed = |failure| Err(ReadError::of(read, failure));
             // SAFETY: `buffer` is ours to be written to for its whole length, and the descriptor
             // is open for as long as `file` is borrowed.
             let count = unsafe {
@@ -40,18 +38,18 @@ impl<'a> PreadQueue<'a> {
                 )
             };
             if count == 0 {
-                let found = read.bytes - buffer.len() as u32;
-                return failed(ReadFailure::Short { found });
+                let found = bytes - buffer.len() as u32;
+                return Err(ReadFailure::Short { found });
             }
             tries += 1;
             if let Ok(count) = usize::try_from(count) {
                 offset += count as u64;
                 buffer = &mut buffer[count..];
             } else if !matches!(errno(), libc::EINTR | libc::EAGAIN) {
-                return failed(ReadFailure::System { errno: errno() });
+                return Err(ReadFailure::System { errno: errno() });
             }
             if tries > READ_RETRIES_MAX && !buffer.is_empty() {
-                return failed(ReadFailure::System { errno: libc::EAGAIN });
+                return Err(ReadFailure::System { errno: libc::EAGAIN });
             }
         }
         Ok(())
@@ -64,7 +62,7 @@ impl Clock for PreadQueue<'_> {
     }
 }
 
-impl ReadQueue for PreadQueue<'_> {
+impl<'a> ReadQueue<'a> for PreadQueue<'a> {
     fn depth(&self) -> u32 {
         self.depth
     }
@@ -73,24 +71,22 @@ impl ReadQueue for PreadQueue<'_> {
         self.waiting.len() as u32
     }
 
-    fn submit(&mut self, read: &Read) -> Result<(), ReadError> {
-        staging_range(read, self.staging.len())?;
+    fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         if self.in_flight() == self.depth {
-            return Err(ReadError::of(read, ReadFailure::QueueFull));
+            return Err(ReadError::of(&read, ReadFailure::QueueFull));
         }
-        self.waiting.push_back(*read).map_err(|read| ReadError::of(&read, ReadFailure::QueueFull))
+        self.waiting.push_back(read).map_err(|read| ReadError::of(&read, ReadFailure::QueueFull))
     }
 
-    fn complete(&mut self) -> Result<Completion, ReadError> {
-        let read = self
-            .waiting
-            .pop_front()
-            .ok_or(ReadError::of(&Read::default(), ReadFailure::QueueEmpty))?;
-        self.read(&read)?;
-        Ok(Completion { tag: read.tag })
+    fn flush(&mut self) {}
+
+    fn poll(&mut self) -> Option<Completion> {
+        None
     }
 
-    fn staging(&self) -> Option<&[u8]> {
-        self.waiting.is_empty().then_some(&*self.staging)
+    fn wait(&mut self) -> Option<Completion> {
+        let mut read = self.waiting.pop_front()?;
+        let result = self.read(&mut read);
+        Some(Completion::of(read, result))
     }
 }

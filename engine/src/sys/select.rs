@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::{DirectFile, PreadQueue, UringQueue};
+use crate::arena::StagingMemory;
 use crate::engine::{Config, Engine};
 use crate::error::EngineError;
 use crate::queue::{Clock, Completion, Read, ReadError, ReadQueue};
@@ -76,16 +77,18 @@ enum Inner<'a> {
 
 impl DeviceQueue<'static> {
     /// A queue over memory that is never given back; for those who measure without an engine.
+    /// Reads must be leased from staging areas within `staging`.
     ///
     /// # Errors
     /// [`OpenError::Uring`] where io_uring was asked for and cannot be had.
     pub fn open(
         file: &'static DirectFile,
-        staging: &'static mut [u8],
+        staging: StagingMemory<'static>,
         depth: u32,
         choice: BackEndChoice,
     ) -> Result<Self, OpenError> {
-        // SAFETY: the staging memory outlives everything.
+        // SAFETY: the memory of every lease outlives everything; a lease from elsewhere makes the
+        // kernel refuse a registered read, and otherwise names memory of its own.
         unsafe { Self::open_borrowed(file, staging, depth, choice) }
     }
 }
@@ -95,16 +98,16 @@ impl<'a> DeviceQueue<'a> {
     /// As [`UringQueue::open`]: not leaked while a read is in flight.
     unsafe fn open_borrowed(
         file: &'a DirectFile,
-        staging: &'a mut [u8],
+        staging: StagingMemory<'a>,
         depth: u32,
         choice: BackEndChoice,
     ) -> Result<Self, OpenError> {
-        let pread = |staging, back_end| {
-            let inner = Inner::Pread(PreadQueue::new(file, staging, depth));
+        let pread = |back_end| {
+            let inner = Inner::Pread(PreadQueue::new(file, depth));
             Ok(Self { inner, back_end })
         };
         if choice == BackEndChoice::Pread {
-            return pread(staging, BackEnd::PreadByChoice);
+            return pread(BackEnd::PreadByChoice);
         }
         // SAFETY: the caller's contract is the same.
         match unsafe { UringQueue::open(file, staging, depth) } {
@@ -113,8 +116,8 @@ impl<'a> DeviceQueue<'a> {
                     queue.unregistered().map_or(BackEnd::Uring, BackEnd::UringUnregistered);
                 Ok(Self { inner: Inner::Uring(queue), back_end })
             }
-            Err((errno, _)) if choice == BackEndChoice::Uring => Err(OpenError::Uring { errno }),
-            Err((errno, staging)) => pread(staging, BackEnd::PreadWithoutUring(errno)),
+            Err(errno) if choice == BackEndChoice::Uring => Err(OpenError::Uring { errno }),
+            Err(errno) => pread(BackEnd::PreadWithoutUring(errno)),
         }
     }
 
@@ -123,14 +126,14 @@ impl<'a> DeviceQueue<'a> {
         &self.back_end
     }
 
-    fn queue(&self) -> &dyn ReadQueue {
+    fn queue(&self) -> &dyn ReadQueue<'a> {
         match &self.inner {
             Inner::Uring(queue) => queue,
             Inner::Pread(queue) => queue,
         }
     }
 
-    fn queue_mut(&mut self) -> &mut dyn ReadQueue {
+    fn queue_mut(&mut self) -> &mut dyn ReadQueue<'a> {
         match &mut self.inner {
             Inner::Uring(queue) => queue,
             Inner::Pread(queue) => queue,
@@ -144,21 +147,24 @@ impl Clock for DeviceQueue<'_> {
     }
 }
 
-impl ReadQueue for DeviceQueue<'_> {
+impl<'a> ReadQueue<'a> for DeviceQueue<'a> {
     fn depth(&self) -> u32 {
         self.queue().depth()
     }
     fn in_flight(&self) -> u32 {
         self.queue().in_flight()
     }
-    fn submit(&mut self, read: &Read) -> Result<(), ReadError> {
+    fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         self.queue_mut().submit(read)
     }
-    fn complete(&mut self) -> Result<Completion, ReadError> {
-        self.queue_mut().complete()
+    fn flush(&mut self) {
+        self.queue_mut().flush();
     }
-    fn staging(&self) -> Option<&[u8]> {
-        self.queue().staging()
+    fn poll(&mut self) -> Option<Completion> {
+        self.queue_mut().poll()
+    }
+    fn wait(&mut self) -> Option<Completion> {
+        self.queue_mut().wait()
     }
 }
 
@@ -218,10 +224,10 @@ pub fn open_engine<'a>(
         return Err(OpenError::Alignment { expected, found });
     }
     let mut engine = Engine::open(pack, config, memory, |staging| {
-        // SAFETY: the queue goes into the engine, which hands out only shared references to it and
-        // drains it before any of its methods returns: it can be leaked, but never with a read in
-        // flight. That rests on `Engine::read` alone submitting reads, and on nothing that can
-        // panic standing between its first submission and its drain.
+        // SAFETY: the queue goes into the engine, which leases only slots of this memory, never
+        // hands out the queue but by shared reference, and has nothing in flight when one of its
+        // own methods returns or unwinds (`Drained` in `engine/round.rs`, `Session`'s drop): it can be
+        // leaked, but never with a read in flight.
         unsafe { DeviceQueue::open_borrowed(file, staging, config.queue_depth, choice) }
     })?;
     engine.check_superblock()?;

@@ -1,17 +1,16 @@
 //! The read queue over io_uring: registered file and buffer, one system call for many reads.
 
-use core::marker::PhantomData;
-
 use io_uring::{IoUring, opcode, squeue, types};
 
 use super::{DirectFile, clock};
+use crate::arena::StagingMemory;
 use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX, WAIT_RETRIES_MAX};
-use crate::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue, staging_range};
+use crate::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
 
 /// A read that the kernel may be working on.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pending {
-    read: Read,
+#[derive(Debug)]
+struct Pending<'a> {
+    read: Read<'a>,
     /// Bytes of it that have come already.
     done: u32,
     tries: u32,
@@ -20,17 +19,15 @@ struct Pending {
 /// Reads go to the kernel in batches; the kernel writes straight into the staging area.
 pub struct UringQueue<'a> {
     ring: IoUring,
-    staging: *mut u8,
-    staging_bytes: usize,
+    /// Its descriptor is registered with the ring.
+    file: &'a DirectFile,
     /// Why the staging area is not registered with the kernel (errno), if it is not.
     unregistered: Option<i32>,
     depth: u32,
     in_flight: u32,
-    pending: [Pending; QUEUE_DEPTH_MAX],
+    pending: [Option<Pending<'a>>; QUEUE_DEPTH_MAX],
     /// Numbers of the places of `pending` that are free: the first `depth - in_flight`.
     free: [u16; QUEUE_DEPTH_MAX],
-    /// The queue borrows both, though it holds a pointer and the kernel a reference.
-    borrows: PhantomData<(&'a mut [u8], &'a DirectFile)>,
 }
 
 impl core::fmt::Debug for UringQueue<'_> {
@@ -38,43 +35,35 @@ impl core::fmt::Debug for UringQueue<'_> {
         f.debug_struct("UringQueue")
             .field("depth", &self.depth)
             .field("in_flight", &self.in_flight)
-            .field("staging_bytes", &self.staging_bytes)
+            .field("file", &self.file)
             .finish_non_exhaustive()
     }
 }
 
-// SAFETY: the pointer stands for an exclusive borrow of bytes, which may move to another thread; the
-// ring is `Send`; nothing in here is tied to the thread that opened it.
-unsafe impl Send for UringQueue<'_> {}
-
 impl<'a> UringQueue<'a> {
-    /// A queue over borrowed staging memory; `depth` is at most [`QUEUE_DEPTH_MAX`].
+    /// A queue that reads into slots of `staging`; `depth` is at most [`QUEUE_DEPTH_MAX`].
     ///
     /// Where the memory cannot be registered (RLIMIT_MEMLOCK), reads go there all the same, and
     /// [`UringQueue::unregistered`] tells.
     ///
     /// # Safety
-    /// The queue is not leaked (`mem::forget` and its like) while a read is in flight: the kernel
-    /// would go on writing into memory whose borrow has ended. Dropping it waits for the kernel.
+    /// All leases of the reads submitted are of slots within `staging`. The queue is not leaked
+    /// (`mem::forget` and its like) while a read is in flight: the kernel would go on writing into
+    /// memory whose borrow has ended. Dropping it waits for the kernel.
     ///
     /// # Errors
-    /// The error number where the system has no io_uring, and the staging memory back.
+    /// The error number where the system has no io_uring.
     pub(super) unsafe fn open(
         file: &'a DirectFile,
-        staging: &'a mut [u8],
+        staging: StagingMemory<'a>,
         depth: u32,
-    ) -> Result<Self, (i32, &'a mut [u8])> {
+    ) -> Result<Self, i32> {
         let depth = depth.clamp(1, QUEUE_DEPTH_MAX as u32);
         let errno = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
-        let ring = match IoUring::builder().build(depth) {
-            Ok(ring) => ring,
-            Err(error) => return Err((errno(error), staging)),
-        };
-        if let Err(error) = ring.submitter().register_files(&[file.fd()]) {
-            return Err((errno(error), staging));
-        }
-        let buffer = libc::iovec { iov_base: staging.as_mut_ptr().cast(), iov_len: staging.len() };
-        // SAFETY: the buffer is borrowed for as long as the queue lives, and the queue's drop (or
+        let ring = IoUring::builder().build(depth).map_err(errno)?;
+        ring.submitter().register_files(&[file.fd()]).map_err(errno)?;
+        let buffer = libc::iovec { iov_base: staging.base().cast(), iov_len: staging.bytes() };
+        // SAFETY: the memory is borrowed for as long as the queue lives, and the queue's drop (or
         // the caller's promise) keeps it until the kernel is done.
         let registered = unsafe { ring.submitter().register_buffers(&[buffer]) };
         let mut free = [0; QUEUE_DEPTH_MAX];
@@ -83,14 +72,12 @@ impl<'a> UringQueue<'a> {
         }
         Ok(Self {
             ring,
-            staging: staging.as_mut_ptr(),
-            staging_bytes: staging.len(),
+            file,
             unregistered: registered.err().map(errno),
             depth,
             in_flight: 0,
-            pending: [Pending::default(); QUEUE_DEPTH_MAX],
+            pending: [const { None }; QUEUE_DEPTH_MAX],
             free,
-            borrows: PhantomData,
         })
     }
 
@@ -100,11 +87,13 @@ impl<'a> UringQueue<'a> {
     }
 
     /// Puts what is left of a pending read into the submission queue.
-    fn push(&mut self, number: u16) -> Result<(), ReadError> {
-        let Pending { read, done, .. } = self.pending[usize::from(number)];
-        let at = read.staging_offset + done as usize;
-        let (file, buffer) = (types::Fixed(0), self.staging.wrapping_add(at));
-        let (bytes, offset) = (read.bytes - done, read.file_offset + u64::from(done));
+    fn push(&mut self, number: u16) -> Result<(), ReadFailure> {
+        let Some(Some(Pending { read, done, .. })) = self.pending.get(usize::from(number)) else {
+            return Err(ReadFailure::NoSlot); // cannot be: callers have just filled the place
+        };
+        let buffer = read.lease.as_mut_ptr().wrapping_add(*done as usize);
+        let file = types::Fixed(0);
+        let (bytes, offset) = (read.lease.bytes() - done, read.file_offset + u64::from(*done));
         let entry = match self.unregistered {
             None => opcode::ReadFixed::new(file, buffer, bytes, 0).offset(offset).build(),
             Some(_) => opcode::Read::new(file, buffer, bytes).offset(offset).build(),
@@ -119,14 +108,13 @@ impl<'a> UringQueue<'a> {
             return Ok(());
         }
         let errno = submitted.err().and_then(|error| error.raw_os_error()).unwrap_or(libc::EBUSY);
-        Err(ReadError::of(&read, ReadFailure::System { errno }))
+        Err(ReadFailure::System { errno })
     }
 
     fn push_entry(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: the entry names the registered file, and bytes of the registered buffer that
-        // `submit` checked to lie within the staging area; that memory stays valid and unread
-        // until the completion comes, because `staging` gives nothing out while reads are in
-        // flight and dropping the queue waits for them.
+        // SAFETY: the entry names the registered file, and bytes of a slot whose lease lies in
+        // `pending` until the completion comes: nobody else touches them, and the memory stays
+        // borrowed, because dropping the queue waits for the kernel first.
         unsafe { self.ring.submission().push(entry) }.is_ok()
     }
 
@@ -134,7 +122,7 @@ impl<'a> UringQueue<'a> {
     ///
     /// Ends the process where the kernel lets us wait no more: it still writes into memory that
     /// will be given back, and nothing sound can follow.
-    fn wait(&mut self) -> (u16, i32) {
+    fn wait_for_kernel(&mut self) -> (u16, i32) {
         let mut tries = 0;
         loop {
             if let Some(entry) = self.ring.completion().next() {
@@ -153,10 +141,36 @@ impl<'a> UringQueue<'a> {
     }
 
     /// Frees a place of `pending`.
-    fn release(&mut self, number: u16) -> Pending {
+    fn release(&mut self, number: u16) -> Option<Pending<'a>> {
         self.in_flight -= 1;
         self.free[(self.depth - self.in_flight - 1) as usize] = number;
-        self.pending[usize::from(number)]
+        self.pending[usize::from(number)].take()
+    }
+
+    /// What the kernel's answer to a read means: its completion, or `None` where the rest of it was
+    /// asked for once more.
+    fn answered(&mut self, number: u16, answer: i32) -> Option<Completion> {
+        let pending = self.pending.get_mut(usize::from(number))?.as_mut()?;
+        pending.tries += 1;
+        let again = match answer {
+            1.. => {
+                pending.done += answer as u32;
+                pending.done < pending.read.lease.bytes()
+            }
+            0 => false,
+            error => matches!(-error, libc::EINTR | libc::EAGAIN),
+        };
+        if again && pending.tries <= READ_RETRIES_MAX {
+            let Err(failure) = self.push(number) else { return None };
+            return Some(Completion::of(self.release(number)?.read, Err(failure)));
+        }
+        let Pending { read, done, .. } = self.release(number)?;
+        let result = match answer {
+            _ if done == read.lease.bytes() => Ok(()),
+            0.. => Err(ReadFailure::Short { found: done }),
+            error => Err(ReadFailure::System { errno: -error }),
+        };
+        Some(Completion::of(read, result))
     }
 }
 
@@ -166,7 +180,7 @@ impl Clock for UringQueue<'_> {
     }
 }
 
-impl ReadQueue for UringQueue<'_> {
+impl<'a> ReadQueue<'a> for UringQueue<'a> {
     fn depth(&self) -> u32 {
         self.depth
     }
@@ -175,65 +189,55 @@ impl ReadQueue for UringQueue<'_> {
         self.in_flight
     }
 
-    fn submit(&mut self, read: &Read) -> Result<(), ReadError> {
-        staging_range(read, self.staging_bytes)?;
+    fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         if self.in_flight == self.depth {
-            return Err(ReadError::of(read, ReadFailure::QueueFull));
+            return Err(ReadError::of(&read, ReadFailure::QueueFull));
         }
         let number = self.free[(self.depth - self.in_flight - 1) as usize];
-        self.pending[usize::from(number)] = Pending { read: *read, ..Pending::default() };
-        self.push(number)?;
+        self.pending[usize::from(number)] = Some(Pending { read, done: 0, tries: 0 });
         self.in_flight += 1;
-        Ok(())
+        match self.push(number) {
+            Ok(()) => Ok(()),
+            Err(failure) => match self.release(number) {
+                Some(pending) => Err(ReadError::of(&pending.read, failure)),
+                None => Ok(()), // cannot be: the place was just filled
+            },
+        }
     }
 
-    fn complete(&mut self) -> Result<Completion, ReadError> {
-        if self.in_flight == 0 {
-            return Err(ReadError::of(&Read::default(), ReadFailure::QueueEmpty));
+    fn flush(&mut self) {
+        // An error comes again, and is dealt with, when a completion is waited for.
+        if !self.ring.submission().is_empty() {
+            let _ = self.ring.submit();
         }
+    }
+
+    fn poll(&mut self) -> Option<Completion> {
         loop {
-            let (number, result) = self.wait();
-            let pending = &mut self.pending[usize::from(number)];
-            pending.tries += 1;
-            let again = match result {
-                1.. => {
-                    pending.done += result as u32;
-                    pending.done < pending.read.bytes
-                }
-                0 => false,
-                error => matches!(-error, libc::EINTR | libc::EAGAIN),
-            };
-            if again && pending.tries <= READ_RETRIES_MAX {
-                if let Err(error) = self.push(number) {
-                    self.release(number);
-                    return Err(error);
-                }
-                continue;
+            let entry = self.ring.completion().next()?;
+            let completion = self.answered(entry.user_data() as u16, entry.result());
+            if completion.is_some() {
+                return completion;
             }
-            let Pending { read, done, .. } = self.release(number);
-            let failure = match result {
-                _ if done == read.bytes => return Ok(Completion { tag: read.tag }),
-                0.. => ReadFailure::Short { found: done },
-                error => ReadFailure::System { errno: -error },
-            };
-            return Err(ReadError::of(&read, failure));
         }
     }
 
-    fn staging(&self) -> Option<&[u8]> {
-        if self.in_flight > 0 {
-            return None;
+    fn wait(&mut self) -> Option<Completion> {
+        while self.in_flight > 0 {
+            let (number, answer) = self.wait_for_kernel();
+            let completion = self.answered(number, answer);
+            if completion.is_some() {
+                return completion;
+            }
         }
-        // SAFETY: the memory is borrowed for 'a, no read is in flight, so the kernel writes
-        // nothing, and a new read needs `&mut self`, which this borrow rules out.
-        Some(unsafe { core::slice::from_raw_parts(self.staging, self.staging_bytes) })
+        None
     }
 }
 
 impl Drop for UringQueue<'_> {
     fn drop(&mut self) {
         while self.in_flight > 0 {
-            let (number, _) = self.wait();
+            let (number, _) = self.wait_for_kernel();
             self.release(number);
         }
     }

@@ -198,7 +198,7 @@ struct Contestant<'a, Q> {
     times_us: Vec<Vec<f64>>,
 }
 
-impl<Q: ReadQueue> Contestant<'_, Q> {
+impl<'a, Q: ReadQueue<'a> + Send> Contestant<'a, Q> {
     fn replay(
         &mut self,
         sets: &ActiveSets,
@@ -346,9 +346,9 @@ pub fn replay(
             let mut contestants = Vec::new();
             for (at, strategy, config, memory) in &mut plans {
                 let image = Image::Opaque(packs[*at].file_bytes());
-                let engine = Engine::open(packs[*at].pack()?, config, memory, |staging| {
+                let engine = Engine::open(packs[*at].pack()?, config, memory, |_| {
                     let depth = options.queue_depth;
-                    Ok::<_, EngineError>(SimulatedQueue::new(staging, image, options.law, depth, 0))
+                    Ok::<_, EngineError>(SimulatedQueue::new(image, options.law, depth, 0))
                 })?;
                 contestants.push(contestant(strategy, &packs[*at], engine, sets)?);
             }
@@ -367,7 +367,7 @@ pub fn replay(
     }
 }
 
-fn contestant<'a, Q: ReadQueue>(
+fn contestant<'a, Q: ReadQueue<'a> + Send>(
     strategy: &Strategy,
     pack: &'a PackIndex,
     engine: Engine<'a, Q>,
@@ -387,8 +387,8 @@ fn contestant<'a, Q: ReadQueue>(
 }
 
 /// Lets all contestants take turns.
-fn compete<Q: ReadQueue>(
-    mut contestants: Vec<Contestant<'_, Q>>,
+fn compete<'a, Q: ReadQueue<'a> + Send>(
+    mut contestants: Vec<Contestant<'a, Q>>,
     sets: &ActiveSets,
     options: &ReplayOptions,
     simulated: bool,

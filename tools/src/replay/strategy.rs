@@ -32,7 +32,7 @@ impl Strategy {
             cache_bundles: cells,
             staging_bytes: Config::staging_bytes_full(pack).min(STAGING_BYTES_MAX),
             queue_depth: options.queue_depth,
-            verify_reads: false,
+            ..Config::new(pack)
         }
     }
 }

@@ -1,9 +1,16 @@
-//! The arena: one piece of the caller's memory, cut into typed slices, front to back.
+//! The arena: one piece of the caller's memory, cut into typed slices, front to back; and the
+//! staging area in it, which the device writes and workers read at the same time.
+
+mod slot;
+#[allow(unsafe_code)] // bytes that one thread writes and others read; each block argues its case
+mod staging;
 
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::EngineError;
 use crate::limits::ARENA_ALIGN;
+pub use slot::SlotState;
+pub use staging::{Lease, Reader, Staging, StagingMemory};
 
 /// What is left of the caller's memory.
 #[derive(Debug)]

@@ -1,0 +1,190 @@
+//! A bank: a staging area with the reads of one layer in it, planned, in flight or done.
+
+use lnp_format::Layer;
+
+use crate::arena::{Arena, ArenaSize, Staging};
+use crate::error::EngineError;
+use crate::plan::{Collapse, Extent, Geometry, Plan, plan};
+
+/// What is read, and what is wanted of it: shared with the workers while a round is computed.
+#[derive(Debug)]
+pub(super) struct Table<'a> {
+    pub(super) staging: Staging<'a>,
+    slots: &'a mut [u32],
+    extents: &'a mut [Extent],
+    /// Slot << 32 | position in the round, of each bundle wanted from here, by slot.
+    wanted: &'a mut [u64],
+    /// Of each extent, where in `wanted` its bundles begin; one more entry than extents.
+    begins: &'a mut [u32],
+    pub(super) count: usize,
+    wanted_count: usize,
+}
+
+/// How far the reads of a bank are: the business of the thread that submits them.
+#[derive(Debug)]
+pub(super) struct Progress<'a> {
+    pub(super) layer: Option<u32>,
+    pub(super) region_offset: u64,
+    pub(super) submitted: usize,
+    pub(super) completed: usize,
+    /// When each read was submitted.
+    pub(super) begin_ns: &'a mut [u64],
+}
+
+/// Both.
+#[derive(Debug)]
+pub(super) struct Bank<'a> {
+    pub(super) table: Table<'a>,
+    pub(super) progress: Progress<'a>,
+}
+
+impl<'a> Bank<'a> {
+    pub(super) fn new(
+        arena: &mut Arena<'a>,
+        memory: &'a mut [u8],
+        neurons: usize,
+    ) -> Result<Self, EngineError> {
+        let table = Table {
+            staging: Staging::new(arena, memory, neurons)?,
+            slots: arena.take(neurons)?,
+            extents: arena.take(neurons)?,
+            wanted: arena.take(neurons)?,
+            begins: arena.take(neurons + 1)?,
+            count: 0,
+            wanted_count: 0,
+        };
+        let begin_ns = arena.take(neurons)?;
+        let progress =
+            Progress { layer: None, region_offset: 0, submitted: 0, completed: 0, begin_ns };
+        Ok(Self { table, progress })
+    }
+
+    /// Counts what [`Bank::new`] takes from the arena.
+    pub(super) fn size(size: &mut ArenaSize, neurons: usize) {
+        Staging::size(size, neurons);
+        size.add::<u32>(neurons);
+        size.add::<Extent>(neurons);
+        size.add::<u64>(neurons);
+        size.add::<u32>(neurons + 1);
+        size.add::<u64>(neurons);
+    }
+
+    /// Plans the reads of `missing` (slot << 32 | position, ascending). False where the staging area
+    /// is too small for them, or still busy.
+    pub(super) fn plan(
+        &mut self,
+        missing: impl Iterator<Item = u64>,
+        geometry: &Geometry,
+        collapse: &Collapse,
+        scratch: &mut [u64],
+    ) -> (Plan, bool) {
+        let table = &mut self.table;
+        let mut count = 0;
+        for ((slot, wanted), missing) in table.slots.iter_mut().zip(&mut *table.wanted).zip(missing)
+        {
+            *slot = (missing >> 32) as u32;
+            *wanted = missing;
+            count += 1;
+        }
+        table.wanted_count = count;
+        let slots = &table.slots[..count];
+        let plan = plan(slots, geometry, collapse, table.extents, scratch);
+        table.count = plan.extents;
+        let sizes = table.extents[..plan.extents].iter().map(Extent::bytes);
+        let fits = table.staging.lay_out(sizes);
+        if !fits {
+            table.count = 0;
+        }
+        (self.progress.submitted, self.progress.completed) = (0, 0);
+        (plan, fits)
+    }
+
+    /// Begins anew for a layer.
+    pub(super) fn open(&mut self, layer: u32, view: &Layer<'_>) {
+        self.progress.layer = Some(layer);
+        self.progress.region_offset = view.region_offset();
+    }
+
+    /// Nothing is wanted from here any more; what is in flight is for nobody.
+    pub(super) fn abandon(&mut self) {
+        for number in self.progress.completed.min(self.table.count)..self.table.count {
+            self.table.staging.cancel(number);
+        }
+        // Whatever was not handed over never will be.
+        self.table.count = self.progress.submitted;
+        self.progress.layer = None;
+        self.table.wanted_count = 0;
+    }
+
+    /// Whether a slot's bundle is here, or on its way and not known to have failed.
+    pub(super) fn holds(&self, slot: u32, stride: u64) -> bool {
+        self.table.find(slot, stride).is_some_and(|number| {
+            number >= self.progress.submitted || !self.table.staging.is_free(number)
+        })
+    }
+
+    /// Nothing is in flight any more: the bank is empty.
+    pub(super) fn drained(&mut self) {
+        self.table.count = 0;
+        self.table.wanted_count = 0;
+        let progress = &mut self.progress;
+        (progress.layer, progress.submitted, progress.completed) = (None, 0, 0);
+    }
+
+    pub(super) const fn in_flight(&self) -> bool {
+        self.progress.completed < self.progress.submitted
+    }
+}
+
+impl Table<'_> {
+    /// The extent that holds a slot's bundle, if it is read and did not fail.
+    pub(super) fn find(&self, slot: u32, stride: u64) -> Option<usize> {
+        let (begin, end) = (u64::from(slot) * stride, (u64::from(slot) + 1) * stride);
+        let extents = self.extents.get(..self.count)?;
+        let number = extents.partition_point(|extent| extent.end < end);
+        (extents.get(number)?.begin <= begin).then_some(number)
+    }
+
+    /// Takes over what is wanted from here: slot << 32 | position, ascending by slot.
+    pub(super) fn want(&mut self, wanted: impl Iterator<Item = u64>) {
+        let mut count = 0;
+        for (entry, wanted) in self.wanted.iter_mut().zip(wanted) {
+            *entry = wanted;
+            count += 1;
+        }
+        self.wanted_count = count;
+    }
+
+    /// Notes which of the wanted bundles lie in which extent: one walk over both. Calls `place` with
+    /// each one's position, its extent, and its first byte therein.
+    pub(super) fn assign(&mut self, stride: u64, mut place: impl FnMut(usize, u32, u32)) {
+        let mut next = 0;
+        for (number, extent) in self.extents[..self.count].iter().enumerate() {
+            self.begins[number] = next;
+            while let Some(wanted) = self.wanted[..self.wanted_count].get(next as usize) {
+                let begin = (wanted >> 32) * stride;
+                if begin + stride > extent.end {
+                    break;
+                }
+                let position = (wanted & u64::from(u32::MAX)) as usize;
+                place(position, number as u32, begin.saturating_sub(extent.begin) as u32);
+                next += 1;
+            }
+        }
+        self.begins[self.count] = next;
+    }
+
+    pub(super) fn extent(&self, number: usize) -> Option<&Extent> {
+        self.extents.get(..self.count)?.get(number)
+    }
+
+    /// Positions in the round of the bundles wanted from an extent.
+    pub(super) fn positions(&self, number: usize) -> impl Iterator<Item = usize> {
+        let range = match self.begins.get(number..=number + 1) {
+            Some([begin, end]) if number < self.count => *begin as usize..*end as usize,
+            _ => 0..0,
+        };
+        let wanted = self.wanted.get(range).unwrap_or_default();
+        wanted.iter().map(|wanted| (wanted & u64::from(u32::MAX)) as usize)
+    }
+}

@@ -1,0 +1,144 @@
+//! The settings of an engine, and the memory that they ask for.
+
+use lnp_format::Pack;
+
+use super::bank::Bank;
+use super::round::Place;
+use crate::arena::ArenaSize;
+use crate::cache::Cache;
+use crate::error::EngineError;
+use crate::limits::{
+    CACHE_BUNDLES_MAX, HIT_GROUP_BUNDLES, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX, READ_BYTES_DEFAULT,
+    READ_BYTES_MAX, STAGING_ALIGN, STAGING_BYTES_MAX,
+};
+use crate::plan::Collapse;
+use crate::sync::AtomicU32;
+
+/// The settings of an engine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config {
+    /// When neighbouring extents become one read.
+    pub collapse: Collapse,
+    /// Whether the law of [`Collapse::Law`] is only where to begin: the engine then learns the
+    /// device's own from its completions (*adaptive collapse*).
+    pub adapt: bool,
+    /// Bundles that the cache holds; 0 for none.
+    pub cache_bundles: u32,
+    /// Bytes of the staging area, where reads land. The less, the more often a layer is read in
+    /// several rounds; the results are the same bits. [`Config::staging_bytes_min`] and
+    /// [`Config::staging_bytes_full`] say what makes sense.
+    pub staging_bytes: usize,
+    /// Whether there is a second staging area, for [`super::Session::prefetch`].
+    pub prefetch: bool,
+    /// Reads in flight.
+    pub queue_depth: u32,
+    /// The device's best size of a read, bytes, a multiple of the block: longer extents are cut, and
+    /// neighbours merged up to it.
+    pub read_bytes_max: u32,
+    /// Checks every bundle read against its checksum.
+    pub verify_reads: bool,
+    /// Notes how long each read takes ([`super::Engine::latencies`]).
+    pub telemetry: bool,
+}
+
+impl Config {
+    /// Settings for a pack: no cache, no collapse, a whole layer in one round where it fits.
+    pub fn new(pack: &Pack<'_>) -> Self {
+        Self {
+            collapse: Collapse::Off,
+            adapt: false,
+            cache_bundles: 0,
+            staging_bytes: Self::staging_bytes_full(pack).min(STAGING_BYTES_MAX),
+            prefetch: false,
+            queue_depth: QUEUE_DEPTH_DEFAULT,
+            read_bytes_max: READ_BYTES_DEFAULT,
+            verify_reads: false,
+            telemetry: true,
+        }
+    }
+
+    /// The least staging area: one bundle, rounded out to blocks.
+    pub fn staging_bytes_min(pack: &Pack<'_>) -> usize {
+        let block = pack.block_bytes() as usize;
+        (pack.shape().bundle_stride as usize).next_multiple_of(block) + block
+    }
+
+    /// The staging area that holds a whole layer in reads of [`READ_BYTES_DEFAULT`]: where a read is
+    /// cut within a block, both parts hold that block.
+    pub fn staging_bytes_full(pack: &Pack<'_>) -> usize {
+        Self::staging_bytes_full_with(pack, READ_BYTES_DEFAULT)
+    }
+
+    /// The same for reads of at most `read_bytes_max`.
+    pub fn staging_bytes_full_with(pack: &Pack<'_>, read_bytes_max: u32) -> usize {
+        let block = u64::from(pack.block_bytes());
+        let region = pack.shape().region_bytes().next_multiple_of(block);
+        let stride = u64::from(pack.shape().bundle_stride);
+        if stride.is_multiple_of(block) {
+            return region.try_into().unwrap_or(usize::MAX);
+        }
+        // A read that is cut holds at least all whole bundles that fit behind its first block.
+        let whole = u64::from(read_bytes_max).saturating_sub(2 * block) / stride * stride;
+        let cuts = region / whole.max(stride);
+        (region + cuts * block).try_into().unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn check(&self, pack: &Pack<'_>) -> Result<(), EngineError> {
+        let rule = |ok: bool, field, rule, found: u64| {
+            if ok { Ok(()) } else { Err(EngineError::Config { field, rule, found }) }
+        };
+        let staging = self.staging_bytes;
+        let depth = u64::from(self.queue_depth);
+        let depth_fits = (1..=QUEUE_DEPTH_MAX as u64).contains(&depth);
+        rule(depth_fits, "queue_depth", "must be 1 to 256", depth)?;
+        let cells = u64::from(self.cache_bundles);
+        rule(cells <= CACHE_BUNDLES_MAX.into(), "cache_bundles", "must be at most 2^29", cells)?;
+        let read = self.read_bytes_max;
+        let read_fits =
+            read.is_multiple_of(pack.block_bytes()) && (1..=READ_BYTES_MAX).contains(&read);
+        let read_rule = "must be a multiple of the block, at most 2^24";
+        rule(read_fits, "read_bytes_max", read_rule, read.into())?;
+        let learns = !self.adapt || matches!(self.collapse, Collapse::Law(_));
+        rule(learns, "adapt", "needs collapse by a law to begin with", self.adapt.into())?;
+        let fits = staging <= STAGING_BYTES_MAX;
+        rule(fits, "staging_bytes", "must be at most 2^30", staging as u64)?;
+        let full = Self::staging_bytes_full_with(pack, read);
+        let least = match self.collapse {
+            Collapse::Whole => full,
+            _ => Self::staging_bytes_min(pack).min(full),
+        };
+        rule(staging >= least, "staging_bytes", "is too small for the pack", staging as u64)
+    }
+
+    /// Banks: the one for what is asked for, and the one for what is foreseen.
+    pub(super) const fn banks(&self) -> usize {
+        1 + self.prefetch as usize
+    }
+}
+
+/// Bytes of the arena that an engine with these settings needs.
+///
+/// # Errors
+/// [`EngineError::Config`] for a setting that breaks its rule.
+pub fn required_bytes(config: &Config, pack: &Pack<'_>) -> Result<usize, EngineError> {
+    config.check(pack)?;
+    let neurons = pack.shape().neurons as usize;
+    let cells = config.cache_bundles as usize;
+    let mut size = ArenaSize::default();
+    size.add_bytes(config.staging_bytes * config.banks(), STAGING_ALIGN);
+    size.add::<u8>(cells.saturating_mul(pack.shape().bundle_stride as usize));
+    Cache::size(&mut size, pack.shape().bundles() as usize, cells);
+    size.add::<Place>(neurons);
+    size.add::<AtomicU32>(neurons);
+    size.add::<AtomicU32>(neurons.div_ceil(HIT_GROUP_BUNDLES));
+    size.add::<u64>(scratch_entries(neurons));
+    for number in 0..2 {
+        Bank::size(&mut size, if number < config.banks() { neurons } else { 0 });
+    }
+    Ok(size.bytes())
+}
+
+/// Entries of the planner's scratch for a layer of so many neurons.
+pub(super) const fn scratch_entries(neurons: usize) -> usize {
+    2 * neurons + 2
+}

@@ -1,0 +1,444 @@
+//! The engine: one layer's active set in, its bundles out, in ascending neuron id.
+//!
+//! [`Engine::fetch`] works in rounds, one as a rule: it finds out where each bundle is (`place`),
+//! plans the reads of those that are nowhere (`bank`), reads and computes at the same time (`round`),
+//! and lets the cache keep what is worth it. [`Session`] adds what reads ahead and what computes on
+//! several threads.
+
+mod bank;
+mod config;
+mod round;
+mod session;
+mod stats;
+
+use core::marker::PhantomData;
+
+use lnp_format::{Layer, Pack};
+use zerocopy::IntoBytes;
+
+use crate::adapt::Adapt;
+use crate::arena::{Arena, StagingMemory};
+use crate::cache::Cache;
+use crate::error::EngineError;
+use crate::limits::{HIT_GROUP_BUNDLES, STAGING_ALIGN};
+use crate::plan::{Collapse, Geometry, Plan};
+use crate::queue::ReadQueue;
+use crate::sync::AtomicU32;
+use bank::Bank;
+pub use config::{Config, required_bytes};
+pub use round::{Alone, Arrive, Workers};
+use round::{CACHED, Drained, Driver, Place, Work};
+pub use session::Session;
+pub use stats::{FetchStats, Latencies};
+
+/// An open pack on a device.
+#[derive(Debug)]
+pub struct Engine<'a, Q> {
+    pack: Pack<'a>,
+    config: Config,
+    queue: Q,
+    cache: Cache<'a>,
+    cells: &'a mut [u8],
+    places: &'a mut [Place],
+    coefficients: &'a [AtomicU32],
+    hit_groups: &'a [AtomicU32],
+    scratch: &'a mut [u64],
+    /// What is asked for, and what is foreseen.
+    banks: [Bank<'a>; 2],
+    adapt: Option<Adapt>,
+    latencies: Latencies,
+    arena_bytes: usize,
+}
+
+impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
+    /// Opens a pack: cuts `memory` up, and has `queue` made over the staging memory.
+    ///
+    /// # Errors
+    /// [`EngineError::Config`], [`EngineError::ArenaTooSmall`], or what `queue` says.
+    pub fn open<E: From<EngineError>>(
+        pack: Pack<'a>,
+        config: &Config,
+        memory: &'a mut [u8],
+        queue: impl FnOnce(StagingMemory<'a>) -> Result<Q, E>,
+    ) -> Result<Self, E> {
+        let arena_bytes = required_bytes(config, &pack)?;
+        if memory.len() < arena_bytes {
+            let (expected, found) = (arena_bytes, memory.len());
+            return Err(EngineError::ArenaTooSmall { expected, found }.into());
+        }
+        let mut arena = Arena::new(memory);
+        let neurons = pack.shape().neurons as usize;
+        let cells = config.cache_bundles as usize;
+        let mut staging = arena.take_bytes(config.staging_bytes * config.banks(), STAGING_ALIGN)?;
+        let staging_memory = StagingMemory::of(&mut staging);
+        let (asked, foreseen) = staging.split_at_mut(config.staging_bytes);
+        let foreseeable = if config.prefetch { neurons } else { 0 };
+        let coefficients: &'a mut [AtomicU32] = arena.take(neurons)?;
+        let hit_groups: &'a mut [AtomicU32] = arena.take(neurons.div_ceil(HIT_GROUP_BUNDLES))?;
+        Ok(Self {
+            cells: arena.take(cells.saturating_mul(pack.shape().bundle_stride as usize))?,
+            cache: Cache::new(&mut arena, pack.shape().bundles() as usize, cells)?,
+            places: arena.take(neurons)?,
+            coefficients,
+            hit_groups,
+            scratch: arena.take(config::scratch_entries(neurons))?,
+            banks: [
+                Bank::new(&mut arena, asked, neurons)?,
+                Bank::new(&mut arena, foreseen, foreseeable)?,
+            ],
+            queue: queue(staging_memory)?,
+            adapt: match config.collapse {
+                Collapse::Law(law) if config.adapt => Some(Adapt::new(law)),
+                _ => None,
+            },
+            latencies: Latencies::default(),
+            pack,
+            config: *config,
+            arena_bytes,
+        })
+    }
+
+    /// The pack.
+    pub const fn pack(&self) -> &Pack<'a> {
+        &self.pack
+    }
+
+    /// The settings.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The read queue. Nothing is in flight between two calls of the engine.
+    pub const fn queue(&self) -> &Q {
+        &self.queue
+    }
+
+    /// Bytes of the arena in use.
+    pub const fn arena_bytes(&self) -> usize {
+        self.arena_bytes
+    }
+
+    /// Bundles in the cache.
+    pub const fn cached_bundles(&self) -> u32 {
+        self.cache.len()
+    }
+
+    /// Empties the cache.
+    pub fn clear_cache(&mut self) {
+        self.cache.clear();
+    }
+
+    /// The rule by which holes are read through now: that of the settings, or what adaptive collapse
+    /// has come to.
+    pub fn collapse(&self) -> Collapse {
+        self.adapt.as_ref().map_or(self.config.collapse, |adapt| Collapse::Law(adapt.law()))
+    }
+
+    /// How long reads took since the engine was opened, or since [`Engine::clear_latencies`].
+    pub const fn latencies(&self) -> &Latencies {
+        &self.latencies
+    }
+
+    /// Counts reads anew.
+    pub fn clear_latencies(&mut self) {
+        self.latencies = Latencies::default();
+    }
+
+    /// Fetches the bundles of a layer's active neurons (ids strictly ascending) and hands each to
+    /// `visit` with its neuron id, in ascending id, whatever the order of the pack, the cache, the
+    /// collapse and the size of the staging area.
+    ///
+    /// # Errors
+    /// A layer or an active set that does not fit the pack, a read that failed, a damaged bundle
+    /// (with [`Config::verify_reads`]), or the first error of `visit`. The engine stays usable.
+    pub fn fetch(
+        &mut self,
+        layer: u32,
+        active: &[u32],
+        mut visit: impl FnMut(u32, &[u8]) -> Result<(), EngineError> + Send,
+    ) -> Result<FetchStats, EngineError>
+    where
+        Q: Send,
+    {
+        let mut finish = |neuron, _, bundle: &[u8]| visit(neuron, bundle);
+        self.fetch_in_phases(&Alone, layer, active, |_, _| Ok(0.0), &mut finish)
+    }
+
+    /// See [`Session::fetch`].
+    fn fetch_in_phases(
+        &mut self,
+        workers: &dyn Workers,
+        layer: u32,
+        active: &[u32],
+        arrive: impl Arrive,
+        finish: &mut (dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError> + Send),
+    ) -> Result<FetchStats, EngineError>
+    where
+        Q: Send,
+    {
+        let shape = self.pack.shape();
+        let view = self.layer(layer)?;
+        check_active(active, shape.neurons)?;
+        let mut stats = FetchStats::default();
+        let mut rest = active;
+        let mut round = active.len();
+        let mut result = Ok(());
+        while !rest.is_empty() && result.is_ok() {
+            // A round at most twice as long as the one before: less is planned in vain.
+            let (missing, plan);
+            (round, missing, plan) =
+                self.next_round(layer, &view, rest, round.saturating_mul(2))?;
+            rest = &rest[round..];
+            self.count_hits(layer, round, &mut stats);
+            stats.add(&FetchStats {
+                active: round as u64,
+                reads: plan.reads,
+                runs: plan.runs,
+                merges: plan.merges,
+                bytes_read: plan.bytes,
+                useful_bytes: missing as u64 * u64::from(self.pack.shape().bundle_stride),
+                rounds: u64::from(plan.reads > 0),
+                ..FetchStats::default()
+            });
+            let computed = self.compute(workers, &view, layer, round, &plan, &arrive, finish);
+            result = computed.map(|driven| {
+                self.keep(layer, round);
+                stats.add(&driven);
+            });
+        }
+        if self.banks[1].progress.layer == Some(layer) {
+            self.banks[1].abandon();
+        }
+        result.map(|()| stats)
+    }
+
+    fn layer(&self, layer: u32) -> Result<Layer<'a>, EngineError> {
+        let layers = self.pack.shape().layers;
+        self.pack.layer(layer).ok_or(EngineError::Layer { found: layer, layers })
+    }
+
+    /// Places and plans as much of `active` as the staging area takes: at most `most`, or else a
+    /// half, a quarter and so on. Taking it from the front keeps the ids ascending over all rounds.
+    /// Returns how many, and how many of them are to be read.
+    fn next_round(
+        &mut self,
+        layer: u32,
+        view: &Layer<'_>,
+        active: &[u32],
+        most: usize,
+    ) -> Result<(usize, usize, Plan), EngineError> {
+        let mut round = active.len().min(most);
+        let (geometry, collapse) = (self.geometry(), self.collapse());
+        loop {
+            let missing = self.place(layer, view, &active[..round]);
+            let (entries, scratch) = self.scratch.split_at_mut(missing);
+            let (plan, fits) =
+                self.banks[0].plan(entries.iter().copied(), &geometry, &collapse, scratch);
+            if fits {
+                self.banks[0].open(layer, view);
+                self.assign(layer, round);
+                return Ok((round, missing, plan));
+            }
+            // One bundle always fits: `Config::check` saw to it.
+            if round <= 1 {
+                return Err(EngineError::OUT_OF_STEP);
+            }
+            round = round.div_ceil(2);
+        }
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            bundle_stride: self.pack.shape().bundle_stride,
+            block_bytes: self.pack.block_bytes(),
+            neurons: self.pack.shape().neurons,
+            read_bytes_max: self.config.read_bytes_max,
+        }
+    }
+
+    /// Fills `places` in neuron order, and the front of `scratch` with what is to be read, in slot
+    /// order; returns how many that are.
+    fn place(&mut self, layer: u32, view: &Layer<'_>, active: &[u32]) -> usize {
+        let first_bundle = layer * self.pack.shape().neurons;
+        let stride = u64::from(self.pack.shape().bundle_stride);
+        let foreseen = &self.banks[1];
+        let is_foreseen = foreseen.progress.layer == Some(layer);
+        let mut missing = 0;
+        for ((position, neuron), place) in active.iter().enumerate().zip(&mut *self.places) {
+            let slot = view.slot_of_neuron()[*neuron as usize].get();
+            let (source, number) = match self.cache.peek(first_bundle + neuron) {
+                Some(cell) => (CACHED, cell),
+                None if is_foreseen && foreseen.holds(slot, stride) => (1, 0),
+                None => (0, 0),
+            };
+            *place = Place { neuron: *neuron, slot, source, number, at: 0 };
+            if source == 0 {
+                self.scratch[missing] = (u64::from(slot) << 32) | position as u64;
+                missing += 1;
+            }
+        }
+        self.scratch[..missing].sort_unstable();
+        missing
+    }
+
+    /// Notes in which extent each bundle that is not cached lies.
+    fn assign(&mut self, layer: u32, round: usize) {
+        let stride = u64::from(self.pack.shape().bundle_stride);
+        let mut foreseen = 0;
+        if self.banks[1].progress.layer == Some(layer) {
+            let places = self.places[..round].iter().enumerate();
+            for (position, place) in places.filter(|(_, place)| place.source == 1) {
+                self.scratch[foreseen] = (u64::from(place.slot) << 32) | position as u64;
+                foreseen += 1;
+            }
+            self.scratch[..foreseen].sort_unstable();
+        }
+        self.banks[1].table.want(self.scratch[..foreseen].iter().copied());
+        let places = &mut *self.places;
+        for bank in &mut self.banks {
+            bank.table.assign(stride, |position, number, at| {
+                if let Some(place) = places.get_mut(position) {
+                    (place.number, place.at) = (number, at);
+                }
+            });
+        }
+    }
+
+    /// Tells the cache which of its bundles are used.
+    fn count_hits(&mut self, layer: u32, round: usize, stats: &mut FetchStats) {
+        let first_bundle = layer * self.pack.shape().neurons;
+        for place in &self.places[..round] {
+            if place.source == CACHED {
+                self.cache.hit(first_bundle + place.neuron);
+                stats.hits += 1;
+            }
+            stats.prefetched += u64::from(place.source == 1);
+        }
+    }
+
+    /// Reads and computes what was placed. Whatever happens, nothing of what was asked for is in
+    /// flight afterwards, and after an error nothing at all.
+    #[allow(clippy::too_many_arguments)]
+    fn compute(
+        &mut self,
+        workers: &dyn Workers,
+        view: &Layer<'_>,
+        layer: u32,
+        round: usize,
+        plan: &Plan,
+        arrive: &impl Arrive,
+        finish: &mut (dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError> + Send),
+    ) -> Result<FetchStats, EngineError>
+    where
+        Q: Send,
+    {
+        let stride = self.pack.shape().bundle_stride as usize;
+        round::reset(self.coefficients, self.hit_groups, round);
+        let [asked, foreseen] = &mut self.banks;
+        let needed = [true, foreseen.progress.layer == Some(layer)];
+        let work = Work {
+            places: &self.places[..round],
+            tables: [&asked.table, &foreseen.table],
+            cells: self.cells,
+            hit_groups: &self.hit_groups[..round.div_ceil(HIT_GROUP_BUNDLES)],
+            coefficients: &self.coefficients[..round],
+            stride,
+            checksums: if self.config.verify_reads { view.bundle_checksums() } else { &[] },
+            layer,
+            arrive,
+        };
+        let begin_ns = self.queue.now_ns();
+        let mut driver = Driver {
+            queue: Drained { queue: &mut self.queue, armed: true, borrow: PhantomData },
+            progress: [&mut asked.progress, &mut foreseen.progress],
+            needed,
+            latencies: self.config.telemetry.then_some(&mut self.latencies),
+            stats: FetchStats::default(),
+            end_ns: begin_ns,
+            waited_last: false,
+            next: 0,
+        };
+        let result = round::run(workers, &mut driver, &work, finish);
+        let reads_ahead = driver.progress[1].submitted > driver.progress[1].completed;
+        // What is foreseen goes on being read, unless something went wrong.
+        driver.queue.armed = result.is_err();
+        let (mut stats, waited_last, end_ns) = (driver.stats, driver.waited_last, driver.end_ns);
+        drop(driver);
+        if let Err(error) = result {
+            // All was drained: nothing is in flight, and the next round begins with empty banks.
+            self.banks.iter_mut().for_each(Bank::drained);
+            return Err(error);
+        }
+        if plan.reads > 0 || needed[1] {
+            stats.io_ns = end_ns.saturating_sub(begin_ns);
+            if !reads_ahead {
+                // The end of a batch, which takes time on the simulated device.
+                let drain_ns = self.queue.now_ns();
+                self.queue.drain()?;
+                stats.io_ns += self.queue.now_ns().saturating_sub(drain_ns);
+            }
+        }
+        if let Some(adapt) = &mut self.adapt
+            && waited_last
+            && !reads_ahead
+            && !needed[1]
+        {
+            adapt.observe(plan.reads, plan.bytes, stats.io_ns);
+        }
+        Ok(stats)
+    }
+
+    /// Lets the cache take what was read. Only now: no place of this round is needed any more.
+    fn keep(&mut self, layer: u32, round: usize) {
+        let stride = self.pack.shape().bundle_stride as usize;
+        let first_bundle = layer * self.pack.shape().neurons;
+        for place in self.places[..round].iter().filter(|place| place.source != CACHED) {
+            let Some(cell) = self.cache.admit(first_bundle + place.neuron) else { continue };
+            let table = &self.banks[place.source as usize].table;
+            let Some(reader) = table.staging.enter(place.number as usize) else { continue };
+            let begin = cell as usize * stride;
+            if let Ok(bundle) = round::bundle_of(place, &reader, stride)
+                && let Some(cell) = self.cells.get_mut(begin..begin + stride)
+            {
+                cell.copy_from_slice(bundle);
+            }
+        }
+    }
+
+    /// Checks that what the queue reads begins like the pack that the views are of; whatever the
+    /// pack holds is vouched for by checksums that hang on this block.
+    ///
+    /// # Errors
+    /// [`EngineError::OtherPack`], or a read that failed.
+    pub fn check_superblock(&mut self) -> Result<(), EngineError> {
+        let block = self.pack.block_bytes();
+        let bank = &mut self.banks[0];
+        if !bank.table.staging.lay_out(core::iter::once(block.into())) {
+            return Err(EngineError::OUT_OF_STEP);
+        }
+        let lease = bank.table.staging.lease(0).ok_or(EngineError::OUT_OF_STEP)?;
+        let submitted = self.queue.submit(crate::queue::Read { file_offset: 0, lease, tag: 0 });
+        let drained = self.queue.drain();
+        submitted.and(drained)?;
+        let bytes = bank.table.staging.enter(0).ok_or(EngineError::OUT_OF_STEP)?;
+        let stored = self.pack.superblock().as_bytes();
+        let length = stored.len().min(block as usize);
+        if bytes.get(..length) == stored.get(..length) {
+            Ok(())
+        } else {
+            Err(EngineError::OtherPack)
+        }
+    }
+}
+
+/// Ids strictly ascending, each below `neurons`.
+fn check_active(active: &[u32], neurons: u32) -> Result<(), EngineError> {
+    let mut least = 0;
+    for (position, neuron) in active.iter().enumerate() {
+        if *neuron < least || *neuron >= neurons {
+            return Err(EngineError::Active { position, found: *neuron, neurons });
+        }
+        least = neuron + 1;
+    }
+    Ok(())
+}

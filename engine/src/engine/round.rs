@@ -1,0 +1,382 @@
+//! One round: reads are kept in flight, bundles are computed as they arrive, those at hand first,
+//! and are handed out in ascending neuron id as far as that has come.
+
+use lnp_format::checksum::crc32;
+use zerocopy::byteorder::{LE, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::bank::{Progress, Table};
+use super::stats::{FetchStats, Latencies};
+use crate::arena::{Reader, SlotState};
+use crate::error::EngineError;
+use crate::limits::{FINISH_BATCH, HIT_GROUP_BUNDLES, QUEUE_DEPTH_MAX, TAG_BANK};
+use crate::queue::{Completion, Read, ReadError, ReadQueue};
+use crate::sync::{AtomicU32, Ordering};
+
+/// The first phase of a bundle, in any order and on any thread: neuron id and bytes in, coefficient
+/// out.
+pub trait Arrive: Fn(u32, &[u8]) -> Result<f32, EngineError> + Sync {}
+impl<T: Fn(u32, &[u8]) -> Result<f32, EngineError> + Sync> Arrive for T {}
+
+/// Threads that compute while another reads; see [`super::Session::fetch`].
+pub trait Workers {
+    /// Runs `here` on this thread and, at the same time, `there` on any number of others (none is
+    /// fine). Returns when all have returned.
+    fn join(&self, here: &mut (dyn FnMut() + Send), there: &(dyn Fn() + Sync));
+}
+
+/// Only this thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone;
+
+impl Workers for Alone {
+    fn join(&self, here: &mut (dyn FnMut() + Send), _: &(dyn Fn() + Sync)) {
+        here();
+    }
+}
+
+/// Where a bundle of the active set is.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct Place {
+    /// Neuron id.
+    pub(super) neuron: u32,
+    /// Its slot.
+    pub(super) slot: u32,
+    /// [`CACHED`], or the bank.
+    pub(super) source: u32,
+    /// The cell, or the extent.
+    pub(super) number: u32,
+    /// First byte in the extent.
+    pub(super) at: u32,
+}
+
+/// [`Place::source`] of what the cache holds.
+pub(super) const CACHED: u32 = 2;
+
+/// Coefficients that are none: not computed yet, and failed. Both are NaNs that no arithmetic makes.
+const PENDING: u32 = u32::MAX;
+const FAILED: u32 = u32::MAX - 1;
+
+/// What a round computes from: shared by all threads. The states of the slots say who may touch
+/// what; a coefficient is written once, by whoever claimed its slot.
+pub(super) struct Work<'w, 'a, A> {
+    pub(super) places: &'w [Place],
+    pub(super) tables: [&'w Table<'a>; 2],
+    pub(super) cells: &'w [u8],
+    /// One for every [`HIT_GROUP_BUNDLES`] places: the cached ones of a group are claimed together.
+    pub(super) hit_groups: &'w [AtomicU32],
+    pub(super) coefficients: &'w [AtomicU32],
+    pub(super) stride: usize,
+    /// Of the layer, by slot; empty where reads are not verified.
+    pub(super) checksums: &'w [U32<LE>],
+    pub(super) layer: u32,
+    pub(super) arrive: A,
+}
+
+/// Where a thread goes on looking for something to claim.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cursor {
+    hit_group: usize,
+    slots: [usize; 2],
+}
+
+impl<A: Arrive> Work<'_, '_, A> {
+    /// Claims one thing that is ready and computes it; false where there is nothing just now.
+    pub(super) fn compute_one(&self, cursor: &mut Cursor) -> bool {
+        while let Some(group) = self.hit_groups.get(cursor.hit_group) {
+            cursor.hit_group += 1;
+            let group = SlotState(group);
+            if group.claim() {
+                self.compute_hits(cursor.hit_group - 1);
+                group.leave();
+                return true;
+            }
+        }
+        for (bank, table) in (0..).zip(&self.tables) {
+            let mark = &mut cursor.slots[bank];
+            while table.staging.is_claimed(*mark) {
+                *mark += 1;
+            }
+            // What is in flight is never further apart than the queue is deep, claimed ones aside.
+            for number in *mark..table.count.min(*mark + 2 * QUEUE_DEPTH_MAX) {
+                if let Some(bytes) = table.staging.claim(number) {
+                    for position in table.positions(number) {
+                        self.compute(position, &bytes);
+                    }
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn compute_hits(&self, group: usize) {
+        let begin = group * HIT_GROUP_BUNDLES;
+        for position in begin..self.places.len().min(begin + HIT_GROUP_BUNDLES) {
+            if self.places[position].source == CACHED {
+                self.compute(position, self.cells);
+            }
+        }
+    }
+
+    fn compute(&self, position: usize, bytes: &[u8]) {
+        let (Some(place), Some(coefficient)) =
+            (self.places.get(position), self.coefficients.get(position))
+        else {
+            return;
+        };
+        let bits = match self.arrive(place, bytes) {
+            Err(_) => FAILED,
+            // NaN is NaN: one that looks like a mark becomes another
+            Ok(value) if matches!(value.to_bits(), PENDING | FAILED) => f32::NAN.to_bits(),
+            Ok(value) => value.to_bits(),
+        };
+        coefficient.store(bits, Ordering::Release);
+    }
+
+    fn arrive(&self, place: &Place, bytes: &[u8]) -> Result<f32, EngineError> {
+        let bundle = bundle_of(place, bytes, self.stride)?;
+        if place.source != CACHED
+            && let Some(expected) = self.checksums.get(place.slot as usize)
+        {
+            let (layer, slot) = (self.layer, place.slot);
+            let (expected, found) = (expected.get(), crc32(bundle));
+            if found != expected {
+                return Err(EngineError::BundleDamaged { layer, slot, expected, found });
+            }
+        }
+        (self.arrive)(place.neuron, bundle)
+    }
+
+    /// Calls `body` with the bytes that a place lies in.
+    fn with_bytes<R>(
+        &self,
+        place: &Place,
+        body: impl FnOnce(&[u8]) -> Result<R, EngineError>,
+    ) -> Result<R, EngineError> {
+        if place.source == CACHED {
+            return body(self.cells);
+        }
+        let table = self.tables.get(place.source as usize).ok_or(EngineError::OUT_OF_STEP)?;
+        let reader: Option<Reader<'_>> = table.staging.enter(place.number as usize);
+        body(&reader.ok_or(EngineError::OUT_OF_STEP)?)
+    }
+}
+
+/// A bundle's bytes in those of its extent, or of all cells.
+pub(super) fn bundle_of<'b>(
+    place: &Place,
+    bytes: &'b [u8],
+    stride: usize,
+) -> Result<&'b [u8], EngineError> {
+    let begin =
+        if place.source == CACHED { place.number as usize * stride } else { place.at as usize };
+    bytes.get(begin..).and_then(|rest| rest.get(..stride)).ok_or(EngineError::OUT_OF_STEP)
+}
+
+/// The thread that reads: keeps the queue full, takes completions, hands out, and computes too.
+pub(super) struct Driver<'w, 'q, 'a, Q: ReadQueue<'a>> {
+    pub(super) queue: Drained<'q, 'a, Q>,
+    pub(super) progress: [&'w mut Progress<'a>; 2],
+    /// Which of the two banks the round cannot end without.
+    pub(super) needed: [bool; 2],
+    pub(super) latencies: Option<&'w mut Latencies>,
+    pub(super) stats: FetchStats,
+    /// When the last completion came that the round needs, if the driver was waiting for it.
+    pub(super) end_ns: u64,
+    pub(super) waited_last: bool,
+    pub(super) next: usize,
+}
+
+/// A queue that is drained when this is dropped, if it is still armed: a caller's code may unwind
+/// in the middle of a round.
+pub(super) struct Drained<'q, 'a, Q: ReadQueue<'a>> {
+    pub(super) queue: &'q mut Q,
+    pub(super) armed: bool,
+    pub(super) borrow: core::marker::PhantomData<&'a ()>,
+}
+
+impl<'a, Q: ReadQueue<'a>> Drop for Drained<'_, 'a, Q> {
+    fn drop(&mut self) {
+        if self.armed {
+            let _ = self.queue.drain();
+        }
+    }
+}
+
+impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
+    /// Runs the round to its end.
+    pub(super) fn run<A: Arrive>(
+        &mut self,
+        work: &Work<'_, 'a, A>,
+        finish: &mut dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let mut cursor = Cursor::default();
+        loop {
+            self.refill(work)?;
+            while let Some(completion) = self.queue.queue.poll() {
+                self.note(&completion, work, false)?;
+            }
+            if self.finish_some(work, finish)? || work.compute_one(&mut cursor) {
+                continue;
+            }
+            if self.next == work.places.len() {
+                return Ok(());
+            }
+            if self.is_pending(work) {
+                self.wait(work)?;
+            } else {
+                // Other threads compute the rest.
+                core::hint::spin_loop();
+            }
+        }
+    }
+
+    /// Submits what the queue has room for: what is needed first, then what is foreseen.
+    fn refill<A>(&mut self, work: &Work<'_, 'a, A>) -> Result<(), EngineError> {
+        let queue = &mut *self.queue.queue;
+        let room = queue.depth().saturating_sub(queue.in_flight());
+        let waiting = (0..2).any(|bank| self.progress[bank].submitted < work.tables[bank].count);
+        // A few at a time: one call of the kernel for all of them.
+        if !waiting || (room < queue.depth().div_ceil(4) && queue.in_flight() > 0) {
+            return Ok(());
+        }
+        let now_ns = queue.now_ns();
+        for bank in [0, 1] {
+            submit(queue, work.tables[bank], self.progress[bank], bank, now_ns)?;
+        }
+        queue.flush();
+        Ok(())
+    }
+
+    /// Takes note of a completion.
+    fn note<A>(
+        &mut self,
+        completion: &Completion,
+        work: &Work<'_, 'a, A>,
+        waited: bool,
+    ) -> Result<(), EngineError> {
+        let bank = usize::from(completion.tag & TAG_BANK != 0);
+        let number = (completion.tag & !TAG_BANK) as usize;
+        let progress = &mut self.progress[bank];
+        progress.completed += 1;
+        if let Some(latencies) = &mut self.latencies {
+            let begin_ns = progress.begin_ns.get(number).copied().unwrap_or(0);
+            let now_ns = self.queue.queue.now_ns();
+            latencies.record(now_ns.saturating_sub(begin_ns));
+            self.end_ns = now_ns;
+        } else if !self.is_pending(work) {
+            self.end_ns = self.queue.queue.now_ns();
+        }
+        self.waited_last = waited;
+        let wanted = bank == 0 || work.tables[bank].positions(number).next().is_some();
+        if wanted { Ok(completion.result?) } else { Ok(()) }
+    }
+
+    /// Whether a read that the round needs has not completed.
+    fn is_pending<A>(&self, work: &Work<'_, 'a, A>) -> bool {
+        (0..2).any(|bank| {
+            self.needed[bank] && self.progress[bank].completed < work.tables[bank].count
+        })
+    }
+
+    fn wait<A>(&mut self, work: &Work<'_, 'a, A>) -> Result<(), EngineError> {
+        let begin_ns = self.queue.queue.now_ns();
+        let completion = self.queue.queue.wait().ok_or(EngineError::OUT_OF_STEP)?;
+        self.note(&completion, work, true)?;
+        self.stats.waits += 1;
+        self.stats.wait_ns += self.queue.queue.now_ns().saturating_sub(begin_ns);
+        Ok(())
+    }
+
+    /// Hands out what is computed, in ascending id, a few at a time; false where nothing is.
+    fn finish_some<A: Arrive>(
+        &mut self,
+        work: &Work<'_, 'a, A>,
+        finish: &mut dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError>,
+    ) -> Result<bool, EngineError> {
+        let begin = self.next;
+        let most = work.places.len().min(begin + FINISH_BATCH);
+        for (place, coefficient) in
+            work.places[begin..most].iter().zip(&work.coefficients[begin..most])
+        {
+            let bits = coefficient.load(Ordering::Acquire);
+            if bits == PENDING {
+                break;
+            }
+            work.with_bytes(place, |bytes| {
+                if bits == FAILED {
+                    // Computed once more, for its error.
+                    work.arrive(place, bytes)?;
+                }
+                finish(place.neuron, f32::from_bits(bits), bundle_of(place, bytes, work.stride)?)
+            })?;
+            self.next += 1;
+        }
+        Ok(self.next > begin)
+    }
+}
+
+/// Runs a round on this thread, and on the workers as far as there is something to compute.
+pub(super) fn run<'a, Q: ReadQueue<'a> + Send, A: Arrive>(
+    workers: &dyn Workers,
+    driver: &mut Driver<'_, '_, 'a, Q>,
+    work: &Work<'_, 'a, A>,
+    finish: &mut (dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError> + Send),
+) -> Result<(), EngineError> {
+    let over = AtomicU32::new(0);
+    let mut result = Ok(());
+    workers.join(
+        &mut || {
+            result = driver.run(work, finish);
+            over.store(1, Ordering::Release);
+        },
+        &|| {
+            let mut cursor = Cursor::default();
+            while over.load(Ordering::Acquire) == 0 {
+                if !work.compute_one(&mut cursor) {
+                    core::hint::spin_loop();
+                }
+            }
+        },
+    );
+    result
+}
+
+/// Submits a bank's reads as far as the queue has room.
+pub(super) fn submit<'a, Q: ReadQueue<'a> + ?Sized>(
+    queue: &mut Q,
+    table: &Table<'a>,
+    progress: &mut Progress<'a>,
+    bank: usize,
+    now_ns: u64,
+) -> Result<(), ReadError> {
+    while queue.in_flight() < queue.depth()
+        && let Some(extent) = table.extent(progress.submitted)
+    {
+        let number = progress.submitted;
+        let file_offset = progress.region_offset + extent.begin;
+        let Some(lease) = table.staging.lease(number) else {
+            let failure = crate::queue::ReadFailure::NoSlot;
+            return Err(ReadError { failure, file_offset, bytes: extent.bytes() as u32 });
+        };
+        let tag = number as u32 | if bank == 0 { 0 } else { TAG_BANK };
+        queue.submit(Read { file_offset, lease, tag })?;
+        if let Some(begin_ns) = progress.begin_ns.get_mut(number) {
+            *begin_ns = now_ns;
+        }
+        progress.submitted += 1;
+    }
+    Ok(())
+}
+
+/// No coefficient is computed yet.
+pub(super) fn reset(coefficients: &[AtomicU32], hit_groups: &[AtomicU32], round: usize) {
+    for coefficient in coefficients.iter().take(round) {
+        coefficient.store(PENDING, Ordering::Relaxed);
+    }
+    for group in hit_groups.iter().take(round.div_ceil(HIT_GROUP_BUNDLES)) {
+        SlotState(group).make_ready();
+    }
+}
