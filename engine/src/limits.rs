@@ -28,5 +28,8 @@ pub const READ_BYTES_DEFAULT: u32 = 1 << 20;
 pub const HIT_GROUP_BUNDLES: usize = 8;
 /// Most bundles handed out between two looks at the queue.
 pub const FINISH_BATCH: usize = 16;
-/// Bit of a read's tag that tells what is foreseen from what is asked for.
-pub const TAG_BANK: u32 = 1 << 31;
+/// Banks: one for what is asked for, two for what is foreseen, so that one can be consumed while the
+/// other is read.
+pub const BANKS: usize = 3;
+/// Bits of a read's tag that number its extent; those above tell the bank.
+pub const TAG_EXTENT_BITS: u32 = 30;

@@ -23,3 +23,4 @@ pub mod replay;
 pub mod report;
 mod tensor_file;
 pub mod trace;
+pub mod workers;

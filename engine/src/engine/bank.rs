@@ -24,6 +24,8 @@ pub(super) struct Table<'a> {
 #[derive(Debug)]
 pub(super) struct Progress<'a> {
     pub(super) layer: Option<u32>,
+    /// Counts the prefetches: the older is read first, and replaced first.
+    pub(super) age: u32,
     pub(super) region_offset: u64,
     pub(super) submitted: usize,
     pub(super) completed: usize,
@@ -54,8 +56,14 @@ impl<'a> Bank<'a> {
             wanted_count: 0,
         };
         let begin_ns = arena.take(neurons)?;
-        let progress =
-            Progress { layer: None, region_offset: 0, submitted: 0, completed: 0, begin_ns };
+        let progress = Progress {
+            layer: None,
+            age: 0,
+            region_offset: 0,
+            submitted: 0,
+            completed: 0,
+            begin_ns,
+        };
         Ok(Self { table, progress })
     }
 

@@ -8,8 +8,8 @@ use crate::arena::ArenaSize;
 use crate::cache::Cache;
 use crate::error::EngineError;
 use crate::limits::{
-    CACHE_BUNDLES_MAX, HIT_GROUP_BUNDLES, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX, READ_BYTES_DEFAULT,
-    READ_BYTES_MAX, STAGING_ALIGN, STAGING_BYTES_MAX,
+    BANKS, CACHE_BUNDLES_MAX, HIT_GROUP_BUNDLES, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX,
+    READ_BYTES_DEFAULT, READ_BYTES_MAX, STAGING_ALIGN, STAGING_BYTES_MAX,
 };
 use crate::plan::Collapse;
 use crate::sync::AtomicU32;
@@ -28,8 +28,8 @@ pub struct Config {
     /// several rounds; the results are the same bits. [`Config::staging_bytes_min`] and
     /// [`Config::staging_bytes_full`] say what makes sense.
     pub staging_bytes: usize,
-    /// Whether there is a second staging area, for [`super::Session::prefetch`].
-    pub prefetch: bool,
+    /// Bytes of each of the two staging areas for [`super::Session::prefetch`]; 0 for none.
+    pub prefetch_bytes: usize,
     /// Reads in flight.
     pub queue_depth: u32,
     /// The device's best size of a read, bytes, a multiple of the block: longer extents are cut, and
@@ -49,7 +49,7 @@ impl Config {
             adapt: false,
             cache_bundles: 0,
             staging_bytes: Self::staging_bytes_full(pack).min(STAGING_BYTES_MAX),
-            prefetch: false,
+            prefetch_bytes: 0,
             queue_depth: QUEUE_DEPTH_DEFAULT,
             read_bytes_max: READ_BYTES_DEFAULT,
             verify_reads: false,
@@ -100,8 +100,12 @@ impl Config {
         rule(read_fits, "read_bytes_max", read_rule, read.into())?;
         let learns = !self.adapt || matches!(self.collapse, Collapse::Law(_));
         rule(learns, "adapt", "needs collapse by a law to begin with", self.adapt.into())?;
-        let fits = staging <= STAGING_BYTES_MAX;
-        rule(fits, "staging_bytes", "must be at most 2^30", staging as u64)?;
+        let most = STAGING_BYTES_MAX as u64;
+        let all = self.staging_bytes_all();
+        rule(all <= most, "staging_bytes", "must be at most 2^30, prefetch included", all)?;
+        let blocks = self.prefetch_bytes.is_multiple_of(STAGING_ALIGN);
+        let blocks_rule = "must be a multiple of 4096";
+        rule(blocks, "prefetch_bytes", blocks_rule, self.prefetch_bytes as u64)?;
         let full = Self::staging_bytes_full_with(pack, read);
         let least = match self.collapse {
             Collapse::Whole => full,
@@ -110,9 +114,15 @@ impl Config {
         rule(staging >= least, "staging_bytes", "is too small for the pack", staging as u64)
     }
 
-    /// Banks: the one for what is asked for, and the one for what is foreseen.
-    pub(super) const fn banks(&self) -> usize {
-        1 + self.prefetch as usize
+    /// Bytes of all staging areas together.
+    const fn staging_bytes_all(&self) -> u64 {
+        (self.prefetch_bytes as u64).saturating_mul(2).saturating_add(self.staging_bytes as u64)
+    }
+
+    /// Bytes of each bank's staging area. The first is rounded up so that the next begins aligned.
+    pub(super) fn bank_bytes(&self) -> [usize; BANKS] {
+        let asked = self.staging_bytes.next_multiple_of(STAGING_ALIGN);
+        [asked, self.prefetch_bytes, self.prefetch_bytes]
     }
 }
 
@@ -125,15 +135,15 @@ pub fn required_bytes(config: &Config, pack: &Pack<'_>) -> Result<usize, EngineE
     let neurons = pack.shape().neurons as usize;
     let cells = config.cache_bundles as usize;
     let mut size = ArenaSize::default();
-    size.add_bytes(config.staging_bytes * config.banks(), STAGING_ALIGN);
+    size.add_bytes(config.bank_bytes().iter().sum(), STAGING_ALIGN);
     size.add::<u8>(cells.saturating_mul(pack.shape().bundle_stride as usize));
     Cache::size(&mut size, pack.shape().bundles() as usize, cells);
     size.add::<Place>(neurons);
     size.add::<AtomicU32>(neurons);
     size.add::<AtomicU32>(neurons.div_ceil(HIT_GROUP_BUNDLES));
     size.add::<u64>(scratch_entries(neurons));
-    for number in 0..2 {
-        Bank::size(&mut size, if number < config.banks() { neurons } else { 0 });
+    for bytes in config.bank_bytes() {
+        Bank::size(&mut size, if bytes > 0 { neurons } else { 0 });
     }
     Ok(size.bytes())
 }

@@ -20,7 +20,7 @@ use crate::adapt::Adapt;
 use crate::arena::{Arena, StagingMemory};
 use crate::cache::Cache;
 use crate::error::EngineError;
-use crate::limits::{HIT_GROUP_BUNDLES, STAGING_ALIGN};
+use crate::limits::{BANKS, HIT_GROUP_BUNDLES, STAGING_ALIGN};
 use crate::plan::{Collapse, Geometry, Plan};
 use crate::queue::ReadQueue;
 use crate::sync::AtomicU32;
@@ -43,8 +43,9 @@ pub struct Engine<'a, Q> {
     coefficients: &'a [AtomicU32],
     hit_groups: &'a [AtomicU32],
     scratch: &'a mut [u64],
-    /// What is asked for, and what is foreseen.
-    banks: [Bank<'a>; 2],
+    /// The first for what is asked for, the others for what is foreseen.
+    banks: [Bank<'a>; BANKS],
+    prefetches: u32,
     adapt: Option<Adapt>,
     latencies: Latencies,
     arena_bytes: usize,
@@ -69,10 +70,15 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         let mut arena = Arena::new(memory);
         let neurons = pack.shape().neurons as usize;
         let cells = config.cache_bundles as usize;
-        let mut staging = arena.take_bytes(config.staging_bytes * config.banks(), STAGING_ALIGN)?;
+        let bank_bytes = config.bank_bytes();
+        let mut staging = arena.take_bytes(bank_bytes.iter().sum(), STAGING_ALIGN)?;
         let staging_memory = StagingMemory::of(&mut staging);
-        let (asked, foreseen) = staging.split_at_mut(config.staging_bytes);
-        let foreseeable = if config.prefetch { neurons } else { 0 };
+        let mut bank = |bytes| {
+            let (memory, rest) = core::mem::take(&mut staging).split_at_mut(bytes);
+            staging = rest;
+            Bank::new(&mut arena, memory, if bytes > 0 { neurons } else { 0 })
+        };
+        let banks = [bank(bank_bytes[0])?, bank(bank_bytes[1])?, bank(bank_bytes[2])?];
         let coefficients: &'a mut [AtomicU32] = arena.take(neurons)?;
         let hit_groups: &'a mut [AtomicU32] = arena.take(neurons.div_ceil(HIT_GROUP_BUNDLES))?;
         Ok(Self {
@@ -82,10 +88,8 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             coefficients,
             hit_groups,
             scratch: arena.take(config::scratch_entries(neurons))?,
-            banks: [
-                Bank::new(&mut arena, asked, neurons)?,
-                Bank::new(&mut arena, foreseen, foreseeable)?,
-            ],
+            banks,
+            prefetches: 0,
             queue: queue(staging_memory)?,
             adapt: match config.collapse {
                 Collapse::Law(law) if config.adapt => Some(Adapt::new(law)),
@@ -206,8 +210,8 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
                 stats.add(&driven);
             });
         }
-        if self.banks[1].progress.layer == Some(layer) {
-            self.banks[1].abandon();
+        if let Some(bank) = self.foreseen(layer) {
+            self.banks[bank].abandon();
         }
         result.map(|()| stats)
     }
@@ -256,20 +260,26 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         }
     }
 
+    /// The bank that a layer was foreseen in.
+    fn foreseen(&self, layer: u32) -> Option<usize> {
+        (1..BANKS).find(|bank| self.banks[*bank].progress.layer == Some(layer))
+    }
+
     /// Fills `places` in neuron order, and the front of `scratch` with what is to be read, in slot
     /// order; returns how many that are.
     fn place(&mut self, layer: u32, view: &Layer<'_>, active: &[u32]) -> usize {
         let first_bundle = layer * self.pack.shape().neurons;
         let stride = u64::from(self.pack.shape().bundle_stride);
-        let foreseen = &self.banks[1];
-        let is_foreseen = foreseen.progress.layer == Some(layer);
+        let foreseen = self.foreseen(layer).map(|bank| (bank as u32, &self.banks[bank]));
         let mut missing = 0;
         for ((position, neuron), place) in active.iter().enumerate().zip(&mut *self.places) {
             let slot = view.slot_of_neuron()[*neuron as usize].get();
             let (source, number) = match self.cache.peek(first_bundle + neuron) {
                 Some(cell) => (CACHED, cell),
-                None if is_foreseen && foreseen.holds(slot, stride) => (1, 0),
-                None => (0, 0),
+                None => match foreseen {
+                    Some((bank, foreseen)) if foreseen.holds(slot, stride) => (bank, 0),
+                    _ => (0, 0),
+                },
             };
             *place = Place { neuron: *neuron, slot, source, number, at: 0 };
             if source == 0 {
@@ -284,16 +294,18 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
     /// Notes in which extent each bundle that is not cached lies.
     fn assign(&mut self, layer: u32, round: usize) {
         let stride = u64::from(self.pack.shape().bundle_stride);
-        let mut foreseen = 0;
-        if self.banks[1].progress.layer == Some(layer) {
-            let places = self.places[..round].iter().enumerate();
-            for (position, place) in places.filter(|(_, place)| place.source == 1) {
-                self.scratch[foreseen] = (u64::from(place.slot) << 32) | position as u64;
-                foreseen += 1;
+        for bank in 1..BANKS {
+            let mut wanted = 0;
+            if self.banks[bank].progress.layer == Some(layer) {
+                let places = self.places[..round].iter().enumerate();
+                for (position, place) in places.filter(|(_, place)| place.source == bank as u32) {
+                    self.scratch[wanted] = (u64::from(place.slot) << 32) | position as u64;
+                    wanted += 1;
+                }
+                self.scratch[..wanted].sort_unstable();
             }
-            self.scratch[..foreseen].sort_unstable();
+            self.banks[bank].table.want(self.scratch[..wanted].iter().copied());
         }
-        self.banks[1].table.want(self.scratch[..foreseen].iter().copied());
         let places = &mut *self.places;
         for bank in &mut self.banks {
             bank.table.assign(stride, |position, number, at| {
@@ -312,7 +324,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
                 self.cache.hit(first_bundle + place.neuron);
                 stats.hits += 1;
             }
-            stats.prefetched += u64::from(place.source == 1);
+            stats.prefetched += u64::from((1..CACHED).contains(&place.source));
         }
     }
 
@@ -334,11 +346,13 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
     {
         let stride = self.pack.shape().bundle_stride as usize;
         round::reset(self.coefficients, self.hit_groups, round);
-        let [asked, foreseen] = &mut self.banks;
-        let needed = [true, foreseen.progress.layer == Some(layer)];
+        let order = self.reading_order(layer);
+        let foreseen = self.foreseen(layer);
+        let [a, b, c] = &mut self.banks;
         let work = Work {
             places: &self.places[..round],
-            tables: [&asked.table, &foreseen.table],
+            tables: [&a.table, &b.table, &c.table],
+            needed: [true, foreseen == Some(1), foreseen == Some(2)],
             cells: self.cells,
             hit_groups: &self.hit_groups[..round.div_ceil(HIT_GROUP_BUNDLES)],
             coefficients: &self.coefficients[..round],
@@ -347,11 +361,12 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             layer,
             arrive,
         };
+        let quiet = self.queue.in_flight() == 0;
         let begin_ns = self.queue.now_ns();
         let mut driver = Driver {
             queue: Drained { queue: &mut self.queue, armed: true, borrow: PhantomData },
-            progress: [&mut asked.progress, &mut foreseen.progress],
-            needed,
+            progress: [&mut a.progress, &mut b.progress, &mut c.progress],
+            order,
             latencies: self.config.telemetry.then_some(&mut self.latencies),
             stats: FetchStats::default(),
             end_ns: begin_ns,
@@ -359,7 +374,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             next: 0,
         };
         let result = round::run(workers, &mut driver, &work, finish);
-        let reads_ahead = driver.progress[1].submitted > driver.progress[1].completed;
+        let reads_ahead = driver.queue.queue.in_flight() > 0;
         // What is foreseen goes on being read, unless something went wrong.
         driver.queue.armed = result.is_err();
         let (mut stats, waited_last, end_ns) = (driver.stats, driver.waited_last, driver.end_ns);
@@ -369,7 +384,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             self.banks.iter_mut().for_each(Bank::drained);
             return Err(error);
         }
-        if plan.reads > 0 || needed[1] {
+        if plan.reads > 0 || foreseen.is_some() {
             stats.io_ns = end_ns.saturating_sub(begin_ns);
             if !reads_ahead {
                 // The end of a batch, which takes time on the simulated device.
@@ -381,11 +396,27 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         if let Some(adapt) = &mut self.adapt
             && waited_last
             && !reads_ahead
-            && !needed[1]
+            && foreseen.is_none()
+            && quiet
         {
             adapt.observe(plan.reads, plan.bytes, stats.io_ns);
         }
         Ok(stats)
+    }
+
+    /// First what is asked for, then what was foreseen of this layer, then the older, then the newer.
+    fn reading_order(&self, layer: u32) -> [usize; BANKS] {
+        let mut order = [0, 1, 2];
+        let [_, b, c] = &self.banks;
+        let swapped = match (b.progress.layer, c.progress.layer) {
+            (_, Some(found)) if found == layer => true,
+            (Some(found), _) if found == layer => false,
+            _ => c.progress.age < b.progress.age,
+        };
+        if swapped {
+            order.swap(1, 2);
+        }
+        order
     }
 
     /// Lets the cache take what was read. Only now: no place of this round is needed any more.

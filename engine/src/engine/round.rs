@@ -9,7 +9,7 @@ use super::bank::{Progress, Table};
 use super::stats::{FetchStats, Latencies};
 use crate::arena::{Reader, SlotState};
 use crate::error::EngineError;
-use crate::limits::{FINISH_BATCH, HIT_GROUP_BUNDLES, QUEUE_DEPTH_MAX, TAG_BANK};
+use crate::limits::{BANKS, FINISH_BATCH, HIT_GROUP_BUNDLES, QUEUE_DEPTH_MAX, TAG_EXTENT_BITS};
 use crate::queue::{Completion, Read, ReadError, ReadQueue};
 use crate::sync::{AtomicU32, Ordering};
 
@@ -19,10 +19,16 @@ pub trait Arrive: Fn(u32, &[u8]) -> Result<f32, EngineError> + Sync {}
 impl<T: Fn(u32, &[u8]) -> Result<f32, EngineError> + Sync> Arrive for T {}
 
 /// Threads that compute while another reads; see [`super::Session::fetch`].
-pub trait Workers {
+pub trait Workers: Sync {
     /// Runs `here` on this thread and, at the same time, `there` on any number of others (none is
     /// fine). Returns when all have returned.
     fn join(&self, here: &mut (dyn FnMut() + Send), there: &(dyn Fn() + Sync));
+
+    /// Called by each thread, again and again, while it has nothing to do: where threads are more
+    /// than cores, it should let another one run.
+    fn idle(&self) {
+        core::hint::spin_loop();
+    }
 }
 
 /// Only this thread.
@@ -52,7 +58,7 @@ pub(super) struct Place {
 }
 
 /// [`Place::source`] of what the cache holds.
-pub(super) const CACHED: u32 = 2;
+pub(super) const CACHED: u32 = BANKS as u32;
 
 /// Coefficients that are none: not computed yet, and failed. Both are NaNs that no arithmetic makes.
 const PENDING: u32 = u32::MAX;
@@ -62,7 +68,9 @@ const FAILED: u32 = u32::MAX - 1;
 /// what; a coefficient is written once, by whoever claimed its slot.
 pub(super) struct Work<'w, 'a, A> {
     pub(super) places: &'w [Place],
-    pub(super) tables: [&'w Table<'a>; 2],
+    pub(super) tables: [&'w Table<'a>; BANKS],
+    /// Which of the banks hold bundles of this round; the others are read for a later one.
+    pub(super) needed: [bool; BANKS],
     pub(super) cells: &'w [u8],
     /// One for every [`HIT_GROUP_BUNDLES`] places: the cached ones of a group are claimed together.
     pub(super) hit_groups: &'w [AtomicU32],
@@ -78,7 +86,7 @@ pub(super) struct Work<'w, 'a, A> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cursor {
     hit_group: usize,
-    slots: [usize; 2],
+    slots: [usize; BANKS],
 }
 
 impl<A: Arrive> Work<'_, '_, A> {
@@ -93,7 +101,7 @@ impl<A: Arrive> Work<'_, '_, A> {
                 return true;
             }
         }
-        for (bank, table) in (0..).zip(&self.tables) {
+        for (bank, table) in self.tables.iter().enumerate().filter(|(bank, _)| self.needed[*bank]) {
             let mark = &mut cursor.slots[bank];
             while table.staging.is_claimed(*mark) {
                 *mark += 1;
@@ -178,9 +186,9 @@ pub(super) fn bundle_of<'b>(
 /// The thread that reads: keeps the queue full, takes completions, hands out, and computes too.
 pub(super) struct Driver<'w, 'q, 'a, Q: ReadQueue<'a>> {
     pub(super) queue: Drained<'q, 'a, Q>,
-    pub(super) progress: [&'w mut Progress<'a>; 2],
-    /// Which of the two banks the round cannot end without.
-    pub(super) needed: [bool; 2],
+    pub(super) progress: [&'w mut Progress<'a>; BANKS],
+    /// The banks in the order that they are read.
+    pub(super) order: [usize; BANKS],
     pub(super) latencies: Option<&'w mut Latencies>,
     pub(super) stats: FetchStats,
     /// When the last completion came that the round needs, if the driver was waiting for it.
@@ -209,6 +217,7 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
     /// Runs the round to its end.
     pub(super) fn run<A: Arrive>(
         &mut self,
+        workers: &dyn Workers,
         work: &Work<'_, 'a, A>,
         finish: &mut dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
@@ -228,7 +237,7 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
                 self.wait(work)?;
             } else {
                 // Other threads compute the rest.
-                core::hint::spin_loop();
+                workers.idle();
             }
         }
     }
@@ -237,13 +246,14 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
     fn refill<A>(&mut self, work: &Work<'_, 'a, A>) -> Result<(), EngineError> {
         let queue = &mut *self.queue.queue;
         let room = queue.depth().saturating_sub(queue.in_flight());
-        let waiting = (0..2).any(|bank| self.progress[bank].submitted < work.tables[bank].count);
+        let waiting =
+            (0..BANKS).any(|bank| self.progress[bank].submitted < work.tables[bank].count);
         // A few at a time: one call of the kernel for all of them.
         if !waiting || (room < queue.depth().div_ceil(4) && queue.in_flight() > 0) {
             return Ok(());
         }
         let now_ns = queue.now_ns();
-        for bank in [0, 1] {
+        for bank in self.order {
             submit(queue, work.tables[bank], self.progress[bank], bank, now_ns)?;
         }
         queue.flush();
@@ -257,9 +267,10 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
         work: &Work<'_, 'a, A>,
         waited: bool,
     ) -> Result<(), EngineError> {
-        let bank = usize::from(completion.tag & TAG_BANK != 0);
-        let number = (completion.tag & !TAG_BANK) as usize;
-        let progress = &mut self.progress[bank];
+        let (bank, number) = bank_of(completion.tag);
+        let Some(progress) = self.progress.get_mut(bank) else {
+            return Err(EngineError::OUT_OF_STEP);
+        };
         progress.completed += 1;
         if let Some(latencies) = &mut self.latencies {
             let begin_ns = progress.begin_ns.get(number).copied().unwrap_or(0);
@@ -276,8 +287,8 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
 
     /// Whether a read that the round needs has not completed.
     fn is_pending<A>(&self, work: &Work<'_, 'a, A>) -> bool {
-        (0..2).any(|bank| {
-            self.needed[bank] && self.progress[bank].completed < work.tables[bank].count
+        (0..BANKS).any(|bank| {
+            work.needed[bank] && self.progress[bank].completed < work.tables[bank].count
         })
     }
 
@@ -329,14 +340,14 @@ pub(super) fn run<'a, Q: ReadQueue<'a> + Send, A: Arrive>(
     let mut result = Ok(());
     workers.join(
         &mut || {
-            result = driver.run(work, finish);
+            result = driver.run(workers, work, finish);
             over.store(1, Ordering::Release);
         },
         &|| {
             let mut cursor = Cursor::default();
             while over.load(Ordering::Acquire) == 0 {
                 if !work.compute_one(&mut cursor) {
-                    core::hint::spin_loop();
+                    workers.idle();
                 }
             }
         },
@@ -361,7 +372,7 @@ pub(super) fn submit<'a, Q: ReadQueue<'a> + ?Sized>(
             let failure = crate::queue::ReadFailure::NoSlot;
             return Err(ReadError { failure, file_offset, bytes: extent.bytes() as u32 });
         };
-        let tag = number as u32 | if bank == 0 { 0 } else { TAG_BANK };
+        let tag = number as u32 | (bank as u32) << TAG_EXTENT_BITS;
         queue.submit(Read { file_offset, lease, tag })?;
         if let Some(begin_ns) = progress.begin_ns.get_mut(number) {
             *begin_ns = now_ns;
@@ -369,6 +380,12 @@ pub(super) fn submit<'a, Q: ReadQueue<'a> + ?Sized>(
         progress.submitted += 1;
     }
     Ok(())
+}
+
+/// The bank and the extent of a read.
+pub(super) const fn bank_of(tag: u32) -> (usize, usize) {
+    let extent = tag & ((1 << TAG_EXTENT_BITS) - 1);
+    ((tag >> TAG_EXTENT_BITS) as usize, extent as usize)
 }
 
 /// No coefficient is computed yet.

@@ -1,6 +1,7 @@
 //! What goes beyond one layer on one thread: reading ahead, and workers.
 
-use super::round::{Arrive, Workers, submit};
+use super::bank::Bank;
+use super::round::{Arrive, Workers, bank_of, submit};
 use super::{Engine, FetchStats};
 use crate::error::EngineError;
 use crate::queue::ReadQueue;
@@ -50,11 +51,12 @@ impl<'a, Q: ReadQueue<'a>> Session<'_, 'a, Q> {
 
     /// Starts to read what a layer will probably need (ids strictly ascending), while others are
     /// being consumed; the next fetch of that layer finds it there. What is foreseen wrongly is read
-    /// in vain and otherwise does no harm. Another prefetch replaces it. As much as the second
-    /// staging area takes is read, from the front of `predicted`. Returns what will be read.
+    /// in vain and otherwise does no harm. A third prefetch replaces
+    /// the first. As much as one of
+    /// the two staging areas for it takes is read, from the front of `predicted`. Returns what will be read.
     ///
     /// # Errors
-    /// [`EngineError::Config`] without [`super::Config::prefetch`]; a layer or set that does not fit
+    /// [`EngineError::Config`] without [`super::Config::prefetch_bytes`]; a layer or set that does not fit
     /// the pack; a read that could not be submitted.
     pub fn prefetch(&mut self, layer: u32, predicted: &[u32]) -> Result<FetchStats, EngineError> {
         self.engine.prefetch(layer, predicted)
@@ -73,38 +75,59 @@ impl<'a, Q: ReadQueue<'a>> Drop for Session<'_, 'a, Q> {
 }
 
 impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
-    /// Abandons the bank of what is foreseen and waits until nothing of it is in flight.
+    /// Gives up all that is foreseen, and waits until nothing is in flight.
     fn settle(&mut self) {
-        let bank = &mut self.banks[1];
-        bank.abandon();
-        if bank.in_flight() {
-            // Nothing else is in flight between two calls. Errors are for nobody.
-            let _ = self.queue.drain();
+        for bank in &mut self.banks {
+            bank.abandon();
         }
-        bank.drained();
+        // Errors are for nobody.
+        let _ = self.queue.drain();
+        self.banks.iter_mut().for_each(Bank::drained);
+        self.prefetches = 0;
+    }
+
+    /// Gives up what is foreseen in one bank, and waits until nothing of it is in flight.
+    fn settle_bank(&mut self, number: usize) {
+        self.banks[number].abandon();
+        while self.banks[number].in_flight() {
+            let Some(completion) = self.queue.wait() else { break };
+            let (bank, _) = bank_of(completion.tag);
+            if let Some(bank) = self.banks.get_mut(bank) {
+                bank.progress.completed += 1;
+            }
+        }
+        self.banks[number].drained();
     }
 
     fn prefetch(&mut self, layer: u32, predicted: &[u32]) -> Result<FetchStats, EngineError> {
         let view = self.layer(layer)?;
         super::check_active(predicted, self.pack.shape().neurons)?;
-        if !self.config.prefetch {
+        if self.config.prefetch_bytes == 0 {
             let rule = "must be set for a prefetch";
-            return Err(EngineError::Config { field: "prefetch", rule, found: 0 });
+            return Err(EngineError::Config { field: "prefetch_bytes", rule, found: 0 });
         }
-        self.settle();
+        let number = self.foreseen(layer).unwrap_or_else(|| {
+            // An empty bank, or else the older.
+            let age = |number: usize| {
+                let progress = &self.banks[number].progress;
+                progress.layer.map(|_| progress.age)
+            };
+            if age(1) <= age(2) { 1 } else { 2 }
+        });
+        self.settle_bank(number);
+        self.prefetches = self.prefetches.wrapping_add(1);
         let (geometry, collapse) = (self.geometry(), self.collapse());
         let mut most = predicted.len();
         while most > 0 {
             let missing = self.place(layer, &view, &predicted[..most]);
             let (entries, scratch) = self.scratch.split_at_mut(missing);
-            let bank = &mut self.banks[1];
+            let bank = &mut self.banks[number];
             let (plan, fits) = bank.plan(entries.iter().copied(), &geometry, &collapse, scratch);
             if fits {
                 bank.open(layer, &view);
+                bank.progress.age = self.prefetches;
                 bank.table.want(core::iter::empty());
-                let now_ns = self.queue.now_ns();
-                submit(&mut self.queue, &bank.table, &mut bank.progress, 1, now_ns)?;
-                self.queue.flush();
+                self.submit_foreseen(layer)?;
                 return Ok(FetchStats {
                     reads: plan.reads,
                     runs: plan.runs,
@@ -116,5 +139,18 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             most /= 2;
         }
         Ok(FetchStats::default())
+    }
+
+    /// Submits what is foreseen, the older first.
+    fn submit_foreseen(&mut self, layer: u32) -> Result<(), EngineError> {
+        let now_ns = self.queue.now_ns();
+        let mut order = self.reading_order(layer);
+        order.reverse(); // this layer is the newest
+        for number in order.into_iter().filter(|number| *number > 0) {
+            let Bank { table, progress } = &mut self.banks[number];
+            submit(&mut self.queue, table, progress, number, now_ns)?;
+        }
+        self.queue.flush();
+        Ok(())
     }
 }

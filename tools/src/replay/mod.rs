@@ -4,6 +4,7 @@
 //! turns, a block of tokens each, in a new random order every time, so that whatever the device does
 //! to one it does to all; each repeat begins with an empty cache. The device is real, or simulated ([`Target`]).
 
+pub mod overlap;
 pub mod strategy;
 pub mod table;
 
