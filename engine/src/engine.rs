@@ -10,7 +10,7 @@ use crate::limits::{
     CACHE_BUNDLES_MAX, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX, READ_BYTES_MAX, STAGING_ALIGN,
     STAGING_BYTES_MAX,
 };
-use crate::plan::{Collapse, Extent, Geometry, Plan, plan};
+use crate::plan::{Collapse, Extent, Geometry, Plan, plan, scratch_len};
 use crate::queue::{Read, ReadError, ReadFailure, ReadQueue};
 
 /// The settings of an engine.
@@ -48,10 +48,9 @@ impl Config {
         (pack.shape().bundle_stride as usize).next_multiple_of(block) + block
     }
 
-    /// The staging area that holds a whole layer.
+    /// The staging area that holds a whole layer, as [`Collapse::Whole`] reads it.
     pub fn staging_bytes_full(pack: &Pack<'_>) -> usize {
-        let block = u64::from(pack.block_bytes());
-        pack.shape().region_bytes().next_multiple_of(block).try_into().unwrap_or(usize::MAX)
+        geometry(pack).whole_bytes().try_into().unwrap_or(usize::MAX)
     }
 
     fn check(&self, pack: &Pack<'_>) -> Result<(), EngineError> {
@@ -112,7 +111,7 @@ pub fn required_bytes(config: &Config, pack: &Pack<'_>) -> Result<usize, EngineE
     size.add::<u64>(neurons);
     size.add::<u32>(neurons);
     size.add::<Extent>(neurons);
-    size.add::<u64>(neurons);
+    size.add::<u64>(scratch_len(neurons));
     Ok(size.bytes())
 }
 
@@ -164,7 +163,7 @@ pub struct Engine<'a, Q> {
     missing: &'a mut [u64],
     slots: &'a mut [u32],
     extents: &'a mut [Extent],
-    holes: &'a mut [u64],
+    scratch: &'a mut [u64],
     arena_bytes: usize,
 }
 
@@ -195,7 +194,7 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
             missing: arena.take(neurons)?,
             slots: arena.take(neurons)?,
             extents: arena.take(neurons)?,
-            holes: arena.take(neurons)?,
+            scratch: arena.take(scratch_len(neurons))?,
             queue: queue(staging)?,
             pack,
             config: *config,
@@ -264,7 +263,7 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
             let begin_ns = self.queue.now_ns();
             self.read(view.region_offset(), plan.extents)?;
             let io_ns = self.queue.now_ns() - begin_ns;
-            self.locate(missing);
+            self.locate(plan.extents);
             if self.config.verify_reads {
                 self.verify(layer, &view, missing)?;
             }
@@ -298,22 +297,13 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
         loop {
             let missing = self.place(layer, view, &active[..round]);
             let slots = &self.slots[..missing];
-            let geometry = self.geometry();
-            let plan = plan(slots, &geometry, &self.config.collapse, self.extents, self.holes);
+            let geometry = geometry(&self.pack);
+            let plan = plan(slots, &geometry, &self.config.collapse, self.extents, self.scratch);
             // One bundle always fits: `Config::check` saw to it.
             if plan.bytes <= self.config.staging_bytes as u64 || round == 1 {
                 return (round, missing, plan);
             }
             round = round.div_ceil(2);
-        }
-    }
-
-    fn geometry(&self) -> Geometry {
-        Geometry {
-            bundle_stride: self.pack.shape().bundle_stride,
-            block_bytes: self.pack.block_bytes(),
-            neurons: self.pack.shape().neurons,
-            read_bytes_max: READ_BYTES_MAX,
         }
     }
 
@@ -354,7 +344,7 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
     /// [`EngineError::OtherPack`], or a read that failed.
     pub fn check_superblock(&mut self) -> Result<(), EngineError> {
         let block = self.pack.block_bytes();
-        self.extents[0] = Extent { begin: 0, end: block.into(), staging_offset: 0 };
+        self.extents[0] = Extent { end: block.into(), ..Extent::default() };
         self.read(0, 1)?;
         let stored = self.pack.superblock().as_bytes();
         let length = stored.len().min(block as usize);
@@ -370,41 +360,29 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
     }
 
     fn submit_all(&mut self, region_offset: u64, extents: usize) -> Result<(), EngineError> {
-        let read_bytes_max = self.geometry().read_bytes_max;
-        let mut tag = 0;
-        for extent in &self.extents[..extents] {
-            let mut done = 0;
-            while done < extent.bytes() {
-                if self.queue.in_flight() == self.queue.depth() {
-                    self.queue.complete()?;
-                }
-                let bytes = (extent.bytes() - done).min(read_bytes_max.into());
-                self.queue.submit(&Read {
-                    file_offset: region_offset + extent.begin + done,
-                    bytes: bytes as u32,
-                    staging_offset: (extent.staging_offset + done) as usize,
-                    tag,
-                })?;
-                done += bytes;
-                tag += 1;
+        for (tag, extent) in self.extents[..extents].iter().enumerate() {
+            if self.queue.in_flight() == self.queue.depth() {
+                self.queue.complete()?;
             }
+            self.queue.submit(&Read {
+                file_offset: region_offset + extent.begin,
+                bytes: extent.bytes() as u32,
+                staging_offset: extent.staging_offset as usize,
+                tag: tag as u32,
+            })?;
         }
         Ok(())
     }
 
-    /// Notes where in the staging area each missing bundle is: one walk over slots and extents.
-    fn locate(&mut self, missing: usize) {
+    /// Notes where in the staging area each missing bundle is.
+    fn locate(&mut self, extents: usize) {
         let stride = u64::from(self.pack.shape().bundle_stride);
-        let mut extents = self.extents.iter();
-        let mut extent = Extent::default();
-        for (slot, missing) in self.slots.iter().zip(&self.missing[..missing]) {
-            let first = u64::from(*slot) * stride;
-            while extent.end <= first {
-                let Some(next) = extents.next() else { return };
-                extent = *next;
+        for extent in self.extents.iter().take(extents) {
+            for wanted in extent.wanted() {
+                let first = u64::from(self.slots[wanted]) * stride;
+                let position = (self.missing[wanted] & u64::from(u32::MAX)) as usize;
+                self.places[position].at = (extent.staging_offset + first - extent.begin) as u32;
             }
-            let position = (missing & u64::from(u32::MAX)) as usize;
-            self.places[position].at = (extent.staging_offset + first - extent.begin) as u32;
         }
     }
 
@@ -455,6 +433,16 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
             self.cells[cell as usize * stride..(cell as usize + 1) * stride]
                 .copy_from_slice(source);
         }
+    }
+}
+
+/// How a pack's bundles lie.
+fn geometry(pack: &Pack<'_>) -> Geometry {
+    Geometry {
+        bundle_stride: pack.shape().bundle_stride,
+        block_bytes: pack.block_bytes(),
+        neurons: pack.shape().neurons,
+        read_bytes_max: READ_BYTES_MAX,
     }
 }
 

@@ -53,5 +53,5 @@ pub mod sys;
 
 pub use engine::{Config, Engine, FetchStats, required_bytes};
 pub use error::EngineError;
-pub use law::{Combine, DeviceLaw};
+pub use law::{Combine, Curve, DeviceLaw};
 pub use plan::Collapse;

@@ -4,8 +4,11 @@
 pub const QUEUE_DEPTH_MAX: usize = 256;
 /// Reads in flight unless the caller says otherwise: what UFS devices take.
 pub const QUEUE_DEPTH_DEFAULT: u32 = 32;
-/// Largest single read, bytes; longer extents are split.
+/// Largest single read, bytes, and so the longest extent that is planned (but for a single bundle that
+/// is longer).
 pub const READ_BYTES_MAX: u32 = 1 << 20;
+/// Most points of a measured curve: the powers of two from 512 B to 16 MiB.
+pub const CURVE_POINTS_MAX: usize = 16;
 /// Most bytes of the staging area: one registered buffer of io_uring.
 pub const STAGING_BYTES_MAX: usize = 1 << 30;
 /// Alignment of the staging area in memory, bytes; f2fs asks for this much.
