@@ -24,3 +24,15 @@ pub const CACHE_BUNDLES_MAX: u32 = 1 << 29;
 /// Evicted bundles that the cache remembers, per bundle that it holds. One token's active set is
 /// larger than a small cache, so a memory of the cache's own size would forget between two tokens.
 pub const CACHE_GHOSTS_PER_BUNDLE: u32 = 4;
+/// Batches of reads that adaptive collapse looks back on.
+pub const ADAPT_BATCHES: usize = 256;
+/// Least batches to fit a law to.
+pub const ADAPT_BATCHES_MIN: usize = 24;
+/// Share by which the break-even gap must move before plans follow.
+pub const ADAPT_HYSTERESIS: f64 = 0.05;
+/// Median relative error of the last batches from which on the device is taken to have changed.
+pub const ADAPT_CHANGE: f64 = 0.12;
+/// Batches from one that explores another gap to the next, once the law is at rest.
+pub const ADAPT_EXPLORE_EVERY: u32 = 31;
+/// Budget that exploring starts with and can save up; each batch adds one.
+pub const ADAPT_BUDGET_MAX: u32 = 1200;

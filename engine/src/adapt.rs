@@ -1,0 +1,195 @@
+//! Adaptive collapse: the device law, kept up to date by what the batches of reads really took.
+//!
+//! Heat, contention and battery states change a device by the minute; a law that was measured once
+//! then merges too much or too little. [`Adapt`] watches each drained batch, fits both forms of the
+//! law to the last [`ADAPT_BATCHES`], and says which law to plan with next.
+//!
+//! Three things make this more than a fit:
+//!
+//! - Plans hide the law from the fit. Under the maximum the planner balances `a * reads` and
+//!   `bytes / B` by the law that it believes, and if the law is wrong on one side only, each batch
+//!   still takes exactly as long as predicted. So now and then one batch is planned with another gap,
+//!   larger and smaller in turn; a budget bounds what that may cost.
+//! - The law handed out changes only where the decisions would: where the gap moves by more than
+//!   [`ADAPT_HYSTERESIS`] or the other form is clearly better.
+//! - A device may change at once. Where the last batches do not fit the law that explained those
+//!   before, the latter are forgotten.
+
+mod fit;
+
+use fit::{Batch, Model, fit, median};
+
+use crate::law::{Combine, DeviceLaw};
+use crate::limits::{
+    ADAPT_BATCHES, ADAPT_BATCHES_MIN, ADAPT_BUDGET_MAX, ADAPT_CHANGE, ADAPT_EXPLORE_EVERY,
+    ADAPT_HYSTERESIS,
+};
+
+/// Batches between two fits, while the law still moves and once it does not.
+const FIT_EVERY: [u32; 2] = [16, 32];
+/// Gap of an exploring batch over the believed one. While the law still moves: far enough to leave
+/// a wrong belief within a few steps. Afterwards: just beyond the noise.
+const EXPLORE_BY: [f64; 2] = [3.0, 1.25];
+/// What an exploring batch takes from the budget; each batch adds one.
+const PRICE: [u32; 2] = [96, 24];
+/// Batches between two exploring ones.
+const EXPLORE_AFTER: [u32; 2] = [8, ADAPT_EXPLORE_EVERY];
+/// The other form of the law must have an error this much smaller.
+const BETTER: f64 = 0.8;
+/// Below this mean squared error (1 %) both forms are as good as exact.
+const EXACT: f64 = 1e-4;
+/// A fit that moves the gap by more than this factor says that the law still moves.
+const MOVED: f64 = 1.15;
+/// Batches in the window from which on `t0` is told apart from the rest, and the law can be at rest.
+const BATCHES_FOR_T0: usize = 64;
+
+/// Keeps a device law up to date. Deterministic: the same batches, the same laws.
+#[derive(Clone, Debug)]
+pub struct Adapt {
+    /// A ring of the last batches.
+    batches: [Batch; ADAPT_BATCHES],
+    count: usize,
+    next: usize,
+    /// The best sum and the best maximum.
+    models: [Model; 2],
+    /// Which of them is believed.
+    believed: usize,
+    law: DeviceLaw,
+    /// What the next batch is planned with.
+    planned: DeviceLaw,
+    since_fit: u32,
+    since_explored: u32,
+    since_change: u32,
+    budget: u32,
+    explored: u32,
+    /// 1 once the law is at rest: the index into the pairs above.
+    pace: usize,
+}
+
+impl Adapt {
+    /// Begins with a law: the one of the device's profile, or a guess.
+    pub fn new(initial: DeviceLaw) -> Self {
+        Self {
+            batches: [Batch::default(); ADAPT_BATCHES],
+            count: 0,
+            next: 0,
+            models: [Combine::Sum, Combine::Max].map(|combine| Model::of_law(&initial, combine)),
+            believed: usize::from(initial.combine() == Combine::Max),
+            law: initial,
+            planned: initial,
+            since_fit: 0,
+            since_explored: 0,
+            since_change: 0,
+            budget: ADAPT_BUDGET_MAX,
+            explored: 0,
+            pace: 0,
+        }
+    }
+
+    /// The law to plan the next batch with. Mostly [`Adapt::believed`], now and then one with a
+    /// larger or smaller gap. The same until the next [`Adapt::observe`].
+    pub const fn law(&self) -> DeviceLaw {
+        self.planned
+    }
+
+    /// The law that is believed.
+    pub const fn believed(&self) -> DeviceLaw {
+        self.law
+    }
+
+    /// How many batches were planned with another gap than the believed one.
+    pub const fn explored(&self) -> u32 {
+        self.explored
+    }
+
+    /// Takes note of a drained batch: so many reads and bytes took so many nanoseconds, `t0` included.
+    /// One without reads says nothing.
+    pub fn observe(&mut self, reads: u64, bytes: u64, io_ns: u64) {
+        if reads == 0 || bytes == 0 {
+            return;
+        }
+        let (reads, bytes) = (reads as f64, bytes as f64);
+        self.batches[self.next] = Batch { reads, bytes, us: io_ns as f64 / 1e3 };
+        self.next = (self.next + 1) % ADAPT_BATCHES;
+        self.count = (self.count + 1).min(ADAPT_BATCHES);
+        self.since_fit += 1;
+        self.since_explored += 1;
+        self.since_change = self.since_change.saturating_add(1);
+        self.budget = (self.budget + 1).min(ADAPT_BUDGET_MAX);
+        if self.since_fit >= FIT_EVERY[self.pace] && self.count >= ADAPT_BATCHES_MIN {
+            self.since_fit = 0;
+            self.forget_what_changed();
+            self.fit();
+        }
+        self.planned = self.law;
+        if self.since_explored >= EXPLORE_AFTER[self.pace] && self.budget >= PRICE[self.pace] {
+            self.explore();
+        }
+    }
+
+    /// Plans the next batch with another gap: larger, smaller, smaller, larger and so on, so that
+    /// both sides meet each layer sooner or later, however many layers there are.
+    fn explore(&mut self) {
+        let by = EXPLORE_BY[self.pace];
+        let by = if self.explored.div_ceil(2) % 2 == 0 { by } else { 1.0 / by };
+        let law = &self.law;
+        let a_us = law.a_us() * by;
+        if let Ok(law) = DeviceLaw::new(law.t0_us(), a_us, law.b_mib_s(), law.combine()) {
+            self.planned = law;
+        }
+        self.budget -= PRICE[self.pace];
+        self.since_explored = 0;
+        self.explored = self.explored.wrapping_add(1);
+    }
+
+    /// Forgets all but the last batches, where these do not fit what is believed. Not again until
+    /// the window has filled since: on a device that no law fits, that would be always.
+    fn forget_what_changed(&mut self) {
+        let full = self.since_change as usize >= ADAPT_BATCHES;
+        if !full || self.count <= ADAPT_BATCHES_MIN {
+            return;
+        }
+        let model = &self.models[self.believed];
+        let mut last = [Batch::default(); ADAPT_BATCHES_MIN];
+        let mut errors = [0.0; ADAPT_BATCHES_MIN];
+        for (age, (batch, error)) in last.iter_mut().zip(&mut errors).enumerate() {
+            *batch = self.batches[(self.next + ADAPT_BATCHES - 1 - age) % ADAPT_BATCHES];
+            *error = model.error(batch).abs();
+        }
+        if median(&mut errors) <= ADAPT_CHANGE {
+            return;
+        }
+        self.batches[..ADAPT_BATCHES_MIN].copy_from_slice(&last);
+        (self.count, self.next, self.since_change) = (ADAPT_BATCHES_MIN, ADAPT_BATCHES_MIN, 0);
+    }
+
+    /// Fits both forms, believes the better one, and hands it out if decisions change.
+    fn fit(&mut self) {
+        let batches = &self.batches[..self.count];
+        let before = self.models[self.believed].gap_bytes;
+        let mut scores = [0.0; 2];
+        for (model, score) in self.models.iter_mut().zip(&mut scores) {
+            (*model, *score) = fit(batches, *model, self.count >= BATCHES_FOR_T0);
+        }
+        let other = 1 - self.believed;
+        let switches = scores[other] + EXACT < (scores[self.believed] + EXACT) * BETTER;
+        if switches {
+            self.believed = other;
+        }
+        let model = &self.models[self.believed];
+        let moved = switches || !near(model.gap_bytes, before, MOVED);
+        self.pace = usize::from(!moved && self.count >= BATCHES_FOR_T0);
+        let held = Model::of_law(&self.law, model.combine).gap_bytes;
+        let decides = !near(model.gap_bytes, held, 1.0 + ADAPT_HYSTERESIS);
+        if (decides || self.law.combine() != model.combine)
+            && let Some(law) = model.law()
+        {
+            self.law = law;
+        }
+    }
+}
+
+/// Whether two positive numbers differ by no more than a factor.
+fn near(a: f64, b: f64, factor: f64) -> bool {
+    a <= b * factor && b <= a * factor
+}
