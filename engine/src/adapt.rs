@@ -180,7 +180,7 @@ impl Adapt {
         let moved = switches || !near(model.gap_bytes, before, MOVED);
         self.pace = usize::from(!moved && self.count >= BATCHES_FOR_T0);
         let held = Model::of_law(&self.law, model.combine).gap_bytes;
-        let decides = !near(model.gap_bytes, held, 1.0 + ADAPT_HYSTERESIS);
+        let decides = !near(model.gap_bytes, held, 1.0 + ADAPT_HYSTERESIS[self.believed]);
         if (decides || self.law.combine() != model.combine)
             && let Some(law) = model.law()
         {

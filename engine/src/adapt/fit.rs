@@ -20,6 +20,8 @@ const GAIN: f64 = 1e-7;
 /// Steps of the search, coarse to fine: factors of `g`, and shares of the median time for `t0`.
 const STEPS: [(f64, f64); 6] =
     [(4.0, 0.2), (2.0, 0.1), (1.4, 0.05), (1.18, 0.025), (1.08, 0.0125), (1.03, 0.006)];
+/// What [`DeviceLaw::new`] takes for a bandwidth, the other way round.
+const US_PER_BYTE: (f64, f64) = (1e-9, 900.0);
 /// Rounds a step.
 const ROUNDS_MAX: usize = 3;
 
@@ -89,15 +91,12 @@ impl Model {
     /// The same law with the best microseconds a byte: the mean of what the single batches say, each
     /// drawn close to their median.
     fn with_best_rate(mut self, batches: &[Batch]) -> Self {
-        let mut rates = [0.0; ADAPT_BATCHES];
-        let rates = &mut rates[..batches.len().min(ADAPT_BATCHES)];
-        for (rate, batch) in rates.iter_mut().zip(batches) {
-            *rate = (batch.us - self.t0_us) / self.size(batch).max(1.0);
-        }
-        let middle = median(rates);
+        let rate = |batch: &Batch| (batch.us - self.t0_us) / self.size(batch).max(1.0);
+        let middle = median_of(batches, rate);
         let (low, high) = (middle * (1.0 - ERROR_MAX), middle * (1.0 + ERROR_MAX));
-        let near = rates.iter().map(|rate| rate.max(low).min(high));
-        self.us_per_byte = (near.sum::<f64>() / rates.len().max(1) as f64).clamp(1e-9, 1e6);
+        let near = batches.iter().map(|batch| rate(batch).max(low).min(high));
+        let mean = near.sum::<f64>() / batches.len().max(1) as f64;
+        self.us_per_byte = mean.clamp(US_PER_BYTE.0, US_PER_BYTE.1);
         self
     }
 }
@@ -111,14 +110,25 @@ pub(super) fn median(values: &mut [f64]) -> f64 {
     *values.select_nth_unstable_by(middle, f64::total_cmp).1
 }
 
+/// The same of what `of` says of each batch.
+fn median_of(batches: &[Batch], of: impl Fn(&Batch) -> f64) -> f64 {
+    let mut values = [0.0; ADAPT_BATCHES];
+    let values = &mut values[..batches.len().min(ADAPT_BATCHES)];
+    for (value, batch) in values.iter_mut().zip(batches) {
+        *value = of(batch);
+    }
+    median(values)
+}
+
+/// Whether a score is so much lower that a step is worth it.
+fn gains(score: f64, than: f64) -> bool {
+    score < than * (1.0 - GAIN_SHARE) - GAIN
+}
+
 /// The model that explains the batches best, from another one in steps; and its score.
 pub(super) fn fit(batches: &[Batch], start: Model, with_t0: bool) -> (Model, f64) {
-    let mut times = [0.0; ADAPT_BATCHES];
-    let times = &mut times[..batches.len().min(ADAPT_BATCHES)];
-    for (time, batch) in times.iter_mut().zip(batches) {
-        *time = batch.us;
-    }
-    let usual_us = median(times).min(60e6);
+    let usual_us = median_of(batches, |batch| batch.us).min(60e6);
+    let usual_bytes = median_of(batches, |batch| batch.bytes / batch.reads.max(1.0));
     let at = |t0_us: f64, gap_bytes: f64| {
         let t0_us = t0_us.clamp(0.0, usual_us * 0.9);
         let gap_bytes = gap_bytes.clamp(1.0, 1e12);
@@ -126,6 +136,11 @@ pub(super) fn fit(batches: &[Batch], start: Model, with_t0: bool) -> (Model, f64
         (model, model.score(batches))
     };
     let mut best = at(start.t0_us, start.gap_bytes);
+    // From far below or above the bytes of all reads no step makes a difference under the maximum.
+    let middle = at(start.t0_us, usual_bytes);
+    if gains(middle.1, best.1) {
+        best = middle;
+    }
     for (factor, share) in STEPS {
         for _ in 0..ROUNDS_MAX {
             let (t0_us, gap_bytes) = (best.0.t0_us, best.0.gap_bytes);
@@ -142,7 +157,7 @@ pub(super) fn fit(batches: &[Batch], start: Model, with_t0: bool) -> (Model, f64
                     next = found;
                 }
             }
-            if next.1 >= best.1 * (1.0 - GAIN_SHARE) - GAIN {
+            if !gains(next.1, best.1) {
                 break;
             }
             best = next;
