@@ -11,25 +11,32 @@
 //!   still takes exactly as long as predicted. So now and then one batch is planned with another gap,
 //!   larger and smaller in turn; a budget bounds what that may cost.
 //! - The law handed out changes only where the decisions would: where the gap moves by more than
-//!   [`ADAPT_HYSTERESIS`] or the other form is clearly better.
+//!   [`ADAPT_HYSTERESIS`] and by more than chance, or the other form is clearly better.
 //! - A device may change at once. Where the last batches do not fit the law that explained those
 //!   before, the latter are forgotten.
+//!
+//! What cannot be learned: where every batch has the same bytes a read, and no hole is of a size that
+//! the gaps tried would decide differently, nothing tells `a` from `B`. Nothing depends on it either,
+//! until the active sets change.
 
 mod fit;
 
-use fit::{Batch, Model, fit, median};
+use fit::{Batch, Model, fit, median_of};
 
 use crate::law::{Combine, DeviceLaw};
 use crate::limits::{
-    ADAPT_BATCHES, ADAPT_BATCHES_MIN, ADAPT_BUDGET_MAX, ADAPT_CHANGE, ADAPT_EXPLORE_EVERY,
-    ADAPT_HYSTERESIS,
+    ADAPT_BATCHES, ADAPT_BATCHES_MIN, ADAPT_BUDGET_MAX, ADAPT_CHANGE, ADAPT_CHANGE_AFTER,
+    ADAPT_EXPLORE_EVERY, ADAPT_HYSTERESIS,
 };
 
 /// Batches between two fits, while the law still moves and once it does not.
 const FIT_EVERY: [u32; 2] = [16, 32];
-/// Gap of an exploring batch over the believed one. While the law still moves: far enough to leave
-/// a wrong belief within a few steps. Afterwards: just beyond the noise.
-const EXPLORE_BY: [f64; 2] = [3.0, 1.25];
+/// Gap of an exploring batch over the believed one, under the sum and under the maximum. While the law
+/// still moves: far enough to leave a wrong belief within a few steps.
+const EXPLORE_BY_MOVING: [f64; 2] = [3.0, 3.0];
+/// At rest: under the sum the time is flat around the best gap, so a good look around is cheap; under
+/// the maximum just beyond the noise.
+const EXPLORE_BY_AT_REST: [f64; 2] = [2.0, 1.25];
 /// What an exploring batch takes from the budget; each batch adds one.
 const PRICE: [u32; 2] = [96, 24];
 /// Batches between two exploring ones.
@@ -38,6 +45,11 @@ const EXPLORE_AFTER: [u32; 2] = [8, ADAPT_EXPLORE_EVERY];
 const BETTER: f64 = 0.8;
 /// Below this mean squared error (1 %) both forms are as good as exact.
 const EXACT: f64 = 1e-4;
+/// Squared errors, in units of their mean, that another gap must save in all before plans follow: the
+/// square of so many standard deviations.
+const SURE: f64 = 4.0;
+/// Errors of so many times the median one are not the usual noise.
+const FAR: f64 = 4.0;
 /// A fit that moves the gap by more than this factor says that the law still moves.
 const MOVED: f64 = 1.15;
 /// Batches in the window from which on `t0` is told apart from the rest, and the law can be at rest.
@@ -92,7 +104,8 @@ impl Adapt {
         self.planned
     }
 
-    /// The law that is believed.
+    /// The law that is believed, as of the last time that decisions changed: its gap and its form are
+    /// up to date within [`ADAPT_HYSTERESIS`], its single numbers may lag behind.
     pub const fn believed(&self) -> DeviceLaw {
         self.law
     }
@@ -130,7 +143,7 @@ impl Adapt {
     /// Plans the next batch with another gap: larger, smaller, smaller, larger and so on, so that
     /// both sides meet each layer sooner or later, however many layers there are.
     fn explore(&mut self) {
-        let by = EXPLORE_BY[self.pace];
+        let by = [EXPLORE_BY_MOVING, EXPLORE_BY_AT_REST][self.pace][self.believed];
         let by = if self.explored.div_ceil(2) % 2 == 0 { by } else { 1.0 / by };
         let law = &self.law;
         let a_us = law.a_us() * by;
@@ -142,21 +155,22 @@ impl Adapt {
         self.explored = self.explored.wrapping_add(1);
     }
 
-    /// Forgets all but the last batches, where these do not fit what is believed. Not again until
-    /// the window has filled since: on a device that no law fits, that would be always.
+    /// Forgets all but the last batches, where too many of these do not fit what is believed: more
+    /// than the few that are slow by chance. Not again for a while: on a device that no law fits,
+    /// that would be always.
     fn forget_what_changed(&mut self) {
-        let full = self.since_change as usize >= ADAPT_BATCHES;
-        if !full || self.count <= ADAPT_BATCHES_MIN {
+        if self.since_change < ADAPT_CHANGE_AFTER || self.count <= ADAPT_BATCHES_MIN {
             return;
         }
         let model = &self.models[self.believed];
+        let usual = median_of(&self.batches[..self.count], |batch| model.error(batch).abs());
+        let limit = (usual * FAR).max(ADAPT_CHANGE);
         let mut last = [Batch::default(); ADAPT_BATCHES_MIN];
-        let mut errors = [0.0; ADAPT_BATCHES_MIN];
-        for (age, (batch, error)) in last.iter_mut().zip(&mut errors).enumerate() {
+        for (age, batch) in last.iter_mut().enumerate() {
             *batch = self.batches[(self.next + ADAPT_BATCHES - 1 - age) % ADAPT_BATCHES];
-            *error = model.error(batch).abs();
         }
-        if median(&mut errors) <= ADAPT_CHANGE {
+        let far = last.iter().filter(|batch| model.error(batch).abs() > limit).count();
+        if far < ADAPT_BATCHES_MIN / 4 {
             return;
         }
         self.batches[..ADAPT_BATCHES_MIN].copy_from_slice(&last);
@@ -176,17 +190,23 @@ impl Adapt {
         if switches {
             self.believed = other;
         }
-        let model = &self.models[self.believed];
+        let (model, score) = (self.models[self.believed], scores[self.believed]);
         let moved = switches || !near(model.gap_bytes, before, MOVED);
         self.pace = usize::from(!moved && self.count >= BATCHES_FOR_T0);
-        let held = Model::of_law(&self.law, model.combine).gap_bytes;
-        let decides = !near(model.gap_bytes, held, 1.0 + ADAPT_HYSTERESIS[self.believed]);
+        let held_bytes = Model::of_law(&self.law, model.combine).gap_bytes;
+        let decides = !near(model.gap_bytes, held_bytes, 1.0 + ADAPT_HYSTERESIS[self.believed])
+            && surely(score, model.held_to(held_bytes, batches), self.count);
         if (decides || self.law.combine() != model.combine)
             && let Some(law) = model.law()
         {
             self.law = law;
         }
     }
+}
+
+/// Whether a fit with this mean squared error is better than another one by more than chance.
+fn surely(score: f64, than: f64, batches: usize) -> bool {
+    (than - score) * batches as f64 > (score + 1e-9) * SURE
 }
 
 /// Whether two positive numbers differ by no more than a factor.

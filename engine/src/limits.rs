@@ -25,15 +25,17 @@ pub const CACHE_BUNDLES_MAX: u32 = 1 << 29;
 /// larger than a small cache, so a memory of the cache's own size would forget between two tokens.
 pub const CACHE_GHOSTS_PER_BUNDLE: u32 = 4;
 /// Batches of reads that adaptive collapse looks back on.
-pub const ADAPT_BATCHES: usize = 192;
+pub const ADAPT_BATCHES: usize = 512;
 /// Least batches to fit a law to.
 pub const ADAPT_BATCHES_MIN: usize = 24;
 /// Share by which `a * B` must move before plans follow, under the sum and under the maximum. Under
 /// the sum the time is flat around the best gap; under the maximum it has an edge there, and being
 /// off by 3 % costs above 1 % of the time.
 pub const ADAPT_HYSTERESIS: [f64; 2] = [0.05, 0.02];
-/// Median relative error of the last batches from which on the device is taken to have changed.
-pub const ADAPT_CHANGE: f64 = 0.12;
+/// Relative errors up to this are never taken for a change of the device.
+pub const ADAPT_CHANGE: f64 = 0.08;
+/// Batches after a change of the device before another one is looked for.
+pub const ADAPT_CHANGE_AFTER: u32 = 128;
 /// Batches from one that explores another gap to the next, once the law is at rest.
 pub const ADAPT_EXPLORE_EVERY: u32 = 31;
 /// Budget that exploring starts with and can save up; each batch adds one.

@@ -79,6 +79,20 @@ impl Model {
         batch.us / (self.t0_us + self.us_per_byte * self.size(batch)).max(1e-6) - 1.0
     }
 
+    /// The score of the best model with another gap.
+    pub(super) fn held_to(&self, gap_bytes: f64, batches: &[Batch]) -> f64 {
+        let usual_us = median_of(batches, |batch| batch.us).min(60e6);
+        let shares = STEPS.iter().map(|step| step.1);
+        let t0s =
+            shares.flat_map(|share| [self.t0_us + usual_us * share, self.t0_us - usual_us * share]);
+        t0s.chain([self.t0_us])
+            .map(|t0_us| {
+                let t0_us = t0_us.clamp(0.0, usual_us * 0.9);
+                Self { t0_us, gap_bytes, ..*self }.with_best_rate(batches).score(batches)
+            })
+            .fold(f64::INFINITY, f64::min)
+    }
+
     /// Mean squared error, each cut off.
     fn score(&self, batches: &[Batch]) -> f64 {
         let squares = batches.iter().map(|batch| {
@@ -101,23 +115,18 @@ impl Model {
     }
 }
 
-/// The upper median; 0 of nothing. Reorders.
-pub(super) fn median(values: &mut [f64]) -> f64 {
-    if values.is_empty() {
-        return 0.0;
-    }
-    let middle = values.len() / 2;
-    *values.select_nth_unstable_by(middle, f64::total_cmp).1
-}
-
-/// The same of what `of` says of each batch.
-fn median_of(batches: &[Batch], of: impl Fn(&Batch) -> f64) -> f64 {
+/// The upper median of what `of` says of each batch; 0 of none.
+pub(super) fn median_of(batches: &[Batch], of: impl Fn(&Batch) -> f64) -> f64 {
     let mut values = [0.0; ADAPT_BATCHES];
     let values = &mut values[..batches.len().min(ADAPT_BATCHES)];
     for (value, batch) in values.iter_mut().zip(batches) {
         *value = of(batch);
     }
-    median(values)
+    if values.is_empty() {
+        return 0.0;
+    }
+    let middle = values.len() / 2;
+    *values.select_nth_unstable_by(middle, f64::total_cmp).1
 }
 
 /// Whether a score is so much lower that a step is worth it.
