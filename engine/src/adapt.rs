@@ -31,6 +31,10 @@ use crate::limits::{
 
 /// Batches between two fits, while the law still moves and once it does not.
 const FIT_EVERY: [u32; 2] = [16, 32];
+/// The same once the window is full: each batch adds little.
+const FIT_EVERY_FULL: u32 = 64;
+/// Batches between two looks at whether the device has changed.
+const LOOK_EVERY: u32 = 16;
 /// Gap of an exploring batch over the believed one, under the sum and under the maximum. While the law
 /// still moves: far enough to leave a wrong belief within a few steps.
 const EXPLORE_BY_MOVING: [f64; 2] = [3.0, 3.0];
@@ -66,9 +70,11 @@ pub struct Adapt {
     models: [Model; 2],
     /// Which of them is believed.
     believed: usize,
-    law: DeviceLaw,
+    /// The law handed out while nothing is explored.
+    held: DeviceLaw,
     /// What the next batch is planned with.
     planned: DeviceLaw,
+    since_look: u32,
     since_fit: u32,
     since_explored: u32,
     since_change: u32,
@@ -87,8 +93,9 @@ impl Adapt {
             next: 0,
             models: [Combine::Sum, Combine::Max].map(|combine| Model::of_law(&initial, combine)),
             believed: usize::from(initial.combine() == Combine::Max),
-            law: initial,
+            held: initial,
             planned: initial,
+            since_look: 0,
             since_fit: 0,
             since_explored: 0,
             since_change: 0,
@@ -107,7 +114,7 @@ impl Adapt {
     /// The law that is believed, as of the last time that decisions changed: its gap and its form are
     /// up to date within [`ADAPT_HYSTERESIS`], its single numbers may lag behind.
     pub const fn believed(&self) -> DeviceLaw {
-        self.law
+        self.held
     }
 
     /// How many batches were planned with another gap than the believed one.
@@ -125,16 +132,22 @@ impl Adapt {
         self.batches[self.next] = Batch { reads, bytes, us: io_ns as f64 / 1e3 };
         self.next = (self.next + 1) % ADAPT_BATCHES;
         self.count = (self.count + 1).min(ADAPT_BATCHES);
+        self.since_look += 1;
         self.since_fit += 1;
         self.since_explored += 1;
         self.since_change = self.since_change.saturating_add(1);
         self.budget = (self.budget + 1).min(ADAPT_BUDGET_MAX);
-        if self.since_fit >= FIT_EVERY[self.pace] && self.count >= ADAPT_BATCHES_MIN {
-            self.since_fit = 0;
-            self.forget_what_changed();
-            self.fit();
+        if self.count >= ADAPT_BATCHES_MIN && self.since_look >= LOOK_EVERY {
+            self.since_look = 0;
+            let full = self.count == ADAPT_BATCHES && self.pace == 1;
+            let wait = if full { FIT_EVERY_FULL } else { FIT_EVERY[self.pace] };
+            let changed = self.forget_what_changed();
+            if changed || self.since_fit >= wait {
+                self.since_fit = 0;
+                self.fit();
+            }
         }
-        self.planned = self.law;
+        self.planned = self.held;
         if self.since_explored >= EXPLORE_AFTER[self.pace] && self.budget >= PRICE[self.pace] {
             self.explore();
         }
@@ -144,8 +157,8 @@ impl Adapt {
     /// both sides meet each layer sooner or later, however many layers there are.
     fn explore(&mut self) {
         let by = [EXPLORE_BY_MOVING, EXPLORE_BY_AT_REST][self.pace][self.believed];
-        let by = if self.explored.div_ceil(2) % 2 == 0 { by } else { 1.0 / by };
-        let law = &self.law;
+        let by = if self.explored.div_ceil(2).is_multiple_of(2) { by } else { 1.0 / by };
+        let law = &self.held;
         let a_us = law.a_us() * by;
         if let Ok(law) = DeviceLaw::new(law.t0_us(), a_us, law.b_mib_s(), law.combine()) {
             self.planned = law;
@@ -157,10 +170,10 @@ impl Adapt {
 
     /// Forgets all but the last batches, where too many of these do not fit what is believed: more
     /// than the few that are slow by chance. Not again for a while: on a device that no law fits,
-    /// that would be always.
-    fn forget_what_changed(&mut self) {
+    /// that would be always. Returns whether it did.
+    fn forget_what_changed(&mut self) -> bool {
         if self.since_change < ADAPT_CHANGE_AFTER || self.count <= ADAPT_BATCHES_MIN {
-            return;
+            return false;
         }
         let model = &self.models[self.believed];
         let usual = median_of(&self.batches[..self.count], |batch| model.error(batch).abs());
@@ -171,10 +184,11 @@ impl Adapt {
         }
         let far = last.iter().filter(|batch| model.error(batch).abs() > limit).count();
         if far < ADAPT_BATCHES_MIN / 4 {
-            return;
+            return false;
         }
         self.batches[..ADAPT_BATCHES_MIN].copy_from_slice(&last);
         (self.count, self.next, self.since_change) = (ADAPT_BATCHES_MIN, ADAPT_BATCHES_MIN, 0);
+        true
     }
 
     /// Fits both forms, believes the better one, and hands it out if decisions change.
@@ -193,13 +207,13 @@ impl Adapt {
         let (model, score) = (self.models[self.believed], scores[self.believed]);
         let moved = switches || !near(model.gap_bytes, before, MOVED);
         self.pace = usize::from(!moved && self.count >= BATCHES_FOR_T0);
-        let held_bytes = Model::of_law(&self.law, model.combine).gap_bytes;
+        let held_bytes = Model::of_law(&self.held, model.combine).gap_bytes;
         let decides = !near(model.gap_bytes, held_bytes, 1.0 + ADAPT_HYSTERESIS[self.believed])
             && surely(score, model.held_to(held_bytes, batches), self.count);
-        if (decides || self.law.combine() != model.combine)
+        if (decides || self.held.combine() != model.combine)
             && let Some(law) = model.law()
         {
-            self.law = law;
+            self.held = law;
         }
     }
 }

@@ -9,11 +9,13 @@ use proptest::prelude::*;
 
 const NEURONS: u32 = 1536;
 /// Seeds for what has to settle. (Measured with 12; these take long enough.)
-const SEEDS: u64 = 4;
-/// Active neurons and mean run of each layer of a model of differing and one of equal layers.
-const DIFFERING: [(f64, f64); 6] =
+const SEEDS: u64 = 12;
+/// Active neurons and mean run of each layer.
+type Layers = [(f64, f64); 6];
+/// A model of differing and one of equal layers.
+const DIFFERING: Layers =
     [(40.0, 1.5), (80.0, 2.0), (130.0, 3.0), (200.0, 2.0), (300.0, 4.0), (400.0, 3.0)];
-const EQUAL: [(f64, f64); 6] = [(200.0, 2.0); 6];
+const EQUAL: Layers = [(200.0, 2.0); 6];
 
 /// SplitMix64.
 struct Random(u64);
@@ -55,7 +57,7 @@ impl Spent {
 struct Simulation {
     active: Random,
     noise: Random,
-    layers: [(f64, f64); 6],
+    layers: Layers,
     geometry: Geometry,
     extents: Vec<Extent>,
     scratch: Vec<u64>,
@@ -63,7 +65,7 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(seed: u64, layers: [(f64, f64); 6], bundle_stride: u32) -> Self {
+    fn new(seed: u64, layers: Layers, bundle_stride: u32) -> Self {
         let read_bytes_max = 1 << 20;
         Self {
             active: Random(seed),
@@ -125,7 +127,7 @@ fn scaled(law: &DeviceLaw, a: f64, b: f64, combine: Combine) -> DeviceLaw {
 }
 
 /// True laws, layers and strides.
-fn devices() -> Vec<(DeviceLaw, [(f64, f64); 6], u32)> {
+fn devices() -> Vec<(DeviceLaw, Layers, u32)> {
     let laws = [
         law(9.64, 2034.0, Combine::Sum),
         law(30.0, 900.0, Combine::Sum),
