@@ -51,13 +51,15 @@ const BETTER: f64 = 0.8;
 const EXACT: f64 = 1e-4;
 /// Squared errors, in units of their mean, that another gap must save in all before plans follow: the
 /// square of so many standard deviations.
-const SURE: f64 = 4.0;
+const SURE: f64 = 3.0;
 /// Errors of so many times the median one are not the usual noise.
 const FAR: f64 = 4.0;
 /// A fit that moves the gap by more than this factor says that the law still moves.
 const MOVED: f64 = 1.15;
-/// Batches in the window from which on `t0` is told apart from the rest, and the law can be at rest.
+/// Batches in the window from which on `t0` is told apart from the rest.
 const BATCHES_FOR_T0: usize = 64;
+/// Batches in the window from which on the law can be at rest.
+const BATCHES_AT_REST: usize = 128;
 
 /// Keeps a device law up to date. Deterministic: the same batches, the same laws.
 #[derive(Clone, Debug)]
@@ -206,7 +208,7 @@ impl Adapt {
         }
         let (model, score) = (self.models[self.believed], scores[self.believed]);
         let moved = switches || !near(model.gap_bytes, before, MOVED);
-        self.pace = usize::from(!moved && self.count >= BATCHES_FOR_T0);
+        self.pace = usize::from(!moved && self.count >= BATCHES_AT_REST);
         let held_bytes = Model::of_law(&self.held, model.combine).gap_bytes;
         let decides = !near(model.gap_bytes, held_bytes, 1.0 + ADAPT_HYSTERESIS[self.believed])
             && surely(score, model.held_to(held_bytes, batches), self.count);

@@ -8,7 +8,7 @@ use lnp_engine::{Collapse, Combine, DeviceLaw};
 use proptest::prelude::*;
 
 const NEURONS: u32 = 1536;
-/// Seeds for what has to settle. (Measured with 12; these take long enough.)
+/// Seeds for what has to settle.
 const SEEDS: u64 = 12;
 /// Active neurons and mean run of each layer.
 type Layers = [(f64, f64); 6];
@@ -148,12 +148,13 @@ fn at_break_even(adapt: &Adapt, truth: &DeviceLaw) -> bool {
 /// (i) Heat takes a third of the bandwidth, or contention doubles the cost of a read: within 64
 /// tokens the gap is at the new break-even, and stays there.
 ///
-/// Not where all layers are alike and no hole is near the gap: then batches of all gaps that matter
-/// are the same batches, nothing tells one law from another, and nothing depends on it.
+/// Only where layers differ. Where all are alike, each batch has much the same bytes a read, and the
+/// gap is known from exploring alone: less well, and not at all where no hole is near it. Little time
+/// depends on it then, as the next test shows.
 #[test]
 fn the_gap_follows_the_device_within_64_tokens() {
     const TOKENS: u32 = 300;
-    let seen = |(_, layers, stride): &(_, _, _)| *layers == DIFFERING || *stride == 4096;
+    let seen = |(_, layers, _): &(_, Layers, _)| *layers == DIFFERING;
     for (before, layers, stride) in devices().into_iter().filter(seen) {
         for (what, a, b) in [("heat", 1.0, 2.0 / 3.0), ("contention", 2.0, 1.0)] {
             let after = scaled(&before, a, b, before.combine());
