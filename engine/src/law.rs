@@ -6,10 +6,16 @@
 //! t = t0 + combine(a * reads, bytes / B)
 //! ```
 //!
+//! Where two parameters do not say it well enough there is a measured [`Curve`].
+//!
 //! Planner, linker, simulator, replay and reports all take it from here. `combine` is the sum on
 //! UFS as published, the maximum on devices that are throttled or deeply pipelined.
 
+mod curve;
+
 use core::fmt;
+
+pub use curve::{Curve, CurveError};
 
 /// Bytes of a MiB.
 pub const MIB: f64 = 1_048_576.0;
@@ -132,9 +138,14 @@ impl DeviceLaw {
     /// The break-even gap `g* = a * B`, bytes: under [`Combine::Sum`], a hole is worth reading
     /// through exactly when it is smaller. Rounded up, which changes no comparison with whole bytes.
     pub fn gap_bytes(&self) -> u64 {
-        let gap = self.a_us / 1e6 * self.b_mib_s * MIB;
+        let gap = self.gap_exact_bytes();
         let whole = gap as u64;
         whole + u64::from((whole as f64) < gap)
+    }
+
+    /// The same before rounding.
+    pub(crate) fn gap_exact_bytes(&self) -> f64 {
+        self.a_us / 1e6 * self.b_mib_s * MIB
     }
 }
 

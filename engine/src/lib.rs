@@ -4,6 +4,7 @@
 //!
 //! - [`law`]: the device law, what a batch of reads costs; everything else asks it;
 //! - [`plan`]: from sorted slots to few, long reads (access collapse);
+//! - [`adapt`]: keeps the law up to date by what batches really took;
 //! - [`cache`]: which bundles stay in the arena (S3-FIFO);
 //! - [`arena`]: the caller's one piece of memory, cut into slices;
 //! - [`queue`]: the trait [`queue::ReadQueue`] and the simulated device; its real back ends are in
@@ -12,7 +13,7 @@
 //!   out in ascending neuron id;
 //! - [`ffn`]: [`ffn::Ffn`], which joins the engine to the kernels.
 //!
-//! The first three are pure decisions without I/O or clock. Nothing here allocates: whatever a pack
+//! The first four are pure decisions without I/O or clock. Nothing here allocates: whatever a pack
 //! sizes lies in the arena, whose size [`required_bytes`] tells, and what is bounded at compile time
 //! is in [`limits`].
 //!
@@ -55,5 +56,5 @@ pub mod sys;
 
 pub use engine::{Config, Engine, FetchStats, required_bytes};
 pub use error::EngineError;
-pub use law::{Combine, DeviceLaw};
+pub use law::{Combine, Curve, DeviceLaw};
 pub use plan::Collapse;

@@ -6,6 +6,11 @@ pub const QUEUE_DEPTH_MAX: usize = 256;
 pub const QUEUE_DEPTH_DEFAULT: u32 = 32;
 /// Longest read that can be configured, bytes.
 pub const READ_BYTES_MAX: u32 = 1 << 24;
+/// Reads, and so the extents that are planned, are at most this long, bytes, unless the caller knows
+/// the device better. (A single bundle may be longer.)
+pub const READ_BYTES_DEFAULT: u32 = 1 << 20;
+/// Most points of a measured curve: the powers of two from 512 B to 16 MiB.
+pub const CURVE_POINTS_MAX: usize = 16;
 /// Most bytes of the staging area: one registered buffer of io_uring.
 pub const STAGING_BYTES_MAX: usize = 1 << 30;
 /// Alignment of the staging area in memory, bytes; f2fs asks for this much.
@@ -21,8 +26,6 @@ pub const CACHE_BUNDLES_MAX: u32 = 1 << 29;
 /// Evicted bundles that the cache remembers, per bundle that it holds. One token's active set is
 /// larger than a small cache, so a memory of the cache's own size would forget between two tokens.
 pub const CACHE_GHOSTS_PER_BUNDLE: u32 = 4;
-/// Reads at most this long, bytes, unless the caller knows the device better.
-pub const READ_BYTES_DEFAULT: u32 = 1 << 20;
 /// Cached bundles of so many neighbouring places are computed together, between two looks at the
 /// queue.
 pub const HIT_GROUP_BUNDLES: usize = 8;
@@ -33,3 +36,19 @@ pub const FINISH_BATCH: usize = 16;
 pub const BANKS: usize = 3;
 /// Bits of a read's tag that number its extent; those above tell the bank.
 pub const TAG_EXTENT_BITS: u32 = 30;
+/// Batches of reads that adaptive collapse looks back on.
+pub const ADAPT_BATCHES: usize = 512;
+/// Least batches to fit a law to.
+pub const ADAPT_BATCHES_MIN: usize = 24;
+/// Share by which `a * B` must move before plans follow, under the sum and under the maximum. Under
+/// the sum the time is flat around the best gap; under the maximum it has an edge there, and being
+/// off by 3 % costs above 1 % of the time.
+pub const ADAPT_HYSTERESIS: [f64; 2] = [0.05, 0.02];
+/// Relative errors up to this are never taken for a change of the device.
+pub const ADAPT_CHANGE: f64 = 0.08;
+/// Batches after a change of the device before another one is looked for.
+pub const ADAPT_CHANGE_AFTER: u32 = 128;
+/// Batches from one that explores another gap to the next, once the law is at rest.
+pub const ADAPT_EXPLORE_EVERY: u32 = 31;
+/// Budget that exploring starts with and can save up; each batch adds one.
+pub const ADAPT_BUDGET_MAX: u32 = 1200;

@@ -1,11 +1,20 @@
 //! The planner: from the slots to be read to extents, merging across holes where that is cheaper
-//! than another read (*access collapse*).
+//! than another read (*access collapse*). One extent is one read.
+//!
+//! A plan is a partition of the wanted slots into groups of neighbours: each group is an extent,
+//! from the first block of its first bundle to the last block of its last. No extent is longer than
+//! [`Geometry::read_bytes_max`], but for a single bundle that is.
+
+mod cheapest;
+mod merge;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::law::{Combine, DeviceLaw};
+use crate::law::{Combine, Curve, DeviceLaw};
 
 /// When two extents with a hole between them become one read.
+// A curve is larger than the rest; an engine holds one, and a copy of it is not worth a reference.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Collapse {
     /// Never: only extents that share or touch a block are one read.
@@ -17,6 +26,8 @@ pub enum Collapse {
     },
     /// Where the device law says it is cheaper.
     Law(DeviceLaw),
+    /// Where a measured curve says it is cheaper.
+    Curve(Curve),
     /// Always, and the rest of the layer too, where anything of it is to be read: the dense baseline.
     Whole,
 }
@@ -28,6 +39,7 @@ impl Collapse {
             Self::Off => "off",
             Self::Gap { .. } => "gap",
             Self::Law(_) => "law",
+            Self::Curve(_) => "curve",
             Self::Whole => "whole",
         }
     }
@@ -42,11 +54,67 @@ pub struct Geometry {
     pub block_bytes: u32,
     /// Bundles of the layer.
     pub neurons: u32,
-    /// Longest single read, bytes, a multiple of the block.
+    /// Longest extent, bytes, a multiple of the block; raised, for an extent whose first bundle is
+    /// longer once it is rounded out to blocks, to that bundle's length.
     pub read_bytes_max: u32,
 }
 
-/// A stretch of a layer's region that is read, in whole blocks.
+impl Geometry {
+    /// Bytes that [`Collapse::Whole`] reads, and so the staging area that it needs: the region, and a
+    /// block more for each cut that goes through a block.
+    pub fn whole_bytes(&self) -> u64 {
+        let (mut bytes, mut first) = (0, 0);
+        while first < self.neurons {
+            let end = self.whole_end(first);
+            bytes += self.end(end - 1) - self.begin(first);
+            first = end;
+        }
+        bytes
+    }
+
+    /// The bundle after the last that fits into one extent with `first` and all between.
+    fn whole_end(&self, first: u32) -> u32 {
+        // The limit is a multiple of the block, so rounding a bundle's end up does not cross it.
+        let end = self.reach(first) / u64::from(self.bundle_stride.max(1));
+        let end = u32::try_from(end).unwrap_or(u32::MAX);
+        end.max(first.saturating_add(1)).min(self.neurons)
+    }
+
+    /// First byte of the blocks of a bundle.
+    const fn begin(&self, slot: u32) -> u64 {
+        let block = self.block_bytes as u64;
+        (slot as u64 * self.bundle_stride as u64) & block.wrapping_neg()
+    }
+
+    /// First byte after the blocks of a bundle.
+    const fn end(&self, slot: u32) -> u64 {
+        let block = self.block_bytes as u64;
+        let end = (slot as u64 + 1) * self.bundle_stride as u64;
+        (end + block.saturating_sub(1)) & block.wrapping_neg()
+    }
+
+    /// Bytes of the extent from one bundle to another, both included.
+    const fn span(&self, first: u32, last: u32) -> u64 {
+        self.end(last) - self.begin(first)
+    }
+
+    /// Where an extent that begins with this bundle ends at the latest: it ascends with the bundle.
+    fn reach(&self, first: u32) -> u64 {
+        (self.begin(first) + u64::from(self.read_bytes_max)).max(self.end(first))
+    }
+
+    /// Whether the bundles from one to another may be one extent.
+    fn fits(&self, first: u32, last: u32) -> bool {
+        self.end(last) <= self.reach(first)
+    }
+
+    /// Bytes between the blocks of two bundles; 0 where they touch or share one.
+    const fn hole(&self, left: u32, right: u32) -> u64 {
+        self.begin(right).saturating_sub(self.end(left))
+    }
+}
+
+/// A stretch of a layer's region that is one read, in whole blocks.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -58,6 +126,11 @@ pub struct Extent {
     pub end: u64,
     /// Where its bytes go, from the start of the staging area.
     pub staging_offset: u64,
+    /// The first of the wanted slots that are taken from it, as an index into them.
+    pub first: u32,
+    /// How many of the wanted slots are taken from it: the next extent's `first` is `first + count`.
+    /// 0 only under [`Collapse::Whole`].
+    pub count: u32,
 }
 
 impl Extent {
@@ -65,66 +138,82 @@ impl Extent {
     pub const fn bytes(&self) -> u64 {
         self.end - self.begin
     }
-    /// Reads that it takes.
-    pub const fn reads(&self, read_bytes_max: u32) -> u64 {
-        self.bytes().div_ceil(read_bytes_max as u64)
+
+    /// The wanted slots that are taken from it, as indices into them.
+    pub const fn wanted(&self) -> core::ops::Range<usize> {
+        self.first as usize..self.first as usize + self.count as usize
     }
 }
 
 /// What a plan will cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Extents, in ascending order, none touching the next.
+    /// Extents, in ascending order. Two neighbours share a block at most, and only where a stretch
+    /// longer than a read was cut inside a block.
     pub extents: usize,
-    /// Reads: extents, the long ones split.
+    /// Reads: one an extent.
     pub reads: u64,
-    /// Bytes read, rounding and holes included.
+    /// Bytes read, rounding, holes and shared blocks included.
     pub bytes: u64,
     /// Runs of adjacent slots among those asked for, whatever was merged.
     pub runs: u64,
+    /// Holes between two neighbours of the wanted slots that are read through.
     pub merges: u64,
+}
+
+/// Entries of scratch that [`plan`] needs for so many slots.
+pub const fn scratch_len(slots: usize) -> usize {
+    slots.saturating_mul(3)
 }
 
 /// Plans the reads of strictly ascending `slots`.
 ///
-/// Under [`Collapse::Law`] no other choice of holes is cheaper by the law, as long as no extent is
-/// longer than one read.
+/// What holds of the result, among all partitions of the slots into groups of neighbours that keep
+/// to [`Geometry::read_bytes_max`]:
 ///
-/// `extents` and `holes` are scratch for at least as many entries as there are slots (one, for
-/// [`Collapse::Whole`]); the plan's extents are the first [`Plan::extents`] of `extents`. Slots
-/// beyond the scratch or the layer are ignored.
+/// - [`Collapse::Law`] under [`Combine::Sum`] and [`Collapse::Curve`]: none is cheaper;
+/// - [`Collapse::Law`] under [`Combine::Max`]: none is cheaper where that limit forbids no merge that
+///   the balance asks for. Where it does, extents are merged from the front as long as they fit, and
+///   a better partition may exist;
+/// - [`Collapse::Off`]: the fewest reads without reading a hole;
+/// - [`Collapse::Gap`]: stretches are merged from the front, as long as they fit.
+///
+/// `extents` is for at least as many entries as there are slots ([`Geometry::neurons`], for
+/// [`Collapse::Whole`]), `scratch` for [`scratch_len`]; the plan's extents are the first
+/// [`Plan::extents`] of `extents`. Slots beyond the two or the layer are ignored.
 pub fn plan(
     slots: &[u32],
     geometry: &Geometry,
     collapse: &Collapse,
     extents: &mut [Extent],
-    holes: &mut [u64],
+    scratch: &mut [u64],
 ) -> Plan {
     let mut plan = Plan { runs: runs(slots), ..Plan::default() };
-    let count = if *collapse == Collapse::Whole && !slots.is_empty() {
-        whole(geometry, extents)
-    } else {
-        round_to_blocks(slots, geometry, extents)
+    let inside = slots.partition_point(|slot| *slot < geometry.neurons);
+    let room = match collapse {
+        Collapse::Whole => inside,
+        Collapse::Off | Collapse::Gap { .. } => extents.len(),
+        Collapse::Law(_) | Collapse::Curve(_) => extents.len().min(scratch.len() / scratch_len(1)),
     };
-    let found = &mut extents[..count];
+    let slots = &slots[..inside.min(room)];
     plan.extents = match collapse {
-        Collapse::Off | Collapse::Whole => count,
-        Collapse::Gap { bytes } => merge(found, *bytes, 0, geometry.read_bytes_max),
+        Collapse::Off => stretches(slots, geometry, extents),
+        Collapse::Gap { bytes } => merge::below(slots, geometry, *bytes, extents),
         Collapse::Law(law) => match law.combine() {
-            Combine::Sum => merge(found, law.gap_bytes(), 0, geometry.read_bytes_max),
-            Combine::Max => {
-                let (below, ties) = balance(law, found, holes);
-                merge(found, below, ties, geometry.read_bytes_max)
-            }
+            Combine::Sum => cheapest::by_sum(slots, geometry, law, extents, scratch),
+            Combine::Max => merge::balanced(slots, geometry, law, extents, scratch),
         },
+        Collapse::Curve(curve) => cheapest::by_curve(slots, geometry, curve, extents, scratch),
+        Collapse::Whole => whole(slots, geometry, extents),
     };
-    let mut staging_offset = 0;
+    plan.reads = plan.extents as u64;
     for extent in &mut extents[..plan.extents] {
-        extent.staging_offset = staging_offset;
-        staging_offset += extent.bytes();
-        plan.reads += extent.reads(geometry.read_bytes_max);
+        extent.staging_offset = plan.bytes;
+        plan.bytes += extent.bytes();
+        let wanted = slots.get(extent.wanted()).unwrap_or_default();
+        let apart = wanted.windows(2).filter(|pair| geometry.hole(pair[0], pair[1]) > 0);
+        plan.merges += apart.count() as u64;
     }
-    plan.bytes = staging_offset;
     plan
 }
 
@@ -134,89 +223,48 @@ pub fn runs(slots: &[u32]) -> u64 {
     breaks + u64::from(!slots.is_empty())
 }
 
-/// One extent: the layer.
-fn whole(geometry: &Geometry, extents: &mut [Extent]) -> usize {
-    let block = u64::from(geometry.block_bytes);
-    let bytes = u64::from(geometry.neurons) * u64::from(geometry.bundle_stride);
-    match extents.first_mut() {
-        None => 0,
-        Some(extent) => {
-            *extent = Extent { begin: 0, end: bytes.next_multiple_of(block), staging_offset: 0 };
-            1
-        }
+/// The extent of `slots[first..end]`, which is not empty; where it is staged is not known yet.
+fn extent_of(slots: &[u32], geometry: &Geometry, first: usize, end: usize) -> Extent {
+    Extent {
+        begin: geometry.begin(slots[first]),
+        end: geometry.end(slots[end - 1]),
+        staging_offset: 0,
+        first: first as u32,
+        count: (end - first) as u32,
     }
 }
 
-/// Rounds each bundle out to blocks; what then touches is one extent.
-fn round_to_blocks(slots: &[u32], geometry: &Geometry, extents: &mut [Extent]) -> usize {
-    let block = u64::from(geometry.block_bytes);
-    let stride = u64::from(geometry.bundle_stride);
-    let mut count = 0_usize;
-    for slot in slots.iter().filter(|slot| **slot < geometry.neurons) {
-        let first = u64::from(*slot) * stride;
-        let begin = first / block * block;
-        let end = (first + stride).next_multiple_of(block);
-        if let Some(last) = count.checked_sub(1).and_then(|last| extents.get_mut(last))
-            && begin <= last.end
-        {
-            last.end = end;
-            continue;
+/// What shares or touches a block is one extent, cut where the next bundle would not fit any more.
+fn stretches(slots: &[u32], geometry: &Geometry, extents: &mut [Extent]) -> usize {
+    let (mut count, mut first) = (0, 0);
+    for end in 1..=slots.len() {
+        let goes_on = slots.get(end).is_some_and(|next| {
+            geometry.hole(slots[end - 1], *next) == 0 && geometry.fits(slots[first], *next)
+        });
+        if !goes_on {
+            extents[count] = extent_of(slots, geometry, first, end);
+            count += 1;
+            first = end;
         }
-        let Some(next) = extents.get_mut(count) else { break };
-        *next = Extent { begin, end, staging_offset: 0 };
-        count += 1;
     }
     count
 }
 
-/// Merges across each hole smaller than `below`, and across the first `ties` holes as large, where
-/// that saves a read: two extents so long that they are split anyway may take as many reads
-/// together as apart. Returns how many extents are left.
-fn merge(extents: &mut [Extent], below: u64, mut ties: usize, read_bytes_max: u32) -> usize {
-    let mut count = 0;
-    for at in 0..extents.len() {
-        let extent = extents[at];
-        if count > 0 {
-            let last = &mut extents[count - 1];
-            let hole = extent.begin - last.end;
-            let tie = hole == below && ties > 0;
-            let apart = last.reads(read_bytes_max) + extent.reads(read_bytes_max);
-            let saves = Extent { end: extent.end, ..*last }.reads(read_bytes_max) < apart;
-            if saves && (hole < below || tie) {
-                ties -= usize::from(tie);
-                last.end = extent.end;
-                continue;
-            }
-        }
-        extents[count] = extent;
-        count += 1;
+/// The layer, where anything is wanted, cut like [`stretches`].
+fn whole(slots: &[u32], geometry: &Geometry, extents: &mut [Extent]) -> usize {
+    let (mut count, mut bundle, mut first) = (0, 0, 0);
+    while !slots.is_empty() && bundle < geometry.neurons {
+        let Some(extent) = extents.get_mut(count) else { break };
+        let end = geometry.whole_end(bundle);
+        let held = slots[first..].iter().take_while(|slot| **slot < end).count();
+        *extent = Extent {
+            begin: geometry.begin(bundle),
+            end: geometry.end(end - 1),
+            staging_offset: 0,
+            first: first as u32,
+            count: held as u32,
+        };
+        (count, bundle, first) = (count + 1, end, first + held);
     }
     count
-}
-
-/// For [`Combine::Max`]: which holes to read through so that the larger of operations and transfer
-/// is smallest. Merging the k smallest holes is best for any k, operations only fall with k and
-/// bytes only rise, so one pass over the sorted holes finds the best k.
-/// Returns (all holes below this, and so many that are as large).
-fn balance(law: &DeviceLaw, extents: &[Extent], holes: &mut [u64]) -> (u64, usize) {
-    let count = extents.len().saturating_sub(1).min(holes.len());
-    let holes = &mut holes[..count];
-    for (hole, pair) in holes.iter_mut().zip(extents.windows(2)) {
-        *hole = pair[1].begin - pair[0].end;
-    }
-    holes.sort_unstable();
-    let mut bytes: u64 = extents.iter().map(Extent::bytes).sum();
-    let mut reads = extents.len() as u64;
-    let mut best = (law.work_us(reads, bytes), 0);
-    for (k, hole) in holes.iter().enumerate() {
-        bytes += hole;
-        reads -= 1;
-        let work_us = law.work_us(reads, bytes);
-        if work_us < best.0 {
-            best = (work_us, k + 1);
-        }
-    }
-    let Some(largest) = best.1.checked_sub(1).map(|last| holes[last]) else { return (0, 0) };
-    let ties = holes[..best.1].iter().rev().take_while(|hole| **hole == largest).count();
-    (largest, ties)
 }

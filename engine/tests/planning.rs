@@ -1,100 +1,247 @@
 //! The planner against naive oracles, over random inputs.
 
-use lnp_engine::plan::{Extent, Geometry, Plan, plan, runs};
+use lnp_engine::law::Curve;
+use lnp_engine::plan::{Extent, Geometry, Plan, plan, runs, scratch_len};
 use lnp_engine::{Collapse, Combine, DeviceLaw};
 use proptest::prelude::*;
 
 fn run_plan(slots: &[u32], geometry: &Geometry, collapse: &Collapse) -> (Plan, Vec<Extent>) {
-    let mut extents = vec![Extent::default(); slots.len().max(1)];
-    let mut holes = vec![0; slots.len()];
-    let found = plan(slots, geometry, collapse, &mut extents, &mut holes);
+    let room = slots.len().max(geometry.neurons as usize);
+    let mut extents = vec![Extent::default(); room];
+    // what was there before must not matter
+    let mut scratch = vec![0x5555_5555_5555_5555; scratch_len(slots.len())];
+    let found = plan(slots, geometry, collapse, &mut extents, &mut scratch);
     extents.truncate(found.extents);
     (found, extents)
 }
 
-/// Cheapest way to cover the extents under a law: every subset of holes tried.
-fn exhaustive_us(extents: &[Extent], law: &DeviceLaw) -> f64 {
-    let holes: Vec<u64> = extents.windows(2).map(|pair| pair[1].begin - pair[0].end).collect();
-    let bytes: u64 = extents.iter().map(Extent::bytes).sum();
-    (0..1u32 << holes.len())
-        .map(|merged| {
-            let read_through = (0..holes.len()).filter(|k| merged >> k & 1 == 1);
-            let extra: u64 = read_through.map(|k| holes[k]).sum();
-            law.work_us(extents.len() as u64 - u64::from(merged.count_ones()), bytes + extra)
-        })
-        .fold(f64::INFINITY, f64::min)
+/// The blocks of the bundles from one to another.
+fn blocks(first: u32, last: u32, geometry: &Geometry) -> std::ops::Range<u64> {
+    let (stride, block) = (u64::from(geometry.bundle_stride), u64::from(geometry.block_bytes));
+    let end = (u64::from(last) + 1) * stride;
+    u64::from(first) * stride / block..end.div_ceil(block)
+}
+
+/// Cheapest cost over all partitions of at most 13 slots into groups of neighbours that keep to the
+/// limit; `cost` is asked with the bytes of each group.
+fn exhaustive(slots: &[u32], geometry: &Geometry, cost: impl Fn(&[u64]) -> f64) -> f64 {
+    let mut best = f64::INFINITY;
+    for cuts in 0..1_u32 << slots.len().saturating_sub(1) {
+        let mut groups: Vec<Vec<u32>> = Vec::new();
+        for (at, slot) in slots.iter().enumerate() {
+            match groups.last_mut() {
+                Some(group) if cuts >> (at - 1) & 1 == 0 => group.push(*slot),
+                _ => groups.push(vec![*slot]),
+            }
+        }
+        let sizes: Vec<u64> = groups
+            .iter()
+            .map(|group| blocks(group[0], *group.last().unwrap(), geometry))
+            .map(|range| (range.end - range.start) * u64::from(geometry.block_bytes))
+            .collect();
+        let within = |(group, size): (&Vec<u32>, &u64)| {
+            let alone = blocks(group[0], group[0], geometry);
+            let alone = (alone.end - alone.start) * u64::from(geometry.block_bytes);
+            *size <= alone.max(geometry.read_bytes_max.into())
+        };
+        if groups.iter().zip(&sizes).all(within) {
+            best = best.min(cost(&sizes));
+        }
+    }
+    best
+}
+
+/// What holds of every plan, whatever the collapse.
+fn check(slots: &[u32], geometry: &Geometry, collapse: &Collapse, plan: &Plan, extents: &[Extent]) {
+    let block = u64::from(geometry.block_bytes);
+    let (mut staged, mut next, mut end, mut merges) = (0, 0, 0, 0);
+    for extent in extents {
+        assert!(extent.begin < extent.end && extent.begin % block == 0 && extent.end % block == 0);
+        // a block is read twice at most where two extents meet
+        assert!(extent.begin + block >= end && extent.end > end);
+        end = extent.end;
+        assert_eq!((extent.staging_offset, extent.wanted().start), (staged, next));
+        staged += extent.bytes();
+        next += extent.count as usize;
+        assert!(extent.count > 0 || *collapse == Collapse::Whole);
+        let wanted = &slots[extent.wanted()];
+        for slot in wanted {
+            let held = blocks(*slot, *slot, geometry);
+            assert!(extent.begin <= held.start * block && held.end * block <= extent.end);
+        }
+        let single = extent.bytes() <= 2 * block + u64::from(geometry.bundle_stride);
+        assert!(extent.bytes() <= u64::from(geometry.read_bytes_max) || single);
+        merges += wanted
+            .windows(2)
+            .filter(|pair| {
+                blocks(pair[1], pair[1], geometry).start > blocks(pair[0], pair[0], geometry).end
+            })
+            .count() as u64;
+    }
+    assert_eq!(next, slots.len());
+    assert_eq!((plan.bytes, plan.reads, plan.merges), (staged, extents.len() as u64, merges));
 }
 
 fn slots(neurons: u32, most: usize) -> impl Strategy<Value = Vec<u32>> {
     prop::collection::btree_set(0..neurons, 0..=most).prop_map(|set| set.into_iter().collect())
 }
 
+fn strides() -> impl Strategy<Value = u32> {
+    prop::sample::select(vec![1_u32, 100, 512, 1536, 4096, 5000])
+}
+
+fn laws() -> impl Strategy<Value = (f64, f64)> {
+    (0.0..60.0, 50.0..4000.0)
+}
+
+/// Ascending points, flat stretches and jumps among them.
+fn curves() -> impl Strategy<Value = Curve> {
+    prop::collection::vec((1_u32..30_000, prop::sample::select(vec![0.0, 0.1, 3.0, 60.0])), 2..=16)
+        .prop_map(|steps| {
+            let mut point = (0, 5.0);
+            let points: Vec<_> = steps
+                .iter()
+                .map(|step| {
+                    point = (point.0 + step.0, point.1 + step.1);
+                    point
+                })
+                .collect();
+            Curve::new(7.0, &points).unwrap()
+        })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Every wanted byte is covered, extents are aligned, ascending and apart, and their blocks are
-    /// exactly the wanted blocks where nothing is merged.
+    /// Whatever the collapse: every wanted slot lies in the extent that claims it, extents are
+    /// aligned, ascending and within the limit; without collapse they hold exactly the wanted blocks.
     #[test]
     fn covers_exactly_what_is_wanted(
         slots in slots(200, 60),
-        stride in prop::sample::select(vec![1u32, 100, 512, 1536, 4096, 5000]),
+        stride in strides(),
+        blocks_max in 1u32..20,
         gap in 0u64..20_000,
-    ) {
-        let geometry =
-            Geometry { bundle_stride: stride, block_bytes: 512, neurons: 200, read_bytes_max: 4096 };
-        let (off, extents) = run_plan(&slots, &geometry, &Collapse::Off);
-        let mut blocks: Vec<u64> = slots
-            .iter()
-            .flat_map(|slot| {
-                let first = u64::from(*slot) * u64::from(stride);
-                first / 512..(first + u64::from(stride)).div_ceil(512)
-            })
-            .collect();
-        blocks.dedup();
-        let read: Vec<u64> = extents.iter().flat_map(|e| e.begin / 512..e.end / 512).collect();
-        prop_assert_eq!(&read, &blocks);
-        prop_assert_eq!(off.bytes, 512 * blocks.len() as u64);
-        let reads: u64 = extents.iter().map(|e| e.bytes().div_ceil(4096)).sum();
-        prop_assert_eq!(off.reads, reads);
-        let naive_runs = slots.iter().filter(|s| **s == 0 || !slots.contains(&(**s - 1))).count();
-        prop_assert_eq!(runs(&slots), naive_runs as u64);
-
-        let (_, merged) = run_plan(&slots, &geometry, &Collapse::Gap { bytes: gap });
-        let mut staging = 0;
-        for pair in merged.windows(2) {
-            let together = Extent { end: pair[1].end, ..pair[0] };
-            let saves = together.reads(4096) < pair[0].reads(4096) + pair[1].reads(4096);
-            prop_assert!(!saves || pair[1].begin - pair[0].end >= gap.max(1));
-        }
-        for extent in &merged {
-            prop_assert_eq!(extent.staging_offset, staging);
-            prop_assert_eq!((extent.begin % 512, extent.end % 512), (0, 0));
-            staging += extent.bytes();
-        }
-        for wanted in &extents {
-            prop_assert!(merged.iter().any(|e| e.begin <= wanted.begin && wanted.end <= e.end));
-        }
-    }
-
-    /// Under both forms of the law no subset of merged holes is cheaper.
-    #[test]
-    fn no_other_choice_of_holes_is_cheaper(
-        slots in slots(64, 12),
-        a_us in 0.0f64..60.0,
-        b_mib_s in 50.0f64..4000.0,
-        max in any::<bool>(),
+        (a_us, b_mib_s) in laws(),
+        curve in curves(),
     ) {
         let geometry = Geometry {
-            bundle_stride: 4096, block_bytes: 4096, neurons: 64, read_bytes_max: 1 << 20,
+            bundle_stride: stride, block_bytes: 512, neurons: 200, read_bytes_max: blocks_max * 512,
         };
-        let combine = if max { Combine::Max } else { Combine::Sum };
-        let law = DeviceLaw::new(0.0, a_us, b_mib_s, combine).unwrap();
-        let (_, apart) = run_plan(&slots, &geometry, &Collapse::Off);
+        let law = |combine| Collapse::Law(DeviceLaw::new(0.0, a_us, b_mib_s, combine).unwrap());
+        let collapses = [
+            Collapse::Off, Collapse::Gap { bytes: gap }, law(Combine::Sum), law(Combine::Max),
+            Collapse::Curve(curve), Collapse::Whole,
+        ];
+        for collapse in &collapses {
+            let (found, extents) = run_plan(&slots, &geometry, collapse);
+            check(&slots, &geometry, collapse, &found, &extents);
+            match collapse {
+                Collapse::Off => {
+                    let mut wanted: Vec<u64> = slots
+                        .iter()
+                        .flat_map(|slot| blocks(*slot, *slot, &geometry))
+                        .collect();
+                    wanted.dedup();
+                    let mut read: Vec<u64> =
+                        extents.iter().flat_map(|e| e.begin / 512..e.end / 512).collect();
+                    read.dedup();
+                    prop_assert_eq!(&read, &wanted);
+                    prop_assert_eq!(found.merges, 0);
+                }
+                Collapse::Gap { bytes } => for pair in extents.windows(2) {
+                    let fits = pair[1].end - pair[0].begin <= u64::from(geometry.read_bytes_max);
+                    prop_assert!(!fits || pair[1].begin - pair[0].end >= (*bytes).max(1));
+                },
+                Collapse::Whole => {
+                    let region = (200 * u64::from(stride)).next_multiple_of(512);
+                    let all = extents.first().map(|e| e.begin).zip(extents.last().map(|e| e.end));
+                    prop_assert_eq!(all, (!slots.is_empty()).then_some((0, region)));
+                    prop_assert!(extents.windows(2).all(|pair| pair[1].begin <= pair[0].end));
+                    prop_assert!(slots.is_empty() || found.bytes == geometry.whole_bytes());
+                }
+                _ => {}
+            }
+        }
+        let naive_runs = slots.iter().filter(|s| **s == 0 || !slots.contains(&(**s - 1))).count();
+        prop_assert_eq!(runs(&slots), naive_runs as u64);
+    }
+
+    /// Under the sum, no partition within the limit is cheaper, whether the limit binds or not.
+    #[test]
+    fn no_other_partition_is_cheaper_under_sum(
+        slots in slots(64, 12),
+        stride in strides(),
+        blocks_max in prop::sample::select(vec![1u32, 2, 3, 5, 8, 13, 21, 4096]),
+        (a_us, b_mib_s) in laws(),
+    ) {
+        let geometry = Geometry {
+            bundle_stride: stride, block_bytes: 512, neurons: 64, read_bytes_max: blocks_max * 512,
+        };
+        let law = DeviceLaw::new(0.0, a_us, b_mib_s, Combine::Sum).unwrap();
         let (found, _) = run_plan(&slots, &geometry, &Collapse::Law(law));
-        let best_us = exhaustive_us(&apart, &law);
-        let found_us = law.work_us(found.reads, found.bytes);
-        prop_assert!(slots.is_empty() || found_us <= best_us * (1.0 + 1e-9) + 1e-9,
-            "{found_us} us planned, {best_us} us possible");
+        let best = exhaustive(&slots, &geometry, |sizes| {
+            law.work_us(sizes.len() as u64, sizes.iter().sum())
+        });
+        let found = law.work_us(found.reads, found.bytes);
+        prop_assert!(found <= best * (1.0 + 1e-9) + 1e-9, "{found} us planned, {best} us possible");
+    }
+
+    /// The same for a measured curve.
+    #[test]
+    fn no_other_partition_is_cheaper_under_a_curve(
+        slots in slots(64, 12),
+        stride in strides(),
+        blocks_max in prop::sample::select(vec![1u32, 2, 3, 5, 8, 13, 21, 4096]),
+        curve in curves(),
+    ) {
+        let geometry = Geometry {
+            bundle_stride: stride, block_bytes: 512, neurons: 64, read_bytes_max: blocks_max * 512,
+        };
+        let (_, extents) = run_plan(&slots, &geometry, &Collapse::Curve(curve));
+        let best = exhaustive(&slots, &geometry, |sizes| curve.time_us(sizes.iter().copied()));
+        let found = curve.time_us(extents.iter().map(Extent::bytes));
+        prop_assert!(found <= best * (1.0 + 1e-9) + 1e-9, "{found} us planned, {best} us possible");
+    }
+
+    /// Under the maximum, where the limit does not bind.
+    #[test]
+    fn no_other_partition_is_cheaper_under_max(
+        slots in slots(64, 12),
+        stride in strides(),
+        (a_us, b_mib_s) in laws(),
+    ) {
+        let geometry = Geometry {
+            bundle_stride: stride, block_bytes: 512, neurons: 64, read_bytes_max: 1 << 20,
+        };
+        let law = DeviceLaw::new(0.0, a_us, b_mib_s, Combine::Max).unwrap();
+        let (found, _) = run_plan(&slots, &geometry, &Collapse::Law(law));
+        let best = exhaustive(&slots, &geometry, |sizes| {
+            law.work_us(sizes.len() as u64, sizes.iter().sum())
+        });
+        let found = law.work_us(found.reads, found.bytes);
+        prop_assert!(found <= best * (1.0 + 1e-9) + 1e-9, "{found} us planned, {best} us possible");
+    }
+
+    /// A law under the sum and its curve make plans of the same cost, on sets beyond any search.
+    #[test]
+    fn the_curve_of_a_law_plans_like_the_law(
+        slots in slots(2000, 500),
+        stride in strides(),
+        blocks_max in 1u32..200,
+        (a_us, b_mib_s) in laws(),
+    ) {
+        let geometry = Geometry {
+            bundle_stride: stride, block_bytes: 512, neurons: 2000, read_bytes_max: blocks_max * 512,
+        };
+        let law = DeviceLaw::new(3.0, a_us, b_mib_s, Combine::Sum).unwrap();
+        let curve = Curve::of_law(&law).unwrap();
+        let (by_law, _) = run_plan(&slots, &geometry, &Collapse::Law(law));
+        let (by_curve, extents) = run_plan(&slots, &geometry, &Collapse::Curve(curve));
+        let law_us = law.time_us(by_law.reads, by_law.bytes);
+        let curve_us = law.time_us(by_curve.reads, by_curve.bytes);
+        prop_assert!((law_us - curve_us).abs() <= 1e-9 * law_us, "{law_us} {curve_us}");
+        let summed_us = curve.time_us(extents.iter().map(Extent::bytes));
+        prop_assert!((summed_us - curve_us).abs() <= 1e-9 * law_us, "{summed_us} {curve_us}");
     }
 }
 
@@ -102,8 +249,11 @@ proptest! {
 fn whole_reads_the_layer() {
     let geometry =
         Geometry { bundle_stride: 1000, block_bytes: 4096, neurons: 10, read_bytes_max: 8192 };
+    // bundles 0 to 7 fit into two blocks; 8 begins in the second of them
     let (found, extents) = run_plan(&[3], &geometry, &Collapse::Whole);
-    assert_eq!((found.bytes, found.reads, extents.len()), (12_288, 2, 1));
+    assert_eq!((found.bytes, found.reads, extents.len()), (8192 + 8192, 2, 2));
+    assert_eq!((extents[0].wanted(), extents[1].wanted()), (0..1, 1..1));
+    assert_eq!((extents[1].begin, extents[1].end), (4096, 12_288));
     assert_eq!(run_plan(&[], &geometry, &Collapse::Whole).0, Plan::default());
 }
 
@@ -113,18 +263,36 @@ fn bundles_that_share_a_block_are_one_read() {
     let geometry =
         Geometry { bundle_stride: 1536, block_bytes: 4096, neurons: 64, read_bytes_max: 1 << 20 };
     let (found, _) = run_plan(&[0, 2, 20], &geometry, &Collapse::Off);
-    assert_eq!((found.reads, found.bytes, found.runs), (2, 8192 + 4096, 3));
+    assert_eq!((found.reads, found.bytes, found.runs, found.merges), (2, 8192 + 4096, 3, 0));
 }
 
 #[test]
-fn a_merge_that_saves_no_read_is_not_made() {
+fn a_merge_that_would_be_too_long_is_not_made() {
     // two stretches of 200 bundles of 4 KiB, each one read of at most 1 MiB, too long for one together
     let geometry =
         Geometry { bundle_stride: 4096, block_bytes: 4096, neurons: 404, read_bytes_max: 1 << 20 };
     let slots: Vec<u32> = (0..200).chain(204..404).collect();
     let law = DeviceLaw::new(0.0, 9.64, 2034.0, Combine::Sum).unwrap();
-    let (found, extents) = run_plan(&slots, &geometry, &Collapse::Law(law));
-    assert_eq!((found.reads, found.bytes, extents.len()), (2, 400 * 4096, 2));
+    for collapse in [Collapse::Law(law), Collapse::Gap { bytes: 1 << 20 }] {
+        let (found, extents) = run_plan(&slots, &geometry, &collapse);
+        assert_eq!((found.reads, found.bytes, extents.len()), (2, 400 * 4096, 2));
+    }
+}
+
+#[test]
+fn scratch_and_extents_that_are_too_short_leave_slots_out() {
+    let geometry =
+        Geometry { bundle_stride: 512, block_bytes: 512, neurons: 40, read_bytes_max: 1024 };
+    let slots: Vec<u32> = (0..60).step_by(2).collect();
+    let law = DeviceLaw::new(0.0, 9.64, 2034.0, Combine::Sum).unwrap();
+    let curve = Curve::of_law(&law).unwrap();
+    for collapse in [Collapse::Off, Collapse::Law(law), Collapse::Curve(curve), Collapse::Whole] {
+        for (room, scratch) in [(0, 0), (0, 90), (3, 2), (30, 7), (2, 90)] {
+            let mut extents = vec![Extent::default(); room];
+            let found = plan(&slots, &geometry, &collapse, &mut extents, &mut vec![0; scratch]);
+            assert!(found.extents <= room);
+        }
+    }
 }
 
 #[test]
@@ -132,4 +300,41 @@ fn a_gap_between_two_whole_bytes_is_rounded_up() {
     // g* = 4096.9 bytes: a hole of 4096 is smaller, and worth reading through
     let law = DeviceLaw::new(0.0, 4096.9 / 1.048576, 1.0, Combine::Sum).unwrap();
     assert_eq!(law.gap_bytes(), 4097);
+}
+
+#[test]
+fn a_curve_is_read_off_between_its_points_and_beyond() {
+    let curve = Curve::new(5.0, &[(4096, 10.0), (8192, 12.0), (16384, 20.0)]).unwrap();
+    for (bytes, us) in [
+        (0, 10.0),
+        (4096, 10.0),
+        (6144, 11.0),
+        (8192, 12.0),
+        (12288, 16.0),
+        (16384, 20.0),
+        (24576, 28.0),
+    ] {
+        assert!((curve.read_us(bytes) - us).abs() < 1e-12, "{bytes}");
+    }
+    assert_eq!(curve.time_us([].into_iter()), 0.0);
+    assert!((curve.time_us([4096, 8192].into_iter()) - 27.0).abs() < 1e-12);
+}
+
+#[test]
+fn impossible_curves_are_refused() {
+    let too_many: Vec<_> = (0..17).map(|k| (k, 1.0)).collect();
+    for (t0_us, points) in [
+        (0.0, &[][..]),
+        (0.0, &[(4096, 1.0)]),
+        (0.0, &too_many),
+        (f64::NAN, &[(1, 1.0), (2, 2.0)]),
+        (0.0, &[(4096, 1.0), (4096, 2.0)]),
+        (0.0, &[(4096, 2.0), (8192, 1.0)]),
+        (0.0, &[(4096, 1.0), (8192, f64::NAN)]),
+        (0.0, &[(4096, -1.0), (8192, 1.0)]),
+    ] {
+        assert!(Curve::new(t0_us, points).is_err(), "{points:?}");
+    }
+    let max = DeviceLaw::new(0.0, 9.64, 2034.0, Combine::Max).unwrap();
+    assert_eq!(Curve::of_law(&max), None);
 }

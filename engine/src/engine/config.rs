@@ -11,7 +11,7 @@ use crate::limits::{
     BANKS, CACHE_BUNDLES_MAX, HIT_GROUP_BUNDLES, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX,
     READ_BYTES_DEFAULT, READ_BYTES_MAX, STAGING_ALIGN, STAGING_BYTES_MAX,
 };
-use crate::plan::Collapse;
+use crate::plan::{Collapse, Geometry, scratch_len};
 use crate::sync::AtomicU32;
 
 /// The settings of an engine.
@@ -63,24 +63,14 @@ impl Config {
         (pack.shape().bundle_stride as usize).next_multiple_of(block) + block
     }
 
-    /// The staging area that holds a whole layer in reads of [`READ_BYTES_DEFAULT`]: where a read is
-    /// cut within a block, both parts hold that block.
+    /// The staging area that holds a whole layer, as [`Collapse::Whole`] reads it in reads of
+    /// [`READ_BYTES_DEFAULT`].
     pub fn staging_bytes_full(pack: &Pack<'_>) -> usize {
-        Self::staging_bytes_full_with(pack, READ_BYTES_DEFAULT)
+        Self::whole_bytes(pack, READ_BYTES_DEFAULT)
     }
 
-    /// The same for reads of at most `read_bytes_max`.
-    pub fn staging_bytes_full_with(pack: &Pack<'_>, read_bytes_max: u32) -> usize {
-        let block = u64::from(pack.block_bytes());
-        let region = pack.shape().region_bytes().next_multiple_of(block);
-        let stride = u64::from(pack.shape().bundle_stride);
-        if stride.is_multiple_of(block) {
-            return region.try_into().unwrap_or(usize::MAX);
-        }
-        // A read that is cut holds at least all whole bundles that fit behind its first block.
-        let whole = u64::from(read_bytes_max).saturating_sub(2 * block) / stride * stride;
-        let cuts = region / whole.max(stride);
-        (region + cuts * block).try_into().unwrap_or(usize::MAX)
+    fn whole_bytes(pack: &Pack<'_>, read_bytes_max: u32) -> usize {
+        geometry(pack, read_bytes_max).whole_bytes().try_into().unwrap_or(usize::MAX)
     }
 
     pub(super) fn check(&self, pack: &Pack<'_>) -> Result<(), EngineError> {
@@ -106,7 +96,7 @@ impl Config {
         let blocks = self.prefetch_bytes.is_multiple_of(STAGING_ALIGN);
         let blocks_rule = "must be a multiple of 4096";
         rule(blocks, "prefetch_bytes", blocks_rule, self.prefetch_bytes as u64)?;
-        let full = Self::staging_bytes_full_with(pack, read);
+        let full = Self::whole_bytes(pack, read);
         let least = match self.collapse {
             Collapse::Whole => full,
             _ => Self::staging_bytes_min(pack).min(full),
@@ -148,7 +138,17 @@ pub fn required_bytes(config: &Config, pack: &Pack<'_>) -> Result<usize, EngineE
     Ok(size.bytes())
 }
 
-/// Entries of the planner's scratch for a layer of so many neurons.
+/// Entries of the scratch for a layer of so many neurons: what is to be read, and the planner's.
 pub(super) const fn scratch_entries(neurons: usize) -> usize {
-    2 * neurons + 2
+    neurons + scratch_len(neurons)
+}
+
+/// How a pack's bundles lie.
+pub(super) fn geometry(pack: &Pack<'_>, read_bytes_max: u32) -> Geometry {
+    Geometry {
+        bundle_stride: pack.shape().bundle_stride,
+        block_bytes: pack.block_bytes(),
+        neurons: pack.shape().neurons,
+        read_bytes_max,
+    }
 }

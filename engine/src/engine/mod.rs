@@ -252,12 +252,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
     }
 
     fn geometry(&self) -> Geometry {
-        Geometry {
-            bundle_stride: self.pack.shape().bundle_stride,
-            block_bytes: self.pack.block_bytes(),
-            neurons: self.pack.shape().neurons,
-            read_bytes_max: self.config.read_bytes_max,
-        }
+        config::geometry(&self.pack, self.config.read_bytes_max)
     }
 
     /// The bank that a layer was foreseen in.
