@@ -4,7 +4,7 @@ use lnp_format::{Layer, Pack, checksum::crc32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::arena::{Arena, ArenaSize};
-use crate::cache::Cache;
+use crate::cache::{Cache, CachePolicy};
 use crate::error::EngineError;
 use crate::limits::{
     CACHE_BUNDLES_MAX, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX, READ_BYTES_MAX, STAGING_ALIGN,
@@ -20,6 +20,8 @@ pub struct Config {
     pub collapse: Collapse,
     /// Bundles that the cache holds; 0 for none.
     pub cache_bundles: u32,
+    /// Which bundles those are.
+    pub cache_policy: CachePolicy,
     /// Bytes of the staging area, where reads land. The less, the more often a layer is read in
     /// several rounds; the results are the same bits. [`Config::staging_bytes_min`] and
     /// [`Config::staging_bytes_full`] say what makes sense.
@@ -36,6 +38,7 @@ impl Config {
         Self {
             collapse: Collapse::Off,
             cache_bundles: 0,
+            cache_policy: CachePolicy::default(),
             staging_bytes: Self::staging_bytes_full(pack).min(STAGING_BYTES_MAX),
             queue_depth: QUEUE_DEPTH_DEFAULT,
             verify_reads: false,
@@ -52,6 +55,14 @@ impl Config {
     pub fn staging_bytes_full(pack: &Pack<'_>) -> usize {
         let block = u64::from(pack.block_bytes());
         pack.shape().region_bytes().next_multiple_of(block).try_into().unwrap_or(usize::MAX)
+    }
+
+    /// Cells of the cache: none where the policy keeps nothing.
+    const fn cells(&self) -> usize {
+        match self.cache_policy {
+            CachePolicy::None => 0,
+            _ => self.cache_bundles as usize,
+        }
     }
 
     fn check(&self, pack: &Pack<'_>) -> Result<(), EngineError> {
@@ -94,6 +105,8 @@ struct Place {
     at: u32,
     /// 1 where `at` is a cell.
     cached: u32,
+    /// Where it is not: bundles of the run of adjacent slots that it was read in.
+    run_bundles: u32,
 }
 
 /// Bytes of the arena that an engine with these settings needs.
@@ -103,11 +116,11 @@ struct Place {
 pub fn required_bytes(config: &Config, pack: &Pack<'_>) -> Result<usize, EngineError> {
     config.check(pack)?;
     let neurons = pack.shape().neurons as usize;
-    let cells = config.cache_bundles as usize;
+    let cells = config.cells();
     let mut size = ArenaSize::default();
     size.add_bytes(config.staging_bytes, STAGING_ALIGN);
     size.add::<u8>(cells.saturating_mul(pack.shape().bundle_stride as usize));
-    Cache::size(&mut size, pack.shape().bundles() as usize, cells);
+    Cache::size(&mut size, pack.shape().bundles() as usize, cells, config.cache_policy);
     size.add::<Place>(neurons);
     size.add::<u64>(neurons);
     size.add::<u32>(neurons);
@@ -186,11 +199,15 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
         }
         let mut arena = Arena::new(memory);
         let neurons = pack.shape().neurons as usize;
-        let cells = config.cache_bundles as usize;
+        let cells = config.cells();
         let staging = arena.take_bytes(config.staging_bytes, STAGING_ALIGN)?;
+        let bundle_cells = arena.take(cells.saturating_mul(pack.shape().bundle_stride as usize))?;
+        let bundles = pack.shape().bundles() as usize;
+        let mut cache = Cache::new(&mut arena, bundles, cells, config.cache_policy)?;
+        cache.pin(active_counts(&pack));
         Ok(Self {
-            cells: arena.take(cells.saturating_mul(pack.shape().bundle_stride as usize))?,
-            cache: Cache::new(&mut arena, pack.shape().bundles() as usize, cells)?,
+            cells: bundle_cells,
+            cache,
             places: arena.take(neurons)?,
             missing: arena.take(neurons)?,
             slots: arena.take(neurons)?,
@@ -269,6 +286,7 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
                 self.verify(layer, &view, missing)?;
             }
             self.hand_out(round, &mut visit)?;
+            self.note_runs(missing);
             self.keep(layer, round);
             stats.add(&FetchStats {
                 active: round as u64,
@@ -326,7 +344,7 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
             let slot = view.slot_of_neuron()[*neuron as usize].get();
             let cell = self.cache.peek(first_bundle + neuron);
             let (at, cached) = (cell.unwrap_or(0), u32::from(cell.is_some()));
-            self.places[position] = Place { neuron: *neuron, slot, at, cached };
+            self.places[position] = Place { neuron: *neuron, slot, at, cached, run_bundles: 0 };
             if cell.is_none() {
                 self.missing[missing] = (u64::from(slot) << 32) | position as u64;
                 missing += 1;
@@ -444,18 +462,42 @@ impl<'a, Q: ReadQueue> Engine<'a, Q> {
         self.places[..round].iter().try_for_each(|place| visit(place.neuron, self.bundle(place)?))
     }
 
+    /// Notes of each missing bundle how long the run is that it was read in: the cache asks.
+    fn note_runs(&mut self, missing: usize) {
+        let mut rest = &self.missing[..missing];
+        for run in self.slots[..missing].chunk_by(|slot, next| slot + 1 == *next) {
+            let (of_run, after) = rest.split_at(run.len());
+            for missing in of_run {
+                let position = (missing & u64::from(u32::MAX)) as usize;
+                self.places[position].run_bundles = run.len() as u32;
+            }
+            rest = after;
+        }
+    }
+
     /// Lets the cache take what was read. Only now: no place of this round is needed any more.
     fn keep(&mut self, layer: u32, round: usize) {
         let stride = self.pack.shape().bundle_stride as usize;
         let first_bundle = layer * self.pack.shape().neurons;
         let Some(staging) = self.queue.staging() else { return };
         for place in self.places[..round].iter().filter(|place| place.cached == 0) {
-            let Some(cell) = self.cache.admit(first_bundle + place.neuron) else { continue };
+            let bundle = first_bundle + place.neuron;
+            let Some(cell) = self.cache.admit(bundle, place.run_bundles) else { continue };
             let source = &staging[place.at as usize..place.at as usize + stride];
             self.cells[cell as usize * stride..(cell as usize + 1) * stride]
                 .copy_from_slice(source);
         }
     }
+}
+
+/// Of every bundle, in how many tokens of the pack's profile it was active.
+fn active_counts<'a>(pack: &Pack<'a>) -> impl Iterator<Item = (u32, u32)> {
+    let shape = pack.shape();
+    let layers = (0..shape.layers).filter_map(|layer| Some((layer, pack.layer(layer)?)));
+    layers.flat_map(move |(layer, view)| {
+        let bundles = view.neuron_of_slot().iter().map(move |id| layer * shape.neurons + id.get());
+        bundles.zip(view.active_count().iter().map(|count| count.get()))
+    })
 }
 
 /// Ids strictly ascending, each below `neurons`.
