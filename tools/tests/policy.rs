@@ -9,7 +9,7 @@ use lnp::device::LawText;
 use lnp::links::{LayerActivity, Links, Order, TraceSource, link_layers};
 use lnp::pack::recipe::ModelSize;
 use lnp::pack::{PackIndex, Recipe};
-use lnp::replay::{ActiveSets, ReplayOptions, Target, replay};
+use lnp::replay::{ActiveSets, Caches, ReplayOptions, Target, replay};
 use lnp_engine::{Combine, DeviceLaw};
 
 const LAYERS: usize = 2;
@@ -82,8 +82,9 @@ fn decisions_cost_what_they_did() {
             let packs: Vec<PackIndex> =
                 Order::ALL.iter().map(|order| pack(*order, &profile, bundle_bytes)).collect();
             for cache_ratio in [0.05, 0.2] {
+                let caches = Caches::default_of(cache_ratio);
                 let options =
-                    ReplayOptions { law, cache_ratio, queue_depth: 32, repeats: 1, time_max: None };
+                    ReplayOptions { law, caches, queue_depth: 32, repeats: 1, time_max: None };
                 let rows =
                     replay(&packs, &sets, &Target::Simulated, &options, &mut |_| ()).unwrap();
                 writeln!(told, "law {name}, bundles of {bundle_bytes}, cache {cache_ratio}")

@@ -21,7 +21,7 @@ use crate::pack::recipe::ModelSize;
 use crate::pack::verify::verify_file;
 use crate::pack::{CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, write_pack};
 use crate::probe::{ProbeOptions, probe};
-use crate::replay::{ActiveSets, ReplayOptions, Target, replay, table};
+use crate::replay::{ActiveSets, Caches, ReplayOptions, Target, replay, table};
 use crate::report::{bytes, print, print_json, progress, say, thousands};
 use crate::trace::{TraceReader, write_trace};
 
@@ -262,7 +262,7 @@ impl Demo<'_> {
             ))?;
             let options = ReplayOptions {
                 law,
-                cache_ratio: CACHE_RATIO,
+                caches: Caches::default_of(CACHE_RATIO),
                 queue_depth: lnp_engine::limits::QUEUE_DEPTH_DEFAULT,
                 repeats: REPEATS,
                 time_max: Some(REPLAY_TIME_MAX),

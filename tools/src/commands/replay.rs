@@ -1,11 +1,12 @@
 //! `lnp replay`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lnp_engine::DeviceLaw;
 use lnp_engine::sys::DirectFile;
+use lnp_engine::{CachePolicy, DeviceLaw};
 
 use super::BackEndArg;
 use crate::device::{DeviceProfile, LawText, open_direct};
@@ -13,7 +14,7 @@ use crate::links::Links;
 use crate::pack::recipe::ModelSize;
 use crate::pack::{PackIndex, Recipe};
 use crate::probe::{ProbeOptions, probe};
-use crate::replay::{ActiveSets, ReplayOptions, Row, Target, replay, table};
+use crate::replay::{ActiveSets, Caches, ReplayOptions, Row, Target, replay, table};
 use crate::report::{Machine, plain, print, print_json, progress, say};
 use crate::trace::TraceReader;
 
@@ -38,9 +39,16 @@ pub(super) struct Args {
     /// Trace whose active sets are replayed; not one that the order was made from
     #[arg(long, value_name = "FILE")]
     traces: PathBuf,
-    /// Share of the bundles that the cache holds; 0 for none
-    #[arg(long, value_name = "R", default_value_t = 0.05)]
-    cache_ratio: f64,
+    /// Share of the bundles that the cache holds, or several: 0.05,0.1,0.2; 0 for none
+    #[arg(long, value_name = "R", value_delimiter = ',', default_value = "0.05")]
+    cache_ratio: Vec<f64>,
+    /// Compare cache policies, and the best possible one (Belady's): a list of lru, s3-fifo,
+    /// linking-aligned, pinned, pinned+linking-aligned and none, or all
+    #[arg(long, value_name = "NAMES")]
+    cache_policies: Option<PolicyNames>,
+    /// Show each cache cold and warm: after everything was replayed once
+    #[arg(long)]
+    warm: bool,
     /// Device profile with the law, made by lnp probe
     #[arg(long, value_name = "FILE", conflicts_with = "law")]
     device: Option<PathBuf>,
@@ -70,6 +78,27 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// The policies of `--cache-policies`.
+#[derive(Debug, Clone)]
+struct PolicyNames(Vec<CachePolicy>);
+
+impl FromStr for PolicyNames {
+    type Err = String;
+
+    fn from_str(names: &str) -> Result<Self, String> {
+        if names == "all" {
+            return Ok(Self(CachePolicy::ALL.to_vec()));
+        }
+        let policy = |name: &str| {
+            CachePolicy::from_name(name).ok_or_else(|| {
+                let known: Vec<&str> = CachePolicy::ALL.map(CachePolicy::name).into();
+                format!("no cache policy `{name}`: there are {}, or all", known.join(", "))
+            })
+        };
+        Ok(Self(names.split(',').map(policy).collect::<Result<_, _>>()?))
+    }
+}
+
 /// How long a pack is probed where no law is given.
 const PROBE_TIME: Duration = Duration::from_secs(4);
 
@@ -91,7 +120,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     };
     let options = ReplayOptions {
         law,
-        cache_ratio: args.cache_ratio,
+        caches: caches(args),
         queue_depth: args.queue_depth,
         repeats: args.repeats.into(),
         time_max: None,
@@ -101,6 +130,28 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let rows = replay(&packs, &sets, &target, &options, &mut told)?;
     bar.finish_and_clear();
     report(args, &trace, &rows, &law, &law_source, files.first())
+}
+
+/// The bound is for comparisons: the usual table stays as it is.
+fn caches(args: &Args) -> Caches {
+    let several = args.cache_policies.is_some() || args.warm || args.cache_ratio.len() > 1;
+    let default = || vec![CachePolicy::default()];
+    Caches {
+        policies: args.cache_policies.as_ref().map_or_else(default, |names| names.0.clone()),
+        ratios: args.cache_ratio.clone(),
+        warm: args.warm,
+        belady: several,
+    }
+}
+
+/// What is cached and how, for the line above the table.
+fn told_of_caches(args: &Args) -> String {
+    let caches = caches(args);
+    let policies: Vec<&str> = caches.policies.iter().map(|policy| policy.name()).collect();
+    let percent = |ratio: &f64| format!("{}", (ratio * 1e8).round() / 1e6);
+    let percents: Vec<String> = caches.ratios.iter().map(percent).collect();
+    let state = if args.warm { "cold and warm" } else { "cold" };
+    format!("cache {} {} % {state} at start", policies.join(", "), percents.join("/"))
 }
 
 fn open_packs(args: &Args) -> Result<Vec<PackIndex>> {
@@ -187,7 +238,11 @@ fn report(
                 "simulated": args.simulate, "queue_depth": args.queue_depth,
                 "direct": file.map(DirectFile::is_direct),
                 "align_bytes": file.map(DirectFile::align),
-                "cache_state": "cold at the start of each repeat",
+                "cache_state": if args.warm {
+                    "cold at the start of each repeat; rows with `warm`: replayed again after that"
+                } else {
+                    "cold at the start of each repeat"
+                },
             },
             "trace": {
                 "file": args.traces, "sha256": trace.sha256_hex()?, "model": trace.model(),
@@ -205,13 +260,13 @@ fn report(
     let combine = format!("{:?}", text.combine).to_lowercase();
     let placeholder = rows.iter().any(|row| row.dtype == "placeholder");
     print(&format!(
-        "{} of {}, {} tokens; {device}, queue depth {}, cache {:.0} % cold at start\n\
+        "{} of {}, {} tokens; {device}, queue depth {}, {}\n\
          law: t0 {:.0} us, a {:.2} us, B {:.0} MiB/s, {combine} ({law_source}){}\n\n{}{}",
         plain(trace.corpus().unwrap_or("unknown corpus")),
         plain(trace.model().unwrap_or("unknown model")),
         rows.iter().map(|row| row.tokens).max().unwrap_or(0),
         args.queue_depth,
-        100.0 * args.cache_ratio,
+        told_of_caches(args),
         text.t0_us,
         text.a_us,
         text.b_mib_s,
