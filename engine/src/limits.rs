@@ -21,9 +21,12 @@ pub const CACHE_BUNDLES_MAX: u32 = 1 << 29;
 /// Evicted bundles that the cache remembers, per bundle that it holds. One token's active set is
 /// larger than a small cache, so a memory of the cache's own size would forget between two tokens.
 pub const CACHE_GHOSTS_PER_BUNDLE: u32 = 4;
-/// Runs of at least so many bundles are *continuous segments* to the linking-aligned cache.
-pub const CACHE_LONG_RUN_BUNDLES: u32 = 4;
-/// Of the bundles of such runs, the linking-aligned cache admits one in so many.
-pub const CACHE_LONG_RUN_ADMITS_ONE_IN: u32 = 4;
-/// Share of the cells that the policy `pinned+linking-aligned` pins, per cent.
-pub const CACHE_PINNED_PERCENT: usize = 70;
+/// Runs of at least so many bundles are *continuous segments* to the linking-aligned cache: the best
+/// of 2, 3, 4 and 6 measured (`docs/cache.md`).
+pub const CACHE_LONG_RUN_BUNDLES: u32 = 2;
+/// Of the bundles of such runs, the linking-aligned cache admits one in so many: about the best
+/// of 4 to 64 measured; nearly none.
+pub const CACHE_LONG_RUN_ADMITS_ONE_IN: u32 = 32;
+/// Share of the cells that the policy `pinned+linking-aligned` pins, per cent: the best of
+/// 50 to 90 measured. All of them is the policy `pinned`.
+pub const CACHE_PINNED_PERCENT: usize = 90;

@@ -41,7 +41,8 @@ impl Model {
         };
         let mut by_count: Vec<u32> = (0..counts.len() as u32).collect();
         by_count.sort_by_key(|bundle| (std::cmp::Reverse(counts[*bundle as usize]), *bundle));
-        by_count.retain(|bundle| counts[*bundle as usize] > 0);
+        let all = policy == CachePolicy::Pinned;
+        by_count.retain(|bundle| all || counts[*bundle as usize] > 0);
         by_count.truncate(share);
         Self {
             policy,

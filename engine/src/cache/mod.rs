@@ -97,12 +97,17 @@ impl<'a> Cache<'a> {
     }
 
     /// Names the hot set, where the policy has one: the bundles with the largest of `counts`, pairs
-    /// of a bundle and how often the profile saw it active; ties by lower bundle. One never seen is
-    /// not hot. Empties the cache. Takes time linear in the bundles.
+    /// of a bundle and how often the profile saw it active; ties by lower bundle. Empties
+    /// the cache. Takes time linear in the bundles.
+    ///
+    /// A bundle never seen is hot only where nothing else would use its cell: a pack need not have a
+    /// profile, and then any bundles are as good.
     pub fn pin(&mut self, counts: impl Iterator<Item = (u32, u32)>) {
         let cells = self.policy.pinned_cells(self.table.cells());
         if cells > 0 {
-            self.table.pin(cells, counts);
+            let least = u32::from(self.policy == CachePolicy::Pinned);
+            self.table
+                .pin(cells, counts.map(|(bundle, count)| (bundle, count.saturating_add(least))));
             self.clear();
         }
     }

@@ -10,11 +10,11 @@ pub enum CachePolicy {
     /// The least recently used bundle goes.
     Lru,
     /// S3-FIFO: newcomers prove themselves in a small queue.
-    #[default]
     S3Fifo,
     /// S3-FIFO, which admits bundles of long runs only now and then.
     LinkingAligned,
     /// The bundles that the pack's profile saw most often, and nothing else.
+    #[default]
     Pinned,
     /// A share of the cells pinned, the others linking-aligned.
     PinnedLinkingAligned,
