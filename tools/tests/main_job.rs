@@ -291,7 +291,7 @@ fn verify_finds_weights_that_are_not_the_models() {
 /// What a replay counts, counted again from the traces alone, for every corpus and order.
 #[test]
 fn replay_counts_what_the_traces_say() {
-    use lnp::replay::{ActiveSets, ReplayOptions, Target, replay};
+    use lnp::replay::{ActiveSets, Caches, ReplayOptions, Target, replay};
     let Some(models) = models() else { return };
     let law = DeviceLaw::new(0.0, 9.64, 2034.0, Combine::Sum).unwrap();
     for name in MODELS {
@@ -316,7 +316,7 @@ fn replay_counts_what_the_traces_say() {
                 );
                 let options = ReplayOptions {
                     law,
-                    cache_ratio: 0.0,
+                    caches: Caches::default_of(0.0),
                     queue_depth: 32,
                     repeats: 1,
                     time_max: None,
