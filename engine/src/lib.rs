@@ -5,7 +5,7 @@
 //! - [`law`]: the device law, what a batch of reads costs; everything else asks it;
 //! - [`plan`]: from sorted slots to few, long reads (access collapse);
 //! - [`adapt`]: keeps the law up to date by what batches really took;
-//! - [`cache`]: which bundles stay in the arena (S3-FIFO);
+//! - [`cache`]: which bundles stay in the arena, by one of several policies;
 //! - [`arena`]: the caller's one piece of memory, cut into slices;
 //! - [`queue`]: the trait [`queue::ReadQueue`] and the simulated device; its real back ends are in
 //!   `sys` (feature `sys`: pread; feature `uring`: io_uring);
@@ -54,6 +54,7 @@ mod sync;
 #[allow(unsafe_code)] // the one room for system calls; each block argues its case
 pub mod sys;
 
+pub use cache::CachePolicy;
 pub use engine::{Config, Engine, FetchStats, required_bytes};
 pub use error::EngineError;
 pub use law::{Combine, Curve, DeviceLaw};

@@ -52,3 +52,12 @@ pub const ADAPT_CHANGE_AFTER: u32 = 128;
 pub const ADAPT_EXPLORE_EVERY: u32 = 31;
 /// Budget that exploring starts with and can save up; each batch adds one.
 pub const ADAPT_BUDGET_MAX: u32 = 1200;
+/// Runs of at least so many bundles are *continuous segments* to the linking-aligned cache: the best
+/// of 2, 3, 4 and 6 measured (`docs/cache.md`).
+pub const CACHE_LONG_RUN_BUNDLES: u32 = 2;
+/// Of the bundles of such runs, the linking-aligned cache admits one in so many: about the best
+/// of 4 to 64 measured; nearly none.
+pub const CACHE_LONG_RUN_ADMITS_ONE_IN: u32 = 32;
+/// Share of the cells that the policy `pinned+linking-aligned` pins, per cent: the best of
+/// 50 to 90 measured. All of them is the policy `pinned`.
+pub const CACHE_PINNED_PERCENT: usize = 90;

@@ -1,54 +1,32 @@
-//! The cache against a plain model: what it says it holds, it holds; and it keeps what is asked for.
+//! What the cache policies are for: they keep what is asked for. `cache_models.rs` has every step.
 
-use std::collections::HashMap;
-
+use lnp_engine::CachePolicy;
 use lnp_engine::arena::{Arena, ArenaSize};
 use lnp_engine::cache::Cache;
-use proptest::prelude::*;
+use lnp_engine::limits::{CACHE_LONG_RUN_ADMITS_ONE_IN, CACHE_LONG_RUN_BUNDLES};
 
-fn with_cache<R>(bundles: usize, cells: usize, body: impl FnOnce(&mut Cache<'_>) -> R) -> R {
+fn with<R>(
+    policy: CachePolicy,
+    bundles: usize,
+    cells: usize,
+    body: impl FnOnce(&mut Cache<'_>) -> R,
+) -> R {
     let mut size = ArenaSize::default();
-    Cache::size(&mut size, bundles, cells);
+    Cache::size(&mut size, bundles, cells, policy);
     let mut memory = vec![0xee; size.bytes()];
-    body(&mut Cache::new(&mut Arena::new(&mut memory), bundles, cells).unwrap())
+    body(&mut Cache::new(&mut Arena::new(&mut memory), bundles, cells, policy).unwrap())
+}
+
+/// The tests of S3-FIFO.
+fn with_cache<R>(bundles: usize, cells: usize, body: impl FnOnce(&mut Cache<'_>) -> R) -> R {
+    with(CachePolicy::S3Fifo, bundles, cells, body)
 }
 
 /// Asks for a bundle as the engine does; true for a hit.
 fn ask(cache: &mut Cache<'_>, bundle: u32) -> bool {
     cache.hit(bundle).is_some() || {
-        cache.admit(bundle);
+        cache.admit(bundle, 1);
         false
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-    #[test]
-    fn cells_and_bundles_match(
-        cells in 0usize..20,
-        accesses in prop::collection::vec(0u32..60, 0..600),
-    ) {
-        with_cache(60, cells, |cache| {
-            // what each cell was last filled with, as a reader of the admissions sees it
-            let mut content: HashMap<u32, u32> = HashMap::new();
-            for bundle in accesses {
-                match cache.hit(bundle) {
-                    Some(cell) => prop_assert_eq!(content.get(&cell), Some(&bundle)),
-                    None => if let Some(cell) = cache.admit(bundle) {
-                        prop_assert!((cell as usize) < cells);
-                        content.insert(cell, bundle);
-                        prop_assert_eq!(cache.peek(bundle), Some(cell));
-                    },
-                }
-                for (cell, held) in &content {
-                    prop_assert_eq!(cache.peek(*held), Some(*cell));
-                }
-                prop_assert_eq!(cache.len() as usize, content.len());
-            }
-            cache.clear();
-            prop_assert!(cache.is_empty() && (0..60).all(|bundle| cache.peek(bundle).is_none()));
-            Ok(())
-        })?;
     }
 }
 
@@ -75,7 +53,7 @@ fn a_cache_without_cells_holds_nothing() {
 
 #[test]
 fn bundles_beyond_the_pack_are_not_admitted() {
-    with_cache(10, 4, |cache| assert!(cache.admit(10).is_none() && cache.hit(10).is_none()));
+    with_cache(10, 4, |cache| assert!(cache.admit(10, 1).is_none() && cache.hit(10).is_none()));
 }
 
 /// Ten cells, so small holds one: written out by hand from the S3-FIFO paper.
@@ -109,5 +87,61 @@ fn main_spares_what_was_hit_once_per_hit() {
         assert!(ask(cache, 0) && ask(cache, 0)); // two hits on 0, none on 1
         ask(cache, 2); // main gives way: 0 is spared, 1 is thrown out
         assert!(cache.peek(0).is_some() && cache.peek(1).is_none());
+    });
+}
+
+#[test]
+fn policies_go_by_their_names() {
+    for policy in CachePolicy::ALL {
+        assert_eq!(CachePolicy::from_name(policy.name()), Some(policy));
+    }
+    assert_eq!(CachePolicy::from_name("LRU"), None);
+}
+
+#[test]
+fn the_hot_set_is_the_most_frequent_and_survives_a_clear() {
+    with(CachePolicy::Pinned, 10, 3, |cache| {
+        let counts = [5, 0, 9, 5, 5, 0, 1, u32::MAX, 0, 0];
+        cache.pin((0..).zip(counts));
+        for _ in 0..2 {
+            (0..10).for_each(|bundle| {
+                ask(cache, bundle);
+            });
+            let held: Vec<u32> = (0..10).filter(|bundle| cache.peek(*bundle).is_some()).collect();
+            assert_eq!(held, [0, 2, 7]); // of the three fives the lowest
+            cache.clear();
+            assert!(cache.is_empty());
+        }
+    });
+}
+
+#[test]
+fn without_a_profile_no_cell_is_wasted() {
+    with(CachePolicy::Pinned, 10, 3, |cache| {
+        cache.pin((0..10).map(|bundle| (bundle, u32::from(bundle == 4))));
+        (0..10).for_each(|bundle| {
+            ask(cache, bundle);
+        });
+        let held: Vec<u32> = (0..10).filter(|bundle| cache.peek(*bundle).is_some()).collect();
+        assert_eq!(held, [0, 1, 4]);
+    });
+    // the cells that are not pinned are for the rest
+    with(CachePolicy::PinnedLinkingAligned, 10, 3, |cache| {
+        cache.pin((0..10).map(|bundle| (bundle, 0)));
+        (0..10).for_each(|bundle| {
+            ask(cache, bundle);
+        });
+        assert_eq!(cache.len(), 3);
+    });
+}
+
+#[test]
+fn long_runs_are_admitted_now_and_then() {
+    with(CachePolicy::LinkingAligned, 1000, 1000, |cache| {
+        let mut admitted = |run_bundles, bundles: std::ops::Range<u32>| {
+            bundles.filter(|bundle| cache.admit(*bundle, run_bundles).is_some()).count() as u32
+        };
+        assert_eq!(admitted(CACHE_LONG_RUN_BUNDLES - 1, 0..100), 100);
+        assert_eq!(admitted(CACHE_LONG_RUN_BUNDLES, 100..500), 400 / CACHE_LONG_RUN_ADMITS_ONE_IN);
     });
 }

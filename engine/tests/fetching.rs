@@ -11,11 +11,13 @@ use std::os::unix::ffi::OsStrExt;
 use common::Recipe;
 use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::ffn::Ffn;
+use lnp_engine::limits::{CACHE_LONG_RUN_ADMITS_ONE_IN, CACHE_LONG_RUN_BUNDLES};
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
 use lnp_engine::sys::{BackEndChoice, DeviceQueue, DirectFile, OpenError, open_engine};
 use lnp_engine::{
-    Collapse, Combine, Config, DeviceLaw, Engine, EngineError, FetchStats, required_bytes,
+    CachePolicy, Collapse, Combine, Config, DeviceLaw, Engine, EngineError, FetchStats,
+    required_bytes,
 };
 use lnp_format::Pack;
 use lnp_kernels::CpuFeatures;
@@ -77,6 +79,7 @@ proptest! {
         neurons in 1u32..120,
         stride in prop::sample::select(vec![256u32, 100, 1536, 4095, 5000]),
         cache_bundles in 0u32..130,
+        cache_policy in prop::sample::select(CachePolicy::ALL.to_vec()),
         collapse in 0usize..5,
         staging_blocks in 2usize..80,
         queue_depth in 1u32..40,
@@ -92,7 +95,7 @@ proptest! {
             (staging_blocks * 512).max(Config::staging_bytes_min(&pack))
         };
         let config = Config {
-            collapse, cache_bundles, staging_bytes, queue_depth, verify_reads: true,
+            collapse, cache_bundles, cache_policy, staging_bytes, queue_depth, verify_reads: true,
             ..Config::new(&pack)
         };
         let mut memory = vec![0xcc; required_bytes(&config, &pack).unwrap()];
@@ -100,7 +103,8 @@ proptest! {
         for (layer, active) in tokens {
             let active: Vec<u32> = active.into_iter().filter(|neuron| *neuron < neurons).collect();
             let stats = fetch_and_compare(&mut engine, &recipe, layer, &active).unwrap();
-            if cache_bundles >= 3 * neurons {
+            let keeps_all = matches!(cache_policy, CachePolicy::Lru | CachePolicy::S3Fifo);
+            if keeps_all && cache_bundles >= 3 * neurons {
                 let again = fetch_and_compare(&mut engine, &recipe, layer, &active).unwrap();
                 prop_assert_eq!((again.hits, again.reads), (active.len() as u64, 0));
             }
@@ -108,6 +112,29 @@ proptest! {
             prop_assert_eq!(engine.queue().in_flight(), 0);
         }
     }
+}
+
+/// The cache is told how long the runs are that bundles were read in.
+#[test]
+fn bundles_of_long_runs_are_kept_now_and_then() {
+    let recipe = Recipe::placeholder(1, 400, 512);
+    let file = recipe.build();
+    let pack = Pack::parse(&file, file.len() as u64).unwrap();
+    let slots = pack.layer(0).unwrap().neuron_of_slot();
+    let (long, short) = (CACHE_LONG_RUN_BUNDLES, CACHE_LONG_RUN_BUNDLES - 1);
+    // ten runs that are just long, then ten that are just short
+    let begins = (0..20).map(|run| (run * (long + 1), if run < 10 { long } else { short }));
+    let mut active: Vec<u32> = begins
+        .flat_map(|(begin, bundles)| begin..begin + bundles)
+        .map(|slot| slots[slot as usize].get())
+        .collect();
+    active.sort_unstable();
+    let cache_policy = CachePolicy::LinkingAligned;
+    let config = Config { cache_bundles: 400, cache_policy, ..Config::new(&pack) };
+    let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+    let mut engine = simulated(&file, pack, &config, &mut memory);
+    fetch_and_compare(&mut engine, &recipe, 0, &active).unwrap();
+    assert_eq!(engine.cached_bundles(), 10 * short + 10 * long / CACHE_LONG_RUN_ADMITS_ONE_IN);
 }
 
 #[test]

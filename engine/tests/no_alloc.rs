@@ -13,7 +13,9 @@ use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::ReadQueue;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::sys::{BackEndChoice, DirectFile, OpenError, cpu, open_engine};
-use lnp_engine::{Collapse, Combine, Config, DeviceLaw, Engine, EngineError, required_bytes};
+use lnp_engine::{
+    CachePolicy, Collapse, Combine, Config, DeviceLaw, Engine, EngineError, required_bytes,
+};
 use lnp_format::Pack;
 
 thread_local! {
@@ -108,15 +110,17 @@ fn nothing_is_allocated_after_open() {
     }
 
     let pack = Pack::parse(&image, image.len() as u64).unwrap();
-    let config = Config { cache_bundles: 30, ..Config::new(&pack) };
-    let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
     let ffn = Ffn::new(pack.shape(), cpu::detect()).unwrap();
     // on the simulated device, opening and closing included
-    let reads = without_allocation(|| {
-        let engine = Engine::open(pack, &config, &mut memory, |_| {
-            Ok::<_, EngineError>(SimulatedQueue::new(Image::Bytes(&image), law, 32, 1))
+    for cache_policy in CachePolicy::ALL {
+        let config = Config { cache_bundles: 30, cache_policy, ..Config::new(&pack) };
+        let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+        let reads = without_allocation(|| {
+            let engine = Engine::open(pack, &config, &mut memory, |_| {
+                Ok::<_, EngineError>(SimulatedQueue::new(Image::Bytes(&image), law, 32, 1))
+            });
+            engine.map_or(0, |mut engine| generate(&mut engine, &ffn, &active))
         });
-        engine.map_or(0, |mut engine| generate(&mut engine, &ffn, &active))
-    });
-    assert!(reads > 0);
+        assert!(reads > 0);
+    }
 }

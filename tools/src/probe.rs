@@ -232,7 +232,7 @@ fn fit_combine(points: &[Point], combine: Combine) -> Result<DeviceLaw> {
             };
             rows.push(terms.map(|term| term / point.batch_us_median));
         }
-        let [t0_us, a_us, us_per_mib] = least_squares(&rows);
+        let [t0_us, a_us, us_per_mib] = least_squares(&rows, &vec![1.0; rows.len()]);
         let b_mib_s = 1e6 / us_per_mib.max(1e-3);
         let next = DeviceLaw::new(t0_us.clamp(0.0, 1e6), a_us.clamp(0.0, 1e6), b_mib_s, combine)?;
         if law == Some(next) {
@@ -243,12 +243,13 @@ fn fit_combine(points: &[Point], combine: Combine) -> Result<DeviceLaw> {
     law.context("nothing was measured")
 }
 
-/// Solves `rows * x = 1` in the least squares with `x >= 0`, by coordinate descent: three unknowns,
+/// Solves `rows * x = 1` in the weighted least squares with `x >= 0`, by coordinate descent: three unknowns,
 /// a convex problem, a few thousand cheap steps.
-fn least_squares(rows: &[[f64; 3]]) -> [f64; 3] {
-    let dot = |i: usize, j: usize| rows.iter().map(|row| row[i] * row[j]).sum::<f64>();
+pub(crate) fn least_squares(rows: &[[f64; 3]], weights: &[f64]) -> [f64; 3] {
+    let weighted = || rows.iter().zip(weights);
+    let dot = |i: usize, j: usize| weighted().map(|(row, w)| w * row[i] * row[j]).sum::<f64>();
     let gram = [0, 1, 2].map(|i| [0, 1, 2].map(|j| dot(i, j)));
-    let target = [0, 1, 2].map(|i| rows.iter().map(|row| row[i]).sum::<f64>());
+    let target = [0, 1, 2].map(|i| weighted().map(|(row, w)| w * row[i]).sum::<f64>());
     let mut x = [0.0; 3];
     for _ in 0..20_000 {
         let mut change: f64 = 0.0;

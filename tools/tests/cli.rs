@@ -214,6 +214,56 @@ fn replay_rows_have_the_agreed_names() {
 }
 
 #[test]
+fn replay_compares_caches_with_the_best_possible() {
+    let work = Work::new();
+    let (pack, trace) = (work.path("greedy.lnp"), work.path("test.trace"));
+    let law = "t0_us=40,a_us=10,b_mib_s=2000,combine=sum";
+    let args = ["replay", &pack, "--traces", &trace, "--tokens", "64", "--law", law, "--simulate"];
+    let caches = ["--cache-policies", "all", "--cache-ratio", "0,0.1,0.3", "--warm"];
+    let told = json(&[&args[..], &caches[..]].concat());
+    let rows = told["rows"].as_array().unwrap();
+    // dense, plain, collapse; and at two ratios, cold and warm, five policies and the bound
+    assert_eq!(rows.len(), 3 + 2 * 2 * (5 + 1));
+    let names: std::collections::HashSet<&str> =
+        rows.iter().map(|row| row["strategy"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), rows.len(), "{names:?}");
+    assert!(names.contains("linked+collapse+pinned+linking-aligned 10 % warm"), "{names:?}");
+    let number = |row: &Value, key: &str| row[key].as_f64().unwrap();
+    let bounds: Vec<&Value> = rows.iter().filter(|row| row["cache_policy"] == "belady").collect();
+    for bound in &bounds {
+        assert_eq!(bound["simulated"], true);
+        let same = |row: &&Value| {
+            row["cache_ratio"] == bound["cache_ratio"] && row["cache_state"] == bound["cache_state"]
+        };
+        for row in rows.iter().filter(same) {
+            assert!(number(row, "hit_rate") <= number(bound, "hit_rate"), "{row}");
+            let bytes = "useful_bytes_per_token";
+            assert!(number(row, bytes) >= number(bound, bytes), "{row}");
+            assert_eq!(row["active_bundles_per_token"], bound["active_bundles_per_token"]);
+        }
+    }
+    assert_eq!(bounds.len(), 4);
+    let table = ok(&[&args[..], &caches[..]].concat());
+    assert!(table.contains("NOT MEASURED") && table.contains("linked+collapse+belady 30 % cold"));
+    // one policy, one ratio: the usual names, and the bound only because policies were asked for
+    let told = json(&[&args[..], &["--cache-policies", "lru"]].concat());
+    let names: Vec<&str> = told["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["strategy"].as_str().unwrap())
+        .collect();
+    let expected =
+        ["dense", "linked", "linked+collapse", "linked+collapse+cache", "linked+collapse+belady"];
+    assert_eq!(names, expected);
+    for wrong in [["--cache-policies", "mru"], ["--cache-ratio", "2"], ["--cache-ratio", "0.1,0.1"]]
+    {
+        let done = lnp(&[&args[..], &wrong[..]].concat());
+        assert!(!done.status.success(), "{wrong:?}");
+    }
+}
+
+#[test]
 fn probe_writes_a_profile_that_replay_reads() {
     let work = Work::new();
     let big = work.path("big");

@@ -291,7 +291,7 @@ fn verify_finds_weights_that_are_not_the_models() {
 /// What a replay counts, counted again from the traces alone, for every corpus and order.
 #[test]
 fn replay_counts_what_the_traces_say() {
-    use lnp::replay::{ActiveSets, ReplayOptions, Target, replay};
+    use lnp::replay::{ActiveSets, Caches, ReplayOptions, Rules, Target, replay};
     let Some(models) = models() else { return };
     let law = DeviceLaw::new(0.0, 9.64, 2034.0, Combine::Sum).unwrap();
     for name in MODELS {
@@ -316,13 +316,14 @@ fn replay_counts_what_the_traces_say() {
                 );
                 let options = ReplayOptions {
                     law,
-                    cache_ratio: 0.0,
+                    caches: Caches::default_of(0.0),
                     queue_depth: 32,
                     repeats: 1,
                     time_max: None,
                 };
-                let rows =
-                    replay(&[index], &sets, &Target::Simulated, &options, &mut |_| ()).unwrap();
+                let rows = replay(&[index], &sets, &Target::Simulated, &options, &mut |_| ())
+                    .unwrap()
+                    .rows;
                 let row = rows.iter().find(|row| row.collapse == "off").unwrap();
                 let counted = count(&links, &test, u64::from(bundle_bytes));
                 let tokens = test.tokens() as f64;

@@ -9,7 +9,7 @@ use lnp::device::LawText;
 use lnp::links::{LayerActivity, Links, Order, TraceSource, link_layers};
 use lnp::pack::recipe::ModelSize;
 use lnp::pack::{PackIndex, Recipe};
-use lnp::replay::{ActiveSets, ReplayOptions, Target, replay};
+use lnp::replay::{ActiveSets, Caches, ReplayOptions, Rules, Target, replay};
 use lnp_engine::{Combine, DeviceLaw};
 
 const LAYERS: usize = 2;
@@ -82,13 +82,20 @@ fn decisions_cost_what_they_did() {
             let packs: Vec<PackIndex> =
                 Order::ALL.iter().map(|order| pack(*order, &profile, bundle_bytes)).collect();
             for cache_ratio in [0.05, 0.2] {
-                let options =
-                    ReplayOptions { law, cache_ratio, queue_depth: 32, repeats: 1, time_max: None };
+                let caches = Caches::default_of(cache_ratio);
+                let options = ReplayOptions {
+                    law,
+                    caches,
+                    rules: Rules::default(),
+                    queue_depth: 32,
+                    repeats: 1,
+                    time_max: None,
+                };
                 let rows =
                     replay(&packs, &sets, &Target::Simulated, &options, &mut |_| ()).unwrap();
                 writeln!(told, "law {name}, bundles of {bundle_bytes}, cache {cache_ratio}")
                     .unwrap();
-                for row in rows {
+                for row in rows.rows {
                     writeln!(
                         told,
                         "  {:25} {:7.2} reads {:6.2} bundles/run {:9.0} bytes {:5.1} % hits {:8.1} us",

@@ -182,6 +182,14 @@ impl Table<'_> {
         self.begins[self.count] = next;
     }
 
+    /// Calls `note` with each wanted bundle's position, and the length of its run of adjacent slots.
+    pub(super) fn runs(&self, mut note: impl FnMut(usize, u32)) {
+        let wanted = self.wanted.get(..self.wanted_count).unwrap_or_default();
+        for run in wanted.chunk_by(|one, next| (one >> 32) + 1 == next >> 32) {
+            run.iter().for_each(|one| note((one & u64::from(u32::MAX)) as usize, run.len() as u32));
+        }
+    }
+
     pub(super) fn extent(&self, number: usize) -> Option<&Extent> {
         self.extents.get(..self.count)?.get(number)
     }

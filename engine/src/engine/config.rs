@@ -5,7 +5,7 @@ use lnp_format::Pack;
 use super::bank::Bank;
 use super::round::Place;
 use crate::arena::ArenaSize;
-use crate::cache::Cache;
+use crate::cache::{Cache, CachePolicy};
 use crate::error::EngineError;
 use crate::limits::{
     BANKS, CACHE_BUNDLES_MAX, HIT_GROUP_BUNDLES, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX,
@@ -24,6 +24,8 @@ pub struct Config {
     pub adapt: bool,
     /// Bundles that the cache holds; 0 for none.
     pub cache_bundles: u32,
+    /// Which bundles stay in the cache.
+    pub cache_policy: CachePolicy,
     /// Bytes of the staging area, where reads land. The less, the more often a layer is read in
     /// several rounds; the results are the same bits. [`Config::staging_bytes_min`] and
     /// [`Config::staging_bytes_full`] say what makes sense.
@@ -48,6 +50,7 @@ impl Config {
             collapse: Collapse::Off,
             adapt: false,
             cache_bundles: 0,
+            cache_policy: CachePolicy::default(),
             staging_bytes: Self::staging_bytes_full(pack).min(STAGING_BYTES_MAX),
             prefetch_bytes: 0,
             queue_depth: QUEUE_DEPTH_DEFAULT,
@@ -104,6 +107,14 @@ impl Config {
         rule(staging >= least, "staging_bytes", "is too small for the pack", staging as u64)
     }
 
+    /// Cells of the cache.
+    pub(super) const fn cells(&self) -> usize {
+        match self.cache_policy {
+            CachePolicy::None => 0,
+            _ => self.cache_bundles as usize,
+        }
+    }
+
     /// Bytes of all staging areas together.
     const fn staging_bytes_all(&self) -> u64 {
         (self.prefetch_bytes as u64).saturating_mul(2).saturating_add(self.staging_bytes as u64)
@@ -123,11 +134,11 @@ impl Config {
 pub fn required_bytes(config: &Config, pack: &Pack<'_>) -> Result<usize, EngineError> {
     config.check(pack)?;
     let neurons = pack.shape().neurons as usize;
-    let cells = config.cache_bundles as usize;
+    let cells = config.cells();
     let mut size = ArenaSize::default();
     size.add_bytes(config.bank_bytes().iter().sum(), STAGING_ALIGN);
     size.add::<u8>(cells.saturating_mul(pack.shape().bundle_stride as usize));
-    Cache::size(&mut size, pack.shape().bundles() as usize, cells);
+    Cache::size(&mut size, pack.shape().bundles() as usize, cells, config.cache_policy);
     size.add::<Place>(neurons);
     size.add::<AtomicU32>(neurons);
     size.add::<AtomicU32>(neurons.div_ceil(HIT_GROUP_BUNDLES));

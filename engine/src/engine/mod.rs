@@ -69,7 +69,8 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         }
         let mut arena = Arena::new(memory);
         let neurons = pack.shape().neurons as usize;
-        let cells = config.cache_bundles as usize;
+        let cells = config.cells();
+        let bundles = pack.shape().bundles() as usize;
         let bank_bytes = config.bank_bytes();
         let mut staging = arena.take_bytes(bank_bytes.iter().sum(), STAGING_ALIGN)?;
         let staging_memory = StagingMemory::of(&mut staging);
@@ -79,11 +80,13 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             Bank::new(&mut arena, memory, if bytes > 0 { neurons } else { 0 })
         };
         let banks = [bank(bank_bytes[0])?, bank(bank_bytes[1])?, bank(bank_bytes[2])?];
+        let mut cache = Cache::new(&mut arena, bundles, cells, config.cache_policy)?;
+        cache.pin(active_counts(&pack));
         let coefficients: &'a mut [AtomicU32] = arena.take(neurons)?;
         let hit_groups: &'a mut [AtomicU32] = arena.take(neurons.div_ceil(HIT_GROUP_BUNDLES))?;
         Ok(Self {
             cells: arena.take(cells.saturating_mul(pack.shape().bundle_stride as usize))?,
-            cache: Cache::new(&mut arena, pack.shape().bundles() as usize, cells)?,
+            cache,
             places: arena.take(neurons)?,
             coefficients,
             hit_groups,
@@ -276,7 +279,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
                     _ => (0, 0),
                 },
             };
-            *place = Place { neuron: *neuron, slot, source, number, at: 0 };
+            *place = Place { neuron: *neuron, slot, source, number, at: 0, run_bundles: 0 };
             if source == 0 {
                 self.scratch[missing] = (u64::from(slot) << 32) | position as u64;
                 missing += 1;
@@ -306,6 +309,11 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             bank.table.assign(stride, |position, number, at| {
                 if let Some(place) = places.get_mut(position) {
                     (place.number, place.at) = (number, at);
+                }
+            });
+            bank.table.runs(|position, run_bundles| {
+                if let Some(place) = places.get_mut(position) {
+                    place.run_bundles = run_bundles;
                 }
             });
         }
@@ -419,7 +427,8 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         let stride = self.pack.shape().bundle_stride as usize;
         let first_bundle = layer * self.pack.shape().neurons;
         for place in self.places[..round].iter().filter(|place| place.source != CACHED) {
-            let Some(cell) = self.cache.admit(first_bundle + place.neuron) else { continue };
+            let admitted = self.cache.admit(first_bundle + place.neuron, place.run_bundles);
+            let Some(cell) = admitted else { continue };
             let table = &self.banks[place.source as usize].table;
             let Some(reader) = table.staging.enter(place.number as usize) else { continue };
             let begin = cell as usize * stride;
@@ -455,6 +464,17 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             Err(EngineError::OtherPack)
         }
     }
+}
+
+/// How often each bundle was active on the profiling trace: what the cache pins is named by this.
+fn active_counts<'a>(pack: &Pack<'a>) -> impl Iterator<Item = (u32, u32)> + use<'a> {
+    let shape = *pack.shape();
+    let pack = *pack;
+    let layers = (0..shape.layers).filter_map(move |layer| Some((layer, pack.layer(layer)?)));
+    layers.flat_map(move |(layer, view)| {
+        let bundles = view.neuron_of_slot().iter().map(move |id| layer * shape.neurons + id.get());
+        bundles.zip(view.active_count().iter().map(|count| count.get()))
+    })
 }
 
 /// Ids strictly ascending, each below `neurons`.

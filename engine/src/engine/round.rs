@@ -55,6 +55,8 @@ pub(super) struct Place {
     pub(super) number: u32,
     /// First byte in the extent.
     pub(super) at: u32,
+    /// Length of the run of adjacent slots that it is read in, bundles.
+    pub(super) run_bundles: u32,
 }
 
 /// [`Place::source`] of what the cache holds.

@@ -21,7 +21,7 @@ use crate::pack::recipe::ModelSize;
 use crate::pack::verify::verify_file;
 use crate::pack::{CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, write_pack};
 use crate::probe::{ProbeOptions, probe};
-use crate::replay::{ActiveSets, ReplayOptions, Target, replay, table};
+use crate::replay::{ActiveSets, Caches, ReplayOptions, Rules, Target, replay, table};
 use crate::report::{bytes, print, print_json, progress, say, thousands};
 use crate::trace::{TraceReader, write_trace};
 
@@ -262,7 +262,8 @@ impl Demo<'_> {
             ))?;
             let options = ReplayOptions {
                 law,
-                cache_ratio: CACHE_RATIO,
+                caches: Caches::default_of(CACHE_RATIO),
+                rules: Rules::default(),
                 queue_depth: lnp_engine::limits::QUEUE_DEPTH_DEFAULT,
                 repeats: REPEATS,
                 time_max: Some(REPLAY_TIME_MAX),
@@ -270,7 +271,7 @@ impl Demo<'_> {
             let bar = progress("replaying", 1000);
             let target = Target::Device(&files, BackEndChoice::Auto);
             let mut told = |share: f64| bar.set_position((share * 1000.0) as u64);
-            let found = replay(&packs, &sets, &target, &options, &mut told)?;
+            let found = replay(&packs, &sets, &target, &options, &mut told)?.rows;
             bar.finish_and_clear();
             let replayed = found.iter().map(|row| row.tokens).max().unwrap_or(0);
             if replayed < sets.tokens() {

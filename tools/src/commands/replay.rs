@@ -1,11 +1,12 @@
 //! `lnp replay`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lnp_engine::DeviceLaw;
 use lnp_engine::sys::DirectFile;
+use lnp_engine::{CachePolicy, DeviceLaw};
 
 use super::BackEndArg;
 use crate::device::{DeviceProfile, LawText, open_direct};
@@ -13,7 +14,11 @@ use crate::links::Links;
 use crate::pack::recipe::ModelSize;
 use crate::pack::{PackIndex, Recipe};
 use crate::probe::{ProbeOptions, probe};
-use crate::replay::{ActiveSets, ReplayOptions, Row, Target, replay, table};
+use crate::replay::{
+    ActiveSets, Caches, ReplayOptions, Replayed, Rules, Target,
+    overlap::{self, OverlapRow, overlap},
+    replay, table,
+};
 use crate::report::{Machine, plain, print, print_json, progress, say};
 use crate::trace::TraceReader;
 
@@ -38,15 +43,31 @@ pub(super) struct Args {
     /// Trace whose active sets are replayed; not one that the order was made from
     #[arg(long, value_name = "FILE")]
     traces: PathBuf,
-    /// Share of the bundles that the cache holds; 0 for none
-    #[arg(long, value_name = "R", default_value_t = 0.05)]
-    cache_ratio: f64,
+    /// Share of the bundles that the cache holds, or several: 0.05,0.1,0.2; 0 for none
+    #[arg(long, value_name = "R", value_delimiter = ',', default_value = "0.05")]
+    cache_ratio: Vec<f64>,
+    /// Compare cache policies, and the best possible one (Belady's): a list of lru, s3-fifo,
+    /// linking-aligned, pinned, pinned+linking-aligned and none, or all
+    #[arg(long, value_name = "NAMES")]
+    cache_policies: Option<PolicyNames>,
+    /// Show each cache cold and warm: after everything was replayed once
+    #[arg(long)]
+    warm: bool,
     /// Device profile with the law, made by lnp probe
     #[arg(long, value_name = "FILE", conflicts_with = "law")]
     device: Option<PathBuf>,
     /// The law itself: a_us=9.64,b_mib_s=2034,combine=sum
     #[arg(long, value_name = "LAW")]
     law: Option<LawText>,
+    /// Show the published rule of collapse too: holes smaller than so many bytes are read through
+    #[arg(long, value_name = "BYTES")]
+    gap: Option<u64>,
+    /// Show adaptive collapse too: the law is where the engine begins, and it learns the device's own
+    #[arg(long)]
+    adapt: bool,
+    /// Then read and compute at the same time, in several ways, with the real kernels
+    #[arg(long, conflicts_with = "simulate")]
+    overlap: bool,
     /// Simulate the device instead of reading
     #[arg(long)]
     simulate: bool,
@@ -70,6 +91,27 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// The policies of `--cache-policies`.
+#[derive(Debug, Clone)]
+struct PolicyNames(Vec<CachePolicy>);
+
+impl FromStr for PolicyNames {
+    type Err = String;
+
+    fn from_str(names: &str) -> Result<Self, String> {
+        if names == "all" {
+            return Ok(Self(CachePolicy::ALL.to_vec()));
+        }
+        let policy = |name: &str| {
+            CachePolicy::from_name(name).ok_or_else(|| {
+                let known: Vec<&str> = CachePolicy::ALL.map(CachePolicy::name).into();
+                format!("no cache policy `{name}`: there are {}, or all", known.join(", "))
+            })
+        };
+        Ok(Self(names.split(',').map(policy).collect::<Result<_, _>>()?))
+    }
+}
+
 /// How long a pack is probed where no law is given.
 const PROBE_TIME: Duration = Duration::from_secs(4);
 
@@ -91,16 +133,47 @@ pub(super) fn run(args: &Args) -> Result<()> {
     };
     let options = ReplayOptions {
         law,
-        cache_ratio: args.cache_ratio,
+        caches: caches(args),
+        rules: Rules { gap_bytes: args.gap, adapt: args.adapt },
         queue_depth: args.queue_depth,
         repeats: args.repeats.into(),
         time_max: None,
     };
     let bar = progress("replaying", 1000);
     let mut told = |share: f64| bar.set_position((share * 1000.0) as u64);
-    let rows = replay(&packs, &sets, &target, &options, &mut told)?;
+    let replayed = replay(&packs, &sets, &target, &options, &mut told)?;
     bar.finish_and_clear();
-    report(args, &trace, &rows, &law, &law_source, files.first())
+    let mut overlapped = Vec::new();
+    if args.overlap {
+        let bar = progress("overlapping", 1000);
+        let mut told = |share: f64| bar.set_position((share * 1000.0) as u64);
+        let back_end = args.back_end.into();
+        overlapped = overlap(&packs, &files, &sets, &options, back_end, &mut told)?;
+        bar.finish_and_clear();
+    }
+    report(args, &trace, &replayed, &overlapped, (&law, &law_source), files.first())
+}
+
+/// The bound is for comparisons: the usual table stays as it is.
+fn caches(args: &Args) -> Caches {
+    let several = args.cache_policies.is_some() || args.warm || args.cache_ratio.len() > 1;
+    let default = || vec![CachePolicy::default()];
+    Caches {
+        policies: args.cache_policies.as_ref().map_or_else(default, |names| names.0.clone()),
+        ratios: args.cache_ratio.clone(),
+        warm: args.warm,
+        belady: several,
+    }
+}
+
+/// What is cached and how, for the line above the table.
+fn told_of_caches(args: &Args) -> String {
+    let caches = caches(args);
+    let policies: Vec<&str> = caches.policies.iter().map(|policy| policy.name()).collect();
+    let percent = |ratio: &f64| format!("{}", (ratio * 1e8).round() / 1e6);
+    let percents: Vec<String> = caches.ratios.iter().map(percent).collect();
+    let state = if args.warm { "cold and warm" } else { "cold" };
+    format!("cache {} {} % {state} at start", policies.join(", "), percents.join("/"))
 }
 
 fn open_packs(args: &Args) -> Result<Vec<PackIndex>> {
@@ -172,11 +245,12 @@ fn find_law(args: &Args, packs: &[PackIndex]) -> Result<(DeviceLaw, String)> {
 fn report(
     args: &Args,
     trace: &TraceReader,
-    rows: &[Row],
-    law: &DeviceLaw,
-    law_source: &str,
+    replayed: &Replayed,
+    overlapped: &[OverlapRow],
+    (law, law_source): (&DeviceLaw, &str),
     file: Option<&DirectFile>,
 ) -> Result<()> {
+    let rows = &replayed.rows;
     ensure!(!rows.is_empty(), "nothing was replayed");
     let text = LawText::from(law);
     if args.json {
@@ -186,8 +260,13 @@ fn report(
                 "law": text, "law_source": law_source, "gap_bytes": law.gap_bytes(),
                 "simulated": args.simulate, "queue_depth": args.queue_depth,
                 "direct": file.map(DirectFile::is_direct),
+                "calibrated_law": replayed.calibrated_law.as_ref().map(LawText::from),
                 "align_bytes": file.map(DirectFile::align),
-                "cache_state": "cold at the start of each repeat",
+                "cache_state": if args.warm {
+                    "cold at the start of each repeat; rows with `warm`: replayed again after that"
+                } else {
+                    "cold at the start of each repeat"
+                },
             },
             "trace": {
                 "file": args.traces, "sha256": trace.sha256_hex()?, "model": trace.model(),
@@ -195,6 +274,7 @@ fn report(
                 "window": trace.window(), "layers": trace.layers(), "neurons": trace.neurons(),
             },
             "rows": rows,
+            "overlap": overlapped,
         }));
     }
     let device = match (args.simulate, file.map(DirectFile::is_direct)) {
@@ -202,25 +282,46 @@ fn report(
         (_, Some(true)) => "direct reads",
         _ => "BUFFERED reads (page cache!)",
     };
-    let combine = format!("{:?}", text.combine).to_lowercase();
     let placeholder = rows.iter().any(|row| row.dtype == "placeholder");
     print(&format!(
-        "{} of {}, {} tokens; {device}, queue depth {}, cache {:.0} % cold at start\n\
-         law: t0 {:.0} us, a {:.2} us, B {:.0} MiB/s, {combine} ({law_source}){}\n\n{}{}",
+        "{} of {}, {} tokens; {device}, queue depth {}, {}\n\
+         law: {} ({law_source}){}\n\n{}{}{}{}",
         plain(trace.corpus().unwrap_or("unknown corpus")),
         plain(trace.model().unwrap_or("unknown model")),
         rows.iter().map(|row| row.tokens).max().unwrap_or(0),
         args.queue_depth,
-        100.0 * args.cache_ratio,
-        text.t0_us,
-        text.a_us,
-        text.b_mib_s,
+        told_of_caches(args),
+        told_of_law(law),
         if placeholder {
             "\nplaceholder bundles: sizes and active sets count, not weights"
         } else {
             ""
         },
         table::render(rows),
-        table::BOUND_NOTE
+        table::BOUND_NOTE,
+        replayed.calibrated_law.as_ref().map_or(String::new(), |law| format!(
+            "\nthe law that the device obeyed meanwhile: {}\n{}",
+            told_of_law(law),
+            table::calibrated(rows)
+        )),
+        if overlapped.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "\nreading and computing at the same time, per token:\n{}",
+                overlap::render(overlapped)
+            )
+        }
     ))
+}
+
+fn told_of_law(law: &DeviceLaw) -> String {
+    let text = LawText::from(law);
+    format!(
+        "t0 {:.0} us, a {:.2} us, B {:.0} MiB/s, {}",
+        text.t0_us,
+        text.a_us,
+        text.b_mib_s,
+        law.combine().name()
+    )
 }

@@ -19,7 +19,9 @@ use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::Serialize;
 
-use super::{ActiveSets, BLOCK_TOKENS, ReplayOptions, Times};
+use super::contest::BLOCK_TOKENS;
+use super::rows::Times;
+use super::{ActiveSets, ReplayOptions};
 use crate::memory;
 use crate::pack::PackIndex;
 use crate::report::{quantile, table, thousands};
@@ -82,7 +84,7 @@ pub fn overlap(
         let bundles = pack.shape().bundles() as f64;
         let config = Config {
             collapse: Collapse::Law(options.law),
-            cache_bundles: (bundles * options.cache_ratio).round() as u32,
+            cache_bundles: (bundles * cache_ratio(options)).round() as u32,
             queue_depth: options.queue_depth,
             prefetch_bytes: Config::staging_bytes_full(&pack).next_multiple_of(4096),
             ..Config::new(&pack)
@@ -163,7 +165,7 @@ fn rows_of<'a, Q: ReadQueue<'a>>(
             order: pack.provenance().order().to_owned(),
             bundle_bytes: pack.shape().bundle_stride,
             mode: (*name).to_owned(),
-            cache_ratio: options.cache_ratio,
+            cache_ratio: cache_ratio(options),
             tokens,
             wait_us_per_token: timed.wait_us / timed.waits_of.max(1) as f64,
             of_serial: mean(times) / serial_us,
@@ -174,6 +176,11 @@ fn rows_of<'a, Q: ReadQueue<'a>>(
             },
         })
         .collect()
+}
+
+/// The first of those to be compared.
+fn cache_ratio(options: &ReplayOptions) -> f64 {
+    options.caches.ratios.first().copied().unwrap_or(0.0)
 }
 
 /// The kernel and what it works on.

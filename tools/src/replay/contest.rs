@@ -1,0 +1,194 @@
+//! The contest: every strategy on every pack, in turns.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use lnp_engine::queue::ReadQueue;
+use lnp_engine::{DeviceLaw, Engine};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::calibrate::{Calibrated, calibrate};
+use super::rows::{Label, Record, Row};
+use super::strategy::{CacheState, Strategy};
+use super::{ActiveSets, ReplayOptions};
+use crate::pack::PackIndex;
+use crate::trace::active;
+
+/// Tokens of a turn.
+pub(super) const BLOCK_TOKENS: usize = 8;
+/// Tokens that the dense baseline replays: its reads do not depend on the token.
+const DENSE_TOKENS: usize = 64;
+
+/// One strategy on one pack, under way.
+pub(super) struct Contestant<'a, Q> {
+    strategy: Strategy,
+    pack: &'a PackIndex,
+    engine: Engine<'a, Q>,
+    copies: usize,
+    tokens: usize,
+    cold: Record,
+    warm: Record,
+}
+
+impl<'a, Q: ReadQueue<'a> + Send> Contestant<'a, Q> {
+    pub(super) fn new(
+        strategy: &Strategy,
+        pack: &'a PackIndex,
+        engine: Engine<'a, Q>,
+        sets: &ActiveSets,
+    ) -> Result<Self> {
+        let tokens = if strategy.is_dense() { sets.tokens.min(DENSE_TOKENS) } else { sets.tokens };
+        Ok(Self {
+            strategy: strategy.clone(),
+            copies: sets.copies(engine.pack())?,
+            pack,
+            engine,
+            tokens,
+            cold: Record::new(sets.layers.len()),
+            warm: Record::new(sets.layers.len()),
+        })
+    }
+
+    fn replay(
+        &mut self,
+        sets: &ActiveSets,
+        law: &DeviceLaw,
+        token: usize,
+        state: CacheState,
+    ) -> Result<()> {
+        let copy = token % self.copies;
+        let record = match state {
+            CacheState::Cold => &mut self.cold,
+            CacheState::Warm => &mut self.warm,
+        };
+        if record.times_us.len() == token {
+            record.times_us.push(Vec::new());
+            record.batches.push(Vec::new());
+        }
+        let first = record.times_us[token].is_empty();
+        let mut io_ns = 0;
+        let mut ids = Vec::new();
+        for (layer, bits) in sets.layers.iter().enumerate() {
+            ids.clear();
+            ids.extend(active(bits, sets.neurons, token));
+            let placed = copy * sets.layers.len() + layer;
+            let stats = self.engine.fetch(placed as u32, &ids, |_, _| Ok(()))?;
+            io_ns += stats.io_ns;
+            if first {
+                record.layers[layer].add(&stats);
+                record.batches[token].push((stats.reads as u32, stats.bytes_read as u32));
+                record.predicted_us += law.time_us(stats.reads, stats.bytes_read);
+            }
+        }
+        record.times_us[token].push(io_ns as f64 / 1e3);
+        Ok(())
+    }
+
+    /// The dense baseline is timed on a part of the tokens, because it reads the same for each; what
+    /// was active is taken from all of them, so that its row compares with the others.
+    fn count_all_tokens(&mut self, sets: &ActiveSets, all_tokens: usize) {
+        let stride = u64::from(self.engine.pack().shape().bundle_stride);
+        let share = self.cold.tokens() as f64 / all_tokens as f64;
+        for (number, stats) in self.cold.layers.iter_mut().enumerate() {
+            let active = sets.active_of(number, all_tokens) as f64 * share;
+            // Runs grow with what is active: bundles per run stay those of the part.
+            let grown = active / stats.active.max(1) as f64;
+            stats.runs = (stats.runs as f64 * grown).round() as u64;
+            stats.active = active.round() as u64;
+            stats.useful_bytes = stats.active * stride;
+        }
+    }
+
+    /// The rows of the states that were replayed.
+    fn rows(
+        &self,
+        options: &ReplayOptions,
+        simulated: bool,
+        calibrated: [Option<Calibrated>; 2],
+    ) -> Result<Vec<Row>> {
+        let states = [(CacheState::Cold, &self.cold), (CacheState::Warm, &self.warm)];
+        let replayed = states.into_iter().filter(|(_, record)| record.tokens() > 0);
+        replayed
+            .map(|(cache_state, record)| {
+                let cache = self.strategy.cache;
+                let label = Label {
+                    strategy: options.caches.in_state(
+                        &self.strategy.name,
+                        cache.is_some(),
+                        cache_state,
+                    ),
+                    collapse: self.strategy.collapse,
+                    cache_policy: cache.map_or("none", |cache| cache.policy.name()),
+                    cache_ratio: cache.map_or(0.0, |cache| cache.ratio),
+                    cache_state,
+                    simulated,
+                    calibrated: calibrated[usize::from(cache_state == CacheState::Warm)],
+                    adapt: self.strategy.adapt,
+                };
+                record.row(label, self.pack, options)
+            })
+            .collect()
+    }
+}
+
+/// Lets all contestants take turns; returns the rows of each, and the law that they obeyed on a real
+/// device.
+pub(super) fn compete<'a, Q: ReadQueue<'a> + Send>(
+    mut contestants: Vec<Contestant<'a, Q>>,
+    sets: &ActiveSets,
+    options: &ReplayOptions,
+    simulated: bool,
+    progress: &mut dyn FnMut(f64),
+) -> Result<(Vec<Vec<Row>>, Option<DeviceLaw>)> {
+    // Simulated time is the same every time.
+    let repeats = if simulated { 1 } else { options.repeats.max(1) };
+    let states = options.caches.states();
+    let blocks = sets.tokens.div_ceil(BLOCK_TOKENS);
+    let all_turns = repeats * states.len() * blocks;
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
+    let mut turns: Vec<usize> = (0..contestants.len()).collect();
+    let begin_time = Instant::now();
+    let late = || options.time_max.is_some_and(|most| begin_time.elapsed() > most);
+    let mut tokens = 0;
+    for turn in 0..all_turns {
+        let (pass, begin) = (turn / blocks, turn % blocks * BLOCK_TOKENS);
+        let state = states[pass % states.len()];
+        if begin == 0 && state == CacheState::Cold {
+            contestants.iter_mut().for_each(|contestant| contestant.engine.clear_cache());
+        }
+        // A new order each time: a device that is slow for a while after heavy reads (dense)
+        // would else always be so for the same successor.
+        turns.shuffle(&mut random);
+        for at in &turns {
+            let contestant = &mut contestants[*at];
+            if state == CacheState::Warm && contestant.strategy.cache.is_none() {
+                continue;
+            }
+            for token in begin..(begin + BLOCK_TOKENS).min(contestant.tokens) {
+                contestant.replay(sets, &options.law, token, state)?;
+            }
+        }
+        tokens = tokens.max((begin + BLOCK_TOKENS).min(sets.tokens));
+        progress((turn + 1) as f64 / all_turns as f64);
+        if late() {
+            break;
+        }
+    }
+    for contestant in contestants.iter_mut().filter(|contestant| contestant.strategy.is_dense()) {
+        contestant.count_all_tokens(sets, tokens);
+    }
+    // Cold and warm of each, one after the other. What adapts does not do the same in each repeat.
+    let records: Vec<&Record> =
+        contestants.iter().flat_map(|contestant| [&contestant.cold, &contestant.warm]).collect();
+    let adapts = |at: usize| contestants[at / 2].strategy.adapt;
+    let calibrated = if simulated { None } else { calibrate(&records, &adapts) };
+    let of = |at: usize| calibrated.as_ref().and_then(|(_, rows)| rows[at]);
+    let rows = contestants
+        .iter()
+        .enumerate()
+        .map(|(at, contestant)| contestant.rows(options, simulated, [of(2 * at), of(2 * at + 1)]))
+        .collect::<Result<_>>()?;
+    Ok((rows, calibrated.map(|(law, _)| law)))
+}
