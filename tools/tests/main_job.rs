@@ -317,6 +317,7 @@ fn replay_counts_what_the_traces_say() {
                 let options = ReplayOptions {
                     law,
                     caches: Caches::default_of(0.0),
+                    rules: Rules::default(),
                     queue_depth: 32,
                     repeats: 1,
                     time_max: None,
