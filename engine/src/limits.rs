@@ -30,3 +30,5 @@ pub const HIT_GROUP_BUNDLES: usize = 8;
 pub const FINISH_BATCH: usize = 16;
 /// Bit of a read's tag that tells what is foreseen from what is asked for.
 pub const TAG_BANK: u32 = 1 << 31;
+/// Most changes of the simulated device's timing that can be told beforehand.
+pub const TIMING_CHANGES_MAX: usize = 8;

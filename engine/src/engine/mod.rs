@@ -113,6 +113,12 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         &self.queue
     }
 
+    /// Whether nothing is in flight, and nobody writes or reads the staging areas: always so between
+    /// two calls of the engine outside a session.
+    pub fn is_idle(&self) -> bool {
+        self.queue.in_flight() == 0 && self.banks.iter().all(|bank| bank.table.staging.is_idle())
+    }
+
     /// Bytes of the arena in use.
     pub const fn arena_bytes(&self) -> usize {
         self.arena_bytes
@@ -179,6 +185,10 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         let shape = self.pack.shape();
         let view = self.layer(layer)?;
         check_active(active, shape.neurons)?;
+        if self.banks[1].in_flight() && self.queue.in_flight() == 0 {
+            // A caller's code unwound out of a round within this session: all was drained.
+            self.banks[1].drained();
+        }
         let mut stats = FetchStats::default();
         let mut rest = active;
         let mut round = active.len();
@@ -293,6 +303,8 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             }
             self.scratch[..foreseen].sort_unstable();
         }
+        // An earlier round, or that of another layer, may have been through what is foreseen.
+        self.banks[1].table.staging.renew();
         self.banks[1].table.want(self.scratch[..foreseen].iter().copied());
         let places = &mut *self.places;
         for bank in &mut self.banks {
@@ -339,6 +351,9 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         let work = Work {
             places: &self.places[..round],
             tables: [&asked.table, &foreseen.table],
+            submitted: [&asked.progress, &foreseen.progress]
+                .map(|progress| AtomicU32::new(progress.submitted as u32)),
+            broken: AtomicU32::new(0),
             cells: self.cells,
             hit_groups: &self.hit_groups[..round.div_ceil(HIT_GROUP_BUNDLES)],
             coefficients: &self.coefficients[..round],

@@ -63,6 +63,10 @@ const FAILED: u32 = u32::MAX - 1;
 pub(super) struct Work<'w, 'a, A> {
     pub(super) places: &'w [Place],
     pub(super) tables: [&'w Table<'a>; 2],
+    /// Reads of each bank that were submitted: a slot among them that is free has failed.
+    pub(super) submitted: [AtomicU32; 2],
+    /// Not 0 where a worker unwound: what it had claimed will never be computed.
+    pub(super) broken: AtomicU32,
     pub(super) cells: &'w [u8],
     /// One for every [`HIT_GROUP_BUNDLES`] places: the cached ones of a group are claimed together.
     pub(super) hit_groups: &'w [AtomicU32],
@@ -95,11 +99,15 @@ impl<A: Arrive> Work<'_, '_, A> {
         }
         for (bank, table) in (0..).zip(&self.tables) {
             let mark = &mut cursor.slots[bank];
-            while table.staging.is_claimed(*mark) {
+            let submitted = self.submitted[bank].load(Ordering::Acquire) as usize;
+            // Past what is claimed, and what failed without being needed.
+            while *mark < submitted
+                && (table.staging.is_claimed(*mark) || table.staging.is_free(*mark))
+            {
                 *mark += 1;
             }
-            // What is in flight is never further apart than the queue is deep, claimed ones aside.
-            for number in *mark..table.count.min(*mark + 2 * QUEUE_DEPTH_MAX) {
+            // No further than is worth a look each time: what is left is reached when the mark moves.
+            for number in *mark..submitted.min(*mark + 2 * QUEUE_DEPTH_MAX) {
                 if let Some(bytes) = table.staging.claim(number) {
                     for position in table.positions(number) {
                         self.compute(position, &bytes);
@@ -221,11 +229,17 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
             if self.finish_some(work, finish)? || work.compute_one(&mut cursor) {
                 continue;
             }
-            if self.next == work.places.len() {
+            // A read of what is asked for may hold nothing that is wanted: the rest of a layer that is
+            // read whole.
+            let is_read = self.progress[0].completed >= work.tables[0].count;
+            if self.next == work.places.len() && is_read {
                 return Ok(());
             }
             if self.is_pending(work) {
                 self.wait(work)?;
+            } else if work.broken.load(Ordering::Acquire) != 0 {
+                // The worker's panic is for the one who joins it.
+                return Err(EngineError::OUT_OF_STEP);
             } else {
                 // Other threads compute the rest.
                 core::hint::spin_loop();
@@ -245,6 +259,8 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
         let now_ns = queue.now_ns();
         for bank in [0, 1] {
             submit(queue, work.tables[bank], self.progress[bank], bank, now_ns)?;
+            // Release: none of them is free by now, but for those that failed.
+            work.submitted[bank].store(self.progress[bank].submitted as u32, Ordering::Release);
         }
         queue.flush();
         Ok(())
@@ -306,11 +322,12 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
                 break;
             }
             work.with_bytes(place, |bytes| {
-                if bits == FAILED {
-                    // Computed once more, for its error.
-                    work.arrive(place, bytes)?;
-                }
-                finish(place.neuron, f32::from_bits(bits), bundle_of(place, bytes, work.stride)?)
+                let coefficient = match bits {
+                    // Computed once more, for its error, which may have gone by now.
+                    FAILED => work.arrive(place, bytes)?,
+                    _ => f32::from_bits(bits),
+                };
+                finish(place.neuron, coefficient, bundle_of(place, bytes, work.stride)?)
             })?;
             self.next += 1;
         }
@@ -329,19 +346,31 @@ pub(super) fn run<'a, Q: ReadQueue<'a> + Send, A: Arrive>(
     let mut result = Ok(());
     workers.join(
         &mut || {
+            // Also where the caller's code unwinds: the workers must not wait for ever.
+            let _over = Raise(&over);
             result = driver.run(work, finish);
-            over.store(1, Ordering::Release);
         },
         &|| {
+            let broken = Raise(&work.broken);
             let mut cursor = Cursor::default();
             while over.load(Ordering::Acquire) == 0 {
                 if !work.compute_one(&mut cursor) {
                     core::hint::spin_loop();
                 }
             }
+            core::mem::forget(broken);
         },
     );
     result
+}
+
+/// A flag that goes up when this is dropped.
+struct Raise<'f>(&'f AtomicU32);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(1, Ordering::Release);
+    }
 }
 
 /// Submits a bank's reads as far as the queue has room.
