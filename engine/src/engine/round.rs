@@ -236,6 +236,10 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
                 return Ok(());
             }
             if self.is_pending(work) {
+                if self.queue.queue.in_flight() == 0 {
+                    // Polling has taken all that was in flight, and more is to be read.
+                    self.refill(work)?;
+                }
                 self.wait(work)?;
             } else if work.broken.load(Ordering::Acquire) != 0 {
                 // The worker's panic is for the one who joins it.

@@ -9,7 +9,7 @@ use super::support::Dice;
 
 /// Drawn from the seed; printed where the seed fails.
 #[derive(Clone, Copy, Debug)]
-pub struct Setup {
+pub(crate) struct Setup {
     pub seed: u64,
     pub layers: u32,
     pub neurons: u32,
@@ -26,7 +26,7 @@ pub struct Setup {
 
 impl Setup {
     /// `alone` for no threads, so that the run is the same each time.
-    pub fn new(seed: u64, dice: &mut Dice, alone: bool) -> Self {
+    pub(crate) fn new(seed: u64, dice: &mut Dice, alone: bool) -> Self {
         let large = dice.one_in(12);
         let stride = dice.pick(&[256, 256, 100, 700, 1536, 4095, 4096, 5000]);
         let threads = if dice.one_in(10) { dice.among(1, 2) } else { 0 };
@@ -47,11 +47,11 @@ impl Setup {
     }
 
     /// Whether the bundles are weights that can be computed from.
-    pub const fn computes(&self) -> bool {
+    pub(crate) const fn computes(&self) -> bool {
         self.stride == 256
     }
 
-    pub fn recipe(&self, dice: &mut Dice) -> Recipe {
+    pub(crate) fn recipe(&self, dice: &mut Dice) -> Recipe {
         let mut recipe = match self.computes() {
             true => Recipe::small(self.layers, self.neurons),
             false => Recipe::placeholder(self.layers, self.neurons, self.stride),
@@ -66,7 +66,7 @@ impl Setup {
         recipe
     }
 
-    pub fn config(&self, pack: &Pack<'_>, dice: &mut Dice) -> Config {
+    pub(crate) fn config(&self, pack: &Pack<'_>, dice: &mut Dice) -> Config {
         let collapse = match dice.below(6) {
             0 => Collapse::Off,
             1 => Collapse::Gap { bytes: u64::from(dice.below(20_000)) },
@@ -96,7 +96,7 @@ impl Setup {
         }
     }
 
-    pub fn device<'a>(&self, file: &'a [u8], depth: u32, switch: &'a Switch) -> SimulatedQueue<'a> {
+    pub(crate) fn device<'a>(&self, file: &'a [u8], depth: u32, switch: &'a Switch) -> SimulatedQueue<'a> {
         let device = SimulatedQueue::new(Image::Bytes(file), self.law, depth, self.seed)
             .with_faults(self.faults)
             .switched_by(switch)
@@ -132,7 +132,7 @@ fn faults(dice: &mut Dice) -> Faults {
 }
 
 /// The active set of a token: some of the neurons, in runs or one by one, all or none.
-pub fn active_set(dice: &mut Dice, neurons: u32) -> Vec<u32> {
+pub(crate) fn active_set(dice: &mut Dice, neurons: u32) -> Vec<u32> {
     match dice.below(12) {
         0 => Vec::new(),
         1 => (0..neurons).collect(),
@@ -149,7 +149,7 @@ pub fn active_set(dice: &mut Dice, neurons: u32) -> Vec<u32> {
 }
 
 /// What a predictor says of a set: right, partly right, too much or all wrong.
-pub fn predicted(dice: &mut Dice, active: &[u32], neurons: u32) -> Vec<u32> {
+pub(crate) fn predicted(dice: &mut Dice, active: &[u32], neurons: u32) -> Vec<u32> {
     match dice.below(6) {
         0 | 1 => active.to_vec(),
         2 => active.iter().copied().filter(|_| dice.one_in(2)).collect(),
