@@ -96,7 +96,12 @@ impl Setup {
         }
     }
 
-    pub(crate) fn device<'a>(&self, file: &'a [u8], depth: u32, switch: &'a Switch) -> SimulatedQueue<'a> {
+    pub(crate) fn device<'a>(
+        &self,
+        file: &'a [u8],
+        depth: u32,
+        switch: &'a Switch,
+    ) -> SimulatedQueue<'a> {
         let device = SimulatedQueue::new(Image::Bytes(file), self.law, depth, self.seed)
             .with_faults(self.faults)
             .switched_by(switch)

@@ -205,7 +205,8 @@ impl<'a> SimulatedQueue<'a> {
 
     /// The timing of a batch that begins now.
     fn timing_now(&mut self) -> Timing {
-        while let Some((_, timing)) = self.changes.first().filter(|(from, _)| *from <= self.now_ns) {
+        while let Some((_, timing)) = self.changes.first().filter(|(from, _)| *from <= self.now_ns)
+        {
             self.timing = *timing;
             self.changes.remove(0);
         }
@@ -308,7 +309,8 @@ fn transfer(image: &Image<'_>, pending: &mut Pending<'_>, count: u32) {
     pending.done += count;
     let Image::Bytes(image) = image else { return };
     let begin = usize::try_from(pending.read.file_offset).unwrap_or(usize::MAX);
-    let source = image.get(begin.saturating_add(done)..).and_then(|rest| rest.get(..count as usize));
+    let source =
+        image.get(begin.saturating_add(done)..).and_then(|rest| rest.get(..count as usize));
     let target = pending.read.lease.as_mut_slice().get_mut(done..done + count as usize);
     if let (Some(source), Some(target)) = (source, target) {
         target.copy_from_slice(source);
