@@ -25,8 +25,7 @@ struct Buffer {
     bytes: UnsafeCell<u32>,
 }
 
-// SAFETY is loom's business here: it fails where two touch `bytes` without the state in between.
-#[allow(unsafe_code)]
+// SAFETY: `bytes` is only touched under the state, and loom fails the test where it is not.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
@@ -41,7 +40,6 @@ impl Buffer {
     /// What the device does between `begin` and `finish`.
     fn fill(&self, value: u32) {
         self.bytes.with_mut(|bytes| {
-            #[allow(unsafe_code)]
             // SAFETY: loom checks that nobody else has it.
             unsafe {
                 *bytes = value;
@@ -51,11 +49,8 @@ impl Buffer {
 
     fn read(&self) -> u32 {
         self.bytes.with(|bytes| {
-            #[allow(unsafe_code)]
             // SAFETY: loom checks that nobody writes it.
-            unsafe {
-                *bytes
-            }
+            unsafe { *bytes }
         })
     }
 
@@ -76,16 +71,16 @@ impl Buffer {
     }
 }
 
-/// The most preemptions a run is tried with: all bugs known of need fewer.
-fn explore(body: impl Fn() + Sync + Send + 'static) {
+/// All interleavings with at most so many preemptions (`None`: all there are).
+fn explore(preemptions: Option<usize>, body: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(2);
+    model.preemption_bound = preemptions;
     model.check(body);
 }
 
 #[test]
 fn two_workers_claim_each_of_two_slots_once() {
-    explore(|| {
+    explore(Some(2), || {
         let slots = Arc::new([Buffer::new(), Buffer::new()]);
         let claims = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
         let look = |slots: &[Buffer; 2], claims: &[AtomicU32; 2]| {
@@ -118,7 +113,7 @@ fn two_workers_claim_each_of_two_slots_once() {
 /// ones, and nobody writes under a reader.
 #[test]
 fn a_slot_is_filled_again_only_after_its_readers_have_left() {
-    explore(|| {
+    explore(Some(2), || {
         let slot = Arc::new(Buffer::new());
         let workers: Vec<_> = (0..2)
             .map(|_| {
@@ -148,7 +143,7 @@ fn a_slot_is_filled_again_only_after_its_readers_have_left() {
 /// Several may read what one has claimed, and what is renewed can be claimed again.
 #[test]
 fn readers_share_and_claims_are_renewed() {
-    explore(|| {
+    explore(None, || {
         let slot = Arc::new(Buffer::new());
         slot.deliver(3);
         let reader = {
@@ -177,7 +172,7 @@ fn readers_share_and_claims_are_renewed() {
 #[test]
 fn cancelling_races_with_the_end_of_the_read_and_with_workers() {
     for filled in [true, false] {
-        explore(move || {
+        explore(None, move || {
             let slot = Arc::new(Buffer::new());
             assert!(slot.state().begin());
             let device = {
@@ -209,7 +204,7 @@ fn cancelling_races_with_the_end_of_the_read_and_with_workers() {
 /// All slots are free in the end, whoever was where.
 #[test]
 fn shutting_down_with_reads_in_flight_leaves_all_slots_free() {
-    explore(|| {
+    explore(None, || {
         let slots = Arc::new([Buffer::new(), Buffer::new()]);
         let over = Arc::new(AtomicU32::new(0));
         slots.iter().for_each(|slot| assert!(slot.state().begin()));

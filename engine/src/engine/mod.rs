@@ -10,6 +10,7 @@ mod config;
 mod round;
 mod session;
 mod stats;
+mod workers;
 
 use core::marker::PhantomData;
 
@@ -26,10 +27,10 @@ use crate::queue::ReadQueue;
 use crate::sync::AtomicU32;
 use bank::Bank;
 pub use config::{Config, required_bytes};
-pub use round::{Alone, Arrive, Workers};
 use round::{CACHED, Drained, Driver, Place, Work};
 pub use session::Session;
 pub use stats::{FetchStats, Latencies};
+pub use workers::{Alone, Arrive, Workers};
 
 /// An open pack on a device.
 #[derive(Debug)]

@@ -7,33 +7,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::bank::{Progress, Table};
 use super::stats::{FetchStats, Latencies};
+use super::workers::{Arrive, Raise, Workers};
 use crate::arena::{Reader, SlotState};
 use crate::error::EngineError;
 use crate::limits::{FINISH_BATCH, HIT_GROUP_BUNDLES, QUEUE_DEPTH_MAX, TAG_BANK};
 use crate::queue::{Completion, Read, ReadError, ReadQueue};
 use crate::sync::{AtomicU32, Ordering};
-
-/// The first phase of a bundle, in any order and on any thread: neuron id and bytes in, coefficient
-/// out.
-pub trait Arrive: Fn(u32, &[u8]) -> Result<f32, EngineError> + Sync {}
-impl<T: Fn(u32, &[u8]) -> Result<f32, EngineError> + Sync> Arrive for T {}
-
-/// Threads that compute while another reads; see [`super::Session::fetch`].
-pub trait Workers {
-    /// Runs `here` on this thread and, at the same time, `there` on any number of others (none is
-    /// fine). Returns when all have returned.
-    fn join(&self, here: &mut (dyn FnMut() + Send), there: &(dyn Fn() + Sync));
-}
-
-/// Only this thread.
-#[derive(Clone, Copy, Debug)]
-pub struct Alone;
-
-impl Workers for Alone {
-    fn join(&self, here: &mut (dyn FnMut() + Send), _: &(dyn Fn() + Sync)) {
-        here();
-    }
-}
 
 /// Where a bundle of the active set is.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -366,15 +345,6 @@ pub(super) fn run<'a, Q: ReadQueue<'a> + Send, A: Arrive>(
         },
     );
     result
-}
-
-/// A flag that goes up when this is dropped.
-struct Raise<'f>(&'f AtomicU32);
-
-impl Drop for Raise<'_> {
-    fn drop(&mut self) {
-        self.0.store(1, Ordering::Release);
-    }
 }
 
 /// Submits a bank's reads as far as the queue has room.

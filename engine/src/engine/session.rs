@@ -1,7 +1,7 @@
 //! What goes beyond one layer on one thread: reading ahead, and workers.
 
-use super::round::{Arrive, Workers, submit};
-use super::{Engine, FetchStats};
+use super::round::submit;
+use super::{Arrive, Engine, FetchStats, Workers};
 use crate::error::EngineError;
 use crate::queue::ReadQueue;
 

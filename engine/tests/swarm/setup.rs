@@ -92,7 +92,6 @@ impl Setup {
             read_bytes_max,
             verify_reads: dice.one_in(2),
             telemetry: dice.one_in(2),
-            ..Config::new(pack)
         }
     }
 

@@ -189,6 +189,11 @@ impl<'a> SimulatedQueue<'a> {
         self
     }
 
+    /// The faults that may happen.
+    pub const fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
     /// The faults that happened.
     pub const fn counts(&self) -> &FaultCounts {
         &self.counts
