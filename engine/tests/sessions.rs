@@ -5,7 +5,10 @@ mod common;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use common::Recipe;
 use lnp_engine::engine::{Session, Workers};
@@ -104,6 +107,10 @@ fn a_queue_of_one_place_is_enough_for_reading_ahead() {
             |engine| {
                 for _ in 0..50 {
                     engine.session(|session| {
+                        session.prefetch(1, &active).unwrap();
+                        // What was foreseen is for nobody, and still in flight.
+                        fetch(session, &Threads(0), &recipe, 1, &[]);
+                        fetch(session, &Threads(0), &recipe, 0, &active);
                         session.prefetch(1, &active).unwrap();
                         fetch(session, &Threads(0), &recipe, 0, &active);
                         fetch(session, &Threads(0), &recipe, 1, &active);
@@ -213,8 +220,96 @@ fn a_coefficient_that_failed_once_is_the_one_of_the_second_time() {
     );
 }
 
-/// What the panics of the test say.
+/// What the panics of the tests say.
 const OWN: &str = "the caller's own";
+
+/// Says nothing of the panics that the tests are about.
+fn own_panics_are_silent() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let told = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !panic.to_string().contains(OWN) {
+                told(panic);
+            }
+        }));
+    });
+}
+
+/// On another thread than `caller`'s: raises the flag and says so. On `caller`'s: waits for that.
+fn is_worker(caller: ThreadId, flag: &AtomicU32) -> bool {
+    if std::thread::current().id() != caller {
+        flag.store(1, Ordering::Release);
+        return true;
+    }
+    let begin = Instant::now();
+    while flag.load(Ordering::Acquire) == 0 && begin.elapsed() < Duration::from_secs(1) {
+        std::thread::yield_now();
+    }
+    false
+}
+
+/// What a worker had claimed when it unwound is computed by nobody: the one who waits for it is told.
+#[test]
+fn a_panic_of_a_worker_goes_through() {
+    own_panics_are_silent();
+    let recipe = Recipe::placeholder(2, 50, 4096);
+    let active: Vec<u32> = (0..50).step_by(3).collect();
+    let caller = std::thread::current().id();
+    with_engine(
+        &recipe,
+        |_| {},
+        1_000_000,
+        |engine| {
+            engine.session(|session| {
+                let flag = AtomicU32::new(0);
+                let arrive = |_: u32, _: &[u8]| {
+                    assert!(!is_worker(caller, &flag), "{OWN}");
+                    Ok(0.0)
+                };
+                let fetched = AssertUnwindSafe(|| {
+                    session.fetch(&Threads(1), 0, &active, arrive, &mut |_, _, _| Ok(())).is_ok()
+                });
+                assert!(catch_unwind(fetched).is_err());
+                fetch(session, &Threads(1), &recipe, 0, &active);
+            });
+        },
+    );
+}
+
+/// What was foreseen when the caller's code unwound was drained with the rest, unseen: nobody waits for
+/// it, even with nothing else to do.
+#[test]
+fn what_was_foreseen_before_a_panic_is_not_waited_for() {
+    own_panics_are_silent();
+    let recipe = Recipe::placeholder(2, 50, 4096);
+    let active: Vec<u32> = (0..50).step_by(3).collect();
+    let caller = std::thread::current().id();
+    with_engine(
+        &recipe,
+        |_| {},
+        1_000_000,
+        |engine| {
+            engine.session(|session| {
+                session.prefetch(1, &active).unwrap();
+                let arrive = |_: u32, _: &[u8]| Ok(0.0);
+                let fetched = AssertUnwindSafe(|| {
+                    let mut finish = |_, _, _: &[u8]| panic!("{OWN}");
+                    session.fetch(&Threads(0), 0, &active, arrive, &mut finish).is_ok()
+                });
+                assert!(catch_unwind(fetched).is_err());
+                let flag = AtomicU32::new(0);
+                let arrive = |_: u32, _: &[u8]| {
+                    if is_worker(caller, &flag) {
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                    Ok(0.0)
+                };
+                session.fetch(&Threads(1), 1, &active, arrive, &mut |_, _, _| Ok(())).unwrap();
+            });
+        },
+    );
+}
 
 /// A caller's panic goes through, on whatever thread and at whatever bundle; nobody waits for ever, and
 /// the engine goes on, in the same session too.
@@ -222,12 +317,7 @@ const OWN: &str = "the caller's own";
 fn a_panic_of_the_caller_goes_through() {
     let recipe = Recipe::small(2, 200);
     let active: Vec<u32> = (0..200).step_by(3).collect();
-    let told = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if !panic.to_string().contains(OWN) {
-            told(panic);
-        }
-    }));
+    own_panics_are_silent();
     with_engine(
         &recipe,
         |config| (config.queue_depth, config.cache_bundles) = (4, 30),
