@@ -61,3 +61,5 @@ pub const CACHE_LONG_RUN_ADMITS_ONE_IN: u32 = 32;
 /// Share of the cells that the policy `pinned+linking-aligned` pins, per cent: the best of
 /// 50 to 90 measured. All of them is the policy `pinned`.
 pub const CACHE_PINNED_PERCENT: usize = 90;
+/// Most changes of the simulated device's timing that can be told beforehand.
+pub const TIMING_CHANGES_MAX: usize = 8;

@@ -79,6 +79,12 @@ impl SlotState<'_> {
         })
     }
 
+    /// Claimed -> claimed by nobody: the bytes stay, and somebody may compute from them once more. Only
+    /// while nobody computes.
+    pub fn renew(self) {
+        self.0.fetch_and(!CLAIMED, Ordering::Relaxed);
+    }
+
     /// Ends reading; once for each `enter` or `claim` that succeeded.
     pub fn leave(self) {
         // Release: reading is over before the slot is seen without readers.
@@ -94,6 +100,11 @@ impl SlotState<'_> {
     /// Whether nothing is in it and nobody writes or reads it.
     pub fn is_free(self) -> bool {
         self.0.load(Ordering::Acquire) == FREE
+    }
+
+    /// Whether nobody writes or reads it: free, or ready without readers.
+    pub fn is_idle(self) -> bool {
+        matches!(self.0.load(Ordering::Acquire) & !CLAIMED, FREE | READY)
     }
 
     /// Whether somebody computes from it, or has.

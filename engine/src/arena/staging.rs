@@ -165,6 +165,17 @@ impl<'a> Staging<'a> {
         self.slot(number).is_none_or(|slot| slot.state().is_free())
     }
 
+    /// Whether nobody writes or reads any slot.
+    pub fn is_idle(&self) -> bool {
+        self.slots.iter().take(self.count).all(|slot| slot.state().is_idle())
+    }
+
+    /// Nothing is claimed any more, so that it can be computed from once more; only while nobody
+    /// computes.
+    pub fn renew(&self) {
+        self.slots.iter().take(self.count).for_each(|slot| slot.state().renew());
+    }
+
     /// Whether a slot was claimed.
     pub fn is_claimed(&self, number: usize) -> bool {
         self.slot(number).is_some_and(|slot| slot.state().is_claimed())

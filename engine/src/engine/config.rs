@@ -69,10 +69,11 @@ impl Config {
     /// The staging area that holds a whole layer, as [`Collapse::Whole`] reads it in reads of
     /// [`READ_BYTES_DEFAULT`].
     pub fn staging_bytes_full(pack: &Pack<'_>) -> usize {
-        Self::whole_bytes(pack, READ_BYTES_DEFAULT)
+        Self::staging_bytes_full_with(pack, READ_BYTES_DEFAULT)
     }
 
-    fn whole_bytes(pack: &Pack<'_>, read_bytes_max: u32) -> usize {
+    /// The same in reads of at most `read_bytes_max`.
+    pub fn staging_bytes_full_with(pack: &Pack<'_>, read_bytes_max: u32) -> usize {
         geometry(pack, read_bytes_max).whole_bytes().try_into().unwrap_or(usize::MAX)
     }
 
@@ -99,7 +100,7 @@ impl Config {
         let blocks = self.prefetch_bytes.is_multiple_of(STAGING_ALIGN);
         let blocks_rule = "must be a multiple of 4096";
         rule(blocks, "prefetch_bytes", blocks_rule, self.prefetch_bytes as u64)?;
-        let full = Self::whole_bytes(pack, read);
+        let full = Self::staging_bytes_full_with(pack, read);
         let least = match self.collapse {
             Collapse::Whole => full,
             _ => Self::staging_bytes_min(pack).min(full),

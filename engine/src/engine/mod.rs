@@ -10,6 +10,7 @@ mod config;
 mod round;
 mod session;
 mod stats;
+mod workers;
 
 use core::marker::PhantomData;
 
@@ -26,10 +27,10 @@ use crate::queue::ReadQueue;
 use crate::sync::AtomicU32;
 use bank::Bank;
 pub use config::{Config, required_bytes};
-pub use round::{Alone, Arrive, Workers};
 use round::{CACHED, Drained, Driver, Place, Work};
 pub use session::Session;
 pub use stats::{FetchStats, Latencies};
+pub use workers::{Alone, Arrive, Workers};
 
 /// An open pack on a device.
 #[derive(Debug)]
@@ -120,6 +121,12 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         &self.queue
     }
 
+    /// Whether nothing is in flight, and nobody writes or reads the staging areas: always so between
+    /// two calls of the engine outside a session.
+    pub fn is_idle(&self) -> bool {
+        self.queue.in_flight() == 0 && self.banks.iter().all(|bank| bank.table.staging.is_idle())
+    }
+
     /// Bytes of the arena in use.
     pub const fn arena_bytes(&self) -> usize {
         self.arena_bytes
@@ -186,6 +193,10 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         let shape = self.pack.shape();
         let view = self.layer(layer)?;
         check_active(active, shape.neurons)?;
+        if self.queue.in_flight() == 0 {
+            // Where a caller's code unwound out of a round within this session, all was drained.
+            self.banks.iter_mut().filter(|bank| bank.in_flight()).for_each(Bank::drained);
+        }
         let mut stats = FetchStats::default();
         let mut rest = active;
         let mut round = active.len();
@@ -302,6 +313,8 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
                 }
                 self.scratch[..wanted].sort_unstable();
             }
+            // An earlier round, or that of another layer, may have been through what is foreseen.
+            self.banks[bank].table.staging.renew();
             self.banks[bank].table.want(self.scratch[..wanted].iter().copied());
         }
         let places = &mut *self.places;
@@ -356,6 +369,9 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             places: &self.places[..round],
             tables: [&a.table, &b.table, &c.table],
             needed: [true, foreseen == Some(1), foreseen == Some(2)],
+            submitted: [&a.progress, &b.progress, &c.progress]
+                .map(|progress| AtomicU32::new(progress.submitted as u32)),
+            broken: AtomicU32::new(0),
             cells: self.cells,
             hit_groups: &self.hit_groups[..round.div_ceil(HIT_GROUP_BUNDLES)],
             coefficients: &self.coefficients[..round],

@@ -7,39 +7,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::bank::{Progress, Table};
 use super::stats::{FetchStats, Latencies};
+use super::workers::{Arrive, Raise, Workers};
 use crate::arena::{Reader, SlotState};
 use crate::error::EngineError;
 use crate::limits::{BANKS, FINISH_BATCH, HIT_GROUP_BUNDLES, QUEUE_DEPTH_MAX, TAG_EXTENT_BITS};
 use crate::queue::{Completion, Read, ReadError, ReadQueue};
 use crate::sync::{AtomicU32, Ordering};
-
-/// The first phase of a bundle, in any order and on any thread: neuron id and bytes in, coefficient
-/// out.
-pub trait Arrive: Fn(u32, &[u8]) -> Result<f32, EngineError> + Sync {}
-impl<T: Fn(u32, &[u8]) -> Result<f32, EngineError> + Sync> Arrive for T {}
-
-/// Threads that compute while another reads; see [`super::Session::fetch`].
-pub trait Workers: Sync {
-    /// Runs `here` on this thread and, at the same time, `there` on any number of others (none is
-    /// fine). Returns when all have returned.
-    fn join(&self, here: &mut (dyn FnMut() + Send), there: &(dyn Fn() + Sync));
-
-    /// Called by each thread, again and again, while it has nothing to do: where threads are more
-    /// than cores, it should let another one run.
-    fn idle(&self) {
-        core::hint::spin_loop();
-    }
-}
-
-/// Only this thread.
-#[derive(Clone, Copy, Debug)]
-pub struct Alone;
-
-impl Workers for Alone {
-    fn join(&self, here: &mut (dyn FnMut() + Send), _: &(dyn Fn() + Sync)) {
-        here();
-    }
-}
 
 /// Where a bundle of the active set is.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -73,6 +46,10 @@ pub(super) struct Work<'w, 'a, A> {
     pub(super) tables: [&'w Table<'a>; BANKS],
     /// Which of the banks hold bundles of this round; the others are read for a later one.
     pub(super) needed: [bool; BANKS],
+    /// Reads of each bank that were submitted: a slot among them that is free has failed.
+    pub(super) submitted: [AtomicU32; BANKS],
+    /// Not 0 where a worker unwound: what it had claimed will never be computed.
+    pub(super) broken: AtomicU32,
     pub(super) cells: &'w [u8],
     /// One for every [`HIT_GROUP_BUNDLES`] places: the cached ones of a group are claimed together.
     pub(super) hit_groups: &'w [AtomicU32],
@@ -105,11 +82,15 @@ impl<A: Arrive> Work<'_, '_, A> {
         }
         for (bank, table) in self.tables.iter().enumerate().filter(|(bank, _)| self.needed[*bank]) {
             let mark = &mut cursor.slots[bank];
-            while table.staging.is_claimed(*mark) {
+            let submitted = self.submitted[bank].load(Ordering::Acquire) as usize;
+            // Past what is claimed, and what failed without being needed.
+            while *mark < submitted
+                && (table.staging.is_claimed(*mark) || table.staging.is_free(*mark))
+            {
                 *mark += 1;
             }
-            // What is in flight is never further apart than the queue is deep, claimed ones aside.
-            for number in *mark..table.count.min(*mark + 2 * QUEUE_DEPTH_MAX) {
+            // No further than is worth a look each time: what is left is reached when the mark moves.
+            for number in *mark..submitted.min(*mark + 2 * QUEUE_DEPTH_MAX) {
                 if let Some(bytes) = table.staging.claim(number) {
                     for position in table.positions(number) {
                         self.compute(position, &bytes);
@@ -232,11 +213,21 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
             if self.finish_some(work, finish)? || work.compute_one(&mut cursor) {
                 continue;
             }
-            if self.next == work.places.len() {
+            // A read of what is asked for may hold nothing that is wanted: the rest of a layer that is
+            // read whole.
+            let is_read = self.progress[0].completed >= work.tables[0].count;
+            if self.next == work.places.len() && is_read {
                 return Ok(());
             }
             if self.is_pending(work) {
+                if self.queue.queue.in_flight() == 0 {
+                    // Polling has taken all that was in flight, and more is to be read.
+                    self.refill(work)?;
+                }
                 self.wait(work)?;
+            } else if work.broken.load(Ordering::Acquire) != 0 {
+                // The worker's panic is for the one who joins it.
+                return Err(EngineError::OUT_OF_STEP);
             } else {
                 // Other threads compute the rest.
                 workers.idle();
@@ -257,6 +248,8 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
         let now_ns = queue.now_ns();
         for bank in self.order {
             submit(queue, work.tables[bank], self.progress[bank], bank, now_ns)?;
+            // Release: none of them is free by now, but for those that failed.
+            work.submitted[bank].store(self.progress[bank].submitted as u32, Ordering::Release);
         }
         queue.flush();
         Ok(())
@@ -319,11 +312,12 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
                 break;
             }
             work.with_bytes(place, |bytes| {
-                if bits == FAILED {
-                    // Computed once more, for its error.
-                    work.arrive(place, bytes)?;
-                }
-                finish(place.neuron, f32::from_bits(bits), bundle_of(place, bytes, work.stride)?)
+                let coefficient = match bits {
+                    // Computed once more, for its error, which may have gone by now.
+                    FAILED => work.arrive(place, bytes)?,
+                    _ => f32::from_bits(bits),
+                };
+                finish(place.neuron, coefficient, bundle_of(place, bytes, work.stride)?)
             })?;
             self.next += 1;
         }
@@ -342,16 +336,19 @@ pub(super) fn run<'a, Q: ReadQueue<'a> + Send, A: Arrive>(
     let mut result = Ok(());
     workers.join(
         &mut || {
+            // Also where the caller's code unwinds: the workers must not wait for ever.
+            let _over = Raise(&over);
             result = driver.run(workers, work, finish);
-            over.store(1, Ordering::Release);
         },
         &|| {
+            let broken = Raise(&work.broken);
             let mut cursor = Cursor::default();
             while over.load(Ordering::Acquire) == 0 {
                 if !work.compute_one(&mut cursor) {
                     workers.idle();
                 }
             }
+            core::mem::forget(broken);
         },
     );
     result

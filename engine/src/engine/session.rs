@@ -1,8 +1,8 @@
 //! What goes beyond one layer on one thread: reading ahead, and workers.
 
 use super::bank::Bank;
-use super::round::{Arrive, Workers, bank_of, submit};
-use super::{Engine, FetchStats};
+use super::round::{bank_of, submit};
+use super::{Arrive, Engine, FetchStats, Workers};
 use crate::error::EngineError;
 use crate::queue::ReadQueue;
 
