@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use lnp_engine::DeviceLaw;
 use lnp_engine::sys::DirectFile;
 
-use super::BackEndArg;
+use super::ReadArgs;
 use crate::device::{DeviceProfile, LawText, open_direct};
 use crate::links::Links;
 use crate::pack::recipe::ModelSize;
@@ -59,9 +59,8 @@ pub(super) struct Args {
     /// Reads in flight
     #[arg(long, value_name = "N", default_value_t = lnp_engine::limits::QUEUE_DEPTH_DEFAULT)]
     queue_depth: u32,
-    /// How reads reach the device
-    #[arg(long, value_enum, default_value_t)]
-    back_end: BackEndArg,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Go on through the page cache where the file system refuses direct reads
     #[arg(long)]
     buffered: bool,
@@ -84,11 +83,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         packs.iter().map(|pack| open_direct(pack.path(), args.buffered)).collect::<Result<_>>()?
     };
     let (law, law_source) = find_law(args, &packs)?;
-    let target = if args.simulate {
-        Target::Simulated
-    } else {
-        Target::Device(&files, args.back_end.into())
-    };
+    let target =
+        if args.simulate { Target::Simulated } else { Target::Device(&files, args.read.into()) };
     let options = ReplayOptions {
         law,
         cache_ratio: args.cache_ratio,
@@ -160,7 +156,7 @@ fn find_law(args: &Args, packs: &[PackIndex]) -> Result<(DeviceLaw, String)> {
     let options = ProbeOptions {
         time: PROBE_TIME,
         queue_depth: args.queue_depth,
-        back_end: args.back_end.into(),
+        read: args.read.into(),
         buffered: args.buffered,
         seed: 1,
     };

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lnp_engine::queue::ReadQueue;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
-use lnp_engine::sys::{BackEndChoice, DeviceQueue, DirectFile, open_engine};
+use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions, open_engine};
 use lnp_engine::{DeviceLaw, Engine, EngineError, FetchStats, required_bytes};
 use lnp_format::Pack;
 use rand::SeedableRng;
@@ -87,7 +87,7 @@ impl ActiveSets {
 /// What the packs lie on.
 pub enum Target<'a> {
     /// Files, in the order of the packs.
-    Device(&'a [DirectFile], BackEndChoice),
+    Device(&'a [DirectFile], ReadOptions),
     /// The simulated device: virtual time, nothing is read.
     Simulated,
 }
@@ -354,11 +354,11 @@ pub fn replay(
             }
             compete(contestants, sets, options, true, progress)
         }
-        Target::Device(files, choice) => {
+        Target::Device(files, read) => {
             let mut contestants: Vec<Contestant<'_, DeviceQueue<'_>>> = Vec::new();
             for (at, strategy, config, memory) in &mut plans {
                 let pack = packs[*at].pack()?;
-                let engine = open_engine(&files[*at], pack, config, memory, *choice)
+                let engine = open_engine(&files[*at], pack, config, memory, *read)
                     .with_context(|| packs[*at].path().display().to_string())?;
                 contestants.push(contestant(strategy, &packs[*at], engine, sets)?);
             }
