@@ -3,7 +3,7 @@
 //!
 //! Rings are not bound to one thread (`IORING_SETUP_SINGLE_ISSUER`, and `DEFER_TASKRUN`, which needs
 //! it): a queue is `Send`, and an engine that was opened on one thread may be used on another. What is
-//! left of their gain is had by `COOP_TASKRUN`: the kernel does not interrupt the thread that computes
+//! used instead is `COOP_TASKRUN`: the kernel does not interrupt the thread that computes
 //! for each completion, but leaves a flag that says that some wait to be collected.
 
 use io_uring::{IoUring, opcode, types};
