@@ -21,6 +21,9 @@ pub const ARENA_ALIGN: usize = 64;
 pub const READ_RETRIES_MAX: u32 = 8;
 /// How often waiting for the kernel is tried again after EAGAIN or EBUSY, yielding in between.
 pub const WAIT_RETRIES_MAX: u32 = 1 << 20;
+/// How long the kernel's thread of submission polling looks for reads before it sleeps, milliseconds:
+/// longer than a token's computing between two batches, so that it sleeps only when nothing is asked.
+pub const SUBMISSION_POLL_IDLE_MS: u32 = 50;
 /// Most cached bundles: a cell's number shares a `u32` with two tag bits.
 pub const CACHE_BUNDLES_MAX: u32 = 1 << 29;
 /// Evicted bundles that the cache remembers, per bundle that it holds. One token's active set is

@@ -4,10 +4,9 @@
 #[path = "../../format/tests/common/mod.rs"]
 mod common;
 
-use std::ffi::CString;
-use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
+mod back_ends;
 
+use back_ends::{back_ends, on_disk};
 use common::Recipe;
 use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::ffn::Ffn;
@@ -293,31 +292,6 @@ fn a_failed_read_leaves_nothing_in_flight() {
     }
 }
 
-/// A pack on a real disk. The folder of the tests' build: temporary folders are often tmpfs,
-/// which has no direct reads.
-fn on_disk(file: &[u8]) -> (tempfile::NamedTempFile, CString) {
-    let mut disk = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    disk.write_all(file).unwrap();
-    disk.as_file().sync_all().unwrap();
-    let path = CString::new(disk.path().as_os_str().as_bytes()).unwrap();
-    (disk, path)
-}
-
-/// The back ends of this machine. One without io_uring is said to skip it.
-fn back_ends(file: &DirectFile) -> Vec<BackEndChoice> {
-    let image = Recipe::small(1, 4).build();
-    let pack = Pack::parse(&image, image.len() as u64).unwrap();
-    let config = Config::new(&pack);
-    let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
-    match open_engine(file, pack, &config, &mut memory, BackEndChoice::Uring) {
-        Err(OpenError::Uring { errno }) => {
-            common::skipped(&format!("no io_uring here (errno {errno})"));
-            vec![BackEndChoice::Pread]
-        }
-        _ => vec![BackEndChoice::Uring, BackEndChoice::Pread],
-    }
-}
-
 /// Long extents are split into several reads, and every piece goes where it belongs.
 #[test]
 fn long_extents_are_split_right() {
@@ -327,7 +301,7 @@ fn long_extents_are_split_right() {
     let file = DirectFile::open(&path, false).unwrap();
     let pack = Pack::parse(&image, image.len() as u64).unwrap();
     let everything: Vec<u32> = (0..700).collect();
-    for choice in back_ends(&file) {
+    for choice in back_ends(&path) {
         for queue_depth in [1, 3, 32] {
             let config = Config { queue_depth, ..Config::new(&pack) };
             let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
@@ -372,7 +346,7 @@ fn a_slot_is_out_of_reach_while_its_read_is_in_flight() {
     let image = Recipe::placeholder(1, 600, 4096).build();
     let (_disk, path) = on_disk(&image);
     let file: &'static _ = Box::leak(Box::new(DirectFile::open(&path, false).unwrap()));
-    for choice in back_ends(file) {
+    for choice in back_ends(&path) {
         let mut memory: &'static mut [u8] = Box::leak(vec![0_u8; 66 * 4096].into_boxed_slice());
         let staging_memory = StagingMemory::of(&mut memory);
         let mut arena = Arena::new(memory);
@@ -429,7 +403,7 @@ fn real_back_ends_deliver_the_same_bits() {
     let pack = Pack::parse(&image, image.len() as u64).unwrap();
     let x: Vec<f32> = (0..32).map(|at| at as f32 / 16.0 - 1.0).collect();
     let mut outputs: Vec<Vec<u32>> = Vec::new();
-    for choice in back_ends(&file) {
+    for choice in back_ends(&path) {
         for collapse in collapses() {
             for (cache_bundles, queue_depth) in [(0, 1), (60, 32), (600, 200)] {
                 let base = Config { collapse, cache_bundles, queue_depth, ..Config::new(&pack) };
@@ -463,7 +437,7 @@ fn a_file_that_shrinks_while_open_gives_an_error() {
     let (disk, path) = on_disk(&image);
     let file = DirectFile::open(&path, false).unwrap();
     let pack = Pack::parse(&image, image.len() as u64).unwrap();
-    for choice in back_ends(&file) {
+    for choice in back_ends(&path) {
         let config = Config::new(&pack);
         let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
         let mut engine = open_engine(&file, pack, &config, &mut memory, choice).unwrap();

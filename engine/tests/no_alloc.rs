@@ -3,16 +3,17 @@
 #[path = "../../format/tests/common/mod.rs"]
 mod common;
 
+mod back_ends;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
 
+use back_ends::{back_ends, on_disk};
 use common::Recipe;
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::ReadQueue;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
-use lnp_engine::sys::{BackEndChoice, DirectFile, OpenError, cpu, open_engine};
+use lnp_engine::sys::{DirectFile, cpu, open_engine};
 use lnp_engine::{
     CachePolicy, Collapse, Combine, Config, DeviceLaw, Engine, EngineError, required_bytes,
 };
@@ -78,14 +79,12 @@ fn nothing_is_allocated_after_open() {
     let mut recipe = Recipe::small(3, 300);
     recipe.block_bytes = 4096;
     let image = recipe.build();
-    let disk = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    std::fs::write(disk.path(), &image).unwrap();
-    let path = CString::new(disk.path().as_os_str().as_bytes()).unwrap();
+    let (_disk, path) = on_disk(&image);
     let active: Vec<u32> = (0..300).filter(|n| n % 3 != 1).collect();
     let file = DirectFile::open(&path, false).unwrap();
     let law = DeviceLaw::new(10.0, 9.64, 2034.0, Combine::Max).unwrap();
 
-    for choice in [BackEndChoice::Uring, BackEndChoice::Pread] {
+    for choice in back_ends(&path) {
         let pack = Pack::parse(&image, image.len() as u64).unwrap();
         let base = Config::new(&pack);
         let config = Config {
@@ -98,13 +97,7 @@ fn nothing_is_allocated_after_open() {
         let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
         // parsing allocates nothing either; opening a ring does, in the io-uring crate
         let pack = without_allocation(|| Pack::parse(&image, image.len() as u64)).unwrap();
-        let mut engine = match open_engine(&file, pack, &config, &mut memory, choice) {
-            Err(OpenError::Uring { errno }) => {
-                common::skipped(&format!("no io_uring here (errno {errno})"));
-                continue;
-            }
-            opened => opened.unwrap(),
-        };
+        let mut engine = open_engine(&file, pack, &config, &mut memory, choice).unwrap();
         let ffn = Ffn::new(pack.shape(), cpu::detect()).unwrap();
         assert!(without_allocation(|| generate(&mut engine, &ffn, &active)) > 0);
     }

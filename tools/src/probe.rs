@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::limits::STAGING_ALIGN;
 use lnp_engine::queue::{Clock, Read, ReadQueue};
-use lnp_engine::sys::{BackEndChoice, DeviceQueue};
+use lnp_engine::sys::{DeviceQueue, ReadOptions};
 use lnp_engine::{Combine, DeviceLaw};
 use rand::RngExt;
 use rand::SeedableRng;
@@ -41,8 +41,8 @@ pub struct ProbeOptions {
     pub time: Duration,
     /// Reads in flight.
     pub queue_depth: u32,
-    /// io_uring or pread.
-    pub back_end: BackEndChoice,
+    /// How reads reach the device.
+    pub read: ReadOptions,
     /// Goes on through the page cache where there are no direct reads.
     pub buffered: bool,
     /// Seed of offsets and order.
@@ -103,7 +103,7 @@ pub fn probe(
     let staging = arena.take_bytes(BATCH_BYTES_MAX as usize, STAGING_ALIGN)?;
     let most = BATCH_READS[BATCH_READS.len() - 1] as usize;
     let mut staging = Staging::new(&mut arena, staging, most)?;
-    let mut queue = DeviceQueue::open(file, staging_memory, options.queue_depth, options.back_end)?;
+    let mut queue = DeviceQueue::open(file, staging_memory, options.queue_depth, options.read)?;
 
     let mut kinds: Vec<(u32, u32, Vec<f64>)> = Vec::new();
     for read_bytes in READ_BYTES {

@@ -9,6 +9,8 @@ pub mod cpu;
 mod file;
 mod pread;
 #[cfg(feature = "uring")]
+mod ring;
+#[cfg(feature = "uring")]
 mod select;
 #[cfg(feature = "uring")]
 mod uring;
@@ -16,7 +18,9 @@ mod uring;
 pub use file::{DirectFile, FileError};
 pub use pread::PreadQueue;
 #[cfg(feature = "uring")]
-pub use select::{BackEnd, BackEndChoice, DeviceQueue, OpenError, open_engine};
+pub use ring::Polling;
+#[cfg(feature = "uring")]
+pub use select::{BackEnd, BackEndChoice, DeviceQueue, OpenError, ReadOptions, open_engine};
 #[cfg(feature = "uring")]
 pub use uring::UringQueue;
 

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{DirectFile, PreadQueue, UringQueue};
+use super::{DirectFile, Polling, PreadQueue, UringQueue};
 use crate::arena::StagingMemory;
 use crate::engine::{Config, Engine};
 use crate::error::EngineError;
@@ -21,13 +21,33 @@ pub enum BackEndChoice {
     Pread,
 }
 
+/// How reads are to reach the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// The back end.
+    pub back_end: BackEndChoice,
+    /// Who polls, where it is io_uring and the device can be polled.
+    pub polling: Polling,
+}
+
+impl From<BackEndChoice> for ReadOptions {
+    fn from(back_end: BackEndChoice) -> Self {
+        Self { back_end, ..Self::default() }
+    }
+}
+
 /// The back end in use, and why not the better one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackEnd {
-    /// io_uring with registered file and buffer.
-    Uring,
-    /// io_uring with registered file; the buffer could not be registered (errno).
-    UringUnregistered(i32),
+    /// io_uring with registered file.
+    Uring {
+        /// Who polls.
+        polling: Polling,
+        /// Why nobody polls though that was asked for (errno).
+        polling_refused: Option<i32>,
+        /// Why the buffer is not registered (errno).
+        unregistered: Option<i32>,
+    },
     /// pread, because it was asked for.
     PreadByChoice,
     /// pread, because io_uring could not be opened (errno).
@@ -38,20 +58,39 @@ impl BackEnd {
     /// Its name in reports.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Uring | Self::UringUnregistered(_) => "io_uring",
+            Self::Uring { polling: Polling::None, .. } => "io_uring",
+            Self::Uring { polling: Polling::Completion, .. } => "io_uring, completions polled",
+            Self::Uring { polling: Polling::Submission, .. } => "io_uring, submissions polled",
             Self::PreadByChoice | Self::PreadWithoutUring(_) => "pread",
         }
+    }
+
+    /// Whether it is io_uring with all that was asked for.
+    pub const fn is_whole(&self) -> bool {
+        matches!(self, Self::Uring { polling_refused: None, unregistered: None, .. })
     }
 }
 
 impl fmt::Display for BackEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Uring => f.write_str("io_uring with registered file and buffer"),
-            Self::UringUnregistered(errno) => write!(
-                f,
-                "io_uring, its buffer not registered (errno {errno}): raise the limit of locked memory (ulimit -l) for faster reads"
-            ),
+            Self::Uring { polling_refused, unregistered, .. } => {
+                f.write_str(self.name())?;
+                match unregistered {
+                    None => f.write_str(" with registered file and buffer")?,
+                    Some(errno) => write!(
+                        f,
+                        ", its buffer not registered (errno {errno}): raise the limit of locked memory (ulimit -l) for faster reads"
+                    )?,
+                }
+                match polling_refused {
+                    None => Ok(()),
+                    Some(errno @ libc::EOPNOTSUPP) => {
+                        write!(f, ", not polled: the device has no poll queues (errno {errno})")
+                    }
+                    Some(errno) => write!(f, ", not polled: the system refuses it (errno {errno})"),
+                }
+            }
             Self::PreadByChoice => f.write_str("pread, as asked for"),
             Self::PreadWithoutUring(errno) => {
                 write!(f, "pread, because io_uring cannot be opened (errno {errno})")
@@ -85,11 +124,11 @@ impl DeviceQueue<'static> {
         file: &'static DirectFile,
         staging: StagingMemory<'static>,
         depth: u32,
-        choice: BackEndChoice,
+        options: impl Into<ReadOptions>,
     ) -> Result<Self, OpenError> {
         // SAFETY: the memory of every lease outlives everything; a lease from elsewhere makes the
         // kernel refuse a registered read, and otherwise names memory of its own.
-        unsafe { Self::open_borrowed(file, staging, depth, choice) }
+        unsafe { Self::open_borrowed(file, staging, depth, options.into()) }
     }
 }
 
@@ -100,8 +139,9 @@ impl<'a> DeviceQueue<'a> {
         file: &'a DirectFile,
         staging: StagingMemory<'a>,
         depth: u32,
-        choice: BackEndChoice,
+        options: ReadOptions,
     ) -> Result<Self, OpenError> {
+        let ReadOptions { back_end: choice, polling } = options;
         let pread = |back_end| {
             let inner = Inner::Pread(PreadQueue::new(file, depth));
             Ok(Self { inner, back_end })
@@ -110,10 +150,13 @@ impl<'a> DeviceQueue<'a> {
             return pread(BackEnd::PreadByChoice);
         }
         // SAFETY: the caller's contract is the same.
-        match unsafe { UringQueue::open(file, staging, depth) } {
+        match unsafe { UringQueue::open(file, staging, depth, polling) } {
             Ok(queue) => {
-                let back_end =
-                    queue.unregistered().map_or(BackEnd::Uring, BackEnd::UringUnregistered);
+                let back_end = BackEnd::Uring {
+                    polling: queue.polling(),
+                    polling_refused: queue.polling_refused(),
+                    unregistered: queue.unregistered(),
+                };
                 Ok(Self { inner: Inner::Uring(queue), back_end })
             }
             Err(errno) if choice == BackEndChoice::Uring => Err(OpenError::Uring { errno }),
@@ -217,18 +260,19 @@ pub fn open_engine<'a>(
     pack: Pack<'a>,
     config: &Config,
     memory: &'a mut [u8],
-    choice: BackEndChoice,
+    options: impl Into<ReadOptions>,
 ) -> Result<Engine<'a, DeviceQueue<'a>>, OpenError> {
     if !file.takes_blocks_of(pack.block_bytes()) {
         let (expected, found) = (file.align(), pack.block_bytes());
         return Err(OpenError::Alignment { expected, found });
     }
+    let options = options.into();
     let mut engine = Engine::open(pack, config, memory, |staging| {
         // SAFETY: the queue goes into the engine, which leases only slots of this memory, never
         // hands out the queue but by shared reference, and has nothing in flight when one of its
         // own methods returns or unwinds (`Drained` in `engine/round.rs`, `Session`'s drop): it can be
         // leaked, but never with a read in flight.
-        unsafe { DeviceQueue::open_borrowed(file, staging, config.queue_depth, choice) }
+        unsafe { DeviceQueue::open_borrowed(file, staging, config.queue_depth, options) }
     })?;
     engine.check_superblock()?;
     Ok(engine)

@@ -2,6 +2,7 @@
 
 use io_uring::{IoUring, opcode, squeue, types};
 
+use super::ring::{self, Polling, Ring, errno};
 use super::{DirectFile, clock};
 use crate::arena::StagingMemory;
 use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX, WAIT_RETRIES_MAX};
@@ -23,6 +24,9 @@ pub struct UringQueue<'a> {
     file: &'a DirectFile,
     /// Why the staging area is not registered with the kernel (errno), if it is not.
     unregistered: Option<i32>,
+    polling: Polling,
+    /// Why it does not poll as it was asked to (errno), if it was.
+    polling_refused: Option<i32>,
     depth: u32,
     in_flight: u32,
     pending: [Option<Pending<'a>>; QUEUE_DEPTH_MAX],
@@ -44,7 +48,8 @@ impl<'a> UringQueue<'a> {
     /// A queue that reads into slots of `staging`; `depth` is at most [`QUEUE_DEPTH_MAX`].
     ///
     /// Where the memory cannot be registered (RLIMIT_MEMLOCK), reads go there all the same, and
-    /// [`UringQueue::unregistered`] tells.
+    /// [`UringQueue::unregistered`] tells; where it cannot poll, it does not, and
+    /// [`UringQueue::polling_refused`] tells.
     ///
     /// # Safety
     /// All leases of the reads submitted are of slots within `staging`. The queue is not leaked
@@ -57,11 +62,10 @@ impl<'a> UringQueue<'a> {
         file: &'a DirectFile,
         staging: StagingMemory<'a>,
         depth: u32,
+        polling: Polling,
     ) -> Result<Self, i32> {
         let depth = depth.clamp(1, QUEUE_DEPTH_MAX as u32);
-        let errno = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
-        let ring = IoUring::builder().build(depth).map_err(errno)?;
-        ring.submitter().register_files(&[file.fd()]).map_err(errno)?;
+        let Ring { ring, polling, refused } = ring::open(file, depth, polling)?;
         let buffer = libc::iovec { iov_base: staging.base().cast(), iov_len: staging.bytes() };
         // SAFETY: the memory is borrowed for as long as the queue lives, and the queue's drop (or
         // the caller's promise) keeps it until the kernel is done.
@@ -74,6 +78,8 @@ impl<'a> UringQueue<'a> {
             ring,
             file,
             unregistered: registered.err().map(errno),
+            polling,
+            polling_refused: refused,
             depth,
             in_flight: 0,
             pending: [const { None }; QUEUE_DEPTH_MAX],
@@ -84,6 +90,16 @@ impl<'a> UringQueue<'a> {
     /// Why the staging area is not registered with the kernel (errno); `None` where it is.
     pub const fn unregistered(&self) -> Option<i32> {
         self.unregistered
+    }
+
+    /// Who polls.
+    pub const fn polling(&self) -> Polling {
+        self.polling
+    }
+
+    /// Why it does not poll as it was asked to (errno); `None` where it does.
+    pub const fn polling_refused(&self) -> Option<i32> {
+        self.polling_refused
     }
 
     /// Puts what is left of a pending read into the submission queue.
@@ -103,11 +119,15 @@ impl<'a> UringQueue<'a> {
             return Ok(());
         }
         // The submission queue has `depth` places; it is full only with what was never handed over.
-        let submitted = self.ring.submit();
+        let mut submitted = self.ring.submit();
+        if self.polling == Polling::Submission && submitted.is_ok() {
+            // The kernel's thread gives places back a moment after it has taken what is in them.
+            submitted = self.ring.submitter().squeue_wait();
+        }
         if self.push_entry(&entry) {
             return Ok(());
         }
-        let errno = submitted.err().and_then(|error| error.raw_os_error()).unwrap_or(libc::EBUSY);
+        let errno = submitted.err().map_or(libc::EBUSY, errno);
         Err(ReadFailure::System { errno })
     }
 
@@ -118,6 +138,26 @@ impl<'a> UringQueue<'a> {
         unsafe { self.ring.submission().push(entry) }.is_ok()
     }
 
+    /// Has the kernel post what is complete and was not posted yet, without waiting.
+    fn collect(&mut self) {
+        let due = match self.polling {
+            // nobody but us asks the device
+            Polling::Completion => self.in_flight > 0,
+            // completions of COOP_TASKRUN that the kernel holds until we come by
+            Polling::None => self.ring.submission().taskrun(),
+            Polling::Submission => false,
+        };
+        if due {
+            // An error comes again, and is dealt with, when a completion is waited for.
+            let _ = self.ring.submit();
+        }
+    }
+
+    /// A completion that is posted already: its place in `pending` and its result.
+    fn posted(&mut self) -> Option<(u16, i32)> {
+        self.ring.completion().next().map(|entry| (entry.user_data() as u16, entry.result()))
+    }
+
     /// Waits for a completion and gives its place in `pending` and its result.
     ///
     /// Ends the process where the kernel lets us wait no more: it still writes into memory that
@@ -125,8 +165,8 @@ impl<'a> UringQueue<'a> {
     fn wait_for_kernel(&mut self) -> (u16, i32) {
         let mut tries = 0;
         loop {
-            if let Some(entry) = self.ring.completion().next() {
-                return (entry.user_data() as u16, entry.result());
+            if let Some(posted) = self.posted() {
+                return posted;
             }
             let Err(error) = self.ring.submit_and_wait(1) else { continue };
             match error.raw_os_error() {
@@ -206,7 +246,8 @@ impl<'a> ReadQueue<'a> for UringQueue<'a> {
     }
 
     fn flush(&mut self) {
-        // An error comes again, and is dealt with, when a completion is waited for.
+        // An error comes again, and is dealt with, when a completion is waited for. Under submission
+        // polling this wakes the kernel's thread, if it sleeps, and is no system call else.
         if !self.ring.submission().is_empty() {
             let _ = self.ring.submit();
         }
@@ -214,8 +255,13 @@ impl<'a> ReadQueue<'a> for UringQueue<'a> {
 
     fn poll(&mut self) -> Option<Completion> {
         loop {
-            let entry = self.ring.completion().next()?;
-            let completion = self.answered(entry.user_data() as u16, entry.result());
+            let mut posted = self.posted();
+            if posted.is_none() {
+                self.collect();
+                posted = self.posted();
+            }
+            let (number, answer) = posted?;
+            let completion = self.answered(number, answer);
             if completion.is_some() {
                 return completion;
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lnp_engine::ffn::Ffn;
-use lnp_engine::sys::{BackEndChoice, DirectFile, cpu, open_engine};
+use lnp_engine::sys::{DirectFile, ReadOptions, cpu, open_engine};
 use lnp_engine::{Collapse, Config, DeviceLaw, required_bytes};
 use lnp_format::Dtype;
 
@@ -209,7 +209,7 @@ impl Demo<'_> {
         let config = fit_memory(&pack, base, None, CACHE_RATIO)?;
         let file = open_direct(path, self.args.buffered)?;
         let mut memory = memory::arena(required_bytes(&config, &pack)?)?;
-        let mut engine = open_engine(&file, pack, &config, &mut memory, BackEndChoice::Auto)?;
+        let mut engine = open_engine(&file, pack, &config, &mut memory, ReadOptions::default())?;
         let ffn = Ffn::new(pack.shape(), cpu::detect())?;
         let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
         let tokenizer = Tokenizer::load(&self.model_dir())?;
@@ -269,7 +269,7 @@ impl Demo<'_> {
                 time_max: Some(REPLAY_TIME_MAX),
             };
             let bar = progress("replaying", 1000);
-            let target = Target::Device(&files, BackEndChoice::Auto);
+            let target = Target::Device(&files, ReadOptions::default());
             let mut told = |share: f64| bar.set_position((share * 1000.0) as u64);
             let found = replay(&packs, &sets, &target, &options, &mut told)?.rows;
             bar.finish_and_clear();
@@ -331,7 +331,7 @@ impl Demo<'_> {
         let options = ProbeOptions {
             time: PROBE_TIME,
             queue_depth: lnp_engine::limits::QUEUE_DEPTH_DEFAULT,
-            back_end: BackEndChoice::Auto,
+            read: ReadOptions::default(),
             buffered: self.args.buffered,
             seed: 1,
         };

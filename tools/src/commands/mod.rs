@@ -16,7 +16,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use lnp_engine::sys::BackEndChoice;
+use lnp_engine::sys::{BackEndChoice, Polling, ReadOptions};
 
 use crate::report::{ReaderGone, say};
 
@@ -57,13 +57,42 @@ pub(crate) enum BackEndArg {
     Pread,
 }
 
-impl From<BackEndArg> for BackEndChoice {
-    fn from(arg: BackEndArg) -> Self {
-        match arg {
-            BackEndArg::Auto => Self::Auto,
-            BackEndArg::Uring => Self::Uring,
-            BackEndArg::Pread => Self::Pread,
-        }
+/// Who looks for work instead of being woken for it.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum PollingArg {
+    /// Nobody: the device interrupts
+    #[default]
+    None,
+    /// lnp asks the device for completions, where its driver has poll queues
+    Completion,
+    /// A thread of the kernel takes submissions, and a core
+    Submission,
+}
+
+/// How reads reach the device: the options of all commands that read.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct ReadArgs {
+    /// How reads reach the device
+    #[arg(long, value_enum, default_value_t)]
+    back_end: BackEndArg,
+    /// Who polls, under io_uring
+    #[arg(long, value_enum, default_value_t)]
+    polling: PollingArg,
+}
+
+impl From<ReadArgs> for ReadOptions {
+    fn from(args: ReadArgs) -> Self {
+        let back_end = match args.back_end {
+            BackEndArg::Auto => BackEndChoice::Auto,
+            BackEndArg::Uring => BackEndChoice::Uring,
+            BackEndArg::Pread => BackEndChoice::Pread,
+        };
+        let polling = match args.polling {
+            PollingArg::None => Polling::None,
+            PollingArg::Completion => Polling::Completion,
+            PollingArg::Submission => Polling::Submission,
+        };
+        Self { back_end, polling }
     }
 }
 

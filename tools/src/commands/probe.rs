@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
-use super::BackEndArg;
+use super::ReadArgs;
 use crate::device::{DeviceProfile, LawText, Measured};
 use crate::files::check_target;
 use crate::interrupt;
@@ -31,9 +31,8 @@ pub(super) struct Args {
     /// Reads in flight
     #[arg(long, value_name = "N", default_value_t = lnp_engine::limits::QUEUE_DEPTH_DEFAULT)]
     queue_depth: u32,
-    /// How reads reach the device
-    #[arg(long, value_enum, default_value_t)]
-    back_end: BackEndArg,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Go on through the page cache where the file system refuses direct reads
     #[arg(long)]
     buffered: bool,
@@ -59,7 +58,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let options = ProbeOptions {
         time: Duration::from_secs_f64(seconds),
         queue_depth: args.queue_depth,
-        back_end: args.back_end.into(),
+        read: args.read.into(),
         buffered: args.buffered,
         seed: 1,
     };

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use lnp_engine::sys::DirectFile;
 use lnp_engine::{CachePolicy, DeviceLaw};
 
-use super::BackEndArg;
+use super::ReadArgs;
 use crate::device::{DeviceProfile, LawText, open_direct};
 use crate::links::Links;
 use crate::pack::recipe::ModelSize;
@@ -80,9 +80,8 @@ pub(super) struct Args {
     /// Reads in flight
     #[arg(long, value_name = "N", default_value_t = lnp_engine::limits::QUEUE_DEPTH_DEFAULT)]
     queue_depth: u32,
-    /// How reads reach the device
-    #[arg(long, value_enum, default_value_t)]
-    back_end: BackEndArg,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Go on through the page cache where the file system refuses direct reads
     #[arg(long)]
     buffered: bool,
@@ -126,11 +125,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         packs.iter().map(|pack| open_direct(pack.path(), args.buffered)).collect::<Result<_>>()?
     };
     let (law, law_source) = find_law(args, &packs)?;
-    let target = if args.simulate {
-        Target::Simulated
-    } else {
-        Target::Device(&files, args.back_end.into())
-    };
+    let target =
+        if args.simulate { Target::Simulated } else { Target::Device(&files, args.read.into()) };
     let options = ReplayOptions {
         law,
         caches: caches(args),
@@ -147,8 +143,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if args.overlap {
         let bar = progress("overlapping", 1000);
         let mut told = |share: f64| bar.set_position((share * 1000.0) as u64);
-        let back_end = args.back_end.into();
-        overlapped = overlap(&packs, &files, &sets, &options, back_end, &mut told)?;
+        let read = args.read.into();
+        overlapped = overlap(&packs, &files, &sets, &options, read, &mut told)?;
         bar.finish_and_clear();
     }
     report(args, &trace, &replayed, &overlapped, (&law, &law_source), files.first())
@@ -233,7 +229,7 @@ fn find_law(args: &Args, packs: &[PackIndex]) -> Result<(DeviceLaw, String)> {
     let options = ProbeOptions {
         time: PROBE_TIME,
         queue_depth: args.queue_depth,
-        back_end: args.back_end.into(),
+        read: args.read.into(),
         buffered: args.buffered,
         seed: 1,
     };

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use lnp_engine::ffn::Ffn;
-use lnp_engine::sys::{BackEnd, cpu, open_engine};
+use lnp_engine::sys::{cpu, open_engine};
 use lnp_engine::{Collapse, Config, FetchStats, required_bytes};
 use lnp_kernels::CpuFeatures;
 
-use super::BackEndArg;
+use super::ReadArgs;
 use crate::device::{DeviceProfile, open_direct};
 use crate::generate::{
     Generated, Sampler, SparseFfn, check_shape, check_weights, fit_memory, generate,
@@ -63,9 +63,8 @@ pub(super) struct Args {
     /// Reads in flight
     #[arg(long, value_name = "N", default_value_t = lnp_engine::limits::QUEUE_DEPTH_DEFAULT)]
     queue_depth: u32,
-    /// How reads reach the device
-    #[arg(long, value_enum, default_value_t)]
-    back_end: BackEndArg,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Portable kernels only
     #[arg(long)]
     portable: bool,
@@ -100,9 +99,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let config = fit_memory(&pack, base, args.memory, args.cache_ratio)?;
     let file = open_direct(&args.pack, args.buffered)?;
     let mut memory = memory::arena(required_bytes(&config, &pack)?)?;
-    let mut engine = open_engine(&file, pack, &config, &mut memory, args.back_end.into())?;
+    let mut engine = open_engine(&file, pack, &config, &mut memory, args.read)?;
     let back_end = engine.queue().back_end().clone();
-    if back_end != BackEnd::Uring {
+    if !back_end.is_whole() {
         say(&format!("lnp: reading with {back_end}\n"));
     }
     check_weights(&mut engine, model.checkpoint(), model.config())

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
-use lnp_engine::sys::{BackEndChoice, DeviceQueue, DirectFile, open_engine};
+use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions, open_engine};
 use lnp_engine::{Config, DeviceLaw, Engine, EngineError, required_bytes};
 use lnp_format::Pack;
 
@@ -83,7 +83,7 @@ impl ActiveSets {
 /// What the packs lie on.
 pub enum Target<'a> {
     /// Files, in the order of the packs.
-    Device(&'a [DirectFile], BackEndChoice),
+    Device(&'a [DirectFile], ReadOptions),
     /// The simulated device: virtual time, nothing is read.
     Simulated,
 }
@@ -198,11 +198,11 @@ fn contest(
             }
             compete(contestants, sets, options, true, progress)?
         }
-        Target::Device(files, choice) => {
+        Target::Device(files, read) => {
             let mut contestants: Vec<Contestant<'_, DeviceQueue<'_>>> = Vec::new();
             for EnginePlan { at, strategy, config, memory } in &mut plans {
                 let pack = packs[*at].pack()?;
-                let engine = open_engine(&files[*at], pack, config, memory, *choice)
+                let engine = open_engine(&files[*at], pack, config, memory, *read)
                     .with_context(|| packs[*at].path().display().to_string())?;
                 contestants.push(Contestant::new(strategy, &packs[*at], engine, sets)?);
             }

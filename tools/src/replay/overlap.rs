@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use lnp_engine::engine::{Alone, Session, Workers};
 use lnp_engine::queue::ReadQueue;
-use lnp_engine::sys::{DirectFile, cpu, open_engine};
+use lnp_engine::sys::{DirectFile, ReadOptions, cpu, open_engine};
 use lnp_engine::{Collapse, Config, Engine, EngineError, required_bytes};
 use lnp_format::Pack;
 use lnp_kernels::{Activation, Dtype, Kernel, KernelShape};
@@ -75,7 +75,7 @@ pub fn overlap(
     files: &[DirectFile],
     sets: &ActiveSets,
     options: &ReplayOptions,
-    back_end: lnp_engine::sys::BackEndChoice,
+    read: ReadOptions,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Vec<OverlapRow>> {
     let mut rows = Vec::new();
@@ -90,7 +90,7 @@ pub fn overlap(
             ..Config::new(&pack)
         };
         let mut memory = memory::arena(required_bytes(&config, &pack)?)?;
-        let mut engine = open_engine(file, pack, &config, &mut memory, back_end)
+        let mut engine = open_engine(file, pack, &config, &mut memory, read)
             .with_context(|| index.path().display().to_string())?;
         let mut told = |share: f64| progress((number as f64 + share) / packs.len().max(1) as f64);
         let times = turns(&mut engine, sets, options, &mut told)?;
