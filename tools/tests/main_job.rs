@@ -371,20 +371,27 @@ fn count(links: &Links, trace: &TraceReader, stride: u64) -> Counted {
                 let neuron = placed.neuron_of_slot[slot] as usize;
                 row[neuron / 8] >> (neuron % 8) & 1 == 1
             };
-            let mut blocks = std::collections::BTreeSet::new();
+            // First and last block of the read under way.
+            let mut read: Option<(u64, u64)> = None;
             for slot in (0..trace.neurons()).filter(|slot| is_active(*slot)) {
                 counted.active += 1;
                 counted.runs += u64::from(slot == 0 || !is_active(slot - 1));
                 let begin = slot as u64 * stride;
-                blocks.extend(begin / BLOCK..=(begin + stride - 1) / BLOCK);
-            }
-            counted.bytes += BLOCK * blocks.len() as u64;
-            // touching blocks are one read; the longest read is 256 blocks
-            let mut length = 0;
-            for block in &blocks {
-                let follows = *block > 0 && blocks.contains(&(block - 1));
-                length = if follows && length < 256 { length + 1 } else { 1 };
-                counted.reads += u64::from(length == 1);
+                let (first, last) = (begin / BLOCK, (begin + stride - 1) / BLOCK);
+                // Touching blocks are one read, cut before the bundle that would make it longer
+                // than 256 blocks.
+                let grown = read.filter(|(from, to)| first <= to + 1 && last < from + 256);
+                match (grown, &mut read) {
+                    (Some(_), Some((_, to))) => {
+                        counted.bytes += BLOCK * (last - *to);
+                        *to = last;
+                    }
+                    _ => {
+                        counted.reads += 1;
+                        counted.bytes += BLOCK * (last + 1 - first);
+                        read = Some((first, last));
+                    }
+                }
             }
         }
     }

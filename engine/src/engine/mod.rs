@@ -30,7 +30,7 @@ pub use config::{Config, required_bytes};
 use round::{CACHED, Drained, Driver, Place, Work};
 pub use session::Session;
 pub use stats::{FetchStats, Latencies};
-pub use workers::{Alone, Arrive, Workers};
+pub use workers::{Alone, Arrive, Finish, Workers};
 
 /// An open pack on a device.
 #[derive(Debug)]
@@ -185,7 +185,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         layer: u32,
         active: &[u32],
         arrive: impl Arrive,
-        finish: &mut (dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError> + Send),
+        finish: &mut Finish<'_>,
     ) -> Result<FetchStats, EngineError>
     where
         Q: Send,
@@ -355,7 +355,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         round: usize,
         plan: &Plan,
         arrive: &impl Arrive,
-        finish: &mut (dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError> + Send),
+        finish: &mut Finish<'_>,
     ) -> Result<FetchStats, EngineError>
     where
         Q: Send,

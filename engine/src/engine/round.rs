@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::bank::{Progress, Table};
 use super::stats::{FetchStats, Latencies};
-use super::workers::{Arrive, Raise, Workers};
+use super::workers::{Arrive, Finish, Raise, Workers};
 use crate::arena::{Reader, SlotState};
 use crate::error::EngineError;
 use crate::limits::{BANKS, FINISH_BATCH, HIT_GROUP_BUNDLES, QUEUE_DEPTH_MAX, TAG_EXTENT_BITS};
@@ -202,7 +202,7 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
         &mut self,
         workers: &dyn Workers,
         work: &Work<'_, 'a, A>,
-        finish: &mut dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError>,
+        finish: &mut Finish<'_>,
     ) -> Result<(), EngineError> {
         let mut cursor = Cursor::default();
         loop {
@@ -300,7 +300,7 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
     fn finish_some<A: Arrive>(
         &mut self,
         work: &Work<'_, 'a, A>,
-        finish: &mut dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError>,
+        finish: &mut Finish<'_>,
     ) -> Result<bool, EngineError> {
         let begin = self.next;
         let most = work.places.len().min(begin + FINISH_BATCH);
@@ -330,7 +330,7 @@ pub(super) fn run<'a, Q: ReadQueue<'a> + Send, A: Arrive>(
     workers: &dyn Workers,
     driver: &mut Driver<'_, '_, 'a, Q>,
     work: &Work<'_, 'a, A>,
-    finish: &mut (dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError> + Send),
+    finish: &mut Finish<'_>,
 ) -> Result<(), EngineError> {
     let over = AtomicU32::new(0);
     let mut result = Ok(());

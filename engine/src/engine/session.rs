@@ -2,7 +2,7 @@
 
 use super::bank::Bank;
 use super::round::{bank_of, submit};
-use super::{Arrive, Engine, FetchStats, Workers};
+use super::{Arrive, Engine, FetchStats, Finish, Workers};
 use crate::error::EngineError;
 use crate::queue::ReadQueue;
 
@@ -41,7 +41,7 @@ impl<'a, Q: ReadQueue<'a>> Session<'_, 'a, Q> {
         layer: u32,
         active: &[u32],
         arrive: impl Arrive,
-        finish: &mut (dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError> + Send),
+        finish: &mut Finish<'_>,
     ) -> Result<FetchStats, EngineError>
     where
         Q: Send,

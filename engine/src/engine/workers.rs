@@ -8,6 +8,10 @@ use crate::sync::{AtomicU32, Ordering};
 pub trait Arrive: Fn(u32, &[u8]) -> Result<f32, EngineError> + Sync {}
 impl<T: Fn(u32, &[u8]) -> Result<f32, EngineError> + Sync> Arrive for T {}
 
+/// The second phase, in ascending neuron id and on the thread that reads: neuron id, coefficient and
+/// bytes in.
+pub type Finish<'f> = dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError> + Send + 'f;
+
 /// Threads that compute while another reads; see [`super::Session::fetch`].
 pub trait Workers: Sync {
     /// Runs `here` on this thread and, at the same time, `there` on any number of others (none is

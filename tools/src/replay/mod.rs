@@ -175,6 +175,9 @@ fn plan_all(
     Ok(plans)
 }
 
+/// A row, and its pack's place in the list.
+type PlacedRow = (usize, Row);
+
 /// Opens all engines and lets them compete; each row with its pack's place in the list.
 fn contest(
     packs: &[PackIndex],
@@ -183,7 +186,7 @@ fn contest(
     options: &ReplayOptions,
     mut plans: Vec<EnginePlan>,
     progress: &mut dyn FnMut(f64),
-) -> Result<(Vec<(usize, Row)>, Option<DeviceLaw>)> {
+) -> Result<(Vec<PlacedRow>, Option<DeviceLaw>)> {
     let places: Vec<usize> = plans.iter().map(|plan| plan.at).collect();
     let (rows, law) = match target {
         Target::Simulated => {
