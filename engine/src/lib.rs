@@ -9,8 +9,8 @@
 //! - [`arena`]: the caller's one piece of memory, cut into slices;
 //! - [`queue`]: the trait [`queue::ReadQueue`] and the simulated device; its real back ends are in
 //!   `sys` (feature `sys`: pread; feature `uring`: io_uring);
-//! - [`engine`]: [`Engine`], which joins the above: fetches a layer's active bundles and hands them
-//!   out in ascending neuron id;
+//! - [`engine`]: [`Engine`], which joins the above: fetches a layer's active bundles, computes them
+//!   as they arrive, and hands them out in ascending neuron id;
 //! - [`ffn`]: [`ffn::Ffn`], which joins the engine to the kernels.
 //!
 //! The first four are pure decisions without I/O or clock. Nothing here allocates: whatever a pack

@@ -1,0 +1,59 @@
+//! Every public way into the engine, once, over the simulated device.
+#![no_std]
+
+use core::panic::PanicInfo;
+
+use lnp_engine::engine::Alone;
+use lnp_engine::ffn::Ffn;
+use lnp_engine::queue::simulated::{Image, SimulatedQueue};
+use lnp_engine::{Config, DeviceLaw, Engine, EngineError, required_bytes};
+use lnp_format::Pack;
+use lnp_kernels::CpuFeatures;
+
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// What a caller's code would do.
+fn run(
+    file: &'static [u8],
+    memory: &'static mut [u8],
+    config: &mut Config,
+    law: DeviceLaw,
+    active: &[u32],
+    x: &[f32],
+    y: &mut [f32],
+) -> Result<u64, EngineError> {
+    let pack = Pack::parse(file, file.len() as u64)?;
+    *config = Config { prefetch_bytes: config.prefetch_bytes, ..*config };
+    let _ = required_bytes(config, &pack)?;
+    let mut engine = Engine::open(pack, config, memory, |_| {
+        Ok::<_, EngineError>(SimulatedQueue::new(Image::Bytes(file), law, 32, 1))
+    })?;
+    engine.check_superblock()?;
+    let ffn = Ffn::new(engine.pack().shape(), CpuFeatures::NONE)?;
+    let mut reads = ffn.forward(&mut engine, 0, x, active, y)?.reads;
+    reads += engine.fetch(1, active, |_, _| Ok(()))?.reads;
+    reads += engine.session(|session| {
+        session.prefetch(2, active)?;
+        session.cancel_prefetch();
+        let stats = session.fetch(&Alone, 2, active, |_, _| Ok(0.0), &mut |_, _, _| Ok(()))?;
+        Ok::<_, EngineError>(stats.reads + ffn.forward_in(session, &Alone, 3, x, active, y)?.reads)
+    })?;
+    engine.clear_cache();
+    Ok(reads + engine.latencies().percentile_ns(99) + engine.arena_bytes() as u64)
+}
+
+/// The one symbol that keeps all of it.
+#[unsafe(no_mangle)]
+pub extern "Rust" fn firmware(
+    file: &'static [u8],
+    memory: &'static mut [u8],
+    config: &mut Config,
+    law: DeviceLaw,
+    active: &[u32],
+    xy: (&[f32], &mut [f32]),
+) -> u64 {
+    run(file, memory, config, law, active, xy.0, xy.1).unwrap_or(u64::MAX)
+}
