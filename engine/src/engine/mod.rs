@@ -148,6 +148,11 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         self.adapt.as_ref().map_or(self.config.collapse, |adapt| Collapse::Law(adapt.law()))
     }
 
+    /// The same, but for the batches that explore another gap now and then.
+    pub fn believed_collapse(&self) -> Collapse {
+        self.adapt.as_ref().map_or(self.config.collapse, |adapt| Collapse::Law(adapt.believed()))
+    }
+
     /// How long reads took since the engine was opened, or since [`Engine::clear_latencies`].
     pub const fn latencies(&self) -> &Latencies {
         &self.latencies

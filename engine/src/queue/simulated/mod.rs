@@ -1,7 +1,8 @@
 //! The simulated device: virtual time, one seed, the same bytes and times on every run.
 //!
 //! **Time.** A batch is what is submitted between two calls of [`ReadQueue::drain`]. The k-th attempt
-//! of a batch is done when its [`Timing`] says that k reads and the bytes they brought are; draining
+//! of a batch is done when its [`Timing`] (a law, or a measured curve) says that k reads and the bytes
+//! they brought are; draining
 //! costs the law's `t0`, once. A batch goes by the timing that holds when its first read is submitted
 //! ([`SimulatedQueue::then`]: a device that throttles). Completions come in an order drawn from the
 //! seed. Nothing else takes time: a completion that [`ReadQueue::poll`] finds comes no sooner than the
@@ -29,7 +30,7 @@ mod faults;
 use heapless::Vec;
 
 use super::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
-use crate::law::DeviceLaw;
+use crate::law::{Curve, DeviceLaw};
 use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX, TIMING_CHANGES_MAX};
 use faults::{Attempt, REFUSED, happens};
 pub use faults::{FaultCounts, Faults, Switch};
@@ -58,6 +59,8 @@ impl Image<'_> {
 pub enum Timing {
     /// To the letter of a law.
     Law(DeviceLaw),
+    /// One read after the other, each as long as a measured curve says.
+    Curve(Curve),
 }
 
 impl From<DeviceLaw> for Timing {
@@ -66,11 +69,34 @@ impl From<DeviceLaw> for Timing {
     }
 }
 
+impl From<Curve> for Timing {
+    fn from(curve: Curve) -> Self {
+        Self::Curve(curve)
+    }
+}
+
 impl Timing {
-    /// Nanoseconds from the begin of a batch until so many reads are done.
-    fn work_ns(&self, reads: u64, bytes: u64) -> u64 {
+    /// Nanoseconds from the begin of a batch until so much of it is done.
+    fn work_ns(&self, batch: &Batch) -> u64 {
         match self {
-            Self::Law(law) => (law.work_us(reads, bytes) * 1e3) as u64,
+            Self::Law(law) => (law.work_us(batch.reads, batch.bytes) * 1e3) as u64,
+            Self::Curve(_) => batch.curve_ns,
+        }
+    }
+
+    /// Nanoseconds of a read by itself.
+    fn own_ns(&self, bytes: u64) -> u64 {
+        match self {
+            Self::Law(law) => (law.work_us(1, bytes) * 1e3) as u64,
+            Self::Curve(_) => self.attempt_ns(bytes),
+        }
+    }
+
+    /// Nanoseconds of one attempt that brings so many bytes, where each takes its own time.
+    fn attempt_ns(&self, bytes: u64) -> u64 {
+        match self {
+            Self::Law(_) => 0,
+            Self::Curve(curve) => (curve.read_us(bytes) * 1e3) as u64,
         }
     }
 
@@ -78,6 +104,7 @@ impl Timing {
     fn drain_ns(&self) -> u64 {
         match self {
             Self::Law(law) => (law.t0_us() * 1e3) as u64,
+            Self::Curve(curve) => (curve.t0_us() * 1e3) as u64,
         }
     }
 }
@@ -115,6 +142,8 @@ struct Batch {
     begin_ns: u64,
     reads: u64,
     bytes: u64,
+    /// Sum of the attempts' own times.
+    curve_ns: u64,
 }
 
 /// A device that obeys its [`Timing`] to the letter, but for the faults that it is given.
@@ -274,7 +303,8 @@ impl<'a> SimulatedQueue<'a> {
         if let Some(batch) = &mut self.batch {
             batch.reads += 1;
             batch.bytes += u64::from(count);
-            let since_ns = batch.timing.work_ns(batch.reads, batch.bytes);
+            batch.curve_ns += batch.timing.attempt_ns(count.into());
+            let since_ns = batch.timing.work_ns(batch);
             self.now_ns = self.now_ns.max(batch.begin_ns.saturating_add(since_ns)).max(due_ns);
         }
         let at_end = there == 0 && matches!(attempt, Attempt::Whole | Attempt::Part);
@@ -351,10 +381,10 @@ impl<'a> ReadQueue<'a> for SimulatedQueue<'a> {
             None => self.timing_now(),
         };
         let begin_ns = self.now_ns;
-        self.batch.get_or_insert(Batch { timing, begin_ns, reads: 0, bytes: 0 });
+        self.batch.get_or_insert(Batch { timing, begin_ns, reads: 0, bytes: 0, curve_ns: 0 });
         let mut due_ns = 0;
         if faulty && self.strikes(self.faults.delayed) {
-            let own_ns = timing.work_ns(1, read.lease.bytes().into());
+            let own_ns = timing.own_ns(read.lease.bytes().into());
             let late_ns = own_ns.saturating_mul(self.faults.delay_factor.into());
             due_ns = self.now_ns.saturating_add(late_ns).max(1);
             self.counts.delayed += 1;
