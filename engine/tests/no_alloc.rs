@@ -10,6 +10,7 @@ use std::cell::Cell;
 
 use back_ends::{back_ends, on_disk};
 use common::Recipe;
+use lnp_engine::engine::Alone;
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::ReadQueue;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
@@ -69,6 +70,19 @@ fn generate<'a, Q: ReadQueue<'a> + Send>(
             reads += stats.reads;
         }
     }
+    // nor does reading ahead, rightly and wrongly
+    let ahead = engine.session(|session| {
+        for layer in 0..3 {
+            session.prefetch((layer + 1) % 3, active)?;
+            session.prefetch((layer + 2) % 3, &active[..5])?;
+            reads += ffn.forward_in(session, &Alone, layer, &[0.5; 32], active, &mut y)?.reads;
+        }
+        session.cancel_prefetch();
+        Ok::<_, EngineError>(())
+    });
+    if ahead.is_err() {
+        return 0;
+    }
     // errors allocate nothing either
     let _ = engine.fetch(0, &[9999], |_, _| Ok(()));
     reads
@@ -92,6 +106,8 @@ fn nothing_is_allocated_after_open() {
             collapse: Collapse::Law(law),
             staging_bytes: base.staging_bytes / 2,
             verify_reads: true,
+            adapt: true,
+            prefetch_bytes: 1 << 16,
             ..base
         };
         let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
@@ -106,7 +122,12 @@ fn nothing_is_allocated_after_open() {
     let ffn = Ffn::new(pack.shape(), cpu::detect()).unwrap();
     // on the simulated device, opening and closing included
     for cache_policy in CachePolicy::ALL {
-        let config = Config { cache_bundles: 30, cache_policy, ..Config::new(&pack) };
+        let config = Config {
+            cache_bundles: 30,
+            cache_policy,
+            prefetch_bytes: 1 << 16,
+            ..Config::new(&pack)
+        };
         let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
         let reads = without_allocation(|| {
             let engine = Engine::open(pack, &config, &mut memory, |_| {
