@@ -56,6 +56,7 @@ impl Image<'_> {
 /// How long reads take.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant)] // a few stand in a device; without an allocator there is no box
 pub enum Timing {
     /// To the letter of a law.
     Law(DeviceLaw),
