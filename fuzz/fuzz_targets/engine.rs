@@ -11,7 +11,7 @@ use common::Recipe;
 use lnp_engine::engine::{Alone, Session};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::simulated::{Faults, Image, SimulatedQueue, Switch};
-use lnp_engine::queue::{ReadFailure, ReadQueue};
+use lnp_engine::queue::ReadFailure;
 use lnp_engine::{
     Collapse, Combine, Config, DeviceLaw, Engine, EngineError, FetchStats, required_bytes,
 };
@@ -212,8 +212,8 @@ fn check<'a>(
         Ok(_) => assert!(right),
         Err(EngineError::Layer { .. }) => assert!(layer >= layers),
         Err(EngineError::Active { .. }) => assert!(!right),
-        Err(EngineError::Config { field: "prefetch", .. }) => {
-            assert!(right && !session.engine().config().prefetch);
+        Err(EngineError::Config { field: "prefetch_bytes", .. }) => {
+            assert!(right && session.engine().config().prefetch_bytes == 0);
         }
         Err(EngineError::BundleDamaged { .. }) => assert!(counts.flipped > 0),
         Err(EngineError::Read(error)) => {
