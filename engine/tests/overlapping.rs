@@ -2,6 +2,7 @@
 
 #[path = "../../format/tests/common/mod.rs"]
 mod common;
+mod support;
 
 use common::Recipe;
 use lnp_engine::engine::{Alone, Workers};
@@ -12,24 +13,7 @@ use lnp_engine::{Combine, Config, DeviceLaw, Engine, EngineError, required_bytes
 use lnp_format::Pack;
 use lnp_kernels::CpuFeatures;
 use proptest::prelude::*;
-
-/// So many threads beside the one that reads.
-struct Threads(usize);
-
-impl Workers for Threads {
-    fn join(&self, here: &mut (dyn FnMut() + Send), there: &(dyn Fn() + Sync)) {
-        std::thread::scope(|scope| {
-            (0..self.0).for_each(|_| {
-                scope.spawn(there);
-            });
-            here();
-        });
-    }
-
-    fn idle(&self) {
-        std::thread::yield_now();
-    }
-}
+use support::Threads;
 
 fn with_engine<R>(
     recipe: &Recipe,
@@ -62,7 +46,7 @@ proptest! {
         prefetch_blocks in 1usize..12,
         cache_bundles in 0u32..60,
         queue_depth in 1u32..20,
-        workers in 0usize..3,
+        workers in 0u32..3,
     ) {
         let mut recipe = Recipe::placeholder(4, 90, 300);
         recipe.block_bytes = 512;

@@ -4,7 +4,6 @@
 //! long, or read outside the bytes; `Pack`'s accessors and the planner are held to their docs.
 #![no_main]
 
-use lnp_engine::limits::READ_BYTES_DEFAULT;
 use lnp_engine::plan::{Extent, Geometry, Plan, plan, runs, scratch_len};
 use lnp_engine::{Collapse, Combine, Config, DeviceLaw, required_bytes};
 use lnp_format::read::check_superblock;
@@ -112,12 +111,7 @@ fn check_plans(pack: &Pack<'_>, layer: &Layer<'_>, choices: &mut impl Iterator<I
         .collect();
     slots.sort_unstable();
     let shape = pack.shape();
-    let geometry = Geometry {
-        bundle_stride: shape.bundle_stride,
-        block_bytes: pack.block_bytes(),
-        neurons: shape.neurons,
-        read_bytes_max: READ_BYTES_DEFAULT,
-    };
+    let geometry = Config::new(pack).geometry(pack);
     let mut number = || u32::from(choices.next().unwrap_or(8));
     // From nothing to far beyond any layer.
     let gap = 1_u64.checked_shl(number() % 70).unwrap_or(u64::MAX);

@@ -115,7 +115,8 @@ impl<'a> Bank<'a> {
 
     /// Nothing is wanted from here any more; what is in flight is for nobody.
     pub(super) fn abandon(&mut self) {
-        for number in self.progress.completed.min(self.table.count)..self.table.count {
+        // Completions come in any order: of what was submitted, any may be in flight.
+        for number in 0..self.progress.submitted {
             self.table.staging.cancel(number);
         }
         // Whatever was not handed over never will be.

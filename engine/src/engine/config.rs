@@ -77,6 +77,11 @@ impl Config {
         geometry(pack, read_bytes_max).whole_bytes().try_into().unwrap_or(usize::MAX)
     }
 
+    /// How a pack's bundles lie, and how long a read may be: what the planner works from.
+    pub fn geometry(&self, pack: &Pack<'_>) -> Geometry {
+        geometry(pack, self.read_bytes_max)
+    }
+
     pub(super) fn check(&self, pack: &Pack<'_>) -> Result<(), EngineError> {
         let rule = |ok: bool, field, rule, found: u64| {
             if ok { Ok(()) } else { Err(EngineError::Config { field, rule, found }) }
@@ -155,8 +160,7 @@ pub(super) const fn scratch_entries(neurons: usize) -> usize {
     neurons + scratch_len(neurons)
 }
 
-/// How a pack's bundles lie.
-pub(super) fn geometry(pack: &Pack<'_>, read_bytes_max: u32) -> Geometry {
+fn geometry(pack: &Pack<'_>, read_bytes_max: u32) -> Geometry {
     Geometry {
         bundle_stride: pack.shape().bundle_stride,
         block_bytes: pack.block_bytes(),

@@ -22,7 +22,7 @@ use crate::arena::{Arena, StagingMemory};
 use crate::cache::Cache;
 use crate::error::EngineError;
 use crate::limits::{BANKS, HIT_GROUP_BUNDLES, STAGING_ALIGN};
-use crate::plan::{Collapse, Geometry, Plan};
+use crate::plan::{Collapse, Plan};
 use crate::queue::ReadQueue;
 use crate::sync::AtomicU32;
 use bank::Bank;
@@ -116,7 +116,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         &self.config
     }
 
-    /// The read queue. Nothing is in flight between two calls of the engine.
+    /// The read queue. Nothing is in flight between two calls of the engine outside a session.
     pub const fn queue(&self) -> &Q {
         &self.queue
     }
@@ -251,7 +251,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         most: usize,
     ) -> Result<(usize, usize, Plan), EngineError> {
         let mut round = active.len().min(most);
-        let (geometry, collapse) = (self.geometry(), self.collapse());
+        let (geometry, collapse) = (self.config.geometry(&self.pack), self.collapse());
         loop {
             let missing = self.place(layer, view, &active[..round]);
             let (entries, scratch) = self.scratch.split_at_mut(missing);
@@ -268,10 +268,6 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             }
             round = round.div_ceil(2);
         }
-    }
-
-    fn geometry(&self) -> Geometry {
-        config::geometry(&self.pack, self.config.read_bytes_max)
     }
 
     /// The bank that a layer was foreseen in.

@@ -267,15 +267,15 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
             return Err(EngineError::OUT_OF_STEP);
         };
         progress.completed += 1;
+        let now_ns = self.queue.queue.now_ns();
         if let Some(latencies) = &mut self.latencies {
             let begin_ns = progress.begin_ns.get(number).copied().unwrap_or(0);
-            let now_ns = self.queue.queue.now_ns();
             latencies.record(now_ns.saturating_sub(begin_ns));
-            self.end_ns = now_ns;
-        } else if !self.is_pending(work) {
-            self.end_ns = self.queue.queue.now_ns();
         }
-        self.waited_last = waited;
+        // What is read for a later layer is not of this round's time.
+        if work.needed[bank] {
+            (self.end_ns, self.waited_last) = (now_ns, waited);
+        }
         let wanted = bank == 0 || work.tables[bank].positions(number).next().is_some();
         if wanted { Ok(completion.result?) } else { Ok(()) }
     }

@@ -51,13 +51,13 @@ impl<'a, Q: ReadQueue<'a>> Session<'_, 'a, Q> {
 
     /// Starts to read what a layer will probably need (ids strictly ascending), while others are
     /// being consumed; the next fetch of that layer finds it there. What is foreseen wrongly is read
-    /// in vain and otherwise does no harm. A third prefetch replaces
-    /// the first. As much as one of
-    /// the two staging areas for it takes is read, from the front of `predicted`. Returns what will be read.
+    /// in vain and otherwise does no harm. Two can be under way; a third replaces the first. As much
+    /// is read as one of the two staging areas for it takes, from the front of `predicted`. Returns
+    /// what will be read.
     ///
     /// # Errors
-    /// [`EngineError::Config`] without [`super::Config::prefetch_bytes`]; a layer or set that does not fit
-    /// the pack; a read that could not be submitted.
+    /// [`EngineError::Config`] without [`super::Config::prefetch_bytes`]; a layer or set that does
+    /// not fit the pack; a read that could not be submitted.
     pub fn prefetch(&mut self, layer: u32, predicted: &[u32]) -> Result<FetchStats, EngineError> {
         self.engine.prefetch(layer, predicted)
     }
@@ -116,7 +116,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         });
         self.settle_bank(number);
         self.prefetches = self.prefetches.wrapping_add(1);
-        let (geometry, collapse) = (self.geometry(), self.collapse());
+        let (geometry, collapse) = (self.config.geometry(&self.pack), self.collapse());
         let mut most = predicted.len();
         while most > 0 {
             let missing = self.place(layer, &view, &predicted[..most]);

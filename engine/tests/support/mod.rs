@@ -54,4 +54,8 @@ impl Workers for Threads {
             here();
         });
     }
+
+    fn idle(&self) {
+        std::thread::yield_now();
+    }
 }

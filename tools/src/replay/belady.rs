@@ -9,9 +9,8 @@
 use std::collections::BinaryHeap;
 
 use anyhow::Result;
-use lnp_engine::limits::READ_BYTES_DEFAULT;
-use lnp_engine::plan::{Collapse, Extent, Geometry, plan, scratch_len};
-use lnp_engine::{DeviceLaw, FetchStats};
+use lnp_engine::plan::{Collapse, Extent, plan, scratch_len};
+use lnp_engine::{Config, DeviceLaw, FetchStats};
 use lnp_format::Pack;
 
 use super::rows::{BELADY, Label, Record, Row};
@@ -137,12 +136,7 @@ fn record(
     law: &DeviceLaw,
 ) -> Record {
     let shape = pack.shape();
-    let geometry = Geometry {
-        bundle_stride: shape.bundle_stride,
-        block_bytes: pack.block_bytes(),
-        neurons: shape.neurons,
-        read_bytes_max: READ_BYTES_DEFAULT,
-    };
+    let geometry = Config::new(pack).geometry(pack);
     let mut extents = vec![Extent::default(); shape.neurons as usize];
     let mut scratch = vec![0; scratch_len(shape.neurons as usize)];
     let mut slots: Vec<u32> = Vec::new();
