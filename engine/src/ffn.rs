@@ -1,50 +1,83 @@
 //! The FFN: joins the engine to the kernels.
 
-use lnp_format::{self as format, Shape};
-use lnp_kernels::{Activation, CpuFeatures, Dtype, Kernel, KernelError, KernelShape, Tier};
+use lnp_format::{self as format, Layer, Shape};
+use lnp_kernels::{
+    Activation, CpuFeatures, Dtype, Input, Kernel, KernelError, KernelShape, TOKENS_MAX, Tier,
+};
 
-use crate::engine::{Alone, Engine, FetchStats, Session, Workers};
+use crate::arena::{Arena, ArenaSize};
+use crate::engine::{Alone, Engine, FetchStats, Session, Workers, check_active};
 use crate::error::EngineError;
+use crate::limits::ARENA_ALIGN;
 use crate::queue::ReadQueue;
+use crate::sync::{AtomicU32, Ordering};
 
-/// The sparse FFN of a pack's layers.
-#[derive(Clone, Copy, Debug)]
-pub struct Ffn {
+/// The sparse FFN of a pack's layers, for up to [`TOKENS_MAX`] tokens at a time.
+#[derive(Debug)]
+pub struct Ffn<'m> {
     kernel: Kernel,
+    tokens_max: usize,
+    /// The hidden states in the kernel's form, `input_bytes` for each token.
+    inputs: &'m mut [u8],
+    /// For a batch: which tokens a neuron is active for, a bit each.
+    masks: &'m mut [u8],
+    /// For a batch: the neurons that are active for any of its tokens.
+    union: &'m mut [u32],
+    /// For a batch: `tokens_max` values for each neuron, f32 as bits.
+    coefficients: &'m [AtomicU32],
 }
 
-impl Ffn {
-    /// Chooses the kernel for a pack's shape.
+impl<'m> Ffn<'m> {
+    /// Chooses the kernel for a pack's shape. `memory` is the caller's, of
+    /// [`Ffn::required_bytes`], at any alignment.
     ///
     /// # Errors
-    /// [`EngineError::NotComputable`] for placeholders and for types without kernels yet.
-    pub fn new(shape: &Shape, features: CpuFeatures) -> Result<Self, EngineError> {
-        let dtype = match shape.dtype {
-            format::Dtype::F32 => Dtype::F32,
-            format::Dtype::F16 => Dtype::F16,
-            other => return Err(EngineError::NotComputable { dtype: other.name() }),
-        };
-        let activation = match shape.activation {
-            format::Activation::Relu => Activation::Relu,
-            format::Activation::Fatrelu => {
-                Activation::Fatrelu { threshold: shape.activation_threshold }
-            }
-            format::Activation::Relu2 => Activation::Relu2,
-            format::Activation::Silu => Activation::Silu,
-            format::Activation::Gelu => Activation::Gelu,
-        };
-        let shape = KernelShape {
-            hidden: shape.hidden as usize,
-            parts: shape.parts as usize,
-            dtype,
-            activation,
-        };
-        Ok(Self { kernel: Kernel::new(shape, features)? })
+    /// [`EngineError::NotComputable`] for placeholders and for types without kernels;
+    /// [`EngineError::Config`] for 0 tokens or more than [`TOKENS_MAX`];
+    /// [`EngineError::ArenaTooSmall`].
+    pub fn new(
+        shape: &Shape,
+        features: CpuFeatures,
+        tokens_max: usize,
+        memory: &'m mut [u8],
+    ) -> Result<Self, EngineError> {
+        let kernel = kernel(shape, features, tokens_max)?;
+        let (expected, found) = (required_bytes(&kernel, shape, tokens_max), memory.len());
+        if found < expected {
+            return Err(EngineError::ArenaTooSmall { expected, found });
+        }
+        let mut arena = Arena::new(memory);
+        let neurons = batch_neurons(shape, tokens_max);
+        Ok(Self {
+            kernel,
+            tokens_max,
+            inputs: arena.take_bytes(tokens_max * kernel.input_bytes(), ARENA_ALIGN)?,
+            masks: arena.take_bytes(neurons, ARENA_ALIGN)?,
+            union: arena.take(neurons)?,
+            coefficients: arena.take(neurons * tokens_max)?,
+        })
+    }
+
+    /// Bytes of memory for batches of up to `tokens_max` tokens.
+    ///
+    /// # Errors
+    /// As [`Ffn::new`].
+    pub fn required_bytes(
+        shape: &Shape,
+        features: CpuFeatures,
+        tokens_max: usize,
+    ) -> Result<usize, EngineError> {
+        Ok(required_bytes(&kernel(shape, features, tokens_max)?, shape, tokens_max))
     }
 
     /// The kernels' tier.
     pub const fn tier(&self) -> Tier {
         self.kernel.tier()
+    }
+
+    /// Most tokens of a batch.
+    pub const fn tokens_max(&self) -> usize {
+        self.tokens_max
     }
 
     /// Computes a layer's output `y` for the hidden state `x` (`hidden` values each) over the
@@ -54,7 +87,7 @@ impl Ffn {
     /// # Errors
     /// As [`Engine::fetch`]; [`EngineError::Kernel`] where `x` or `y` has the wrong length.
     pub fn forward<'a, Q: ReadQueue<'a> + Send>(
-        &self,
+        &mut self,
         engine: &mut Engine<'a, Q>,
         layer: u32,
         x: &[f32],
@@ -71,7 +104,7 @@ impl Ffn {
     /// # Errors
     /// As [`Ffn::forward`].
     pub fn forward_in<'a, Q: ReadQueue<'a> + Send>(
-        &self,
+        &mut self,
         session: &mut Session<'_, 'a, Q>,
         workers: &dyn Workers,
         layer: u32,
@@ -79,25 +112,198 @@ impl Ffn {
         active: &[u32],
         y: &mut [f32],
     ) -> Result<FetchStats, EngineError> {
-        let pack = *session.engine().pack();
-        let (expected, layers) = (self.kernel.shape().hidden, pack.shape().layers);
-        for (what, found) in [("hidden state", x.len()), ("output", y.len())] {
-            if found != expected {
-                return Err(KernelError::Length { what, expected, found }.into());
-            }
-        }
-        let view = pack.layer(layer).ok_or(EngineError::Layer { found: layer, layers })?;
-        let neuron_bias = view.neuron_bias();
-        y.fill(0.0);
-        for (y, bias) in y.iter_mut().zip(view.output_bias()) {
-            *y = bias.get();
-        }
-        let arrive = |neuron: u32, bundle: &[u8]| {
-            let bias = neuron_bias.get(neuron as usize).map_or(0.0, |bias| bias.get());
-            Ok(self.kernel.coefficient(x, bundle, bias)?)
-        };
+        let kernel = self.kernel;
+        check_lengths(&kernel, 1, x, y)?;
+        let view = layer_of(session, layer)?;
+        start_with_bias(&view, y);
+        let input = kernel.prepare(x, self.inputs)?;
+        let arrive =
+            |neuron, bundle: &[u8]| Ok(kernel.coefficient(&input, bundle, bias(&view, neuron))?);
         let mut finish =
-            |_, coefficient, bundle: &[u8]| Ok(self.kernel.accumulate(coefficient, bundle, y)?);
+            |_, coefficient, bundle: &[u8]| Ok(kernel.accumulate(coefficient, bundle, y)?);
         session.fetch(workers, layer, active, arrive, &mut finish)
     }
+
+    /// The same for several tokens: `x` and `y` are row-major `[tokens][hidden]`, `active` has a set
+    /// for each token. The union of the sets is fetched, each bundle once. The bits are those of one
+    /// token after the other.
+    ///
+    /// # Errors
+    /// As [`Ffn::forward`]; [`EngineError::Kernel`] for 0 tokens or more than `tokens_max`.
+    pub fn forward_batch<'a, Q: ReadQueue<'a> + Send>(
+        &mut self,
+        session: &mut Session<'_, 'a, Q>,
+        workers: &dyn Workers,
+        layer: u32,
+        x: &[f32],
+        active: &[&[u32]],
+        y: &mut [f32],
+    ) -> Result<FetchStats, EngineError> {
+        if let &[active] = active {
+            return self.forward_in(session, workers, layer, x, active, y);
+        }
+        let (kernel, tokens) = (self.kernel, active.len());
+        if tokens == 0 || tokens > self.tokens_max {
+            let (expected, found) = (self.tokens_max, tokens);
+            return Err(KernelError::Length { what: "batch", expected, found }.into());
+        }
+        check_lengths(&kernel, tokens, x, y)?;
+        let view = layer_of(session, layer)?;
+        let count = self.unite(active)?;
+        let hidden = kernel.shape().hidden;
+        y.chunks_exact_mut(hidden).for_each(|y| start_with_bias(&view, y));
+        let mut inputs = [Input::default(); TOKENS_MAX];
+        let mut memory = &mut *self.inputs;
+        for (input, x) in inputs.iter_mut().zip(x.chunks_exact(hidden)) {
+            let (own, rest) = memory.split_at_mut(kernel.input_bytes());
+            memory = rest;
+            *input = kernel.prepare(x, own)?;
+        }
+        let batch = Batch {
+            kernel,
+            inputs: &inputs[..tokens],
+            masks: self.masks,
+            coefficients: self.coefficients,
+            tokens_max: self.tokens_max,
+        };
+        let arrive = |neuron, bundle: &[u8]| batch.arrive(neuron, bundle, bias(&view, neuron));
+        let mut finish = |neuron, _, bundle: &[u8]| batch.finish(neuron, bundle, y);
+        session.fetch(workers, layer, &self.union[..count], arrive, &mut finish)
+    }
+
+    /// Fills masks and union; returns the number of neurons in the union.
+    fn unite(&mut self, active: &[&[u32]]) -> Result<usize, EngineError> {
+        self.masks.fill(0);
+        for (token, active) in active.iter().enumerate() {
+            check_active(active, self.masks.len() as u32)?;
+            for neuron in *active {
+                self.masks[*neuron as usize] |= 1 << token;
+            }
+        }
+        let mut count = 0;
+        for (neuron, _) in (0..).zip(&*self.masks).filter(|(_, mask)| **mask != 0) {
+            self.union[count] = neuron;
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+/// What the tokens of a batch are computed from.
+struct Batch<'b> {
+    kernel: Kernel,
+    inputs: &'b [Input<'b>],
+    masks: &'b [u8],
+    coefficients: &'b [AtomicU32],
+    tokens_max: usize,
+}
+
+impl Batch<'_> {
+    /// Computes a neuron's coefficients for the tokens that it is active for.
+    fn arrive(&self, neuron: u32, bundle: &[u8], bias: f32) -> Result<f32, EngineError> {
+        let mut inputs = [Input::default(); TOKENS_MAX];
+        let mut out = [0.0; TOKENS_MAX];
+        let mut count = 0;
+        for token in self.tokens(neuron) {
+            inputs[count] = self.inputs[token];
+            count += 1;
+        }
+        self.kernel.coefficients(&inputs[..count], bundle, bias, &mut out[..count])?;
+        for (token, value) in self.tokens(neuron).zip(out) {
+            // The engine publishes this with what it stores for the neuron itself.
+            self.place(neuron, token).store(value.to_bits(), Ordering::Relaxed);
+        }
+        Ok(0.0)
+    }
+
+    /// Adds the neuron's share to the output of each of these tokens.
+    fn finish(&self, neuron: u32, bundle: &[u8], y: &mut [f32]) -> Result<(), EngineError> {
+        for token in self.tokens(neuron) {
+            let value = f32::from_bits(self.place(neuron, token).load(Ordering::Relaxed));
+            let hidden = self.kernel.shape().hidden;
+            let y = &mut y[token * hidden..(token + 1) * hidden];
+            self.kernel.accumulate(value, bundle, y)?;
+        }
+        Ok(())
+    }
+
+    /// The tokens that a neuron is active for.
+    fn tokens(&self, neuron: u32) -> impl Iterator<Item = usize> {
+        let mask = self.masks.get(neuron as usize).copied().unwrap_or_default();
+        (0..self.inputs.len()).filter(move |token| mask >> token & 1 != 0)
+    }
+
+    fn place(&self, neuron: u32, token: usize) -> &AtomicU32 {
+        &self.coefficients[neuron as usize * self.tokens_max + token]
+    }
+}
+
+fn kernel(shape: &Shape, features: CpuFeatures, tokens_max: usize) -> Result<Kernel, EngineError> {
+    if !(1..=TOKENS_MAX).contains(&tokens_max) {
+        let found = tokens_max as u64;
+        return Err(EngineError::Config { field: "tokens_max", rule: "must be 1 to 8", found });
+    }
+    let dtype = match shape.dtype {
+        format::Dtype::F32 => Dtype::F32,
+        format::Dtype::F16 => Dtype::F16,
+        format::Dtype::Bf16 => Dtype::Bf16,
+        format::Dtype::Q8_0 => Dtype::Q8_0,
+        format::Dtype::Q4_0 => Dtype::Q4_0,
+        other => return Err(EngineError::NotComputable { dtype: other.name() }),
+    };
+    let activation = match shape.activation {
+        format::Activation::Relu => Activation::Relu,
+        format::Activation::Fatrelu => {
+            Activation::Fatrelu { threshold: shape.activation_threshold }
+        }
+        format::Activation::Relu2 => Activation::Relu2,
+        format::Activation::Silu => Activation::Silu,
+        format::Activation::Gelu => Activation::Gelu,
+    };
+    let (hidden, parts) = (shape.hidden as usize, shape.parts as usize);
+    Ok(Kernel::new(KernelShape { hidden, parts, dtype, activation }, features)?)
+}
+
+/// Neurons to keep books of: none for single tokens.
+const fn batch_neurons(shape: &Shape, tokens_max: usize) -> usize {
+    if tokens_max > 1 { shape.neurons as usize } else { 0 }
+}
+
+fn required_bytes(kernel: &Kernel, shape: &Shape, tokens_max: usize) -> usize {
+    let neurons = batch_neurons(shape, tokens_max);
+    let mut size = ArenaSize::default();
+    size.add_bytes(tokens_max.saturating_mul(kernel.input_bytes()), ARENA_ALIGN);
+    size.add_bytes(neurons, ARENA_ALIGN);
+    size.add::<u32>(neurons);
+    size.add::<AtomicU32>(neurons.saturating_mul(tokens_max));
+    size.bytes()
+}
+
+fn check_lengths(kernel: &Kernel, tokens: usize, x: &[f32], y: &[f32]) -> Result<(), EngineError> {
+    let expected = tokens.saturating_mul(kernel.shape().hidden);
+    for (what, found) in [("hidden state", x.len()), ("output", y.len())] {
+        if found != expected {
+            return Err(KernelError::Length { what, expected, found }.into());
+        }
+    }
+    Ok(())
+}
+
+fn layer_of<'a, Q: ReadQueue<'a>>(
+    session: &Session<'_, 'a, Q>,
+    layer: u32,
+) -> Result<Layer<'a>, EngineError> {
+    let pack = session.engine().pack();
+    pack.layer(layer).ok_or(EngineError::Layer { found: layer, layers: pack.shape().layers })
+}
+
+fn start_with_bias(layer: &Layer<'_>, y: &mut [f32]) {
+    y.fill(0.0);
+    for (y, bias) in y.iter_mut().zip(layer.output_bias()) {
+        *y = bias.get();
+    }
+}
+
+fn bias(layer: &Layer<'_>, neuron: u32) -> f32 {
+    layer.neuron_bias().get(neuron as usize).map_or(0.0, |bias| bias.get())
 }

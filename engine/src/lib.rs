@@ -31,7 +31,9 @@
 //! let config = Config { cache_bundles: 1000, ..Config::new(&pack) };
 //! let mut memory = vec![0; required_bytes(&config, &pack)?]; // better in huge pages
 //! let mut engine = open_engine(&file, pack, &config, &mut memory, BackEndChoice::Auto)?;
-//! let ffn = Ffn::new(engine.pack().shape(), cpu::detect())?;
+//! let shape = engine.pack().shape();
+//! let mut ffn_memory = vec![0; Ffn::required_bytes(shape, cpu::detect(), 1)?];
+//! let mut ffn = Ffn::new(shape, cpu::detect(), 1, &mut ffn_memory)?;
 //! ffn.forward(&mut engine, layer, &hidden_state, &active_neurons, &mut output)?;
 //! # Ok(())
 //! # }

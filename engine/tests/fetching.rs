@@ -144,7 +144,8 @@ fn wrong_active_sets_and_layers_are_errors() {
     let config = Config::new(&pack);
     let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
     let mut engine = simulated(&file, pack, &config, &mut memory);
-    let ffn = Ffn::new(pack.shape(), CpuFeatures::NONE).unwrap();
+    let mut ffn_memory = [0; 4096];
+    let mut ffn = Ffn::new(pack.shape(), CpuFeatures::NONE, 1, &mut ffn_memory).unwrap();
     for (x, y) in [(0, 32), (32, 31), (33, 33)] {
         let found = ffn.forward(&mut engine, 0, &vec![0.0; x], &[], &mut vec![0.0; y]);
         assert!(matches!(found, Err(EngineError::Kernel(_))), "{x} {y}");
@@ -410,7 +411,9 @@ fn real_back_ends_deliver_the_same_bits() {
                 let config = Config { verify_reads: true, ..base };
                 let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
                 let mut engine = open_engine(&file, pack, &config, &mut memory, choice).unwrap();
-                let ffn = Ffn::new(pack.shape(), CpuFeatures::NONE).unwrap();
+                let mut ffn_memory = [0; 4096];
+                let mut ffn =
+                    Ffn::new(pack.shape(), CpuFeatures::NONE, 1, &mut ffn_memory).unwrap();
                 let mut bits = Vec::new();
                 for token in 0..6u32 {
                     for layer in 0..3 {

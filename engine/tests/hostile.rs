@@ -80,7 +80,8 @@ proptest! {
         let device = SimulatedQueue::new(Image::Bytes(&file), law, queue_depth, 1).polled(polled);
         let mut engine =
             Engine::open(pack, &config, &mut memory, |_| Ok::<_, EngineError>(device)).unwrap();
-        let ffn = Ffn::new(pack.shape(), CpuFeatures::NONE).unwrap();
+        let mut ffn_memory = [0; 4096];
+let mut ffn = Ffn::new(pack.shape(), CpuFeatures::NONE, 1, &mut ffn_memory).unwrap();
         engine.session(|session| {
             for (call, layer, active) in &calls {
                 let right = *layer < LAYERS && is_right(active);

@@ -56,7 +56,7 @@ fn without_allocation<R>(body: impl FnOnce() -> R) -> R {
 /// Several tokens through the FFN; the caller has forbidden allocation.
 fn generate<'a, Q: ReadQueue<'a> + Send>(
     engine: &mut Engine<'a, Q>,
-    ffn: &Ffn,
+    ffn: &mut Ffn<'_>,
     active: &[u32],
 ) -> u64 {
     let mut y = [0.0; 32];
@@ -114,12 +114,14 @@ fn nothing_is_allocated_after_open() {
         // parsing allocates nothing either; opening a ring does, in the io-uring crate
         let pack = without_allocation(|| Pack::parse(&image, image.len() as u64)).unwrap();
         let mut engine = open_engine(&file, pack, &config, &mut memory, choice).unwrap();
-        let ffn = Ffn::new(pack.shape(), cpu::detect()).unwrap();
-        assert!(without_allocation(|| generate(&mut engine, &ffn, &active)) > 0);
+        let mut ffn_memory = [0; 4096];
+        let mut ffn = Ffn::new(pack.shape(), cpu::detect(), 2, &mut ffn_memory).unwrap();
+        assert!(without_allocation(|| generate(&mut engine, &mut ffn, &active)) > 0);
     }
 
     let pack = Pack::parse(&image, image.len() as u64).unwrap();
-    let ffn = Ffn::new(pack.shape(), cpu::detect()).unwrap();
+    let mut ffn_memory = [0; 4096];
+    let mut ffn = Ffn::new(pack.shape(), cpu::detect(), 2, &mut ffn_memory).unwrap();
     // on the simulated device, opening and closing included
     for cache_policy in CachePolicy::ALL {
         let config = Config {
@@ -133,7 +135,7 @@ fn nothing_is_allocated_after_open() {
             let engine = Engine::open(pack, &config, &mut memory, |_| {
                 Ok::<_, EngineError>(SimulatedQueue::new(Image::Bytes(&image), law, 32, 1))
             });
-            engine.map_or(0, |mut engine| generate(&mut engine, &ffn, &active))
+            engine.map_or(0, |mut engine| generate(&mut engine, &mut ffn, &active))
         });
         assert!(reads > 0);
     }

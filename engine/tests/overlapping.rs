@@ -139,7 +139,10 @@ fn workers_change_no_bit() {
                 &recipe,
                 |config| config.cache_bundles = 100,
                 |engine| {
-                    let ffn = Ffn::new(engine.pack().shape(), CpuFeatures::NONE).unwrap();
+                    let mut ffn_memory = [0; 4096];
+                    let mut ffn =
+                        Ffn::new(engine.pack().shape(), CpuFeatures::NONE, 1, &mut ffn_memory)
+                            .unwrap();
                     let mut bits = Vec::new();
                     for token in 0..5u32 {
                         for layer in 0..3 {

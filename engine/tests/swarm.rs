@@ -45,7 +45,7 @@ struct Run<'a> {
     /// The set that each layer was last asked for.
     last: Vec<Vec<u32>>,
     switch: &'a Switch,
-    ffn: Option<Ffn>,
+    computes: bool,
     verify: bool,
     hash: DefaultHasher,
     outcome: Outcome,
@@ -65,7 +65,6 @@ fn run(seed: u64, alone: bool) -> Outcome {
         let mut engine =
             Engine::open(pack, &config, &mut memory, |_| Ok::<_, EngineError>(device)).unwrap();
         let bundle_at = bundle_offsets(&recipe, &pack);
-        let features = CpuFeatures::NONE;
         let mut run = Run {
             setup,
             dice,
@@ -74,7 +73,7 @@ fn run(seed: u64, alone: bool) -> Outcome {
             bundle_at,
             last: vec![Vec::new(); setup.layers as usize],
             switch: &switch,
-            ffn: setup.computes().then(|| Ffn::new(pack.shape(), features).unwrap()),
+            computes: setup.computes(),
             verify: config.verify_reads,
             hash: DefaultHasher::new(),
             outcome: Outcome::default(),
@@ -187,10 +186,10 @@ impl<'a> Run<'a> {
         active: &[u32],
     ) -> Option<FetchStats> {
         let before = *session.engine().queue().counts();
-        let computed = self.ffn.filter(|_| self.dice.one_in(3));
-        let result = match computed {
-            Some(ffn) => self.forward(session, ffn, layer, active),
-            None => self.fetch_bytes(session, layer, active),
+        let result = if self.computes && self.dice.one_in(3) {
+            self.forward(session, layer, active)
+        } else {
+            self.fetch_bytes(session, layer, active)
         };
         let after = *session.engine().queue().counts();
         (&result, session.engine().queue().now_ns()).hash_into(&mut self.hash);
@@ -255,18 +254,27 @@ impl<'a> Run<'a> {
         result
     }
 
-    /// The FFN has the bits of one on a device without faults, on one thread.
+    /// The FFN of one or several tokens has the bits of one after the other on a device without
+    /// faults, on one thread.
     fn forward(
         &mut self,
         session: &mut Session<'_, 'a, Device<'a>>,
-        ffn: Ffn,
         layer: u32,
         active: &[u32],
     ) -> Result<FetchStats, EngineError> {
-        let x: Vec<f32> = (0..32).map(|_| self.dice.below(4000) as f32 / 1000.0 - 2.0).collect();
-        let mut y = [0.0; 32];
+        let mut ffn_memory = [0; 32 << 10];
+        let mut ffn = Ffn::new(self.pack.shape(), CpuFeatures::NONE, 3, &mut ffn_memory).unwrap();
+        // What any token needs, the first does.
+        let mut sets = vec![active.to_vec()];
+        for _ in 0..self.dice.below(3) {
+            sets.push(active.iter().copied().filter(|_| self.dice.one_in(2)).collect());
+        }
+        let x: Vec<f32> =
+            (0..32 * sets.len()).map(|_| self.dice.below(4000) as f32 / 1000.0 - 2.0).collect();
+        let mut y = vec![0.0; x.len()];
         let workers = Threads(self.setup.threads);
-        let stats = ffn.forward_in(session, &workers, layer, &x, active, &mut y)?;
+        let tokens: Vec<&[u32]> = sets.iter().map(Vec::as_slice).collect();
+        let stats = ffn.forward_batch(session, &workers, layer, &x, &tokens, &mut y)?;
         self.outcome.outputs += 1;
         if self.setup.faults.flipped == 0 || self.verify {
             let config = Config::new(&self.pack);
@@ -275,9 +283,12 @@ impl<'a> Run<'a> {
             let device = SimulatedQueue::new(image, self.setup.law, 8, 0);
             let opened = |_| Ok::<_, EngineError>(device);
             let mut plain = Engine::open(self.pack, &config, &mut memory, opened).unwrap();
-            let mut expected = [0.0; 32];
-            ffn.forward(&mut plain, layer, &x, active, &mut expected).unwrap();
-            assert_eq!(y.map(f32::to_bits), expected.map(f32::to_bits), "layer {layer}");
+            for ((x, y), active) in x.chunks(32).zip(y.chunks(32)).zip(&sets) {
+                let mut expected = [0.0; 32];
+                ffn.forward(&mut plain, layer, x, active, &mut expected).unwrap();
+                let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(y), bits(&expected), "layer {layer}");
+            }
         }
         Ok(stats)
     }

@@ -1,32 +1,15 @@
 //! The kernel of one model: its shape checked once, its tier chosen once.
 
-use core::fmt;
-
 use crate::activation::Activation;
 use crate::arch::{CpuFeatures, Ops, Tier};
+use crate::dtype::{BLOCK, Dtype};
+use crate::error::KernelError;
+use crate::input::Input;
 
 /// Largest hidden size: keeps the bytes of a bundle within 32 bits.
 pub const HIDDEN_MAX: usize = 1 << 24;
-
-/// Number type of the weights in a bundle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Dtype {
-    /// IEEE 754 binary32, little-endian.
-    F32,
-    /// IEEE 754 binary16, little-endian.
-    F16,
-}
-
-impl Dtype {
-    /// Bytes of one weight.
-    pub const fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-        }
-    }
-}
+/// Most tokens of a batch.
+pub const TOKENS_MAX: usize = 8;
 
 /// What the bundles of a model look like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,47 +24,6 @@ pub struct KernelShape {
     pub activation: Activation,
 }
 
-/// Why a kernel cannot be had, or cannot compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KernelError {
-    /// The hidden size is 0, no multiple of 32, or above [`HIDDEN_MAX`].
-    Hidden {
-        /// The size asked for.
-        found: usize,
-    },
-    /// A bundle has neither 2 nor 3 parts.
-    Parts {
-        /// The parts asked for.
-        found: usize,
-    },
-    /// A slice has another length than the shape asks for.
-    Length {
-        /// Which slice.
-        what: &'static str,
-        /// Its length by the shape (bytes for a bundle, values otherwise).
-        expected: usize,
-        /// Its length.
-        found: usize,
-    },
-}
-
-impl fmt::Display for KernelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Hidden { found } => {
-                write!(f, "hidden size {found} is not a multiple of 32 up to 2^24")
-            }
-            Self::Parts { found } => write!(f, "a bundle of {found} parts, must be 2 or 3"),
-            Self::Length { what, expected, found } => {
-                write!(f, "{what} has length {found}, {expected} expected")
-            }
-        }
-    }
-}
-
-impl core::error::Error for KernelError {}
-
 /// The FFN of one neuron at a time, over bundle bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel {
@@ -90,12 +32,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Checks the shape and chooses the best tier of `features`.
+    /// Checks the shape and chooses the best tier of `features` that has code for its number type.
     ///
     /// # Errors
     /// [`KernelError::Hidden`], [`KernelError::Parts`].
     pub fn new(shape: KernelShape, features: CpuFeatures) -> Result<Self, KernelError> {
-        if shape.hidden == 0 || shape.hidden > HIDDEN_MAX || !shape.hidden.is_multiple_of(32) {
+        if shape.hidden == 0 || shape.hidden > HIDDEN_MAX || !shape.hidden.is_multiple_of(BLOCK) {
             return Err(KernelError::Hidden { found: shape.hidden });
         }
         if !matches!(shape.parts, 2 | 3) {
@@ -120,27 +62,98 @@ impl Kernel {
     }
 
     const fn part_bytes(&self) -> usize {
-        self.shape.hidden * self.shape.dtype.bytes()
+        self.shape.dtype.part_bytes(self.shape.hidden)
     }
 
-    /// How much of its down column a neuron adds for the hidden state `x` (`hidden` values).
-    ///
-    /// `bias` is added before the activation; 0 where the model has none.
+    /// Bytes that [`Kernel::prepare`] needs for one hidden state; 0 where the tier takes it as it is.
+    pub const fn input_bytes(&self) -> usize {
+        self.ops.form().bytes(self.shape.hidden)
+    }
+
+    /// Brings the hidden state `x` (`hidden` values) into the form that this tier computes with, in
+    /// the first [`Kernel::input_bytes`] bytes of `memory`.
     ///
     /// # Errors
     /// [`KernelError::Length`].
-    pub fn coefficient(&self, x: &[f32], bundle: &[u8], bias: f32) -> Result<f32, KernelError> {
-        self.check(x.len(), bundle)?;
+    pub fn prepare<'a>(
+        &self,
+        x: &'a [f32],
+        memory: &'a mut [u8],
+    ) -> Result<Input<'a>, KernelError> {
+        check("hidden state", self.shape.hidden, x.len())?;
+        let (expected, found) = (self.input_bytes(), memory.len());
+        let too_short = KernelError::Length { what: "memory for the input", expected, found };
+        self.ops.prepare(x, memory).ok_or(too_short)
+    }
+
+    /// How much of its down column a neuron adds for a hidden state.
+    ///
+    /// `bias` is added before the activation; 0 where the model has none. Where the activation gives
+    /// 0 the coefficient is 0, whatever the up part of a gated FFN holds: it is not read then.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`], [`KernelError::Input`].
+    pub fn coefficient(&self, x: &Input<'_>, bundle: &[u8], bias: f32) -> Result<f32, KernelError> {
+        self.check(x, bundle)?;
         let (first, rest) = bundle.split_at(self.part_bytes());
         let activated = self.shape.activation.apply(self.ops.dot(x, first) + bias);
-        if self.shape.parts == 2 {
+        if self.shape.parts == 2 || activated == 0.0 {
             return Ok(activated);
         }
         let (up, _) = rest.split_at(self.part_bytes());
         Ok(activated * self.ops.dot(x, up))
     }
 
-    /// Adds `coefficient` times the bundle's down column to `y` (`hidden` values).
+    /// [`Kernel::coefficient`] for up to [`TOKENS_MAX`] hidden states, one into each place of `out`:
+    /// the same bits, but the bundle comes from memory only once.
+    ///
+    /// # Errors
+    /// As [`Kernel::coefficient`]; [`KernelError::Length`] where `out` has another length than `xs`.
+    pub fn coefficients(
+        &self,
+        xs: &[Input<'_>],
+        bundle: &[u8],
+        bias: f32,
+        out: &mut [f32],
+    ) -> Result<(), KernelError> {
+        check("coefficients", xs.len(), out.len())?;
+        let (pairs, rest) = xs.as_chunks::<2>();
+        let (pairs_out, rest_out) = out.as_chunks_mut::<2>();
+        for (pair, out) in pairs.iter().zip(pairs_out) {
+            *out = self.coefficient_pair(pair, bundle, bias)?;
+        }
+        for (x, out) in rest.iter().zip(rest_out) {
+            *out = self.coefficient(x, bundle, bias)?;
+        }
+        Ok(())
+    }
+
+    fn coefficient_pair(
+        &self,
+        xs: &[Input<'_>; 2],
+        bundle: &[u8],
+        bias: f32,
+    ) -> Result<[f32; 2], KernelError> {
+        let [first, second] = xs;
+        self.check(first, bundle)?;
+        self.check(second, bundle)?;
+        let (gate, rest) = bundle.split_at(self.part_bytes());
+        if self.shape.parts == 3
+            && let (up, _) = rest.split_at(self.part_bytes())
+            && let Some([gates, ups]) = self.ops.dot_pair([first, second], [gate, up])
+        {
+            let coefficient = |gate: f32, up: f32| {
+                let activated = self.shape.activation.apply(gate + bias);
+                if activated == 0.0 { activated } else { activated * up }
+            };
+            return Ok([coefficient(gates[0], ups[0]), coefficient(gates[1], ups[1])]);
+        }
+        let one = |x| self.coefficient(x, bundle, bias);
+        Ok([one(first)?, one(second)?])
+    }
+
+    /// Adds `coefficient` times the bundle's down column to `y` (`hidden` values). A coefficient of
+    /// 0 adds nothing, whatever the column holds.
     ///
     /// # Errors
     /// [`KernelError::Length`].
@@ -150,21 +163,22 @@ impl Kernel {
         bundle: &[u8],
         y: &mut [f32],
     ) -> Result<(), KernelError> {
-        self.check(y.len(), bundle)?;
-        let (_, down) = bundle.split_at(self.bundle_bytes() - self.part_bytes());
-        self.ops.add_scaled(coefficient, down, y);
+        check("output", self.shape.hidden, y.len())?;
+        check("bundle", self.bundle_bytes(), bundle.len())?;
+        if coefficient != 0.0 {
+            let (_, down) = bundle.split_at(self.bundle_bytes() - self.part_bytes());
+            self.ops.add_scaled(coefficient, down, y);
+        }
         Ok(())
     }
 
-    fn check(&self, hidden: usize, bundle: &[u8]) -> Result<(), KernelError> {
-        let length = |what, expected, found| {
-            if expected == found {
-                Ok(())
-            } else {
-                Err(KernelError::Length { what, expected, found })
-            }
-        };
-        length("hidden state", self.shape.hidden, hidden)?;
-        length("bundle", self.bundle_bytes(), bundle.len())
+    fn check(&self, x: &Input<'_>, bundle: &[u8]) -> Result<(), KernelError> {
+        check("hidden state", self.shape.hidden, x.values.len())?;
+        check("bundle", self.bundle_bytes(), bundle.len())?;
+        if x.form == self.ops.form() { Ok(()) } else { Err(KernelError::Input) }
     }
+}
+
+fn check(what: &'static str, expected: usize, found: usize) -> Result<(), KernelError> {
+    if expected == found { Ok(()) } else { Err(KernelError::Length { what, expected, found }) }
 }

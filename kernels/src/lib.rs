@@ -6,21 +6,30 @@
 //! - with two parts (up, down): `coefficient = act(up . x + bias)`;
 //! - with three (gate, up, down): `coefficient = act(gate . x + bias) * (up . x)`.
 //!
+//! [`Kernel::prepare`] brings the hidden state into the form that the tier computes with.
 //! [`Kernel::coefficient`] may be called for bundles in any order (as they arrive);
 //! [`Kernel::accumulate`] is called in ascending neuron id, which makes the sum the same bits
 //! whatever the path the bytes took.
 //!
 //! [`portable`] is the reference: plain loops, ships with the crate, and the oracle of the tests.
 //! [`arch`] holds the instruction sets; the [`CpuFeatures`] that the caller passes choose one, once.
+//! `docs/kernels.md` has the tiers, their error bounds and what happens to values that are not
+//! finite.
 #![no_std]
 #![deny(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod activation;
 #[allow(unsafe_code)] // the one room for intrinsics; each block argues its case
 pub mod arch;
+pub mod dtype;
+pub mod error;
+pub mod input;
 pub mod kernel;
 pub mod portable;
 
 pub use activation::Activation;
-pub use arch::{CpuFeatures, Tier};
-pub use kernel::{Dtype, Kernel, KernelError, KernelShape};
+pub use arch::{CpuFeatures, Feature, Tier};
+pub use dtype::Dtype;
+pub use error::KernelError;
+pub use input::Input;
+pub use kernel::{Kernel, KernelShape, TOKENS_MAX};

@@ -2,32 +2,58 @@
 //!
 //! Runs wherever `core` does, and says what every other tier has to agree with.
 
-use half::f16;
+use half::{bf16, f16};
 
-/// `sum of w[i] * x[i]`; `w` holds little-endian f32, `4 * x.len()` bytes.
-pub fn dot_f32(x: &[f32], w: &[u8]) -> f32 {
-    weights_f32(w).zip(x).fold(0.0, |sum, (w, x)| sum + w * x)
+use crate::dtype::{BLOCK, Dtype};
+
+/// `sum of w[i] * x[i]`; `w` holds `x.len()` weights, a multiple of 32.
+pub fn dot(dtype: Dtype, x: &[f32], w: &[u8]) -> f32 {
+    let blocks = w.chunks_exact(dtype.block_bytes()).zip(x.as_chunks::<BLOCK>().0);
+    blocks.fold(0.0, |sum, (block, x)| {
+        let weights = decode(dtype, block);
+        weights.iter().zip(x).fold(sum, |sum, (w, x)| sum + w * x)
+    })
 }
 
-/// `sum of w[i] * x[i]`; `w` holds little-endian f16, `2 * x.len()` bytes.
-pub fn dot_f16(x: &[f32], w: &[u8]) -> f32 {
-    weights_f16(w).zip(x).fold(0.0, |sum, (w, x)| sum + w * x)
+/// `y[i] += scale * w[i]`; `w` holds `y.len()` weights, a multiple of 32.
+pub fn add_scaled(dtype: Dtype, scale: f32, w: &[u8], y: &mut [f32]) {
+    for (block, y) in w.chunks_exact(dtype.block_bytes()).zip(y.as_chunks_mut::<BLOCK>().0) {
+        let weights = decode(dtype, block);
+        weights.iter().zip(y).for_each(|(w, y)| *y += scale * w);
+    }
 }
 
-/// `y[i] += scale * w[i]`; `w` holds little-endian f32, `4 * y.len()` bytes.
-pub fn add_scaled_f32(scale: f32, w: &[u8], y: &mut [f32]) {
-    weights_f32(w).zip(y).for_each(|(w, y)| *y += scale * w);
-}
-
-/// `y[i] += scale * w[i]`; `w` holds little-endian f16, `2 * y.len()` bytes.
-pub fn add_scaled_f16(scale: f32, w: &[u8], y: &mut [f32]) {
-    weights_f16(w).zip(y).for_each(|(w, y)| *y += scale * w);
-}
-
-fn weights_f32(bytes: &[u8]) -> impl Iterator<Item = f32> {
-    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
-}
-
-fn weights_f16(bytes: &[u8]) -> impl Iterator<Item = f32> {
-    bytes.as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32())
+/// The weights of one block; what is missing in `block` is 0.
+pub fn decode(dtype: Dtype, block: &[u8]) -> [f32; BLOCK] {
+    let mut weights = [0.0; BLOCK];
+    match dtype {
+        Dtype::F32 => {
+            let bytes = block.as_chunks::<4>().0;
+            weights.iter_mut().zip(bytes).for_each(|(w, b)| *w = f32::from_le_bytes(*b));
+        }
+        Dtype::F16 => {
+            let bytes = block.as_chunks::<2>().0;
+            weights.iter_mut().zip(bytes).for_each(|(w, b)| *w = f16::from_le_bytes(*b).to_f32());
+        }
+        Dtype::Bf16 => {
+            let bytes = block.as_chunks::<2>().0;
+            weights.iter_mut().zip(bytes).for_each(|(w, b)| *w = bf16::from_le_bytes(*b).to_f32());
+        }
+        Dtype::Q8_0 => {
+            let Some((scale, numbers)) = block.split_first_chunk() else { return weights };
+            let scale = f16::from_le_bytes(*scale).to_f32();
+            let numbers = numbers.iter().map(|number| f32::from(number.cast_signed()));
+            weights.iter_mut().zip(numbers).for_each(|(w, number)| *w = scale * number);
+        }
+        Dtype::Q4_0 => {
+            let Some((scale, numbers)) = block.split_first_chunk() else { return weights };
+            let scale = f16::from_le_bytes(*scale).to_f32();
+            let (low, high) = weights.split_at_mut(BLOCK / 2);
+            for ((low, high), byte) in low.iter_mut().zip(high).zip(numbers) {
+                *low = scale * (f32::from(byte & 15) - 8.0);
+                *high = scale * (f32::from(byte >> 4) - 8.0);
+            }
+        }
+    }
+    weights
 }

@@ -1,116 +1,222 @@
-//! Every tier against the same sums in f64, at every alignment.
+//! Every tier against the same sums in f64: all types, all lengths of the last step, all alignments.
 
-use half::f16;
-use lnp_kernels::{Activation, CpuFeatures, Dtype, Kernel, KernelError, KernelShape, Tier};
-use proptest::prelude::*;
+mod support;
 
-/// All feature sets that this machine can test, lowest tier first.
-fn feature_sets() -> Vec<CpuFeatures> {
-    let mut sets = vec![CpuFeatures::NONE];
-    #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2")
-        && std::is_x86_feature_detected!("fma")
-        && std::is_x86_feature_detected!("f16c")
-    {
-        // SAFETY: the three features were detected on the line above.
-        sets.push(unsafe { CpuFeatures::NONE.with_avx2_fma_f16c() });
+use lnp_kernels::{Dtype, Input, Kernel, KernelError, TOKENS_MAX};
+use support::{Numbers, as_taken, decode, dot, input_error, kernels, shape, weights};
+
+/// Blocks of a part: around every step of a loop, and a long one.
+const BLOCKS: [usize; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 32];
+
+/// A bundle somewhere in memory, `misaligned` bytes off.
+struct Placed {
+    memory: Vec<u8>,
+    begin: usize,
+}
+
+impl Placed {
+    fn new(bytes: &[u8], misaligned: usize) -> Self {
+        let mut memory = vec![0xa5; bytes.len() + 128];
+        let begin = memory.as_ptr().addr().wrapping_neg() % 64 + misaligned;
+        memory[begin..begin + bytes.len()].copy_from_slice(bytes);
+        memory.truncate(begin + bytes.len());
+        Self { memory, begin }
     }
-    sets
-}
 
-fn encode(dtype: Dtype, weights: &[f32]) -> Vec<u8> {
-    match dtype {
-        Dtype::F32 => weights.iter().flat_map(|w| w.to_le_bytes()).collect(),
-        _ => weights.iter().flat_map(|w| f16::from_f32(*w).to_le_bytes()).collect(),
+    fn bytes(&self) -> &[u8] {
+        &self.memory[self.begin..]
     }
 }
 
-fn decode(dtype: Dtype, w: f32) -> f64 {
-    if dtype == Dtype::F32 { w.into() } else { f16::from_f32(w).to_f64() }
-}
-
-/// The neuron's coefficient and the sums of absolute values that bound its rounding, in f64.
-fn oracle(shape: &KernelShape, x: &[f32], weights: &[f32], bias: f32) -> (f64, f64) {
-    let dot = |part: usize| -> (f64, f64) {
-        let part = &weights[part * shape.hidden..(part + 1) * shape.hidden];
-        part.iter().zip(x).fold((0.0, 0.0), |(sum, size), (w, x)| {
-            let term = decode(shape.dtype, *w) * f64::from(*x);
-            (sum + term, size + term.abs())
-        })
+/// The coefficient in f64 and the largest error that it may have, for relu.
+fn expected(kernel: &Kernel, x: &[f32], bundle: &[u8], bias: f32) -> (f64, f64) {
+    let shape = kernel.shape();
+    let x = as_taken(shape.dtype, kernel.tier(), x);
+    // n + 4 roundings of 2^-24 each, on the sum of absolute values; and what the input has lost
+    let roundings = (shape.hidden + 4) as f64 * f64::from(f32::EPSILON);
+    let error = roundings + input_error(shape.dtype, kernel.tier());
+    let part = |number: usize| {
+        let bytes = shape.dtype.part_bytes(shape.hidden);
+        let weights = decode(shape.dtype, &bundle[number * bytes..(number + 1) * bytes]);
+        dot(&x, &weights)
     };
-    let (first, size) = dot(0);
+    let (first, size) = part(0);
     let activated = (first + f64::from(bias)).max(0.0);
+    let bound = (size + f64::from(bias.abs())) * error;
     if shape.parts == 2 {
-        return (activated, size + f64::from(bias.abs()));
+        return (activated, bound);
     }
-    let (up, up_size) = dot(1);
-    (activated * up, (size + f64::from(bias.abs())) * up_size.max(1.0) * 2.0)
+    let (up, up_size) = part(1);
+    (activated * up, bound * up.abs() + (activated + bound) * up_size * error)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-    #[test]
-    fn tiers_agree_with_f64(
-        blocks in 1usize..8,
-        parts in 2usize..=3,
-        half in any::<bool>(),
-        misalign in 0usize..16,
-        bias in -1.0f32..1.0,
-        seed in prop::collection::vec(-1.0f32..1.0, 7 * 32 * 4 + 7 * 32),
-    ) {
-        let hidden = blocks * 32;
-        let dtype = if half { Dtype::F16 } else { Dtype::F32 };
-        let shape = KernelShape { hidden, parts, dtype, activation: Activation::Relu };
-        let x = &seed[..hidden];
-        let weights: Vec<f32> = seed[hidden..hidden + parts * hidden].to_vec();
-        let mut bytes = vec![0xa5; misalign];
-        bytes.extend(encode(dtype, &weights));
-        let bundle = &bytes[misalign..];
-        let (expected, size) = oracle(&shape, x, &weights, bias);
-        for features in feature_sets() {
-            let kernel = Kernel::new(shape, features).unwrap();
-            let found = kernel.coefficient(x, bundle, bias).unwrap();
-            // n + 1 roundings of relative size 2^-24 each, on the sum of absolute values
-            let bound = (hidden + 4) as f64 * size * f64::from(f32::EPSILON);
-            prop_assert!((f64::from(found) - expected).abs() <= bound + 1e-30,
-                "{:?}: {found} against {expected}, bound {bound}", kernel.tier());
+#[test]
+fn coefficients_agree_with_f64() {
+    let mut numbers = Numbers::new(1);
+    let mut compared = 0;
+    for dtype in Dtype::ALL {
+        for (case, blocks) in BLOCKS.into_iter().enumerate() {
+            let hidden = 32 * blocks;
+            for parts in [2, 3] {
+                let bundle = weights(dtype, parts * hidden, &mut numbers);
+                for misaligned in 0..64 {
+                    let x = numbers.units(hidden);
+                    let bias = if case % 2 == 0 { 0.0 } else { numbers.unit() };
+                    let placed = Placed::new(&bundle, misaligned);
+                    for kernel in kernels(shape(dtype, hidden, parts)) {
+                        let found = coefficient(&kernel, &x, placed.bytes(), bias);
+                        let (expected, bound) = expected(&kernel, &x, &bundle, bias);
+                        assert!(
+                            (f64::from(found) - expected).abs() <= bound + 1e-30,
+                            "{} {}: {found} against {expected}, bound {bound}, {blocks} blocks",
+                            dtype.name(),
+                            kernel.tier().name(),
+                        );
+                        compared += 1;
+                    }
+                }
+            }
+        }
+    }
+    println!("{compared} coefficients");
+}
 
-            let mut y: Vec<f32> = x.iter().rev().copied().collect();
-            let before = y.clone();
-            kernel.accumulate(found, bundle, &mut y).unwrap();
-            for i in 0..hidden {
-                let w = decode(dtype, weights[(parts - 1) * hidden + i]);
-                let exact = f64::from(before[i]) + f64::from(found) * w;
-                let size = f64::from(before[i].abs()) + (f64::from(found) * w).abs();
-                prop_assert!((f64::from(y[i]) - exact).abs() <= 2.0 * size * f64::from(f32::EPSILON) + 1e-30);
+/// Through memory that begins at an odd address.
+fn coefficient(kernel: &Kernel, x: &[f32], bundle: &[u8], bias: f32) -> f32 {
+    let mut memory = vec![0x77; kernel.input_bytes() + 1];
+    let input = kernel.prepare(x, &mut memory[1..]).unwrap();
+    kernel.coefficient(&input, bundle, bias).unwrap()
+}
+
+#[test]
+fn sums_agree_with_f64() {
+    let mut numbers = Numbers::new(2);
+    for dtype in Dtype::ALL {
+        for blocks in BLOCKS {
+            let hidden = 32 * blocks;
+            let bundle = weights(dtype, 2 * hidden, &mut numbers);
+            let down = decode(dtype, &bundle[dtype.part_bytes(hidden)..]);
+            for misaligned in 0..64 {
+                let placed = Placed::new(&bundle, misaligned);
+                let (before, scale) = (numbers.units(hidden), numbers.unit());
+                for kernel in kernels(shape(dtype, hidden, 2)) {
+                    let mut y = before.clone();
+                    kernel.accumulate(scale, placed.bytes(), &mut y).unwrap();
+                    for ((y, before), w) in y.iter().zip(&before).zip(&down) {
+                        let (before, term) = (f64::from(*before), f64::from(scale) * w);
+                        let size = before.abs() + term.abs();
+                        // scale times scale, times number, and the sum: three roundings at most
+                        let bound = 2.0 * size * f64::from(f32::EPSILON);
+                        assert!(
+                            (f64::from(*y) - (before + term)).abs() <= bound,
+                            "{} {}",
+                            dtype.name(),
+                            kernel.tier().name()
+                        );
+                    }
+                }
             }
         }
     }
 }
 
 #[test]
-fn the_best_tier_is_taken_and_a_lower_one_can_be_forced() {
-    let shape =
-        KernelShape { hidden: 32, parts: 2, dtype: Dtype::F32, activation: Activation::Relu };
-    assert_eq!(Kernel::new(shape, CpuFeatures::NONE).unwrap().tier(), Tier::Portable);
-    if let Some(features) = feature_sets().get(1) {
-        assert_eq!(Kernel::new(shape, *features).unwrap().tier(), Tier::Avx2);
+fn a_batch_has_the_bits_of_single_tokens() {
+    let mut numbers = Numbers::new(3);
+    for dtype in Dtype::ALL {
+        for blocks in BLOCKS {
+            let hidden = 32 * blocks;
+            for parts in [2, 3] {
+                let bundle = weights(dtype, parts * hidden, &mut numbers);
+                let xs: Vec<_> = (0..TOKENS_MAX).map(|_| numbers.units(hidden)).collect();
+                for kernel in kernels(shape(dtype, hidden, parts)) {
+                    let mut memory = vec![vec![0; kernel.input_bytes()]; TOKENS_MAX];
+                    let inputs: Vec<Input<'_>> = xs
+                        .iter()
+                        .zip(&mut memory)
+                        .map(|(x, memory)| kernel.prepare(x, memory).unwrap())
+                        .collect();
+                    let single: Vec<u32> = inputs
+                        .iter()
+                        .map(|x| kernel.coefficient(x, &bundle, 0.25).unwrap().to_bits())
+                        .collect();
+                    for tokens in 0..=TOKENS_MAX {
+                        let mut out = vec![f32::NAN; tokens];
+                        kernel.coefficients(&inputs[..tokens], &bundle, 0.25, &mut out).unwrap();
+                        let out: Vec<u32> = out.iter().map(|value| value.to_bits()).collect();
+                        assert_eq!(
+                            out,
+                            single[..tokens],
+                            "{} {}",
+                            dtype.name(),
+                            kernel.tier().name()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What quantising or rounding the input costs, beside the bound that the tiers keep to with it.
+#[test]
+fn the_error_of_the_input_is_small() {
+    let mut numbers = Numbers::new(4);
+    let hidden = 4096;
+    for dtype in Dtype::ALL {
+        let bundles: Vec<_> = (0..50).map(|_| weights(dtype, 2 * hidden, &mut numbers)).collect();
+        for kernel in kernels(shape(dtype, hidden, 2)) {
+            // of the size that the dot product of random signs has
+            let (mut error, mut size) = (0.0, 0.0);
+            for bundle in &bundles {
+                let x = numbers.units(hidden);
+                let wide: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
+                let weights = decode(dtype, &bundle[..dtype.part_bytes(hidden)]);
+                let exact = dot(&wide, &weights).0;
+                // far enough from zero that relu cuts nothing
+                let bias = 1e3;
+                let found = f64::from(coefficient(&kernel, &x, bundle, bias)) - f64::from(bias);
+                let squares = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>();
+                error += (found - exact).powi(2);
+                size += squares(&wide) * squares(&weights) / hidden as f64;
+            }
+            let relative = (error / size).sqrt();
+            println!("{} {}: {relative:.1e}", dtype.name(), kernel.tier().name());
+            assert!(relative < 0.01, "{} {}", dtype.name(), kernel.tier().name());
+        }
     }
 }
 
 #[test]
 fn wrong_shapes_and_lengths_are_errors() {
-    let shape =
-        KernelShape { hidden: 32, parts: 2, dtype: Dtype::F16, activation: Activation::Relu };
-    let with =
-        |hidden, parts| Kernel::new(KernelShape { hidden, parts, ..shape }, CpuFeatures::NONE);
+    let features = lnp_kernels::CpuFeatures::NONE;
+    let with = |hidden, parts| Kernel::new(shape(Dtype::F16, hidden, parts), features);
     assert_eq!(with(33, 2).unwrap_err(), KernelError::Hidden { found: 33 });
     assert_eq!(with(0, 2).unwrap_err(), KernelError::Hidden { found: 0 });
     assert_eq!(with(1 << 62, 2).unwrap_err(), KernelError::Hidden { found: 1 << 62 });
     assert_eq!(with(32, 4).unwrap_err(), KernelError::Parts { found: 4 });
-    let kernel = Kernel::new(shape, CpuFeatures::NONE).unwrap();
-    assert!(kernel.coefficient(&[0.0; 32], &[0; 127], 0.0).is_err());
-    assert!(kernel.coefficient(&[0.0; 31], &[0; 128], 0.0).is_err());
-    assert!(kernel.accumulate(1.0, &[0; 128], &mut [0.0; 64]).is_err());
-    assert_eq!(kernel.coefficient(&[0.0; 32], &[0; 128], 1.5), Ok(1.5));
+    for dtype in Dtype::ALL {
+        for kernel in kernels(shape(dtype, 32, 2)) {
+            let bundle = vec![0; kernel.bundle_bytes()];
+            let mut memory = vec![0; kernel.input_bytes()];
+            assert!(kernel.prepare(&[0.0; 31], &mut memory).is_err());
+            if let Some(most) = kernel.input_bytes().checked_sub(1) {
+                assert!(kernel.prepare(&[0.0; 32], &mut memory[..most]).is_err());
+            }
+            let input = kernel.prepare(&[0.0; 32], &mut memory).unwrap();
+            assert!(kernel.coefficient(&input, &bundle[1..], 0.0).is_err());
+            assert!(kernel.coefficients(&[input], &bundle, 0.0, &mut [0.0; 2]).is_err());
+            assert!(kernel.accumulate(1.0, &bundle, &mut [0.0; 64]).is_err());
+            assert!(kernel.accumulate(1.0, &bundle[1..], &mut [0.0; 32]).is_err());
+            assert_eq!(kernel.coefficient(&input, &bundle, 1.5), Ok(1.5));
+            let other = Kernel::new(shape(dtype, 64, 2), features).unwrap();
+            assert!(other.coefficient(&input, &bundle, 0.0).is_err());
+            // an input of another form
+            for other in Dtype::ALL.into_iter().flat_map(|dtype| kernels(shape(dtype, 32, 2))) {
+                let bundle = vec![0; other.bundle_bytes()];
+                let found = other.coefficient(&input, &bundle, 0.0);
+                assert!(matches!(found, Ok(0.0) | Err(KernelError::Input)), "{found:?}");
+            }
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! Text from a model whose FFN comes from a pack, through the engine.
 
 use anyhow::{Context, Result, ensure};
+use lnp_engine::engine::Alone;
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::ReadQueue;
 use lnp_engine::{Config, Engine, FetchStats, required_bytes};
 use lnp_format::{Pack, Shape};
+use lnp_kernels::CpuFeatures;
 use rand::RngExt;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -16,35 +18,55 @@ use crate::pack::bundles::convert;
 /// fetches its bundles and computes from them.
 pub struct SparseFfn<'e, 'a, Q> {
     engine: &'e mut Engine<'a, Q>,
-    ffn: Ffn,
+    ffn: Ffn<'e>,
     predictor: &'e ExactPredictor,
     active: Vec<Vec<u32>>,
     stats: FetchStats,
+    active_bundles: u64,
 }
 
 impl<'e, 'a, Q: ReadQueue<'a> + Send> SparseFfn<'e, 'a, Q> {
     /// Joins engine, kernels and predictor.
-    pub fn new(engine: &'e mut Engine<'a, Q>, ffn: Ffn, predictor: &'e ExactPredictor) -> Self {
-        Self { engine, ffn, predictor, active: Vec::new(), stats: FetchStats::default() }
+    pub fn new(engine: &'e mut Engine<'a, Q>, ffn: Ffn<'e>, predictor: &'e ExactPredictor) -> Self {
+        let stats = FetchStats::default();
+        Self { engine, ffn, predictor, active: Vec::new(), stats, active_bundles: 0 }
     }
 
-    /// What was fetched so far.
+    /// What was fetched so far; what several tokens of a prompt have in common counts once.
     pub fn stats(&self) -> &FetchStats {
         &self.stats
+    }
+
+    /// The sum of the sizes of all active sets so far.
+    pub fn active_bundles(&self) -> u64 {
+        self.active_bundles
     }
 }
 
 impl<'a, Q: ReadQueue<'a> + Send> model::Ffn for SparseFfn<'_, 'a, Q> {
     fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
         self.predictor.active(layer, x, &mut self.active)?;
-        let hidden = x.len() / self.active.len().max(1);
-        let rows = x.chunks_exact(hidden).zip(y.chunks_exact_mut(hidden));
-        for ((x, y), active) in rows.zip(&self.active) {
-            let stats = self.ffn.forward(self.engine, layer as u32, x, active, y)?;
+        self.active_bundles += self.active.iter().map(|active| active.len() as u64).sum::<u64>();
+        let sets: Vec<&[u32]> = self.active.iter().map(Vec::as_slice).collect();
+        let hidden = x.len() / sets.len().max(1);
+        let tokens = self.ffn.tokens_max();
+        let batches = x.chunks(tokens * hidden).zip(y.chunks_mut(tokens * hidden));
+        for ((x, y), active) in batches.zip(sets.chunks(tokens)) {
+            let stats = self.engine.session(|session| {
+                self.ffn.forward_batch(session, &Alone, layer as u32, x, active, y)
+            })?;
             self.stats.add(&stats);
         }
         Ok(())
     }
+}
+
+/// Memory for [`Ffn::new`], for batches of `tokens_max` tokens.
+///
+/// # Errors
+/// As [`Ffn::required_bytes`].
+pub fn ffn_memory(pack: &Pack<'_>, features: CpuFeatures, tokens_max: usize) -> Result<Vec<u8>> {
+    Ok(vec![0; Ffn::required_bytes(pack.shape(), features, tokens_max)?])
 }
 
 /// Checks that a pack is of a model's shape.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{CORPORA, MODELS, disk_folder, models};
 use lnp::device::open_direct;
-use lnp::generate::{Sampler, SparseFfn, check_shape, fit_memory, generate};
+use lnp::generate::{Sampler, SparseFfn, check_shape, ffn_memory, fit_memory, generate};
 use lnp::links::{LayerActivity, Links, Order, TraceSource, link_layers};
 use lnp::model::{ExactPredictor, Model};
 use lnp::pack::recipe::ModelSize;
@@ -18,7 +18,7 @@ use lnp_engine::ffn::Ffn;
 use lnp_engine::sys::{BackEndChoice, cpu, open_engine};
 use lnp_engine::{Collapse, Combine, Config, DeviceLaw, FetchStats, required_bytes};
 use lnp_format::Dtype;
-use lnp_kernels::CpuFeatures;
+use lnp_kernels::{CpuFeatures, TOKENS_MAX};
 use safetensors::SafeTensors;
 
 /// The 32 tokens that `reference.json` holds for each prompt.
@@ -90,6 +90,7 @@ struct Way {
     back_end: BackEndChoice,
     queue_depth: u32,
     features: CpuFeatures,
+    batch: usize,
 }
 
 impl Way {
@@ -101,6 +102,7 @@ impl Way {
             back_end: BackEndChoice::Auto,
             queue_depth: 32,
             features: cpu::detect(),
+            batch: TOKENS_MAX,
         }
     }
 }
@@ -117,7 +119,8 @@ fn run(
     let index = PackIndex::open(path).unwrap();
     let pack = index.pack().unwrap();
     check_shape(pack.shape(), model.config()).unwrap();
-    let ffn = Ffn::new(pack.shape(), way.features).unwrap();
+    let mut ffn_memory = ffn_memory(&pack, way.features, way.batch).unwrap();
+    let ffn = Ffn::new(pack.shape(), way.features, way.batch, &mut ffn_memory).unwrap();
     let base = Config {
         collapse: way.collapse,
         queue_depth: way.queue_depth,
@@ -226,9 +229,13 @@ fn the_same_bits_whatever_the_path() {
                 ] {
                     note(Way { back_end, queue_depth, ..base }, &path);
                 }
+                for batch in [1, 3] {
+                    note(Way { batch, ..base }, &path);
+                }
                 // so little memory that every layer takes many rounds
                 let stats = note(Way { memory: Some(400 << 10), cache_ratio: 0.0, ..base }, &path);
-                let fetches = ((prompt.len() + 3) * model.config().layers) as u64;
+                let batches = prompt.len().div_ceil(TOKENS_MAX) + 3;
+                let fetches = (batches * model.config().layers) as u64;
                 assert!(stats.rounds > 3 * fetches, "{} rounds of {fetches}", stats.rounds);
                 assert!(
                     bits.iter().all(|found| *found == bits[0]),

@@ -495,7 +495,7 @@ fn active_counts<'a>(pack: &Pack<'a>) -> impl Iterator<Item = (u32, u32)> + use<
 }
 
 /// Ids strictly ascending, each below `neurons`.
-fn check_active(active: &[u32], neurons: u32) -> Result<(), EngineError> {
+pub(crate) fn check_active(active: &[u32], neurons: u32) -> Result<(), EngineError> {
     let mut least = 0;
     for (position, neuron) in active.iter().enumerate() {
         if *neuron < least || *neuron >= neurons {

@@ -4,117 +4,155 @@
 //! that names a feature can be made only by an unsafe call whose caller vouches for it;
 //! `Ops::select` takes a tier's functions only where the features name all that the tier needs;
 //! and `Ops` checks lengths before it calls them.
+//!
+//! Reading order: [`features`] (what there is), this file (which is taken), `vector` and `integer`
+//! (the two algorithms), then the folder of an instruction set.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+pub mod features;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod integer;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-use crate::kernel::Dtype;
+#[cfg(target_arch = "aarch64")]
+use aarch64 as native;
+pub use features::{CpuFeatures, Feature, Tier};
+#[cfg(target_arch = "x86_64")]
+use x86_64 as native;
+
+use crate::dtype::Dtype;
+use crate::input::{Form, Input, quantise};
 use crate::portable;
 
-/// Which code runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Tier {
-    /// Plain loops ([`crate::portable`]).
-    Portable,
-    /// x86-64 with AVX2, FMA and F16C.
-    Avx2,
-}
-
-impl Tier {
-    /// Its name in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Portable => "portable",
-            Self::Avx2 => "avx2",
-        }
-    }
-}
-
-/// What the CPU at hand can do beyond its architecture's baseline, as far as the caller lets us use
-/// it: to test a lower tier on a better machine, pass fewer features.
-///
-/// `core` cannot detect features, so the caller does (`lnp_engine::sys::cpu` has a detector).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CpuFeatures {
-    avx2_fma_f16c: bool,
-}
-
-impl CpuFeatures {
-    /// The baseline: portable code only.
-    pub const NONE: Self = Self { avx2_fma_f16c: false };
-
-    /// Says that the CPU has AVX2, FMA and F16C.
-    ///
-    /// # Safety
-    /// Every CPU that code with this value runs on has all three, and the operating system saves
-    /// the AVX registers.
-    pub const unsafe fn with_avx2_fma_f16c(mut self) -> Self {
-        self.avx2_fma_f16c = true;
-        self
-    }
-
-    /// Whether AVX2, FMA and F16C may be used.
-    pub const fn has_avx2_fma_f16c(self) -> bool {
-        self.avx2_fma_f16c
-    }
-}
-
-type Dot = unsafe fn(&[f32], &[u8]) -> f32;
+/// `sum of w[i] * x[i]` over a part.
+type Dot = unsafe fn(&Input<'_>, &[u8]) -> f32;
+/// `y[i] += scale * w[i]` over a part.
 type AddScaled = unsafe fn(f32, &[u8], &mut [f32]);
+/// The dot products of two parts (gate, up) with two inputs: `[gate, up][first, second]`.
+type DotPair = unsafe fn([&Input<'_>; 2], [&[u8]; 2]) -> [[f32; 2]; 2];
+/// Fills the prepared form of an input.
+type Prepare = unsafe fn(&[f32], &mut [u8]);
 
-/// The two primitives for one number type on one tier.
+/// The code of one tier for one number type. Its functions need the tier's features, and an input
+/// of its form.
+#[derive(Clone, Copy, Debug)]
+struct Code {
+    form: Form,
+    prepare: Prepare,
+    dot: Dot,
+    dot_pair: Option<DotPair>,
+    add_scaled: AddScaled,
+}
+
+/// The primitives for one number type on one tier.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ops {
     tier: Tier,
-    weight_bytes: usize,
-    dot: Dot,
-    add_scaled: AddScaled,
+    dtype: Dtype,
+    code: Code,
 }
 
 impl Ops {
     /// The best tier that `features` allow.
     pub(crate) fn select(dtype: Dtype, features: CpuFeatures) -> Self {
-        let weight_bytes = dtype.bytes();
-        #[cfg(target_arch = "x86_64")]
-        if features.has_avx2_fma_f16c() {
-            let (dot, add_scaled): (Dot, AddScaled) = match dtype {
-                Dtype::F32 => (x86_64::dot_f32, x86_64::add_scaled_f32),
-                Dtype::F16 => (x86_64::dot_f16, x86_64::add_scaled_f16),
-            };
-            return Self { tier: Tier::Avx2, weight_bytes, dot, add_scaled };
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        for tier in Tier::ALL.into_iter().rev().filter(|tier| features.allow(*tier)) {
+            if let Some(code) = native::code(tier, dtype) {
+                return Self { tier, dtype, code };
+            }
         }
         let _ = features;
-        let (dot, add_scaled): (Dot, AddScaled) = match dtype {
-            Dtype::F32 => (portable::dot_f32, portable::add_scaled_f32),
-            Dtype::F16 => (portable::dot_f16, portable::add_scaled_f16),
-        };
-        Self { tier: Tier::Portable, weight_bytes, dot, add_scaled }
+        Self { tier: Tier::Portable, dtype, code: portable_code(dtype) }
     }
 
     pub(crate) const fn tier(&self) -> Tier {
         self.tier
     }
 
-    /// `sum of w[i] * x[i]` over the length that both have.
-    pub(crate) fn dot(&self, x: &[f32], w: &[u8]) -> f32 {
-        let n = self.common(x.len(), w.len());
-        let (x, w) = (&x[..n], &w[..n * self.weight_bytes]);
-        // SAFETY: `select` took `dot` only where the features it needs are there; `w` holds exactly
-        // `x.len()` weights, a multiple of 32, as `common` made sure.
-        unsafe { (self.dot)(x, w) }
+    pub(crate) const fn form(&self) -> Form {
+        self.code.form
     }
 
-    /// `y[i] += scale * w[i]` over the length that both have.
+    /// Prepares `values`, a multiple of 32, in the first bytes of `memory`; `None` where it has too
+    /// few.
+    pub(crate) fn prepare<'a>(&self, values: &'a [f32], memory: &'a mut [u8]) -> Option<Input<'a>> {
+        let form = self.code.form;
+        let prepared = memory.get_mut(..form.bytes(values.len()))?;
+        // SAFETY: `select` took the code only where the features it needs are there; the length is
+        // that of the form.
+        unsafe { (self.code.prepare)(values, prepared) };
+        Some(Input { values, form, prepared })
+    }
+
+    /// `sum of w[i] * x[i]`; `w` has the bytes of a part. NaN where `x` or `w` is not of this kind,
+    /// which the kernel has ruled out.
+    pub(crate) fn dot(&self, x: &Input<'_>, w: &[u8]) -> f32 {
+        if !self.fits(x, w) {
+            return f32::NAN;
+        }
+        // SAFETY: `select` took the code only where the features it needs are there; form and
+        // lengths were checked above.
+        unsafe { (self.code.dot)(x, w) }
+    }
+
+    /// The dot products of two parts with two inputs, `[part][input]`, with the same bits as four
+    /// calls of [`Ops::dot`]; `None` where this tier does them one by one.
+    pub(crate) fn dot_pair(&self, x: [&Input<'_>; 2], w: [&[u8]; 2]) -> Option<[[f32; 2]; 2]> {
+        let dot_pair = self.code.dot_pair?;
+        if !self.fits(x[0], w[0])
+            || !self.fits(x[1], w[1])
+            || x[0].values.len() != x[1].values.len()
+        {
+            return None;
+        }
+        // SAFETY: as in `dot`; all four have the same number of blocks.
+        Some(unsafe { dot_pair(x, w) })
+    }
+
+    /// `y[i] += scale * w[i]`; `w` has the bytes of a part. Nothing where the lengths do not fit,
+    /// which the kernel has ruled out.
     pub(crate) fn add_scaled(&self, scale: f32, w: &[u8], y: &mut [f32]) {
-        let n = self.common(y.len(), w.len());
-        let (y, w) = (&mut y[..n], &w[..n * self.weight_bytes]);
-        // SAFETY: as in `dot`.
-        unsafe { (self.add_scaled)(scale, w, y) }
+        if w.len() == self.dtype.part_bytes(y.len()) {
+            // SAFETY: `select` took the code only where the features it needs are there; the
+            // lengths were checked above.
+            unsafe { (self.code.add_scaled)(scale, w, y) }
+        }
     }
 
-    /// The largest multiple of 32 weights that both slices have.
-    fn common(&self, values: usize, bytes: usize) -> usize {
-        values.min(bytes / self.weight_bytes) / 32 * 32
+    fn fits(&self, x: &Input<'_>, w: &[u8]) -> bool {
+        x.form == self.code.form && w.len() == self.dtype.part_bytes(x.values.len())
     }
+}
+
+/// The reference as code of a tier.
+fn portable_code(dtype: Dtype) -> Code {
+    macro_rules! of {
+        ($dtype:expr) => {
+            (
+                |x: &Input<'_>, w: &[u8]| portable::dot($dtype, x.values, w),
+                |scale: f32, w: &[u8], y: &mut [f32]| portable::add_scaled($dtype, scale, w, y),
+            )
+        };
+    }
+    let (dot, add_scaled): (Dot, AddScaled) = match dtype {
+        Dtype::F32 => of!(Dtype::F32),
+        Dtype::F16 => of!(Dtype::F16),
+        Dtype::Bf16 => of!(Dtype::Bf16),
+        Dtype::Q8_0 => of!(Dtype::Q8_0),
+        Dtype::Q4_0 => of!(Dtype::Q4_0),
+    };
+    Code { form: Form::Values, prepare: prepare_values, dot, dot_pair: None, add_scaled }
+}
+
+/// [`Form::Values`]: there is nothing to prepare.
+fn prepare_values(_: &[f32], _: &mut [u8]) {}
+
+/// [`Form::Q8`].
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn prepare_q8(values: &[f32], out: &mut [u8]) {
+    quantise(values, out);
 }

@@ -8,10 +8,11 @@ use lnp_engine::ffn::Ffn;
 use lnp_engine::sys::{DirectFile, ReadOptions, cpu, open_engine};
 use lnp_engine::{Collapse, Config, DeviceLaw, required_bytes};
 use lnp_format::Dtype;
+use lnp_kernels::TOKENS_MAX;
 
 use super::{link, trace};
 use crate::device::{DeviceProfile, LawText, open_direct};
-use crate::generate::{Sampler, SparseFfn, fit_memory, generate};
+use crate::generate::{Sampler, SparseFfn, ffn_memory, fit_memory, generate};
 use crate::interrupt::Temporary;
 use crate::links::Links;
 use crate::links::{Order, stats::LinkStatistics};
@@ -210,7 +211,8 @@ impl Demo<'_> {
         let file = open_direct(path, self.args.buffered)?;
         let mut memory = memory::arena(required_bytes(&config, &pack)?)?;
         let mut engine = open_engine(&file, pack, &config, &mut memory, ReadOptions::default())?;
-        let ffn = Ffn::new(pack.shape(), cpu::detect())?;
+        let mut ffn_memory = ffn_memory(&pack, cpu::detect(), TOKENS_MAX)?;
+        let ffn = Ffn::new(pack.shape(), cpu::detect(), TOKENS_MAX, &mut ffn_memory)?;
         let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
         let tokenizer = Tokenizer::load(&self.model_dir())?;
         let mut prompt_ids: Vec<u32> = model.config().bos_token_id.into_iter().collect();

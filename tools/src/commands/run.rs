@@ -7,12 +7,12 @@ use anyhow::{Context, Result, ensure};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::sys::{cpu, open_engine};
 use lnp_engine::{Collapse, Config, FetchStats, required_bytes};
-use lnp_kernels::CpuFeatures;
+use lnp_kernels::{TOKENS_MAX, Tier};
 
 use super::ReadArgs;
 use crate::device::{DeviceProfile, open_direct};
 use crate::generate::{
-    Generated, Sampler, SparseFfn, check_shape, check_weights, fit_memory, generate,
+    Generated, Sampler, SparseFfn, check_shape, check_weights, ffn_memory, fit_memory, generate,
 };
 use crate::memory;
 use crate::model::{ExactPredictor, Model, Tokenizer};
@@ -66,8 +66,14 @@ pub(super) struct Args {
     #[command(flatten)]
     read: ReadArgs,
     /// Portable kernels only
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tier")]
     portable: bool,
+    /// Kernels of this tier at most, to compare: for example portable, avx2, neon
+    #[arg(long, value_name = "TIER", value_parser = parse_tier)]
+    tier: Option<Tier>,
+    /// Tokens of the prompt that share their reads, 1 to 8; the bits do not depend on it
+    #[arg(long, value_name = "N", default_value_t = TOKENS_MAX)]
+    batch: usize,
     /// Check every bundle read against its checksum
     #[arg(long)]
     verify_reads: bool,
@@ -79,6 +85,11 @@ pub(super) struct Args {
     json: bool,
 }
 
+fn parse_tier(name: &str) -> Result<Tier> {
+    let names = Tier::ALL.map(Tier::name).join(", ");
+    Tier::from_name(name).with_context(|| format!("must be one of {names}"))
+}
+
 pub(super) fn run(args: &Args) -> Result<()> {
     let begin = Instant::now();
     let index = PackIndex::open(&args.pack)?;
@@ -87,8 +98,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
     check_shape(pack.shape(), model.config()).with_context(|| args.pack.display().to_string())?;
     let tokenizer = Tokenizer::load(&args.model)?;
     let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
-    let features = if args.portable { CpuFeatures::NONE } else { cpu::detect() };
-    let ffn = Ffn::new(pack.shape(), features)?;
+    let tier = if args.portable { Some(Tier::Portable) } else { args.tier };
+    let features = tier.map_or(cpu::detect(), |tier| cpu::detect().up_to(tier));
+    ensure!(
+        (1..=TOKENS_MAX).contains(&args.batch),
+        "--batch {}: 1 to {TOKENS_MAX} tokens are possible",
+        args.batch
+    );
+    let mut ffn_memory = ffn_memory(&pack, features, args.batch)?;
+    let ffn = Ffn::new(pack.shape(), features, args.batch, &mut ffn_memory)?;
 
     let base = Config {
         collapse: collapse(args)?,
@@ -116,6 +134,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let loaded_s = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
     let mut first_token_s = None;
+    let kernels = format!("{} {}", ffn.tier().name(), pack.shape().dtype);
+    let tier = ffn.tier().name();
     let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
     let generated =
         generate(&model, &mut sparse, &prompt_ids, args.count, &mut sampler, &mut |token| {
@@ -135,6 +155,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         generated,
         text,
         stats: *sparse.stats(),
+        active_bundles: sparse.active_bundles(),
+        kernels,
         loaded_s,
         first_token_s: first_token_s.unwrap_or(seconds),
         seconds,
@@ -142,7 +164,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if args.json {
         return summary.print_json(&engine_facts(
             &config,
-            &ffn,
+            tier,
             back_end.name(),
             &predictor,
             &model,
@@ -172,13 +194,13 @@ fn stream(piece: &str, json: bool) -> Result<()> {
 
 fn engine_facts(
     config: &Config,
-    ffn: &Ffn,
+    kernel_tier: &str,
     back_end: &str,
     predictor: &ExactPredictor,
     model: &Model,
 ) -> serde_json::Value {
     serde_json::json!({
-        "back_end": back_end, "kernel_tier": ffn.tier().name(),
+        "back_end": back_end, "kernel_tier": kernel_tier,
         "collapse": config.collapse.name(), "cache_bundles": config.cache_bundles,
         "staging_bytes": config.staging_bytes, "queue_depth": config.queue_depth,
         "active_set": "exact, from resident weights",
@@ -194,6 +216,8 @@ struct Summary<'a> {
     generated: Generated,
     text: String,
     stats: FetchStats,
+    active_bundles: u64,
+    kernels: String,
     loaded_s: f64,
     first_token_s: f64,
     seconds: f64,
@@ -217,14 +241,16 @@ impl Summary<'_> {
     fn print(&self) {
         say(&format!(
             "{:.1} tokens/s after a prompt of {}; per token {:.0} active bundles, {:.1} reads, {}, \
-             I/O {:.0} us; {:.1} % hits; peak memory {}; active sets computed exactly (no predictor)\n",
+             I/O {:.0} us; {:.1} % hits; kernels {}; peak memory {}; active sets computed exactly (no \
+             predictor)\n",
             self.tokens_per_s(),
             self.prompt_ids.len(),
-            self.stats.active as f64 / self.fed(),
+            self.active_bundles as f64 / self.fed(),
             self.stats.reads as f64 / self.fed(),
             bytes(self.stats.bytes_read as f64 / self.fed()),
             self.stats.io_ns as f64 / 1e3 / self.fed(),
             100.0 * self.hit_rate(),
+            self.kernels,
             bytes(peak_memory_bytes() as f64),
         ));
     }
@@ -235,7 +261,7 @@ impl Summary<'_> {
             "pack": self.args.pack, "model": self.args.model,
             "load_s": self.loaded_s, "prompt_s": self.first_token_s, "total_s": self.seconds,
             "tokens_per_s": self.tokens_per_s(),
-            "active_bundles_per_token": self.stats.active as f64 / self.fed(),
+            "active_bundles_per_token": self.active_bundles as f64 / self.fed(),
             "reads_per_token": self.stats.reads as f64 / self.fed(),
             "bytes_read_per_token": self.stats.bytes_read as f64 / self.fed(),
             "useful_bytes_per_token": self.stats.useful_bytes as f64 / self.fed(),

@@ -13,7 +13,8 @@ use lnp_engine::queue::ReadQueue;
 use lnp_engine::sys::{DirectFile, ReadOptions, cpu, open_engine};
 use lnp_engine::{Collapse, Config, Engine, EngineError, required_bytes};
 use lnp_format::Pack;
-use lnp_kernels::{Activation, Dtype, Kernel, KernelShape};
+use lnp_kernels::dtype::BLOCK;
+use lnp_kernels::{Activation, Dtype, Input, Kernel, KernelShape};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -187,6 +188,8 @@ fn cache_ratio(options: &ReplayOptions) -> f64 {
 struct Compute {
     kernel: Kernel,
     x: Vec<f32>,
+    /// What the kernel makes of `x`.
+    input: Vec<u8>,
     y: Vec<f32>,
     /// Bundles in memory, for computing alone.
     resident: memory::ArenaMemory,
@@ -201,11 +204,14 @@ impl Compute {
         let (parts, dtype) = match shape.dtype {
             lnp_format::Dtype::F32 => (shape.parts as usize, Dtype::F32),
             lnp_format::Dtype::F16 => (shape.parts as usize, Dtype::F16),
+            lnp_format::Dtype::Bf16 => (shape.parts as usize, Dtype::Bf16),
+            lnp_format::Dtype::Q8_0 => (shape.parts as usize, Dtype::Q8_0),
+            lnp_format::Dtype::Q4_0 => (shape.parts as usize, Dtype::Q4_0),
             _ => (2, Dtype::F16),
         };
-        let hidden = stride / parts / dtype.bytes();
+        let hidden = stride / parts / dtype.block_bytes() * BLOCK;
         ensure!(
-            hidden.is_multiple_of(32) && hidden * parts * dtype.bytes() == stride,
+            hidden > 0 && dtype.part_bytes(hidden) * parts == stride,
             "bundles of {stride} bytes are no weights that --overlap could compute with: use a size that \
              is a multiple of 128"
         );
@@ -215,9 +221,10 @@ impl Compute {
         )?;
         let x = (0..hidden).map(|at| (at % 7) as f32 / 8.0 - 0.3).collect();
         let mut resident = memory::arena(stride * shape.neurons as usize)?;
-        // f16 and f32 numbers of an ordinary size
+        // numbers of an ordinary size, whatever their type
         resident.iter_mut().enumerate().for_each(|(at, byte)| *byte = 0x30 + (at % 8) as u8);
-        Ok(Self { kernel, x, y: vec![0.0; hidden], resident, stride })
+        let input = vec![0; kernel.input_bytes()];
+        Ok(Self { kernel, x, input, y: vec![0.0; hidden], resident, stride })
     }
 
     /// Wall time and waits of a token in a mode, microseconds.
@@ -274,9 +281,10 @@ impl Compute {
         if let Some(next) = next {
             session.prefetch(layer + 1, next)?;
         }
-        let Self { kernel, x, y, .. } = self;
-        let (kernel, x) = (&*kernel, &*x);
-        let arrive = |_, bundle: &[u8]| Ok(usual(kernel.coefficient(x, bundle, 0.0)?));
+        let Self { kernel, x, input, y, .. } = self;
+        let kernel = &*kernel;
+        let input: Input<'_> = kernel.prepare(x, input)?;
+        let arrive = |_, bundle: &[u8]| Ok(usual(kernel.coefficient(&input, bundle, 0.0)?));
         let mut finish = |_, coefficient, bundle: &[u8]| -> Result<(), EngineError> {
             Ok(kernel.accumulate(coefficient, bundle, y)?)
         };
@@ -285,10 +293,11 @@ impl Compute {
     }
 
     fn compute_resident(&mut self, ids: &[u32]) -> Result<()> {
+        let input = self.kernel.prepare(&self.x, &mut self.input)?;
         for id in ids {
             let begin = *id as usize * self.stride;
             let bundle = &self.resident[begin..begin + self.stride];
-            let coefficient = usual(self.kernel.coefficient(&self.x, bundle, 0.0)?);
+            let coefficient = usual(self.kernel.coefficient(&input, bundle, 0.0)?);
             self.kernel.accumulate(coefficient, bundle, &mut self.y)?;
         }
         Ok(())

@@ -1,0 +1,191 @@
+//! Dot products of quantised types: by widening multiplication, and by dot products of bytes.
+
+use core::arch::aarch64::{
+    float32x4_t, int8x16_t, int32x4_t, vaddvq_f32, vcvtq_f32_s32, vdupq_n_f32, vdupq_n_s32,
+    vfmaq_f32, vget_low_s8, vld1_u16, vld1q_f32, vld1q_s8, vld1q_s32, vmlal_high_s8, vmlal_s8,
+    vmlsq_n_s32, vmull_s8, vmulq_f32, vpadalq_s16, vpaddlq_s16, vpaddq_f32, vpaddq_s32,
+};
+use core::arch::asm;
+use core::marker::PhantomData;
+
+use super::neon::{Bytes, widen_four};
+use crate::arch::integer::{self, Integers, Step};
+use crate::arch::vector::Stored;
+use crate::input::{Input, STEP};
+
+/// Widening multiplication, which every aarch64 has.
+pub(super) struct Multiply<T>(PhantomData<T>);
+/// Dot products of bytes (FEAT_DotProd).
+pub(super) struct Products<T>(PhantomData<T>);
+
+impl<T: Stored> Stored for Multiply<T> {
+    const BLOCK_BYTES: usize = T::BLOCK_BYTES;
+    const SCALE_BYTES: usize = T::SCALE_BYTES;
+}
+
+impl<T: Stored> Stored for Products<T> {
+    const BLOCK_BYTES: usize = T::BLOCK_BYTES;
+    const SCALE_BYTES: usize = T::SCALE_BYTES;
+}
+
+/// 32 bytes of the input.
+///
+/// # Safety
+/// They can be read at `x`.
+#[inline(always)]
+unsafe fn load(x: *const u8) -> [int8x16_t; 2] {
+    // SAFETY: the caller vouches for 32 bytes.
+    let low = unsafe { vld1q_s8(x.cast()) };
+    // SAFETY: the second half of them.
+    let high = unsafe { vld1q_s8(x.wrapping_add(16).cast()) };
+    [low, high]
+}
+
+impl<T: Bytes> Integers for Multiply<T> {
+    type Partial = int32x4_t;
+    type Four = float32x4_t;
+    const OFFSET: i32 = T::OFFSET as i32;
+
+    #[inline(always)]
+    unsafe fn zero() -> float32x4_t {
+        // SAFETY: Advanced SIMD is there by contract.
+        unsafe { vdupq_n_f32(0.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(w: *const u8, x: *const u8) -> int32x4_t {
+        // SAFETY: the caller vouches for a block's numbers.
+        let w = unsafe { T::bytes(w) };
+        // SAFETY: the caller vouches for 32 bytes.
+        let x = unsafe { load(x) };
+        // SAFETY: Advanced SIMD is there by contract.
+        unsafe { multiply(w, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(sum: float32x4_t, p: [int32x4_t; STEP], step: &Step<'_>) -> float32x4_t {
+        // SAFETY: Advanced SIMD is there by contract.
+        unsafe { add_blocks(sum, p, Self::OFFSET, step) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: float32x4_t) -> f32 {
+        // SAFETY: Advanced SIMD is there by contract.
+        unsafe { total(sum) }
+    }
+}
+
+/// Sums of eight products of signed bytes. |w| <= 128 and |x| <= 127, so that two products fit 16
+/// bits.
+#[inline]
+#[target_feature(enable = "neon")]
+fn multiply(w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
+    let low = vmull_s8(vget_low_s8(w[0]), vget_low_s8(x[0]));
+    let low = vmlal_s8(low, vget_low_s8(w[1]), vget_low_s8(x[1]));
+    let high = core::arch::aarch64::vmull_high_s8(w[0], x[0]);
+    let high = vmlal_high_s8(high, w[1], x[1]);
+    vpadalq_s16(vpaddlq_s16(low), high)
+}
+
+impl<T: Bytes> Integers for Products<T> {
+    type Partial = int32x4_t;
+    type Four = float32x4_t;
+    const OFFSET: i32 = T::OFFSET as i32;
+
+    #[inline(always)]
+    unsafe fn zero() -> float32x4_t {
+        // SAFETY: Advanced SIMD is there by contract.
+        unsafe { vdupq_n_f32(0.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(w: *const u8, x: *const u8) -> int32x4_t {
+        // SAFETY: the caller vouches for a block's numbers.
+        let w = unsafe { T::bytes(w) };
+        // SAFETY: the caller vouches for 32 bytes.
+        let x = unsafe { load(x) };
+        // SAFETY: FEAT_DotProd is there, because only `dot_products` takes this type.
+        unsafe { multiply_dotprod(w, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(sum: float32x4_t, p: [int32x4_t; STEP], step: &Step<'_>) -> float32x4_t {
+        // SAFETY: Advanced SIMD is there by contract.
+        unsafe { add_blocks(sum, p, Self::OFFSET, step) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sum: float32x4_t) -> f32 {
+        // SAFETY: Advanced SIMD is there by contract.
+        unsafe { total(sum) }
+    }
+}
+
+/// Sums of eight products of signed bytes.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn multiply_dotprod(w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
+    sdot(sdot(vdupq_n_s32(0), w[0], x[0]), w[1], x[1])
+}
+
+/// Adds the dot products of four bytes each. (The intrinsic is not stable yet.)
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn sdot(mut sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: FEAT_DotProd is there; only registers that are named are touched.
+    unsafe {
+        asm!(
+            "sdot {sums:v}.4s, {w:v}.16b, {x:v}.16b",
+            sums = inout(vreg) sums,
+            w = in(vreg) w,
+            x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sums
+}
+
+/// [`Integers::add`].
+#[inline]
+#[target_feature(enable = "neon")]
+fn add_blocks(sum: float32x4_t, p: [int32x4_t; 4], offset: i32, step: &Step<'_>) -> float32x4_t {
+    let mut products = vpaddq_s32(vpaddq_s32(p[0], p[1]), vpaddq_s32(p[2], p[3]));
+    if offset != 0 {
+        // SAFETY: the array holds 16 bytes; no alignment is needed.
+        let x_sums = unsafe { vld1q_s32(step.x_sums.as_ptr().cast()) };
+        products = vmlsq_n_s32(products, x_sums, offset);
+    }
+    // SAFETY: the array holds 4 numbers.
+    let w_scales = unsafe { vld1_u16(step.w_scales.as_ptr()) };
+    // SAFETY: the array holds 16 bytes; no alignment is needed.
+    let x_scales = unsafe { vld1q_f32(step.x_scales.as_ptr().cast()) };
+    vfmaq_f32(sum, vcvtq_f32_s32(products), vmulq_f32(widen_four(w_scales), x_scales))
+}
+
+/// [`Integers::total`].
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn total(sum: float32x4_t) -> f32 {
+    // lanes 0 + 1 and 2 + 3, twice; then the first two of those
+    vaddvq_f32(vpaddq_f32(sum, vdupq_n_f32(0.0)))
+}
+
+/// [`integer::dot`] by widening multiplication.
+///
+/// # Safety
+/// Advanced SIMD.
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn dot<T: Bytes>(x: &Input<'_>, w: &[u8]) -> f32 {
+    // SAFETY: the instruction set is there by contract.
+    unsafe { integer::dot::<Multiply<T>>(x, w) }
+}
+
+/// [`integer::dot`] by dot products of bytes.
+///
+/// # Safety
+/// Advanced SIMD and FEAT_DotProd.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn dot_products<T: Bytes>(x: &Input<'_>, w: &[u8]) -> f32 {
+    // SAFETY: the instruction set is there by contract.
+    unsafe { integer::dot::<Products<T>>(x, w) }
+}

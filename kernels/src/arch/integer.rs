@@ -1,0 +1,109 @@
+//! The dot product of quantised types, once: whole blocks in integers, exactly, then one rounding
+//! for the block's scale.
+//!
+//! Four blocks are a step, so that their sums and scales fill a register of four lanes. Lane `k` adds
+//! up the blocks with number `k` modulo 4: the same bits for every tier that keeps to this.
+
+use super::vector::Stored;
+use crate::dtype::BLOCK;
+use crate::input::{Input, STEP};
+
+/// Integer dot products of an instruction set for one number type.
+pub(super) trait Integers: Stored {
+    /// Lanes whose sum is the dot product of one block.
+    type Partial: Copy;
+    /// Four f32.
+    type Four: Copy;
+    /// How far the stored numbers lie above what they mean: `w = d * (q - OFFSET)`.
+    const OFFSET: i32;
+
+    /// # Safety
+    /// The instruction set is there.
+    unsafe fn zero() -> Self::Four;
+
+    /// The products of one block, summed up to some lanes.
+    ///
+    /// # Safety
+    /// The instruction set is there; at `w` the block's numbers can be read, at `x` 32 bytes.
+    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Partial;
+
+    /// `sum + w_scales * x_scales * (products - OFFSET * x_sums)`, a lane for each block.
+    ///
+    /// # Safety
+    /// The instruction set is there.
+    unsafe fn add(sum: Self::Four, products: [Self::Partial; STEP], step: &Step<'_>) -> Self::Four;
+
+    /// `(lane 0 + lane 1) + (lane 2 + lane 3)`.
+    ///
+    /// # Safety
+    /// The instruction set is there.
+    unsafe fn total(sum: Self::Four) -> f32;
+}
+
+/// What a step of four blocks is multiplied with.
+pub(super) struct Step<'a> {
+    /// The weights' scales, f16.
+    pub(super) w_scales: [u16; STEP],
+    /// The input's scales, f32.
+    pub(super) x_scales: &'a [u8; 4 * STEP],
+    /// The sums of the input's numbers, i32.
+    pub(super) x_sums: &'a [u8; 4 * STEP],
+}
+
+/// The longest step.
+const STEP_BYTES_MAX: usize = STEP * (2 + BLOCK);
+
+/// `sum of w[i] * x[i]`.
+///
+/// # Safety
+/// The instruction set of `I` is there. (Lengths are safe: what is not in both is left out.)
+#[inline(always)]
+pub(super) unsafe fn dot<I: Integers>(x: &Input<'_>, w: &[u8]) -> f32 {
+    let x = x.blocks();
+    let step_bytes = STEP * I::BLOCK_BYTES;
+    // SAFETY: the instruction set is there by contract.
+    let mut sum = unsafe { I::zero() };
+    let mut steps = x.scales.iter().zip(x.sums).zip(x.numbers);
+    let whole = w.chunks_exact(step_bytes);
+    let rest = whole.remainder();
+    for (w, ((x_scales, x_sums), numbers)) in whole.zip(&mut steps) {
+        // SAFETY: the instruction set is there by contract; `w` holds a whole step.
+        sum = unsafe { add_step::<I>(sum, w, x_scales, x_sums, numbers) };
+    }
+    if let (false, Some(((x_scales, x_sums), numbers))) = (rest.is_empty(), steps.next()) {
+        // What is missing is zero, on both sides.
+        let mut last = [0; STEP_BYTES_MAX];
+        last[..rest.len()].copy_from_slice(rest);
+        // SAFETY: the instruction set is there by contract; `last` is longer than any step.
+        sum = unsafe { add_step::<I>(sum, &last[..step_bytes], x_scales, x_sums, numbers) };
+    }
+    // SAFETY: the instruction set is there by contract.
+    unsafe { I::total(sum) }
+}
+
+/// Adds four blocks.
+///
+/// # Safety
+/// The instruction set of `I` is there; `w` holds four blocks.
+#[inline(always)]
+unsafe fn add_step<I: Integers>(
+    sum: I::Four,
+    w: &[u8],
+    x_scales: &[u8; 4 * STEP],
+    x_sums: &[u8; 4 * STEP],
+    numbers: &[u8; BLOCK * STEP],
+) -> I::Four {
+    let product = |block: usize| {
+        let w = w[block * I::BLOCK_BYTES + I::SCALE_BYTES..].as_ptr();
+        let x = numbers[block * BLOCK..].as_ptr();
+        // SAFETY: block 0 to 3 of four, from behind its scale; features by contract.
+        unsafe { I::multiply(w, x) }
+    };
+    let products = [product(0), product(1), product(2), product(3)];
+    let scale = |block: usize| {
+        u16::from_le_bytes([w[block * I::BLOCK_BYTES], w[block * I::BLOCK_BYTES + 1]])
+    };
+    let step = Step { w_scales: [scale(0), scale(1), scale(2), scale(3)], x_scales, x_sums };
+    // SAFETY: the instruction set is there by contract.
+    unsafe { I::add(sum, products, &step) }
+}

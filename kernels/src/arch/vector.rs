@@ -1,0 +1,166 @@
+//! The algorithm, once: the dot product and the scaled sum over any register of f32 lanes.
+//!
+//! An instruction set brings a [`Vector`] and, for each number type, how 32 numbers become f32
+//! ([`Load`]); `#[target_feature]` shells make functions of the two.
+
+use crate::dtype::BLOCK;
+
+/// A register of f32 lanes.
+pub(super) trait Vector: Copy {
+    /// Lanes of a register; divides 32.
+    const LANES: usize;
+    /// The registers of 32 values.
+    type Block: Copy + AsRef<[Self]> + AsMut<[Self]>;
+
+    // Each of these needs the instruction set of the implementing type; the pointers need no
+    // alignment.
+
+    /// # Safety
+    /// The instruction set is there.
+    unsafe fn zeros() -> Self::Block;
+    /// # Safety
+    /// The instruction set is there.
+    unsafe fn splat(value: f32) -> Self;
+    /// # Safety
+    /// The instruction set is there, and `LANES` values can be read at `from`.
+    unsafe fn load(from: *const f32) -> Self;
+    /// # Safety
+    /// The instruction set is there, and `LANES` values can be written at `to`.
+    unsafe fn store(self, to: *mut f32);
+    /// `self * factor + sum`, rounded once.
+    ///
+    /// # Safety
+    /// The instruction set is there.
+    unsafe fn mul_add(self, factor: Self, sum: Self) -> Self;
+    /// The sum of all lanes, always in the same order.
+    ///
+    /// # Safety
+    /// The instruction set is there.
+    unsafe fn sum(blocks: [Self::Block; 2]) -> f32;
+    /// An f16 as f32.
+    ///
+    /// # Safety
+    /// The instruction set is there.
+    unsafe fn widen(half: u16) -> f32;
+}
+
+/// How a block of 32 weights of a number type is stored.
+pub(super) trait Stored {
+    /// Bytes of the block.
+    const BLOCK_BYTES: usize;
+    /// Bytes of the f16 scale that it begins with; 0 or 2.
+    const SCALE_BYTES: usize;
+}
+
+/// Stored as numbers, without a scale.
+pub(super) struct F32;
+/// See [`F32`].
+pub(super) struct F16;
+/// See [`F32`].
+pub(super) struct Bf16;
+/// Stored as a scale and bytes.
+pub(super) struct Q8;
+/// Stored as a scale and halves of bytes.
+pub(super) struct Q4;
+
+impl Stored for F32 {
+    const BLOCK_BYTES: usize = 128;
+    const SCALE_BYTES: usize = 0;
+}
+impl Stored for F16 {
+    const BLOCK_BYTES: usize = 64;
+    const SCALE_BYTES: usize = 0;
+}
+impl Stored for Bf16 {
+    const BLOCK_BYTES: usize = 64;
+    const SCALE_BYTES: usize = 0;
+}
+impl Stored for Q8 {
+    const BLOCK_BYTES: usize = 34;
+    const SCALE_BYTES: usize = 2;
+}
+impl Stored for Q4 {
+    const BLOCK_BYTES: usize = 18;
+    const SCALE_BYTES: usize = 2;
+}
+
+/// How 32 numbers become f32.
+pub(super) trait Load<V: Vector>: Stored {
+    /// # Safety
+    /// The instruction set of `V` is there, and `BLOCK_BYTES - SCALE_BYTES` bytes can be read at
+    /// `numbers`, which needs no alignment.
+    unsafe fn load(numbers: *const u8) -> V::Block;
+}
+
+/// `sum of w[i] * x[i]`, for types without scales.
+///
+/// # Safety
+/// The instruction set of `V` is there. (Lengths are safe: what is not in both is left out.)
+#[inline(always)]
+pub(super) unsafe fn dot<V: Vector, W: Load<V>>(x: &[f32], w: &[u8]) -> f32 {
+    // Two blocks of sums, because one does not hide how long a multiplication takes.
+    // SAFETY: the instruction set is there by contract.
+    let zeros = unsafe { V::zeros() };
+    let mut sums = [zeros; 2];
+    let x = x.as_chunks::<BLOCK>().0;
+    let mut pairs = x.chunks_exact(2).zip(w.chunks_exact(2 * W::BLOCK_BYTES));
+    for (x, w) in &mut pairs {
+        let (w_first, w_second) = w.split_at(W::BLOCK_BYTES);
+        // SAFETY: the instruction set is there by contract, the slice holds a block.
+        unsafe { add_products::<V, W>(&mut sums[0], &x[0], w_first) };
+        // SAFETY: as above; `w` holds two blocks.
+        unsafe { add_products::<V, W>(&mut sums[1], &x[1], w_second) };
+    }
+    let blocks = x.len().min(w.len() / W::BLOCK_BYTES);
+    if blocks % 2 == 1 {
+        let w = &w[(blocks - 1) * W::BLOCK_BYTES..blocks * W::BLOCK_BYTES];
+        // SAFETY: the instruction set is there by contract, the slice holds a block.
+        unsafe { add_products::<V, W>(&mut sums[0], &x[blocks - 1], w) };
+    }
+    // SAFETY: the instruction set is there by contract.
+    unsafe { V::sum(sums) }
+}
+
+/// Adds the products of one block.
+///
+/// # Safety
+/// The instruction set of `V` is there; `w` holds `W::BLOCK_BYTES` bytes, `SCALE_BYTES` is 0.
+#[inline(always)]
+unsafe fn add_products<V: Vector, W: Load<V>>(sums: &mut V::Block, x: &[f32; BLOCK], w: &[u8]) {
+    // SAFETY: by contract the instruction set is there and the slice holds the block.
+    let w = unsafe { W::load(w.as_ptr()) };
+    let registers = sums.as_mut().iter_mut().zip(w.as_ref()).zip(x.chunks_exact(V::LANES));
+    for ((sum, w), x) in registers {
+        // SAFETY: the chunk holds `LANES` values.
+        let x = unsafe { V::load(x.as_ptr()) };
+        // SAFETY: the instruction set is there by contract.
+        *sum = unsafe { V::mul_add(*w, x, *sum) };
+    }
+}
+
+/// `y[i] += scale * w[i]`, where a block's own scale is multiplied with `scale` first.
+///
+/// # Safety
+/// The instruction set of `V` is there. (Lengths are safe: what is not in both is left out.)
+#[inline(always)]
+pub(super) unsafe fn add_scaled<V: Vector, W: Load<V>>(scale: f32, w: &[u8], y: &mut [f32]) {
+    for (y, w) in y.as_chunks_mut::<BLOCK>().0.iter_mut().zip(w.chunks_exact(W::BLOCK_BYTES)) {
+        let mut factor = scale;
+        if let Some((half, _)) = w.split_first_chunk().filter(|_| W::SCALE_BYTES == 2) {
+            // SAFETY: the instruction set is there by contract.
+            factor *= unsafe { V::widen(u16::from_le_bytes(*half)) };
+        }
+        // SAFETY: the instruction set is there by contract.
+        let factor = unsafe { V::splat(factor) };
+        // SAFETY: `w` is a whole block, its numbers begin after the scale.
+        let weights = unsafe { W::load(w[W::SCALE_BYTES..].as_ptr()) };
+        for (w, y) in weights.as_ref().iter().zip(y.chunks_exact_mut(V::LANES)) {
+            // SAFETY: the chunk holds `LANES` values.
+            let sum = unsafe { V::load(y.as_ptr()) };
+            // SAFETY: the instruction set is there by contract.
+            let sum = unsafe { V::mul_add(factor, *w, sum) };
+            // SAFETY: the chunk holds `LANES` values and is ours to write.
+            unsafe { V::store(sum, y.as_mut_ptr()) };
+        }
+    }
+}
