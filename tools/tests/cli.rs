@@ -3,14 +3,10 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use common::demo_model;
 use serde_json::Value;
-
-fn demo_model() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo")
-}
 
 fn lnp(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lnp")).args(args).output().unwrap()
@@ -94,6 +90,7 @@ fn wrong_usage_is_exit_code_2() {
         &["replay", "--links", "l", "--traces", "t"],
         &["replay", "p", "--traces", "t", "--law", "a_us=1"],
         &["pack", "--model", "m", "--dtype", "int3", "-o", "x"],
+        &["pack", "--model", "m", "--dtype", "placeholder", "-o", "x"],
     ] {
         let output = lnp(args);
         assert_eq!(output.status.code(), Some(2), "lnp {args:?}");
@@ -137,6 +134,47 @@ fn the_whole_way_by_hand() {
     };
     assert_eq!(sampled("1"), sampled("1"));
     assert_ne!(sampled("1"), sampled("2"));
+}
+
+#[test]
+fn every_type_is_packed_verified_and_inspected() {
+    let work = Work::new();
+    let model = demo_model();
+    let model = model.to_str().unwrap();
+    let links = work.path("greedy.links");
+    // the model is of f16; the bounds of the others are what normal weights give, and some
+    for (dtype, bundle_stride, least, most) in [
+        ("f32", 2 * 192 * 4, 0.0, 0.0),
+        ("f16", 2 * 192 * 2, 0.0, 0.0),
+        ("bf16", 2 * 192 * 2, 5e-4, 1.0 / 512.0),
+        ("q8_0", 2 * 192 / 32 * 34, 3e-3, 1e-2),
+        ("q4_0", 2 * 192 / 32 * 18, 5e-2, 1.5e-1),
+    ] {
+        let pack = work.path(&format!("{dtype}.lnp"));
+        ok(&["pack", "--model", model, "--links", &links, "--dtype", dtype, "-o", &pack]);
+        let shape = &json(&["inspect", &pack])["shape"];
+        assert_eq!(shape["dtype"], dtype);
+        assert_eq!(shape["bundle_stride"], bundle_stride);
+        assert!(ok(&["inspect", &pack]).contains(dtype));
+        let told = json(&["verify", &pack, "--model", model]);
+        assert_eq!(told["bundles_equal_to_model"], 4 * 768);
+        let error = &told["weight_error"];
+        let parts = error["parts"].as_array().unwrap();
+        let names: Vec<&Value> = parts.iter().map(|part| &part["part"]).collect();
+        assert_eq!(names, ["up", "down"]);
+        for error in parts.iter().chain([error]) {
+            let rms = error["rms_relative"].as_f64().unwrap();
+            assert!((least..=most).contains(&rms), "{dtype}: {told}");
+            assert_eq!(error["max_abs"].as_f64().unwrap() == 0.0, most == 0.0, "{dtype}: {told}");
+        }
+        let lines = ok(&["verify", &pack, "--model", model]);
+        println!("{lines}");
+        assert_eq!(lines.lines().count(), 2, "{lines}");
+        assert_eq!(lines.contains("weight error: 0, "), most == 0.0, "{lines}");
+        // without a model there is nothing to compare with
+        assert!(json(&["verify", &pack])["weight_error"].is_null());
+        assert_eq!(ok(&["verify", &pack]).lines().count(), 1);
+    }
 }
 
 #[test]
