@@ -16,8 +16,8 @@ pub(super) struct Args {
     /// The pack
     #[arg(value_name = "PACK")]
     pack: PathBuf,
-    /// Also check that every bundle's weights are those of this model folder, and tell how far the
-    /// pack's type took them from it
+    /// Also check that every bundle's weights are those of this model folder, and tell how far
+    /// rounding to the pack's type took them
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Print the result as JSON
@@ -34,7 +34,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         return print_json(&verified);
     }
     let model = verified.bundles_equal_to_model.map_or(String::new(), |bundles| {
-        format!(", {} bundles equal to the model's weights", thousands(bundles as f64))
+        format!(", {} bundles match the model's weights", thousands(bundles as f64))
     });
     let error = verified.weight_error.as_ref().map_or(String::new(), describe);
     print(&format!(
