@@ -47,6 +47,10 @@ def blocks():
     # d is exactly -1 (the largest is positive) and 1: halves are ties of q4_0
     yield "ties of q4_0, positive max", np.where(count == 0, 8, (count % 16) / 2 - 4.25 + 0.75)
     yield "ties of q4_0, negative max", np.where(count == 0, -8, (count % 16) / 2 - 3.5)
+    # weights between two steps, where 1 / d and the product, themselves rounded, decide otherwise than exact numbers
+    yield "between the steps of q8_0", between_steps(127, np.arange(31) * 4 - 60, gguf.quants.np_roundf)
+    yield "between the steps of q4_0", between_steps(
+        -8, np.arange(31) % 14 - 7, lambda number: np.trunc(number + number.dtype.type(8.5)))
     # both ends are as far from zero: the first decides the sign of d, the other is clipped
     yield "both ends, negative first", np.where(count % 2 == 0, -1, 1) * np.where(count < 8, 2, count / 32)
     yield "both ends, positive first", np.where(count % 2 == 0, 1, -1) * np.where(count < 8, 2, count / 32)
@@ -61,6 +65,17 @@ def blocks():
     yield "carries and neighbours of bf16 ties", np.array(
         [0x3FFF_FFFF, 0x3FFF_7FFF, 0x3FFF_8001, 0x3F80_7FFF, 0x3F80_8001, 0xBFFF_8000, 0x0000_8000, 0x0001_8000] * 4,
         dtype=np.uint32).view(np.float32)
+
+
+def between_steps(last, steps, rounded):
+    """`steps` and a half times a scale d = largest / last, where `rounded` sees the roundings to f32 most often."""
+    def weights(largest):
+        d = np.float32(largest) / np.float32(last)
+        x = np.append((steps.astype(np.float32) + np.float32(0.5)) * d, np.float32(largest))
+        exact = rounded(x.astype(np.float64) / np.float64(d))
+        return x, int((rounded(x * (1 / d)) != exact).sum() + (rounded(x / d) != rounded(x * (1 / d))).sum())
+
+    return max((weights(0.5 + number / 4096) for number in range(4096)), key=lambda found: found[1])[0]
 
 
 def main():
