@@ -12,7 +12,7 @@ use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::model::{self, Checkpoint, ExactPredictor, Model, ModelConfig};
-use crate::pack::bundles::convert;
+use crate::pack::convert::convert;
 
 /// The FFN of a model, sparse, from a pack: computes the active set exactly from resident weights,
 /// fetches its bundles and computes from them.

@@ -3,14 +3,10 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use common::demo_model;
 use serde_json::Value;
-
-fn demo_model() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo")
-}
 
 fn lnp(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lnp")).args(args).output().unwrap()
@@ -94,6 +90,7 @@ fn wrong_usage_is_exit_code_2() {
         &["replay", "--links", "l", "--traces", "t"],
         &["replay", "p", "--traces", "t", "--law", "a_us=1"],
         &["pack", "--model", "m", "--dtype", "int3", "-o", "x"],
+        &["pack", "--model", "m", "--dtype", "placeholder", "-o", "x"],
     ] {
         let output = lnp(args);
         assert_eq!(output.status.code(), Some(2), "lnp {args:?}");
@@ -137,6 +134,47 @@ fn the_whole_way_by_hand() {
     };
     assert_eq!(sampled("1"), sampled("1"));
     assert_ne!(sampled("1"), sampled("2"));
+}
+
+#[test]
+fn every_type_is_packed_verified_and_inspected() {
+    let work = Work::new();
+    let model = demo_model();
+    let model = model.to_str().unwrap();
+    let links = work.path("greedy.links");
+    // The model is of f16. The errors, root mean square and largest, are what the gguf package makes
+    // of its FFN weights (`kernels/tests/vectors` says which version).
+    for (dtype, bundle_stride, rms, largest) in [
+        ("f32", 2 * 192 * 4, 0.0, 0.0),
+        ("f16", 2 * 192 * 2, 0.0, 0.0),
+        ("bf16", 2 * 192 * 2, 0.001_682_895_536_566, 0.000_976_562_5),
+        ("q8_0", 2 * 192 / 32 * 34, 0.005_419_828_512_452, 0.001_022_338_867_187_5),
+        ("q4_0", 2 * 192 / 32 * 18, 0.086_995_260_226_624, 0.025_421_142_578_125),
+    ] {
+        let pack = work.path(&format!("{dtype}.lnp"));
+        ok(&["pack", "--model", model, "--links", &links, "--dtype", dtype, "-o", &pack]);
+        let shape = &json(&["inspect", &pack])["shape"];
+        assert_eq!(shape["dtype"], dtype);
+        assert_eq!(shape["bundle_stride"], bundle_stride);
+        assert!(ok(&["inspect", &pack]).contains(dtype));
+        let told = json(&["verify", &pack, "--model", model]);
+        assert_eq!(told["bundles_equal_to_model"], 4 * 768);
+        let error = &told["weight_error"];
+        let parts = error["parts"].as_array().unwrap();
+        let names: Vec<&Value> = parts.iter().map(|part| &part["part"]).collect();
+        assert_eq!(names, ["up", "down"]);
+        let number = |value: &Value| value.as_f64().unwrap();
+        assert!((number(&error["rms_relative"]) - rms).abs() < 1e-9, "{dtype}: {told}");
+        assert_eq!(number(&error["max_abs"]), largest, "{dtype}: {told}");
+        let of_parts = parts.iter().map(|part| number(&part["max_abs"]));
+        assert_eq!(of_parts.fold(0.0, f64::max), largest, "{dtype}: {told}");
+        let lines = ok(&["verify", &pack, "--model", model]);
+        assert_eq!(lines.lines().count(), 2, "{lines}");
+        assert_eq!(lines.contains("weight error: 0, "), rms == 0.0, "{lines}");
+        // without a model there is nothing to compare with
+        assert!(json(&["verify", &pack])["weight_error"].is_null());
+        assert_eq!(ok(&["verify", &pack]).lines().count(), 1);
+    }
 }
 
 #[test]

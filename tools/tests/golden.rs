@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
+use common::{readers_agree, second_reader};
 use lnp::pack::inspect::describe;
 use lnp::pack::verify::verify;
 use lnp_format::checksum::crc32;
 use lnp_format::layout::{SectionEntry, Superblock};
 use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
 use recipe::{Recipe, assemble, with_section, with_superblock, with_table};
-use serde_json::{Value, json};
+use serde_json::json;
 use zerocopy::byteorder::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -242,31 +243,10 @@ fn cut_at_every_byte_and_spliced_packs_are_refused() {
     }
 }
 
-/// Runs the second reader; `None` where there is no Python.
-fn second_reader(pack: &Path) -> Option<std::process::Output> {
-    let script = folder().join("../read_lnp.py");
-    std::process::Command::new("python3").arg(script).arg(pack).output().ok()
-}
-
-/// Compares the second reader's description with ours.
-fn agree(pack: &Path) -> bool {
-    let Some(output) = second_reader(pack) else {
-        common::skipped("no python3 for the second reader: install it");
-        return false;
-    };
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{}: {told}", pack.display());
-    let theirs: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let index = lnp::pack::PackIndex::open(pack).unwrap();
-    let ours = serde_json::to_value(describe(&index.pack().unwrap())).unwrap();
-    assert_eq!(theirs, ours, "{}", pack.display());
-    true
-}
-
 #[test]
 fn the_second_reader_agrees_on_golden_packs() {
     for (name, _, _) in valid() {
-        if !agree(&folder().join(name)) {
+        if !readers_agree(&folder().join(name)) {
             return;
         }
     }
@@ -317,7 +297,7 @@ fn the_second_reader_agrees_on_packs_of_real_models() {
             let mut bundles = CheckpointBundles::new(checkpoint, config, dtype).unwrap();
             let path = disk.path().join(format!("{name}-{dtype}.lnp"));
             write_pack(&path, &recipe, &mut bundles, &mut |_| ()).unwrap();
-            if !agree(&path) {
+            if !readers_agree(&path) {
                 return;
             }
         }

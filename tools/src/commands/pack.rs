@@ -26,7 +26,7 @@ pub(super) struct Args {
     /// Links file that gives the order [default: the model's own order]
     #[arg(long, value_name = "FILE")]
     links: Option<PathBuf>,
-    /// Type of the weights: f32 or f16
+    /// Type of the weights: f32, f16, bf16, q8_0 or q4_0 (the last two as GGUF has them)
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_dtype)]
     dtype: Dtype,
     /// No weights, but bundles of so many pseudo-random bytes (--dtype plays no role then): to load
@@ -46,10 +46,9 @@ pub(super) struct Args {
 
 fn parse_dtype(name: &str) -> Result<Dtype> {
     match Dtype::from_name(name) {
-        Some(dtype @ (Dtype::F32 | Dtype::F16)) => Ok(dtype),
         Some(Dtype::Placeholder) => bail!("use --placeholder-bundle BYTES"),
-        Some(other) => bail!("{other} is in the format, but cannot be written yet: use f32 or f16"),
-        None => bail!("must be f32 or f16"),
+        Some(dtype) => Ok(dtype),
+        None => bail!("must be f32, f16, bf16, q8_0 or q4_0"),
     }
 }
 

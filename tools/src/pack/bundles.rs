@@ -1,10 +1,10 @@
 //! Where the bytes of bundles come from: a checkpoint, or a generator of placeholders.
 
-use anyhow::{Context, Result, bail, ensure};
-use half::{bf16, f16};
+use anyhow::{Context, Result, ensure};
 use lnp_format::Dtype;
 use safetensors::Dtype as StoredDtype;
 
+use super::convert::{convert, decode_stored};
 use crate::model::{Checkpoint, ModelConfig};
 
 /// Delivers the bundles of a layer, one neuron at a time.
@@ -33,20 +33,19 @@ pub struct CheckpointBundles<'a> {
 
 /// Weights as they are stored.
 struct Matrix {
+    /// Of the tensor, for errors.
+    name: String,
     dtype: StoredDtype,
     bytes: Vec<u8>,
 }
 
 impl<'a> CheckpointBundles<'a> {
-    /// Bundles of `dtype` (f32 or f16).
+    /// Bundles of `dtype`.
     ///
     /// # Errors
-    /// A type that cannot be written yet.
+    /// Placeholders, which are not made from weights.
     pub fn new(checkpoint: &'a Checkpoint, config: &'a ModelConfig, dtype: Dtype) -> Result<Self> {
-        ensure!(
-            matches!(dtype, Dtype::F32 | Dtype::F16),
-            "bundles of type {dtype} cannot be written yet: use f32 or f16"
-        );
+        ensure!(dtype != Dtype::Placeholder, "placeholders are not made from weights");
         Ok(Self { checkpoint, config, dtype, parts: Vec::new() })
     }
 
@@ -57,7 +56,25 @@ impl<'a> CheckpointBundles<'a> {
             "{name} has shape {found:?}, [{rows}, {columns}] expected"
         );
         let (dtype, bytes) = self.checkpoint.read_raw(name)?;
-        Ok(Matrix { dtype, bytes })
+        Ok(Matrix { name: name.to_owned(), dtype, bytes })
+    }
+
+    /// A neuron's weights in one part of the bundle, as the checkpoint has them, in f32.
+    ///
+    /// # Errors
+    /// There is no such part or neuron, or the checkpoint's type is no type of weights.
+    pub fn weights(&self, part: usize, neuron: u32) -> Result<Vec<f32>> {
+        let part = self.parts.get(part).context("no such part")?;
+        decode_stored(part.dtype, part.row(neuron, self.config.neurons)?)
+    }
+}
+
+impl Matrix {
+    /// A neuron's weights, as stored.
+    fn row(&self, neuron: u32, neurons: usize) -> Result<&[u8]> {
+        let row_bytes = self.bytes.len() / neurons;
+        let begin = neuron as usize * row_bytes;
+        self.bytes.get(begin..begin + row_bytes).context("no such neuron")
     }
 }
 
@@ -70,8 +87,7 @@ impl BundleSource for CheckpointBundles<'_> {
             self.parts.push(self.read(name, neurons, hidden)?);
         }
         let down = self.read(&tensors.down, hidden, neurons)?;
-        self.parts
-            .push(Matrix { bytes: transpose(&down.bytes, hidden, neurons), dtype: down.dtype });
+        self.parts.push(Matrix { bytes: transpose(&down.bytes, hidden, neurons), ..down });
         Ok(())
     }
 
@@ -79,11 +95,9 @@ impl BundleSource for CheckpointBundles<'_> {
         let part_bytes = self.dtype.part_bytes(self.config.hidden as u32) as usize;
         ensure!(out.len() == part_bytes * self.parts.len(), "a bundle has {} bytes", out.len());
         for (part, out) in self.parts.iter().zip(out.chunks_exact_mut(part_bytes)) {
-            let row_bytes = part.bytes.len() / self.config.neurons;
-            let begin = neuron as usize * row_bytes;
-            let row = part.bytes.get(begin..begin + row_bytes).context("no such neuron")?;
+            let row = part.row(neuron, self.config.neurons)?;
             convert(part.dtype, row, self.dtype, out)
-                .with_context(|| format!("neuron {neuron}"))?;
+                .with_context(|| format!("{}, neuron {neuron}", part.name))?;
         }
         Ok(())
     }
@@ -107,43 +121,6 @@ fn transpose(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8> {
         }
     }
     out
-}
-
-/// A row of weights, as f32.
-fn decode(dtype: StoredDtype, row: &[u8]) -> Result<Vec<f32>> {
-    Ok(match dtype {
-        StoredDtype::F32 => row.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        StoredDtype::F16 => {
-            row.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()
-        }
-        StoredDtype::BF16 => {
-            row.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
-        }
-        other => bail!("weights of type {other:?}: F32, F16 or BF16 expected"),
-    })
-}
-
-/// Weights from one type to another; f16 rounds to nearest even and refuses what becomes infinite.
-pub(crate) fn convert(from: StoredDtype, row: &[u8], to: Dtype, out: &mut [u8]) -> Result<()> {
-    let values = decode(from, row)?;
-    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-        bail!("a weight is {value}: the checkpoint is damaged");
-    }
-    match to {
-        Dtype::F32 => {
-            for (out, value) in out.as_chunks_mut::<4>().0.iter_mut().zip(values) {
-                *out = value.to_le_bytes();
-            }
-        }
-        _ => {
-            for (out, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
-                let rounded = f16::from_f32(value);
-                ensure!(rounded.is_finite(), "weight {value} is beyond f16: use --dtype f32");
-                *out = rounded.to_le_bytes();
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Bytes that only load the device: pseudo-random (so that no device can compress them), and
@@ -189,17 +166,6 @@ mod tests {
                 assert_eq!(value as usize, row * columns + column);
             }
         }
-    }
-
-    #[test]
-    fn converts_and_refuses_overflow() {
-        let row: Vec<u8> = [1.0f32, -0.5, 65504.0].iter().flat_map(|v| v.to_le_bytes()).collect();
-        let mut out = [0; 6];
-        convert(StoredDtype::F32, &row, Dtype::F16, &mut out).unwrap();
-        assert_eq!(decode(StoredDtype::F16, &out).unwrap(), [1.0, -0.5, 65504.0]);
-        let big = 70000.0f32.to_le_bytes();
-        let error = convert(StoredDtype::F32, &big, Dtype::F16, &mut out[..2]).unwrap_err();
-        assert!(error.to_string().contains("70000"));
     }
 
     #[test]

@@ -1,8 +1,13 @@
-//! Packs: [`bundles`] says where their bytes come from, [`recipe`] what else goes in, [`writer`]
-//! writes them, [`open`] brings an index into memory, [`verify`] checks every byte, [`inspect`]
+//! Packs: [`bundles`] says where their bytes come from, [`convert`] knows the types of weights,
+//! [`recipe`] says what else goes in, [`writer`] writes them, [`open`] brings an index into memory,
+//! [`verify`] checks every byte, [`compare`] sets the weights against the checkpoint's, [`inspect`]
 //! describes one.
 
 pub mod bundles;
+pub mod compare;
+pub mod convert;
+#[cfg(test)]
+mod convert_tests;
 pub mod inspect;
 pub mod open;
 pub mod recipe;

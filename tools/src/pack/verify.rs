@@ -8,15 +8,14 @@ use anyhow::{Context, Result, bail, ensure};
 use lnp_format::checksum::{Crc32, check_zero, crc32};
 use lnp_format::codes::FIRST_BULK_KIND;
 use lnp_format::layout::SectionEntry;
-use lnp_format::{Dtype, Layer, Pack, SectionKind};
+use lnp_format::{Layer, Pack, SectionKind};
 use serde::Serialize;
 
-use super::bundles::{BundleSource, CheckpointBundles};
+use super::compare::{WeightError, compare_with_model};
 use super::open::read_index;
-use crate::model::{Checkpoint, ModelConfig};
 
 /// What was checked.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
 pub struct Verified {
     /// Sections whose checksums match.
     pub sections: u64,
@@ -24,11 +23,13 @@ pub struct Verified {
     pub bundles: u64,
     /// Bytes read: all of the file.
     pub bytes: u64,
-    /// Bundles whose weights are the checkpoint's; `None` where none was given.
+    /// Bundles that are what the checkpoint's weights convert to; `None` where none was given.
     pub bundles_equal_to_model: Option<u64>,
+    /// How far the pack's weights are from the checkpoint's; `None` where none was given.
+    pub weight_error: Option<WeightError>,
 }
 
-/// Verifies a pack file; with `model`, that every bundle's weights are the checkpoint's.
+/// Verifies a pack file; with `model`, that every bundle is what the checkpoint converts to.
 /// `progress` is told the bytes read so far.
 ///
 /// # Errors
@@ -45,8 +46,9 @@ pub fn verify_file(
         let mut input = BufReader::with_capacity(1 << 20, file);
         let mut verified = verify(&mut input, file_bytes, progress)?;
         if let Some(model) = model {
-            let equal = compare_with_model(&mut input, file_bytes, model)?;
+            let (equal, error) = compare_with_model(&mut input, file_bytes, model)?;
             verified.bundles_equal_to_model = Some(equal);
+            verified.weight_error = Some(error);
         }
         Ok(verified)
     };
@@ -141,64 +143,4 @@ fn check_bundle(
         );
     }
     Ok(())
-}
-
-/// Compares every bundle, the biases and the files' hashes with a checkpoint; returns the bundles.
-fn compare_with_model(
-    input: &mut (impl Read + Seek),
-    file_bytes: u64,
-    model: &Path,
-) -> Result<u64> {
-    input.seek(SeekFrom::Start(0))?;
-    let index = read_index(input, file_bytes)?;
-    let pack = Pack::parse(&index, file_bytes)?;
-    let shape = pack.shape();
-    ensure!(
-        shape.dtype != Dtype::Placeholder,
-        "the pack holds placeholders: there are no weights to compare"
-    );
-    let checkpoint = Checkpoint::open(model)?;
-    let config = ModelConfig::load(model, &checkpoint)?;
-    let found = [config.layers, config.neurons, config.hidden, config.parts()];
-    let packed = [shape.layers, shape.neurons, shape.hidden, shape.parts].map(|n| n as usize);
-    ensure!(
-        found == packed,
-        "{}: layers, neurons, hidden, parts are {found:?}, the pack has {packed:?}: another model",
-        model.display()
-    );
-    for (number, source) in checkpoint.sources()?.into_iter().enumerate() {
-        let stored = pack.provenance().value(&format!("source.{number}.sha256"));
-        ensure!(
-            stored == Some(&source.sha256_hex),
-            "{}: SHA-256 is {}, the pack was made from {}",
-            source.file_name,
-            source.sha256_hex,
-            stored.unwrap_or("no such file")
-        );
-    }
-    let mut bundles = CheckpointBundles::new(&checkpoint, &config, shape.dtype)?;
-    let stride = shape.bundle_stride as usize;
-    let (mut expected, mut found) = (vec![0; stride], vec![0; stride]);
-    for (number, layer) in (0..).zip(pack.layers()) {
-        bundles.load_layer(number)?;
-        input.seek(SeekFrom::Start(layer.region_offset()))?;
-        for (slot, neuron) in layer.neuron_of_slot().iter().enumerate() {
-            input.read_exact(&mut found)?;
-            bundles.bundle(neuron.get(), &mut expected)?;
-            ensure!(
-                found == expected,
-                "layer {number}, slot {slot}: the weights are not those of the model's neuron {neuron}"
-            );
-        }
-        let tensors = config.ffn_tensors(number as usize);
-        for (name, values) in
-            [(tensors.up_bias, layer.neuron_bias()), (tensors.down_bias, layer.output_bias())]
-        {
-            let expected = name.map_or(Ok(Vec::new()), |name| checkpoint.read_f32(&name))?;
-            let equal = expected.len() == values.len()
-                && expected.iter().zip(values).all(|(a, b)| a.to_bits() == b.get().to_bits());
-            ensure!(equal, "layer {number}: the biases are not those of the model");
-        }
-    }
-    Ok(shape.bundles())
 }

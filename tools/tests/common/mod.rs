@@ -1,4 +1,5 @@
-//! What several tests share: where the real models are, and how a test says that it was skipped.
+//! What several tests share: where the models are, how a test says that it was skipped, and the
+//! second reader of packs.
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part
 
 use std::io::Write;
@@ -8,6 +9,11 @@ use std::path::{Path, PathBuf};
 pub const MODELS: [&str; 2] = ["opt-relu-small", "llama-relu-small"];
 /// The corpora of their traces.
 pub const CORPORA: [&str; 3] = ["alpaca", "wikitext2", "gsm8k"];
+
+/// The model of the repository.
+pub fn demo_model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo")
+}
 
 /// The folder of the models: `LNP_MODELS`, or `shared/models` beside the checkout.
 pub fn models() -> Option<PathBuf> {
@@ -35,4 +41,25 @@ pub fn skipped(reason: &str) {
 /// A folder for packs on a real disk: temporary folders are often tmpfs, which has no direct reads.
 pub fn disk_folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// Runs the second reader, `spec/read_lnp.py`; `None` where there is no Python.
+pub fn second_reader(pack: &Path) -> Option<std::process::Output> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/read_lnp.py");
+    std::process::Command::new("python3").arg(script).arg(pack).output().ok()
+}
+
+/// Compares the second reader's description of a pack with ours; false where there is no Python.
+pub fn readers_agree(pack: &Path) -> bool {
+    let Some(output) = second_reader(pack) else {
+        skipped("no python3 for the second reader: install it");
+        return false;
+    };
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}: {told}", pack.display());
+    let theirs: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let index = lnp::pack::PackIndex::open(pack).unwrap();
+    let ours = lnp::pack::inspect::describe(&index.pack().unwrap());
+    assert_eq!(theirs, serde_json::to_value(ours).unwrap(), "{}", pack.display());
+    true
 }
