@@ -156,22 +156,36 @@ fn packs_speak_like_the_reference() {
         let model = Model::load(&dir).unwrap();
         let predictor = ExactPredictor::load(model.checkpoint(), model.config()).unwrap();
         let links = link(&dir, "alpaca", Order::Greedy);
-        for (dtype, links) in [(Dtype::F32, None), (Dtype::F16, Some(&links))] {
+        // How far logits may be off, of the largest: for what keeps the checkpoint's weights, rounding
+        // in sums; for the others, what rounding the weights and the inputs to bytes does to them.
+        for (dtype, links, most) in [
+            (Dtype::F32, None, 1e-3),
+            (Dtype::F16, Some(&links), 1e-3),
+            (Dtype::Bf16, Some(&links), 0.02),
+            (Dtype::Q8_0, Some(&links), 0.05),
+            (Dtype::Q4_0, Some(&links), 0.5),
+        ] {
             let path = folder.path().join(format!("{name}-{dtype}.lnp"));
             pack(&model, links, dtype, &path);
             let verified = verify_file(&path, Some(&dir), &mut |_| ()).unwrap();
             let bundles = (model.config().layers * model.config().neurons) as u64;
             assert_eq!(verified.bundles_equal_to_model, Some(bundles));
-            let mut worst: f32 = 0.0;
+            let (mut worst, mut equal) = (0.0_f32, 0);
             for ((prompt, expected), logits) in reference.prompts.iter().zip(&reference.logits) {
                 let way = Way::usual();
                 let (ids, found, _) = run(&model, &predictor, &path, way, prompt, TOKENS);
                 let error = relative_error(&found, logits);
-                assert!(error <= 1e-3, "{name} {dtype}: logits off by {error}");
-                assert_eq!(ids, *expected, "{name} {dtype}, prompt {prompt:?}");
+                assert!(error <= most, "{name} {dtype}: logits off by {error}");
+                let same = ids.iter().zip(expected).filter(|(found, expected)| found == expected);
+                equal += same.count();
+                if matches!(dtype, Dtype::F32 | Dtype::F16) {
+                    assert_eq!(ids, *expected, "{name} {dtype}, prompt {prompt:?}");
+                }
+                assert_eq!(ids.len(), TOKENS);
                 worst = worst.max(error);
             }
-            println!("{name} {dtype}: 8 prompts, 32 tokens each equal; logits within {worst:e}");
+            let all = reference.prompts.len() * TOKENS;
+            println!("{name} {dtype}: {equal} of {all} tokens equal; logits within {worst:e}");
         }
     }
 }
@@ -187,7 +201,7 @@ fn the_same_bits_whatever_the_path() {
         let prompt = Reference::read(&dir).prompts.swap_remove(1).0;
         let model = Model::load(&dir).unwrap();
         let predictor = ExactPredictor::load(model.checkpoint(), model.config()).unwrap();
-        for dtype in [Dtype::F32, Dtype::F16] {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Q8_0] {
             for features in [CpuFeatures::NONE, cpu::detect()] {
                 let mut bits: Vec<(Vec<u32>, Vec<u32>)> = Vec::new();
                 let mut note = |way: Way, path: &Path| {
@@ -203,7 +217,7 @@ fn the_same_bits_whatever_the_path() {
                     }
                     note(base, &path);
                 }
-                if features == CpuFeatures::NONE && dtype == Dtype::F16 {
+                if features == CpuFeatures::NONE && dtype != Dtype::F32 || dtype == Dtype::Q8_0 {
                     // the rest is about reading, which no tier and no type changes
                     assert!(bits.iter().all(|found| *found == bits[0]));
                     continue;
