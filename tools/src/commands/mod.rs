@@ -7,6 +7,7 @@ mod demo;
 mod inspect;
 mod link;
 mod pack;
+mod perplexity;
 mod probe;
 mod replay;
 mod run;
@@ -16,7 +17,8 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use lnp_engine::sys::{BackEndChoice, Polling, ReadOptions};
+use lnp_engine::sys::{BackEnd, BackEndChoice, Polling, ReadOptions, cpu};
+use lnp_kernels::CpuFeatures;
 
 use crate::report::{ReaderGone, say};
 
@@ -43,6 +45,7 @@ enum Command {
     Probe(probe::Args),
     Replay(replay::Args),
     Run(run::Args),
+    Perplexity(perplexity::Args),
 }
 
 /// How reads reach the device.
@@ -96,6 +99,18 @@ impl From<ReadArgs> for ReadOptions {
     }
 }
 
+/// What the kernels may use.
+fn features(portable: bool) -> CpuFeatures {
+    if portable { CpuFeatures::NONE } else { cpu::detect() }
+}
+
+/// Says where reads do not go the way that was hoped for.
+fn say_back_end(back_end: &BackEnd) {
+    if !back_end.is_whole() {
+        say(&format!("lnp: reading with {back_end}\n"));
+    }
+}
+
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     crate::interrupt::catch_signals();
@@ -109,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Probe(args) => probe::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
