@@ -25,7 +25,7 @@ impl Windows {
         let (most, vocab) = (model.config().max_positions, model.config().vocab);
         ensure!(
             (2..=most).contains(&window),
-            "a window of {window} tokens: the model takes 2 to {most}; use --window"
+            "a window of {window} tokens: the model takes 2 to {most}; choose another with --window"
         );
         ensure!(ids.len() >= 2, "nothing to predict: {} tokens, at least 2 are needed", ids.len());
         if let Some((token, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {

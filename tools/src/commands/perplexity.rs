@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::{ReadArgs, features, say_back_end};
-use crate::compute::{ComputeOptions, ComputePack};
+use crate::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack};
 use crate::generate::SparseFfn;
 use crate::model::{DenseFfn, ExactPredictor, Ffn, Model};
 use crate::pack::PackIndex;
@@ -34,12 +34,15 @@ pub(super) struct Args {
     /// Traces that carry token_ids: the text to predict
     #[arg(long, value_name = "TRACE", required = true, num_args = 1..)]
     tokens: Vec<PathBuf>,
-    /// Tokens of a window; each begins at position 0 with nothing cached [default: the trace's]
+    /// Tokens of a window; each begins at position 0 with no text before it [default: the trace's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     window: Option<u32>,
     /// Only the first so many tokens of each trace
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     limit: Option<u32>,
+    /// Share of the bundles that the cache holds; the results are the same, 1 is fastest
+    #[arg(long, value_name = "R", default_value_t = CACHE_RATIO_USUAL)]
+    cache_ratio: f64,
     #[command(flatten)]
     read: ReadArgs,
     /// Portable kernels only
@@ -101,18 +104,19 @@ pub(super) fn run(args: &Args) -> Result<()> {
         args.tokens.iter().map(|path| text(path, &model, args)).collect::<Result<_>>()?;
     let options = ComputeOptions {
         features: features(args.portable),
+        cache_ratio: args.cache_ratio,
         read: args.read.into(),
         buffered: args.buffered,
         ..ComputeOptions::default()
     };
-    // All are opened before the first is judged: what is wrong is told at once.
-    let packs: Vec<ComputePack<'_>> = indexes
-        .iter()
-        .map(|index| ComputePack::open(index, &model, options))
-        .collect::<Result<_>>()?;
+    // What is wrong with a pack is told before the first is judged, which may take long.
+    for index in &indexes {
+        let mut pack = ComputePack::open(index, &model, options)?;
+        say_back_end(pack.engine(&model)?.0.queue().back_end());
+    }
 
     let tokens: usize = texts.iter().map(|text| text.windows.tokens()).sum();
-    let bar = progress("predicting", (tokens * (1 + packs.len())) as u64);
+    let bar = progress("predicting", (tokens * (1 + indexes.len())) as u64);
     let mut rows = Vec::new();
     let dense = Subject {
         what: "dense f32".into(),
@@ -124,9 +128,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     judge(&dense, &model, &mut ffn, &texts, &bar, &mut rows)?;
     drop(ffn);
     let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
-    for (index, mut pack) in indexes.iter().zip(packs) {
+    for index in &indexes {
+        let mut pack = ComputePack::open(index, &model, options)?;
         let (mut engine, ffn) = pack.engine(&model)?;
-        say_back_end(engine.queue().back_end());
         let subject = Subject {
             what: index.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
             pack: Some(index.path().to_owned()),

@@ -1,8 +1,10 @@
-//! What several tests share: where the real models are, and how a test says that it was skipped.
+//! What several tests share: where the models are, how `lnp` is run, and how a test says that it was
+//! skipped.
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 /// The two models with traces and reference outputs.
 pub const MODELS: [&str; 2] = ["opt-relu-small", "llama-relu-small"];
@@ -35,4 +37,39 @@ pub fn skipped(reason: &str) {
 /// A folder for packs on a real disk: temporary folders are often tmpfs, which has no direct reads.
 pub fn disk_folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// The model that the repository ships.
+pub fn demo_model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo")
+}
+
+/// Runs `lnp`.
+pub fn lnp(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lnp")).args(args).output().unwrap()
+}
+
+/// Runs a command that must work; returns stdout.
+pub fn ok(args: &[&str]) -> String {
+    let output = lnp(args);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "lnp {args:?}: {told}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command prints with `--json`.
+pub fn json(args: &[&str]) -> serde_json::Value {
+    let mut args = args.to_vec();
+    args.push("--json");
+    serde_json::from_str(&ok(&args)).unwrap()
+}
+
+/// Runs a command that must fail with exit code 1; returns its one line.
+pub fn fails(args: &[&str]) -> String {
+    let output = lnp(args);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "lnp {args:?}: {told}");
+    assert_eq!(told.lines().count(), 1, "lnp {args:?}: {told}");
+    assert!(told.starts_with("lnp: ") && output.stdout.is_empty(), "lnp {args:?}: {told}");
+    told
 }
