@@ -3,38 +3,10 @@
 
 mod common;
 
-use std::process::{Command, Output};
+use std::process::Command;
 
-use common::demo_model;
+use common::{demo_model, fails, json, lnp, ok};
 use serde_json::Value;
-
-fn lnp(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_lnp")).args(args).output().unwrap()
-}
-
-/// Runs a command that must work; returns stdout.
-fn ok(args: &[&str]) -> String {
-    let output = lnp(args);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "lnp {args:?}: {told}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn json(args: &[&str]) -> Value {
-    let mut args = args.to_vec();
-    args.push("--json");
-    serde_json::from_str(&ok(&args)).unwrap()
-}
-
-/// Runs a command that must fail with exit code 1; returns its one line.
-fn fails(args: &[&str]) -> String {
-    let output = lnp(args);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "lnp {args:?}: {told}");
-    assert_eq!(told.lines().count(), 1, "lnp {args:?}: {told}");
-    assert!(told.starts_with("lnp: ") && output.stdout.is_empty(), "lnp {args:?}: {told}");
-    told
-}
 
 /// Traces, links and packs of the demo model.
 struct Work {
@@ -70,8 +42,9 @@ impl Work {
 
 #[test]
 fn every_command_explains_itself_with_an_example() {
-    for command in ["demo", "trace", "link", "pack", "inspect", "verify", "probe", "replay", "run"]
-    {
+    let commands =
+        "demo trace link pack inspect verify probe replay run perplexity".split_whitespace();
+    for command in commands {
         let help = ok(&[command, "--help"]);
         assert!(help.contains(&format!("Example: lnp {command}")), "{help}");
         assert!(help.contains("Usage: lnp"), "{help}");
@@ -91,6 +64,10 @@ fn wrong_usage_is_exit_code_2() {
         &["replay", "p", "--traces", "t", "--law", "a_us=1"],
         &["pack", "--model", "m", "--dtype", "int3", "-o", "x"],
         &["pack", "--model", "m", "--dtype", "placeholder", "-o", "x"],
+        &["perplexity", "--model", "m", "--tokens", "t"],
+        &["perplexity", "p", "--model", "m"],
+        &["perplexity", "p", "--model", "m", "--tokens", "t", "--window", "1"],
+        &["perplexity", "p", "--model", "m", "--tokens", "t", "--limit", "0"],
     ] {
         let output = lnp(args);
         assert_eq!(output.status.code(), Some(2), "lnp {args:?}");

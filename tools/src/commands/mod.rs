@@ -7,6 +7,7 @@ mod demo;
 mod inspect;
 mod link;
 mod pack;
+mod perplexity;
 mod probe;
 mod replay;
 mod run;
@@ -15,8 +16,10 @@ mod verify;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
-use lnp_engine::sys::{BackEndChoice, Polling, ReadOptions};
+use lnp_engine::sys::{BackEnd, BackEndChoice, Polling, ReadOptions, cpu};
+use lnp_kernels::{CpuFeatures, TOKENS_MAX, Tier};
 
 use crate::report::{ReaderGone, say};
 
@@ -43,6 +46,7 @@ enum Command {
     Probe(probe::Args),
     Replay(replay::Args),
     Run(run::Args),
+    Perplexity(perplexity::Args),
 }
 
 /// How reads reach the device.
@@ -96,6 +100,41 @@ impl From<ReadArgs> for ReadOptions {
     }
 }
 
+/// Which kernels compute: the options of all commands that do.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct KernelArgs {
+    /// Portable kernels only
+    #[arg(long, conflicts_with = "tier")]
+    portable: bool,
+    /// Kernels of this tier at most, to compare: for example avx2 or neon [default: the best]
+    #[arg(long, value_name = "TIER", value_parser = parse_tier)]
+    tier: Option<Tier>,
+    /// Tokens fed at once that share their reads, 1 to 8; the bits do not depend on it
+    #[arg(long, value_name = "N", default_value_t = TOKENS_MAX as u8,
+          value_parser = clap::value_parser!(u8).range(1..=TOKENS_MAX as i64))]
+    batch: u8,
+}
+
+impl KernelArgs {
+    /// What the kernels may use.
+    fn features(self) -> CpuFeatures {
+        let tier = if self.portable { Some(Tier::Portable) } else { self.tier };
+        tier.map_or(cpu::detect(), |tier| cpu::detect().up_to(tier))
+    }
+}
+
+fn parse_tier(name: &str) -> anyhow::Result<Tier> {
+    let names = Tier::ALL.map(Tier::name).join(", ");
+    Tier::from_name(name).with_context(|| format!("must be one of {names}"))
+}
+
+/// Says where reads do not go the way that was hoped for.
+fn say_back_end(back_end: &BackEnd) {
+    if !back_end.is_whole() {
+        say(&format!("lnp: reading with {back_end}\n"));
+    }
+}
+
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     crate::interrupt::catch_signals();
@@ -109,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Probe(args) => probe::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

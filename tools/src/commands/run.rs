@@ -3,18 +3,13 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use lnp_engine::ffn::Ffn;
-use lnp_engine::sys::{cpu, open_engine};
-use lnp_engine::{Collapse, Config, FetchStats, required_bytes};
-use lnp_kernels::{TOKENS_MAX, Tier};
+use anyhow::{Result, ensure};
+use lnp_engine::{Collapse, Config, FetchStats};
 
-use super::ReadArgs;
-use crate::device::{DeviceProfile, open_direct};
-use crate::generate::{
-    Generated, Sampler, SparseFfn, check_shape, check_weights, ffn_memory, fit_memory, generate,
-};
-use crate::memory;
+use super::{KernelArgs, ReadArgs, say_back_end};
+use crate::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
+use crate::device::DeviceProfile;
+use crate::generate::{Generated, Sampler, SparseFfn, generate};
 use crate::model::{ExactPredictor, Model, Tokenizer};
 use crate::pack::PackIndex;
 use crate::report::{bytes, peak_memory_bytes, print_json, say};
@@ -52,7 +47,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "BYTES", conflicts_with = "cache_ratio")]
     memory: Option<usize>,
     /// Share of the bundles that the cache holds
-    #[arg(long, value_name = "R", default_value_t = 0.05)]
+    #[arg(long, value_name = "R", default_value_t = CACHE_RATIO_USUAL)]
     cache_ratio: f64,
     /// Device profile whose law decides which reads are merged
     #[arg(long, value_name = "FILE", conflicts_with = "gap")]
@@ -65,15 +60,8 @@ pub(super) struct Args {
     queue_depth: u32,
     #[command(flatten)]
     read: ReadArgs,
-    /// Portable kernels only
-    #[arg(long, conflicts_with = "tier")]
-    portable: bool,
-    /// Kernels of this tier at most, to compare: for example portable, avx2, neon
-    #[arg(long, value_name = "TIER", value_parser = parse_tier)]
-    tier: Option<Tier>,
-    /// Tokens of the prompt that share their reads, 1 to 8; the bits do not depend on it
-    #[arg(long, value_name = "N", default_value_t = TOKENS_MAX)]
-    batch: usize,
+    #[command(flatten)]
+    kernels: KernelArgs,
     /// Check every bundle read against its checksum
     #[arg(long)]
     verify_reads: bool,
@@ -85,45 +73,28 @@ pub(super) struct Args {
     json: bool,
 }
 
-fn parse_tier(name: &str) -> Result<Tier> {
-    let names = Tier::ALL.map(Tier::name).join(", ");
-    Tier::from_name(name).with_context(|| format!("must be one of {names}"))
-}
-
 pub(super) fn run(args: &Args) -> Result<()> {
     let begin = Instant::now();
     let index = PackIndex::open(&args.pack)?;
-    let pack = index.pack()?;
     let model = Model::load(&args.model)?;
-    check_shape(pack.shape(), model.config()).with_context(|| args.pack.display().to_string())?;
-    let tokenizer = Tokenizer::load(&args.model)?;
-    let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
-    let tier = if args.portable { Some(Tier::Portable) } else { args.tier };
-    let features = tier.map_or(cpu::detect(), |tier| cpu::detect().up_to(tier));
-    ensure!(
-        (1..=TOKENS_MAX).contains(&args.batch),
-        "--batch {}: 1 to {TOKENS_MAX} tokens are possible",
-        args.batch
-    );
-    let mut ffn_memory = ffn_memory(&pack, features, args.batch)?;
-    let ffn = Ffn::new(pack.shape(), features, args.batch, &mut ffn_memory)?;
-
-    let base = Config {
+    let options = ComputeOptions {
         collapse: collapse(args)?,
         queue_depth: args.queue_depth,
         verify_reads: args.verify_reads,
-        ..Config::new(&pack)
+        memory: args.memory,
+        cache_ratio: args.cache_ratio,
+        features: args.kernels.features(),
+        batch: args.kernels.batch.into(),
+        read: args.read.into(),
+        buffered: args.buffered,
     };
-    let config = fit_memory(&pack, base, args.memory, args.cache_ratio)?;
-    let file = open_direct(&args.pack, args.buffered)?;
-    let mut memory = memory::arena(required_bytes(&config, &pack)?)?;
-    let mut engine = open_engine(&file, pack, &config, &mut memory, args.read)?;
+    let mut pack = ComputePack::open(&index, &model, options)?;
+    let tokenizer = Tokenizer::load(&args.model)?;
+    let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
+    let config = *pack.config();
+    let (mut engine, ffn) = pack.engine(&model)?;
     let back_end = engine.queue().back_end().clone();
-    if !back_end.is_whole() {
-        say(&format!("lnp: reading with {back_end}\n"));
-    }
-    check_weights(&mut engine, model.checkpoint(), model.config())
-        .with_context(|| args.pack.display().to_string())?;
+    say_back_end(&back_end);
 
     let mut prompt_ids: Vec<u32> = model.config().bos_token_id.into_iter().collect();
     prompt_ids.extend(tokenizer.encode(&args.prompt)?);
@@ -134,8 +105,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let loaded_s = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
     let mut first_token_s = None;
-    let kernels = format!("{} {}", ffn.tier().name(), pack.shape().dtype);
     let tier = ffn.tier().name();
+    let kernels = format!("{tier} {}", engine.pack().shape().dtype);
     let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
     let generated =
         generate(&model, &mut sparse, &prompt_ids, args.count, &mut sampler, &mut |token| {
@@ -175,8 +146,6 @@ pub(super) fn run(args: &Args) -> Result<()> {
 }
 
 fn collapse(args: &Args) -> Result<Collapse> {
-    /// Break-even gap of UFS 4.0 as published: 16 to 20 KiB.
-    const GAP_BYTES_USUAL: u64 = 16 << 10;
     Ok(match (&args.device, args.gap) {
         (Some(device), _) => Collapse::Law(DeviceProfile::read(device)?.law.law()?),
         (None, Some(0)) => Collapse::Off,

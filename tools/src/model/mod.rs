@@ -132,11 +132,23 @@ impl Model {
     ) -> Result<Vec<f32>> {
         let x = self.hidden(state, tokens, ffn)?;
         let last = x.narrow(0, tokens.len() - 1, 1)?.contiguous()?;
-        let logits = match &self.net {
-            Net::Opt(opt) => opt.logits(&last)?,
-            Net::Llama(llama) => llama.logits(&last)?,
-        };
-        let logits = logits.flatten_all()?.to_vec1()?;
+        let logits = self.logits(&last)?;
+        state.position += tokens.len();
+        Ok(logits)
+    }
+
+    /// The same with the logits after each of the tokens: row-major `[tokens][vocab]`.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn forward_all(
+        &self,
+        state: &mut State,
+        tokens: &[u32],
+        ffn: &mut dyn Ffn,
+    ) -> Result<Vec<f32>> {
+        let x = self.hidden(state, tokens, ffn)?;
+        let logits = self.logits(&x)?;
         state.position += tokens.len();
         Ok(logits)
     }
@@ -154,6 +166,15 @@ impl Model {
         self.hidden(state, tokens, ffn)?;
         state.position += tokens.len();
         Ok(())
+    }
+
+    /// Logits `[rows][vocab]` of hidden states [rows, hidden].
+    fn logits(&self, x: &Tensor) -> Result<Vec<f32>> {
+        let logits = match &self.net {
+            Net::Opt(opt) => opt.logits(x)?,
+            Net::Llama(llama) => llama.logits(x)?,
+        };
+        Ok(logits.flatten_all()?.to_vec1()?)
     }
 
     fn hidden(&self, state: &mut State, tokens: &[u32], ffn: &mut dyn Ffn) -> Result<Tensor> {

@@ -131,6 +131,33 @@ fn message<T>(result: Result<T>) -> String {
     format!("{:#}", result.err().unwrap())
 }
 
+/// The logits after each token are those of the text that ends there.
+#[test]
+fn logits_of_every_position() -> Result<()> {
+    for (config, entries) in
+        [(llama_config(2), llama_entries(2)), (opt_config(), opt_entries("decoder."))]
+    {
+        let dir = TempDir::new()?;
+        write_config(dir.path(), &config)?;
+        write(&dir.path().join("model.safetensors"), &entries, Dtype::F32)?;
+        let model = Model::load(dir.path())?;
+        let mut dense = DenseFfn::load(model.checkpoint(), model.config())?;
+        // after a token that is there already
+        let (first, rest) = TOKENS.split_at(1);
+        let mut state = model.new_state();
+        model.forward_hidden(&mut state, first, &mut dense)?;
+        let all = model.forward_all(&mut state, rest, &mut dense)?;
+        assert_eq!((state.position(), all.len()), (TOKENS.len(), rest.len() * VOCAB));
+        for (end, found) in (2..).zip(all.chunks_exact(VOCAB)) {
+            let alone = model.forward(&mut model.new_state(), &TOKENS[..end], &mut dense)?;
+            let most = alone.iter().fold(0.0, |most: f32, logit| most.max(logit.abs()));
+            let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * most;
+            assert!(found.iter().zip(&alone).all(close), "{found:?} {alone:?}");
+        }
+    }
+    Ok(())
+}
+
 /// Key-value heads that several query heads share give what copies of them would give.
 #[test]
 fn shared_key_value_heads() -> Result<()> {

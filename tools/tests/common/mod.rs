@@ -1,9 +1,10 @@
-//! What several tests share: where the models are, how a test says that it was skipped, and the
-//! second reader of packs.
+//! What several tests share: where the models are, how `lnp` is run, how a test says that it was
+//! skipped, and the second reader of packs.
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 /// The two models with traces and reference outputs.
 pub const MODELS: [&str; 2] = ["opt-relu-small", "llama-relu-small"];
@@ -44,9 +45,9 @@ pub fn disk_folder() -> tempfile::TempDir {
 }
 
 /// Runs the second reader, `spec/read_lnp.py`; `None` where there is no Python.
-pub fn second_reader(pack: &Path) -> Option<std::process::Output> {
+pub fn second_reader(pack: &Path) -> Option<Output> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/read_lnp.py");
-    std::process::Command::new("python3").arg(script).arg(pack).output().ok()
+    Command::new("python3").arg(script).arg(pack).output().ok()
 }
 
 /// Compares the second reader's description of a pack with ours; false where there is no Python.
@@ -62,4 +63,34 @@ pub fn readers_agree(pack: &Path) -> bool {
     let ours = lnp::pack::inspect::describe(&index.pack().unwrap());
     assert_eq!(theirs, serde_json::to_value(ours).unwrap(), "{}", pack.display());
     true
+}
+
+/// Runs `lnp`.
+pub fn lnp(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lnp")).args(args).output().unwrap()
+}
+
+/// Runs a command that must work; returns stdout.
+pub fn ok(args: &[&str]) -> String {
+    let output = lnp(args);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "lnp {args:?}: {told}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command prints with `--json`.
+pub fn json(args: &[&str]) -> serde_json::Value {
+    let mut args = args.to_vec();
+    args.push("--json");
+    serde_json::from_str(&ok(&args)).unwrap()
+}
+
+/// Runs a command that must fail with exit code 1; returns its one line.
+pub fn fails(args: &[&str]) -> String {
+    let output = lnp(args);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "lnp {args:?}: {told}");
+    assert_eq!(told.lines().count(), 1, "lnp {args:?}: {told}");
+    assert!(told.starts_with("lnp: ") && output.stdout.is_empty(), "lnp {args:?}: {told}");
+    told
 }

@@ -1,0 +1,250 @@
+//! `lnp perplexity`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::{KernelArgs, ReadArgs, say_back_end};
+use crate::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack};
+use crate::generate::SparseFfn;
+use crate::model::{DenseFfn, ExactPredictor, Ffn, Model};
+use crate::pack::PackIndex;
+use crate::perplexity::{Loss, Windows, loss};
+use crate::report::{Machine, plain, print, print_json, progress, say, table, thousands};
+use crate::trace::TraceReader;
+
+/// Tell what a pack's number type costs: how well the model predicts text, with and without it
+///
+/// The first row is the model itself, computed densely in f32; then comes each pack, read and
+/// computed as `lnp run` does. Loss is the mean negative log-likelihood in nats of each token but
+/// the first of its window, given those before it; perplexity is exp(loss).
+///
+/// Example: lnp perplexity f32.lnp f16.lnp --model opt-relu --tokens test.trace.safetensors
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The packs to judge, all of this model
+    #[arg(value_name = "PACK", required = true)]
+    packs: Vec<PathBuf>,
+    /// Hugging Face model folder (config.json, *.safetensors)
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Traces that carry token_ids: the text to predict
+    #[arg(long, value_name = "TRACE", required = true, num_args = 1..)]
+    tokens: Vec<PathBuf>,
+    /// Tokens of a window; each begins at position 0 with no text before it [default: the trace's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    window: Option<u32>,
+    /// Only the first so many tokens of each trace
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
+    limit: Option<u32>,
+    /// Share of the bundles that the cache holds; the results are the same, 1 is fastest
+    #[arg(long, value_name = "R", default_value_t = CACHE_RATIO_USUAL)]
+    cache_ratio: f64,
+    #[command(flatten)]
+    read: ReadArgs,
+    #[command(flatten)]
+    kernels: KernelArgs,
+    /// Go on through the page cache where the file system refuses direct reads
+    #[arg(long)]
+    buffered: bool,
+    /// Print the rows as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A text to be predicted.
+struct Text {
+    file: PathBuf,
+    corpus: String,
+    split: Option<String>,
+    windows: Windows,
+}
+
+/// One line of the comparison; the names are a contract.
+#[derive(Debug, Serialize)]
+struct Row {
+    /// `dense f32`, or the name of the pack's file.
+    what: String,
+    /// The pack; none where the model itself is judged.
+    pack: Option<PathBuf>,
+    /// Type of the FFN's weights.
+    dtype: &'static str,
+    /// Tier of the kernels; none where they are not used.
+    kernel_tier: Option<&'static str>,
+    corpus: String,
+    split: Option<String>,
+    tokens_file: PathBuf,
+    window: usize,
+    tokens_predicted: usize,
+    /// Nats per predicted token.
+    loss: f64,
+    perplexity: f64,
+    /// 1 where nothing is lost.
+    perplexity_over_dense: f64,
+    seconds: f64,
+}
+
+/// What is judged.
+struct Subject {
+    what: String,
+    pack: Option<PathBuf>,
+    dtype: &'static str,
+    kernel_tier: Option<&'static str>,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let indexes: Vec<PackIndex> =
+        args.packs.iter().map(|path| PackIndex::open(path)).collect::<Result<_>>()?;
+    let model = Model::load(&args.model)?;
+    let texts: Vec<Text> =
+        args.tokens.iter().map(|path| text(path, &model, args)).collect::<Result<_>>()?;
+    let options = ComputeOptions {
+        features: args.kernels.features(),
+        batch: args.kernels.batch.into(),
+        cache_ratio: args.cache_ratio,
+        read: args.read.into(),
+        buffered: args.buffered,
+        ..ComputeOptions::default()
+    };
+    // What is wrong with a pack is told before the first is judged, which may take long.
+    for index in &indexes {
+        let mut pack = ComputePack::open(index, &model, options)?;
+        say_back_end(pack.engine(&model)?.0.queue().back_end());
+    }
+
+    let tokens: usize = texts.iter().map(|text| text.windows.tokens()).sum();
+    let bar = progress("predicting", (tokens * (1 + indexes.len())) as u64);
+    let mut rows = Vec::new();
+    let dense = Subject {
+        what: "dense f32".into(),
+        pack: None,
+        dtype: lnp_format::Dtype::F32.name(),
+        kernel_tier: None,
+    };
+    let mut ffn = DenseFfn::load(model.checkpoint(), model.config())?;
+    judge(&dense, &model, &mut ffn, &texts, &bar, &mut rows)?;
+    drop(ffn);
+    let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
+    for index in &indexes {
+        let mut pack = ComputePack::open(index, &model, options)?;
+        let (mut engine, ffn) = pack.engine(&model)?;
+        let subject = Subject {
+            what: index.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            pack: Some(index.path().to_owned()),
+            dtype: index.pack()?.shape().dtype.name(),
+            kernel_tier: Some(ffn.tier().name()),
+        };
+        let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
+        judge(&subject, &model, &mut sparse, &texts, &bar, &mut rows)
+            .with_context(|| index.path().display().to_string())?;
+    }
+    bar.finish_and_clear();
+    report(args, &model, by_text(rows, texts.len()))
+}
+
+/// Reads a text, as far as it is asked for.
+fn text(path: &Path, model: &Model, args: &Args) -> Result<Text> {
+    let trace = TraceReader::open(path)?;
+    let file = path.display();
+    let mut ids = trace.token_ids()?.with_context(|| {
+        format!("{file}: the trace carries no token_ids; record it again with `lnp trace`")
+    })?;
+    ids.truncate(args.limit.map_or(usize::MAX, |limit| limit as usize));
+    let window = args.window.map_or(trace.window(), |window| window as usize);
+    let windows = Windows::new(model, ids, window).with_context(|| file.to_string())?;
+    if let Some(traced) = trace.model()
+        && traced != model.checkpoint().name()
+    {
+        let (traced, model) = (plain(traced), plain(&model.checkpoint().name()));
+        say(&format!("lnp: warning: {file} has tokens of model {traced}, this is {model}\n"));
+    }
+    Ok(Text {
+        file: path.to_owned(),
+        corpus: trace.corpus().unwrap_or("unknown").to_owned(),
+        split: trace.split().map(str::to_owned),
+        windows,
+    })
+}
+
+/// Appends a row for each text. The first subject to be judged is what others are compared with.
+fn judge(
+    subject: &Subject,
+    model: &Model,
+    ffn: &mut dyn Ffn,
+    texts: &[Text],
+    bar: &ProgressBar,
+    rows: &mut Vec<Row>,
+) -> Result<()> {
+    for (number, text) in texts.iter().enumerate() {
+        let (begin, before) = (Instant::now(), bar.position());
+        let told = &mut |fed: usize| bar.set_position(before + fed as u64);
+        let found: Loss = loss(model, ffn, &text.windows, told)?;
+        let dense = rows.get(number).map_or(found.nats, |row| row.loss);
+        rows.push(Row {
+            what: subject.what.clone(),
+            pack: subject.pack.clone(),
+            dtype: subject.dtype,
+            kernel_tier: subject.kernel_tier,
+            corpus: text.corpus.clone(),
+            split: text.split.clone(),
+            tokens_file: text.file.clone(),
+            window: text.windows.window(),
+            tokens_predicted: found.predicted,
+            loss: found.nats,
+            perplexity: found.perplexity(),
+            // not by dividing perplexities, which may be too large
+            perplexity_over_dense: (found.nats - dense).exp(),
+            seconds: begin.elapsed().as_secs_f64(),
+        });
+    }
+    Ok(())
+}
+
+/// Rows come subject by subject; they are read text by text.
+fn by_text(rows: Vec<Row>, texts: usize) -> Vec<Row> {
+    let mut numbered: Vec<(usize, Row)> = rows.into_iter().enumerate().collect();
+    numbered.sort_by_key(|(number, _)| number % texts);
+    numbered.into_iter().map(|(_, row)| row).collect()
+}
+
+fn report(args: &Args, model: &Model, rows: Vec<Row>) -> Result<()> {
+    if args.json {
+        let first = rows.first().map(|row| row.window);
+        // one for all of them, or none: each row has its own
+        let window = first.filter(|first| rows.iter().all(|row| row.window == *first));
+        return print_json(&serde_json::json!({
+            "machine": Machine::here(),
+            "model": model.checkpoint().name(),
+            "window": window,
+            "rows": rows,
+        }));
+    }
+    let head =
+        ["what", "dtype", "kernels", "corpus", "predicted", "loss", "perplexity", "over dense"];
+    let lines: Vec<Vec<String>> = rows.iter().map(line).collect();
+    print(&table(&head, &lines, 4))
+}
+
+fn line(row: &Row) -> Vec<String> {
+    let over_dense = match row.pack {
+        None => "-".into(),
+        Some(_) => {
+            // the sum makes a -0 a 0
+            let percent = (1e4 * (row.perplexity_over_dense - 1.0)).round() / 1e2 + 0.0;
+            format!("{percent:+.2} %")
+        }
+    };
+    vec![
+        plain(&row.what),
+        row.dtype.into(),
+        row.kernel_tier.unwrap_or("-").into(),
+        plain(&row.corpus),
+        thousands(row.tokens_predicted as f64),
+        format!("{:.4}", row.loss),
+        format!("{:.3}", row.perplexity),
+        over_dense,
+    ]
+}
