@@ -94,7 +94,8 @@ fn sample(calls: u32, call: &mut impl FnMut()) -> u64 {
 fn bundle(kernel: &Kernel) -> Vec<u8> {
     let mut state = 1_u64;
     let mut random = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 32) as u32
     };
     let count = kernel.shape().parts * kernel.shape().hidden;
