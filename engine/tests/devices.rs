@@ -7,6 +7,7 @@ mod common;
 mod back_ends;
 
 use std::ffi::CString;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -14,7 +15,7 @@ use back_ends::{back_ends, on_disk};
 use common::Recipe;
 use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::queue::{Read, ReadQueue};
-use lnp_engine::sys::{DeviceQueue, DirectFile, Polling, ReadOptions, open_engine};
+use lnp_engine::sys::{DeviceQueue, DirectFile, FileError, Polling, ReadOptions, open_engine};
 use lnp_engine::{Collapse, Config, required_bytes};
 use lnp_format::Pack;
 
@@ -115,6 +116,22 @@ fn f2fs_is_read_where_the_kernel_has_it() {
     std::fs::File::open(&pack).unwrap().sync_all().unwrap();
     let path = CString::new(pack.to_str().unwrap()).unwrap();
     read_everything(&path, &recipe, &image);
+}
+
+/// Memory takes the flag for direct reads, and reads as ever.
+#[test]
+fn a_file_in_memory_has_no_direct_reads() {
+    let folder = "/dev/shm";
+    let system = told(Command::new("stat").args(["--file-system", "--format=%T", folder]));
+    if system.as_deref() != Ok("tmpfs") {
+        eprintln!("no file in memory was read: {folder} is of {system:?}");
+        return;
+    }
+    let mut file = tempfile::NamedTempFile::new_in(folder).unwrap();
+    file.write_all(&[0; 8192]).unwrap();
+    let path = CString::new(file.path().to_str().unwrap()).unwrap();
+    assert_eq!(DirectFile::open(&path, false).unwrap_err(), FileError::NoDirectReads);
+    assert!(!DirectFile::open(&path, true).unwrap().is_direct());
 }
 
 /// A queue is `Send`: it may move while reads are in flight, and the thread it came from may end.

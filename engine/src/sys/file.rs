@@ -71,7 +71,9 @@ impl DirectFile {
         file.bytes = file.length()?;
         // Some file systems take the flag and read through memory all the same.
         match file.direct_io_align() {
-            Some(0) => file.direct = false,
+            // That, or an emulator passed the answer on without its numbers (qemu-user): then a
+            // misaligned read is refused.
+            Some(0) => file.direct &= file.refuses_misaligned_reads(),
             Some(align) => file.align = align,
             None => file.direct &= !file.is_in_memory(),
         }
@@ -102,9 +104,17 @@ impl DirectFile {
         result == 0 && (kind == tmpfs || kind == RAMFS_MAGIC)
     }
 
+    /// Whether one byte of the middle of a block cannot be read: not so through the page cache.
+    fn refuses_misaligned_reads(&self) -> bool {
+        let mut byte = 0_u8;
+        // SAFETY: `fd` is open, and `byte` has room for the one byte that is read.
+        let read = unsafe { libc::pread(self.fd, (&raw mut byte).cast(), 1, 1) };
+        read < 0 && errno() == libc::EINVAL
+    }
+
     /// What the kernel says direct reads must be aligned to: the larger of offset and memory
-    /// alignment; 0 where there are none. `None` before Linux 6.1, on file systems that do not say,
-    /// and under emulation.
+    /// alignment; 0 where there are none. `None` before Linux 6.1 and on file systems that do not
+    /// say.
     fn direct_io_align(&self) -> Option<u32> {
         #[cfg(target_env = "gnu")]
         {

@@ -1,0 +1,129 @@
+//! Instructions of the kernels per bundle, counted by an emulator whose clock they drive.
+//!
+//! `benches/instructions` boots a machine with this program as its init, under qemu's
+//! `-icount shift=0`: an instruction takes one nanosecond of the guest's time, whatever it does.
+//! Elsewhere it runs too, and its numbers are nanoseconds.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use lnp_kernels::{Activation, CpuFeatures, Dtype, Kernel, KernelShape};
+
+/// Name, hidden size and parts of a layer, as in `benches/kernels.rs`.
+const LAYERS: [(&str, usize, usize); 3] =
+    [("opt-350m", 1024, 2), ("opt-6.7b", 4096, 2), ("llama-2-7b", 4096, 3)];
+const DTYPES: [(&str, Dtype); 2] = [("f32", Dtype::F32), ("f16", Dtype::F16)];
+
+/// A sample takes this much at least: the guest's clock ticks every 16 instructions or so.
+const SAMPLE_NS: u64 = 250_000;
+/// The timer interrupts a sample now and then (250 Hz), and the fewest of many is taken.
+const SAMPLES: usize = 16;
+
+fn main() {
+    println!("# features: {}", features());
+    println!("layer,dtype,what,bundle_bytes,coefficient,accumulate,bundle,per_weight");
+    for (name, hidden, parts) in LAYERS {
+        for (dtype_name, dtype) in DTYPES {
+            let shape = KernelShape { hidden, parts, dtype, activation: Activation::Relu };
+            for kernel in tiers(shape) {
+                let (coefficient, accumulate) = count(&kernel);
+                let both = coefficient + accumulate;
+                println!(
+                    "{name},{dtype_name},{},{},{coefficient:.0},{accumulate:.0},{both:.0},{:.3}",
+                    kernel.tier().name(),
+                    kernel.bundle_bytes(),
+                    both / (parts * hidden) as f64,
+                );
+            }
+        }
+    }
+    println!("# done");
+}
+
+/// One kernel for each tier that this machine has, the lowest first.
+fn tiers(shape: KernelShape) -> Vec<Kernel> {
+    let mut kernels: Vec<Kernel> = [CpuFeatures::NONE, lnp_engine::sys::cpu::detect()]
+        .into_iter()
+        .map(|features| Kernel::new(shape, features).expect("a valid shape"))
+        .collect();
+    kernels.dedup_by_key(|kernel| kernel.tier());
+    kernels
+}
+
+/// Instructions of `coefficient` and of `accumulate` for one bundle, which is in the cache.
+fn count(kernel: &Kernel) -> (f64, f64) {
+    let bundle = bundle(kernel);
+    let hidden = kernel.shape().hidden;
+    let x: Vec<f32> = (0..hidden).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
+    let mut y = vec![0.0; hidden];
+    // The bias puts every neuron above zero, so that no bundle is half read.
+    let coefficient = per_call(|| {
+        let found = kernel.coefficient(black_box(&x), black_box(&bundle), black_box(1e6));
+        black_box(found).expect("lengths fit");
+    });
+    // A small scale: no sum runs into infinity.
+    let accumulate = per_call(|| {
+        let done = kernel.accumulate(black_box(1e-3), black_box(&bundle), &mut y);
+        done.expect("lengths fit");
+        black_box(&mut y);
+    });
+    (coefficient, accumulate)
+}
+
+/// What one call takes: the fewest of twice as many calls, less the fewest of so many, so that
+/// what a sample costs beside its calls falls out.
+fn per_call(mut call: impl FnMut()) -> f64 {
+    let mut calls = 1;
+    while sample(calls, &mut call) < SAMPLE_NS {
+        calls *= 2;
+    }
+    let mut fewest = |calls| (0..SAMPLES).map(|_| sample(calls, &mut call)).min().unwrap_or(0);
+    let (once, twice) = (fewest(calls), fewest(2 * calls));
+    (twice as f64 - once as f64) / f64::from(calls)
+}
+
+fn sample(calls: u32, call: &mut impl FnMut()) -> u64 {
+    let begin = Instant::now();
+    for _ in 0..calls {
+        call();
+    }
+    begin.elapsed().as_nanos() as u64
+}
+
+/// Weights of 2^-7 to 1 in size: none is denormal, infinite or NaN.
+fn bundle(kernel: &Kernel) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut random = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32) as u32
+    };
+    let count = kernel.shape().parts * kernel.shape().hidden;
+    match kernel.shape().dtype {
+        Dtype::F32 => {
+            (0..count).flat_map(|_| (random() & 0x83ff_ffff | 120 << 23).to_le_bytes()).collect()
+        }
+        _ => {
+            let half = |bits: u32| (bits as u16 & 0x9fff | 8 << 10).to_le_bytes();
+            (0..count).flat_map(|_| half(random())).collect()
+        }
+    }
+}
+
+/// What the CPU has of what kernels look for.
+fn features() -> String {
+    let mut found = Vec::new();
+    #[cfg(target_arch = "aarch64")]
+    {
+        macro_rules! look_for {
+            ($($name:tt)*) => {
+                $(if std::arch::is_aarch64_feature_detected!($name) { found.push($name); })*
+            };
+        }
+        look_for!("neon" "fp16" "fhm" "dotprod" "i8mm" "bf16");
+    }
+    if found.is_empty() {
+        found.push("not told");
+    }
+    found.join(" ")
+}
