@@ -7,12 +7,11 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use lnp_kernels::{Activation, CpuFeatures, Dtype, Kernel, KernelShape};
+use lnp_kernels::{Activation, Dtype, Kernel, KernelShape, Tier};
 
 /// Name, hidden size and parts of a layer, as in `benches/kernels.rs`.
 const LAYERS: [(&str, usize, usize); 3] =
     [("opt-350m", 1024, 2), ("opt-6.7b", 4096, 2), ("llama-2-7b", 4096, 3)];
-const DTYPES: [(&str, Dtype); 2] = [("f32", Dtype::F32), ("f16", Dtype::F16)];
 
 /// A sample takes this much at least: the guest's clock ticks every 16 instructions or so.
 const SAMPLE_NS: u64 = 250_000;
@@ -21,15 +20,21 @@ const SAMPLES: usize = 16;
 
 fn main() {
     println!("# features: {}", features());
-    println!("layer,dtype,what,bundle_bytes,coefficient,accumulate,bundle,per_weight");
+    println!(
+        "layer,dtype,what,bundle_bytes,prepare,coefficient,coefficient_of_two,accumulate,bundle,\
+         per_weight"
+    );
     for (name, hidden, parts) in LAYERS {
-        for (dtype_name, dtype) in DTYPES {
+        for dtype in Dtype::ALL {
             let shape = KernelShape { hidden, parts, dtype, activation: Activation::Relu };
             for kernel in tiers(shape) {
-                let (coefficient, accumulate) = count(&kernel);
+                let Counts { prepare, coefficient, coefficient_of_two, accumulate } =
+                    count(&kernel);
                 let both = coefficient + accumulate;
                 println!(
-                    "{name},{dtype_name},{},{},{coefficient:.0},{accumulate:.0},{both:.0},{:.3}",
+                    "{name},{},{},{},{prepare:.0},{coefficient:.0},{coefficient_of_two:.0},\
+                     {accumulate:.0},{both:.0},{:.3}",
+                    dtype.name(),
                     kernel.tier().name(),
                     kernel.bundle_bytes(),
                     both / (parts * hidden) as f64,
@@ -42,24 +47,43 @@ fn main() {
 
 /// One kernel for each tier that this machine has, the lowest first.
 fn tiers(shape: KernelShape) -> Vec<Kernel> {
-    let mut kernels: Vec<Kernel> = [CpuFeatures::NONE, lnp_engine::sys::cpu::detect()]
-        .into_iter()
-        .map(|features| Kernel::new(shape, features).expect("a valid shape"))
-        .collect();
-    kernels.dedup_by_key(|kernel| kernel.tier());
-    kernels
+    let features = lnp_engine::sys::cpu::detect();
+    let with = |tier| Kernel::new(shape, features.up_to(tier)).expect("a valid shape");
+    let all = Tier::ALL.into_iter().map(|tier| (tier, with(tier)));
+    all.filter(|(tier, kernel)| kernel.tier() == *tier).map(|(_, kernel)| kernel).collect()
 }
 
-/// Instructions of `coefficient` and of `accumulate` for one bundle, which is in the cache.
-fn count(kernel: &Kernel) -> (f64, f64) {
+/// Instructions for one bundle, which is in the cache.
+struct Counts {
+    /// Of `prepare`, which is called once for all bundles of a layer.
+    prepare: f64,
+    coefficient: f64,
+    /// Of `coefficients` for two tokens, for each of them.
+    coefficient_of_two: f64,
+    accumulate: f64,
+}
+
+fn count(kernel: &Kernel) -> Counts {
     let bundle = bundle(kernel);
     let hidden = kernel.shape().hidden;
     let x: Vec<f32> = (0..hidden).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
     let mut y = vec![0.0; hidden];
+    let mut memory = vec![0; kernel.input_bytes()];
+    let prepare = per_call(|| {
+        black_box(kernel.prepare(black_box(&x), black_box(&mut memory))).expect("lengths fit");
+    });
+    let input = kernel.prepare(&x, &mut memory).expect("lengths fit");
     // The bias puts every neuron above zero, so that no bundle is half read.
     let coefficient = per_call(|| {
-        let found = kernel.coefficient(black_box(&x), black_box(&bundle), black_box(1e6));
+        let found = kernel.coefficient(black_box(&input), black_box(&bundle), black_box(1e6));
         black_box(found).expect("lengths fit");
+    });
+    let coefficients = per_call(|| {
+        let mut out = [0.0; 2];
+        let inputs = black_box([input, input]);
+        let done = kernel.coefficients(&inputs, black_box(&bundle), black_box(1e6), &mut out);
+        done.expect("lengths fit");
+        black_box(out);
     });
     // A small scale: no sum runs into infinity.
     let accumulate = per_call(|| {
@@ -67,7 +91,7 @@ fn count(kernel: &Kernel) -> (f64, f64) {
         done.expect("lengths fit");
         black_box(&mut y);
     });
-    (coefficient, accumulate)
+    Counts { prepare, coefficient, coefficient_of_two: coefficients / 2.0, accumulate }
 }
 
 /// What one call takes: the fewest of twice as many calls, less the fewest of so many, so that
@@ -90,24 +114,18 @@ fn sample(calls: u32, call: &mut impl FnMut()) -> u64 {
     begin.elapsed().as_nanos() as u64
 }
 
-/// Weights of 2^-7 to 1 in size: none is denormal, infinite or NaN.
+/// Any two bytes are an ordinary number as f16 and bf16, any four as f32: none is denormal, infinite
+/// or NaN.
 fn bundle(kernel: &Kernel) -> Vec<u8> {
     let mut state = 1_u64;
     let mut random = || {
         state =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 32) as u32
+        (state >> 32) as u16
     };
-    let count = kernel.shape().parts * kernel.shape().hidden;
-    match kernel.shape().dtype {
-        Dtype::F32 => {
-            (0..count).flat_map(|_| (random() & 0x83ff_ffff | 120 << 23).to_le_bytes()).collect()
-        }
-        _ => {
-            let half = |bits: u32| (bits as u16 & 0x9fff | 8 << 10).to_le_bytes();
-            (0..count).flat_map(|_| half(random())).collect()
-        }
-    }
+    (0..kernel.bundle_bytes() / 2)
+        .flat_map(|_| (random() & 0x9fff | 0x2000).to_le_bytes())
+        .collect()
 }
 
 /// What the CPU has of what kernels look for.
