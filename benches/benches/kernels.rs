@@ -83,7 +83,9 @@ fn compare(
             bencher.iter(|| {
                 y.fill(0.0);
                 let input = kernel.prepare(&x, &mut memory).expect("lengths fit");
-                for bundle in passes.next().into_iter().flatten() {
+                let pass = passes.next().expect("a cycle");
+                for (number, bundle) in pass.iter().enumerate() {
+                    pass.get(number + 1).into_iter().for_each(|next| Kernel::prefetch(next));
                     // The bias puts every neuron above zero, so that no bundle is half read.
                     let coefficient = kernel.coefficient(&input, bundle, 1e6).expect("lengths fit");
                     kernel.accumulate(coefficient, bundle, &mut y).expect("lengths fit");

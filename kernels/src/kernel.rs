@@ -1,7 +1,7 @@
 //! The kernel of one model: its shape checked once, its tier chosen once.
 
 use crate::activation::Activation;
-use crate::arch::{CpuFeatures, Ops, Tier};
+use crate::arch::{CpuFeatures, Ops, Tier, prefetch};
 use crate::dtype::{BLOCK, Dtype};
 use crate::error::KernelError;
 use crate::input::Input;
@@ -170,6 +170,12 @@ impl Kernel {
             self.ops.add_scaled(coefficient, down, y);
         }
         Ok(())
+    }
+
+    /// Asks for the beginning of the bundle that comes next, or of a part of it: while one is computed
+    /// from, the kernels ask for the rest of that one only. A hint: it reads nothing.
+    pub fn prefetch(bytes: &[u8]) {
+        prefetch::beginning(bytes);
     }
 
     fn check(&self, x: &Input<'_>, bundle: &[u8]) -> Result<(), KernelError> {

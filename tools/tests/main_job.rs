@@ -161,9 +161,9 @@ fn packs_speak_like_the_reference() {
         for (dtype, links, most) in [
             (Dtype::F32, None, 1e-3),
             (Dtype::F16, Some(&links), 1e-3),
-            (Dtype::Bf16, Some(&links), 0.02),
-            (Dtype::Q8_0, Some(&links), 0.05),
-            (Dtype::Q4_0, Some(&links), 0.5),
+            (Dtype::Bf16, Some(&links), 0.005),
+            (Dtype::Q8_0, Some(&links), 0.02),
+            (Dtype::Q4_0, Some(&links), 0.15),
         ] {
             let path = folder.path().join(format!("{name}-{dtype}.lnp"));
             pack(&model, links, dtype, &path);

@@ -4,6 +4,7 @@
 //! Four blocks are a step, so that their sums and scales fill a register of four lanes. Lane `k` adds
 //! up the blocks with number `k` modulo 4: the same bits for every tier that keeps to this.
 
+use super::prefetch;
 use super::vector::Stored;
 use crate::dtype::BLOCK;
 use crate::input::{Input, STEP};
@@ -51,7 +52,7 @@ pub(super) struct Step<'a> {
 }
 
 /// The longest step.
-const STEP_BYTES_MAX: usize = STEP * (2 + BLOCK);
+pub(super) const STEP_BYTES_MAX: usize = STEP * (2 + BLOCK);
 
 /// `sum of w[i] * x[i]`.
 ///
@@ -93,6 +94,7 @@ unsafe fn add_step<I: Integers>(
     x_sums: &[u8; 4 * STEP],
     numbers: &[u8; BLOCK * STEP],
 ) -> I::Four {
+    prefetch::ahead(w.as_ptr(), STEP * I::BLOCK_BYTES);
     let product = |block: usize| {
         let w = w[block * I::BLOCK_BYTES + I::SCALE_BYTES..].as_ptr();
         let x = numbers[block * BLOCK..].as_ptr();
@@ -100,10 +102,15 @@ unsafe fn add_step<I: Integers>(
         unsafe { I::multiply(w, x) }
     };
     let products = [product(0), product(1), product(2), product(3)];
-    let scale = |block: usize| {
-        u16::from_le_bytes([w[block * I::BLOCK_BYTES], w[block * I::BLOCK_BYTES + 1]])
-    };
-    let step = Step { w_scales: [scale(0), scale(1), scale(2), scale(3)], x_scales, x_sums };
+    let step = Step { w_scales: w_scales::<I>(w), x_scales, x_sums };
     // SAFETY: the instruction set is there by contract.
     unsafe { I::add(sum, products, &step) }
+}
+
+/// The scales of four blocks.
+#[inline(always)]
+pub(super) fn w_scales<T: Stored>(w: &[u8]) -> [u16; STEP] {
+    let scale = |at: usize| u16::from_le_bytes([w[at], w[at + 1]]);
+    // Not `map`, which the compiler does not always see through here.
+    [scale(0), scale(T::BLOCK_BYTES), scale(2 * T::BLOCK_BYTES), scale(3 * T::BLOCK_BYTES)]
 }

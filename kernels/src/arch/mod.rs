@@ -13,6 +13,7 @@ mod aarch64;
 pub mod features;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod integer;
+pub(crate) mod prefetch;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vector;
 #[cfg(target_arch = "x86_64")]

@@ -3,6 +3,7 @@
 //! An instruction set brings a [`Vector`] and, for each number type, how 32 numbers become f32
 //! ([`Load`]); `#[target_feature]` shells make functions of the two.
 
+use super::prefetch;
 use crate::dtype::BLOCK;
 
 /// A register of f32 lanes.
@@ -127,6 +128,7 @@ pub(super) unsafe fn dot<V: Vector, W: Load<V>>(x: &[f32], w: &[u8]) -> f32 {
 /// The instruction set of `V` is there; `w` holds `W::BLOCK_BYTES` bytes, `SCALE_BYTES` is 0.
 #[inline(always)]
 unsafe fn add_products<V: Vector, W: Load<V>>(sums: &mut V::Block, x: &[f32; BLOCK], w: &[u8]) {
+    prefetch::ahead(w.as_ptr(), W::BLOCK_BYTES);
     // SAFETY: by contract the instruction set is there and the slice holds the block.
     let w = unsafe { W::load(w.as_ptr()) };
     let registers = sums.as_mut().iter_mut().zip(w.as_ref()).zip(x.chunks_exact(V::LANES));
@@ -145,6 +147,7 @@ unsafe fn add_products<V: Vector, W: Load<V>>(sums: &mut V::Block, x: &[f32; BLO
 #[inline(always)]
 pub(super) unsafe fn add_scaled<V: Vector, W: Load<V>>(scale: f32, w: &[u8], y: &mut [f32]) {
     for (y, w) in y.as_chunks_mut::<BLOCK>().0.iter_mut().zip(w.chunks_exact(W::BLOCK_BYTES)) {
+        prefetch::ahead(w.as_ptr(), W::BLOCK_BYTES);
         let mut factor = scale;
         if let Some((half, _)) = w.split_first_chunk().filter(|_| W::SCALE_BYTES == 2) {
             // SAFETY: the instruction set is there by contract.

@@ -33,7 +33,7 @@ impl<T: Stored> Stored for Products<T> {
 /// # Safety
 /// They can be read at `x`.
 #[inline(always)]
-unsafe fn load(x: *const u8) -> [int8x16_t; 2] {
+pub(super) unsafe fn load(x: *const u8) -> [int8x16_t; 2] {
     // SAFETY: the caller vouches for 32 bytes.
     let low = unsafe { vld1q_s8(x.cast()) };
     // SAFETY: the second half of them.
@@ -149,7 +149,19 @@ fn sdot(mut sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
 #[inline]
 #[target_feature(enable = "neon")]
 fn add_blocks(sum: float32x4_t, p: [int32x4_t; 4], offset: i32, step: &Step<'_>) -> float32x4_t {
-    let mut products = vpaddq_s32(vpaddq_s32(p[0], p[1]), vpaddq_s32(p[2], p[3]));
+    let products = vpaddq_s32(vpaddq_s32(p[0], p[1]), vpaddq_s32(p[2], p[3]));
+    add_sums(sum, products, offset, step)
+}
+
+/// The same where the products of each block are one sum already.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn add_sums(
+    sum: float32x4_t,
+    mut products: int32x4_t,
+    offset: i32,
+    step: &Step<'_>,
+) -> float32x4_t {
     if offset != 0 {
         // SAFETY: the array holds 16 bytes; no alignment is needed.
         let x_sums = unsafe { vld1q_s32(step.x_sums.as_ptr().cast()) };

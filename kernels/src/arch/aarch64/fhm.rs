@@ -1,9 +1,8 @@
 //! f16 dot products whose products are added in f32 (FEAT_FHM). The input is rounded to f16.
 
 use core::arch::aarch64::{
-    float16x8_t, float32x4_t, uint16x8_t, vcombine_f16, vcvt_f16_f32, vdupq_n_f32,
-    vfmlalq_high_f16, vfmlalq_low_f16, vld1q_f32, vmulq_n_f32, vreinterpretq_f16_u16,
-    vreinterpretq_u8_f16, vst1q_u8,
+    float16x8_t, float32x4_t, vcombine_f16, vcvt_f16_f32, vdupq_n_f32, vfmlalq_high_f16,
+    vfmlalq_low_f16, vld1q_f32, vmulq_n_f32, vreinterpretq_f16_u16, vreinterpretq_u8_f16, vst1q_u8,
 };
 
 use super::neon::{load_halves, sum};
@@ -28,8 +27,8 @@ pub(super) unsafe fn prepare(values: &[f32], out: &mut [u8]) {
         let low = unsafe { vld1q_f32(v.as_ptr()) };
         // SAFETY: the second half of them.
         let high = unsafe { vld1q_f32(v.as_ptr().wrapping_add(4)) };
-        let [low, high] = [low, high].map(|four| vcvt_f16_f32(vmulq_n_f32(four, inverse)));
-        let halves: float16x8_t = vcombine_f16(low, high);
+        let half = |four| vcvt_f16_f32(vmulq_n_f32(four, inverse));
+        let halves: float16x8_t = vcombine_f16(half(low), half(high));
         let bytes = vreinterpretq_u8_f16(halves);
         // SAFETY: the array has room for 16 bytes.
         unsafe { vst1q_u8(out.as_mut_ptr(), bytes) };
@@ -54,21 +53,29 @@ fn scale_of(most: f32) -> (f32, f32) {
 #[target_feature(enable = "neon,fp16,fhm")]
 pub(super) unsafe fn dot(x: &Input<'_>, w: &[u8]) -> f32 {
     let Some((scale, x)) = x.prepared.split_first_chunk::<4>() else { return f32::NAN };
-    let mut sums = [[vdupq_n_f32(0.0); 8]; 2];
     const BYTES: usize = 2 * BLOCK;
-    for (at, (x, w)) in x.as_chunks::<BYTES>().0.iter().zip(w.as_chunks::<BYTES>().0).enumerate() {
-        // SAFETY: the array holds 64 bytes.
-        let x = unsafe { load_halves(x.as_ptr()) };
-        // SAFETY: the array holds 64 bytes.
-        let w = unsafe { load_halves(w.as_ptr()) };
-        add_products(&mut sums[at % 2], x, w);
+    let (x, w) = (x.as_chunks::<BYTES>().0, w.as_chunks::<BYTES>().0);
+    let mut sums = [[vdupq_n_f32(0.0); 8]; 2];
+    let mut pairs = x.chunks_exact(2).zip(w.chunks_exact(2));
+    for (x, w) in &mut pairs {
+        add_products(&mut sums[0], &x[0], &w[0]);
+        add_products(&mut sums[1], &x[1], &w[1]);
+    }
+    let blocks = x.len().min(w.len());
+    if blocks % 2 == 1 {
+        add_products(&mut sums[0], &x[blocks - 1], &w[blocks - 1]);
     }
     sum(sums) * f32::from_le_bytes(*scale)
 }
 
+/// Adds the products of one block.
 #[inline]
 #[target_feature(enable = "neon,fp16,fhm")]
-fn add_products(sums: &mut [float32x4_t; 8], x: [uint16x8_t; 4], w: [uint16x8_t; 4]) {
+fn add_products(sums: &mut [float32x4_t; 8], x: &[u8; 2 * BLOCK], w: &[u8; 2 * BLOCK]) {
+    // SAFETY: the array holds 64 bytes.
+    let x = unsafe { load_halves(x.as_ptr()) };
+    // SAFETY: the array holds 64 bytes.
+    let w = unsafe { load_halves(w.as_ptr()) };
     for (sums, (x, w)) in sums.as_chunks_mut::<2>().0.iter_mut().zip(x.into_iter().zip(w)) {
         let (x, w) = (vreinterpretq_f16_u16(x), vreinterpretq_f16_u16(w));
         sums[0] = vfmlalq_low_f16(sums[0], x, w);

@@ -1,98 +1,79 @@
 //! Matrix products of bytes (FEAT_I8MM): gate and up of a bundle with the inputs of two tokens.
 
 use core::arch::aarch64::{
-    float32x4_t, int8x16_t, int32x4_t, vaddq_f32, vcombine_f32, vcombine_s32, vcvtq_f32_s32,
-    vdup_n_f32, vdup_n_s32, vdup_n_u16, vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vgetq_lane_f32,
-    vld1q_s8, vmlsq_n_s32, vmulq_f32, vreinterpretq_s8_s64, vreinterpretq_s64_s8, vset_lane_f32,
-    vset_lane_s32, vst1q_f32, vzip1q_s64, vzip2q_s64,
+    float32x4_t, int8x16_t, int32x4_t, vdupq_n_f32, vdupq_n_s32, vreinterpretq_s8_s64,
+    vreinterpretq_s32_s64, vreinterpretq_s64_s8, vreinterpretq_s64_s32, vzip1q_s32, vzip1q_s64,
+    vzip2q_s32, vzip2q_s64,
 };
 use core::arch::asm;
 
-use super::neon::{Bytes, widen_four};
+use super::bytes::{add_sums, load, total};
+use super::neon::Bytes;
+use crate::arch::integer::{STEP_BYTES_MAX, Step, w_scales};
 use crate::dtype::BLOCK;
-use crate::input::{Input, STEP};
+use crate::input::{Blocks, Input, STEP};
 
 /// Four dot products: `[gate, up][first, second]`, each with the bits of
-/// [`crate::arch::integer::dot`]: a register holds all four for one block, and one of four registers
-/// takes every fourth block.
+/// [`crate::arch::integer::dot`].
 ///
 /// # Safety
 /// Advanced SIMD and FEAT_I8MM.
 #[target_feature(enable = "neon,i8mm")]
 pub(super) unsafe fn dot_pair<T: Bytes>(x: [&Input<'_>; 2], w: [&[u8]; 2]) -> [[f32; 2]; 2] {
-    let mut sums = [vdupq_n_f32(0.0); STEP];
-    let [first, second] = x.map(Input::blocks);
-    let [gate, up] = w.map(|w| w.chunks_exact(T::BLOCK_BYTES));
-    for (block, (gate, up)) in gate.zip(up).enumerate() {
-        let (step, lane) = (block / STEP, block % STEP);
-        let (Some(first_numbers), Some(second_numbers)) =
-            (first.numbers.get(step), second.numbers.get(step))
-        else {
+    let x = [x[0].blocks(), x[1].blocks()];
+    let step_bytes = STEP * T::BLOCK_BYTES;
+    let mut sums = [vdupq_n_f32(0.0); 4];
+    let steps = x[0].numbers.len().min(x[1].numbers.len());
+    for (step, (gate, up)) in w[0].chunks(step_bytes).zip(w[1].chunks(step_bytes)).enumerate() {
+        if step == steps {
             break;
+        }
+        let (mut last_gate, mut last_up) = ([0; STEP_BYTES_MAX], [0; STEP_BYTES_MAX]);
+        let (gate, up) = if gate.len() == step_bytes && up.len() == step_bytes {
+            (gate, up)
+        } else {
+            // What is missing is zero, on both sides.
+            last_gate[..gate.len()].copy_from_slice(gate);
+            last_up[..up.len()].copy_from_slice(up);
+            (&last_gate[..step_bytes], &last_up[..step_bytes])
         };
-        // SAFETY: 32 bytes of 128, from one of four blocks.
-        let x0 = unsafe { load(first_numbers[lane * BLOCK..].as_ptr()) };
-        // SAFETY: the same.
-        let x1 = unsafe { load(second_numbers[lane * BLOCK..].as_ptr()) };
-        // SAFETY: the chunk is a block, its numbers begin after the scale.
-        let w0 = unsafe { T::bytes(gate[T::SCALE_BYTES..].as_ptr()) };
-        // SAFETY: the same.
-        let w1 = unsafe { T::bytes(up[T::SCALE_BYTES..].as_ptr()) };
-        let x_sums = pair_s32(number(first.sums, block), number(second.sums, block));
-        let products = vmlsq_n_s32(multiply([w0, w1], [x0, x1]), x_sums, i32::from(T::OFFSET));
-        let x_scales = [first.scales, second.scales].map(|scales| number(scales, block));
-        let scales = vmulq_f32(w_scales(gate, up), pair_f32(x_scales));
-        sums[lane] = vfmaq_f32(sums[lane], vcvtq_f32_s32(products), scales);
+        sums = add_step::<T>(sums, [gate, up], &x, step);
     }
-    let sum = vaddq_f32(vaddq_f32(sums[0], sums[1]), vaddq_f32(sums[2], sums[3]));
-    let mut out = [0.0; 4];
-    // SAFETY: the array has room for four values.
-    unsafe { vst1q_f32(out.as_mut_ptr(), sum) };
-    [[out[0], out[1]], [out[2], out[3]]]
+    [[total(sums[0]), total(sums[1])], [total(sums[2]), total(sums[3])]]
 }
 
-/// # Safety
-/// 32 bytes can be read at `x`.
-#[inline(always)]
-unsafe fn load(x: *const u8) -> [int8x16_t; 2] {
-    // SAFETY: the caller vouches for 32 bytes.
-    let low = unsafe { vld1q_s8(x.cast()) };
-    // SAFETY: the second half of them.
-    let high = unsafe { vld1q_s8(x.wrapping_add(16).cast()) };
-    [low, high]
-}
-
-/// The four bytes of a block's scale or sum.
-fn number(steps: &[[u8; 4 * STEP]], block: usize) -> [u8; 4] {
-    let found = steps.get(block / STEP).map(|step| step.as_chunks::<4>().0);
-    found.and_then(|step| step.get(block % STEP)).copied().unwrap_or_default()
-}
-
-/// Two integers, twice.
+/// Adds four blocks; the lanes of a sum are the blocks, as in the dot product of one.
 #[inline]
-#[target_feature(enable = "neon")]
-fn pair_s32(first: [u8; 4], second: [u8; 4]) -> int32x4_t {
-    let two = vset_lane_s32::<1>(i32::from_le_bytes(second), vdup_n_s32(i32::from_le_bytes(first)));
-    vcombine_s32(two, two)
-}
-
-/// Two values, twice.
-#[inline]
-#[target_feature(enable = "neon")]
-fn pair_f32([first, second]: [[u8; 4]; 2]) -> float32x4_t {
-    let two = vset_lane_f32::<1>(f32::from_le_bytes(second), vdup_n_f32(f32::from_le_bytes(first)));
-    vcombine_f32(two, two)
-}
-
-/// The scales of two blocks of weights, each twice.
-#[inline]
-#[target_feature(enable = "neon")]
-fn w_scales(gate: &[u8], up: &[u8]) -> float32x4_t {
-    let [gate, up] = [gate, up].map(|block| {
-        let half = block.first_chunk().map_or(0, |half| u16::from_le_bytes(*half));
-        vdup_n_f32(vgetq_lane_f32::<0>(widen_four(vdup_n_u16(half))))
-    });
-    vcombine_f32(gate, up)
+#[target_feature(enable = "neon,i8mm")]
+fn add_step<T: Bytes>(
+    sums: [float32x4_t; 4],
+    w: [&[u8]; 2],
+    x: &[Blocks<'_>; 2],
+    step: usize,
+) -> [float32x4_t; 4] {
+    let weights = |part: usize, block: usize| {
+        let numbers = w[part][block * T::BLOCK_BYTES + T::SCALE_BYTES..].as_ptr();
+        // SAFETY: block 0 to 3 of four, from behind its scale.
+        unsafe { T::bytes(numbers) }
+    };
+    let values = |token: usize, block: usize| {
+        let numbers = x[token].numbers[step][block * BLOCK..].as_ptr();
+        // SAFETY: 32 bytes of 128, from one of four blocks.
+        unsafe { load(numbers) }
+    };
+    let product = |block| {
+        multiply([weights(0, block), weights(1, block)], [values(0, block), values(1, block)])
+    };
+    let products = transpose([product(0), product(1), product(2), product(3)]);
+    let scales = [w_scales::<T>(w[0]), w_scales::<T>(w[1])];
+    let mut out = sums;
+    for (at, out) in out.iter_mut().enumerate() {
+        let (part, x) = (at / 2, &x[at % 2]);
+        let step =
+            Step { w_scales: scales[part], x_scales: &x.scales[step], x_sums: &x.sums[step] };
+        *out = add_sums(*out, products[at], i32::from(T::OFFSET), &step);
+    }
+    out
 }
 
 /// `[w0 . x0, w0 . x1, w1 . x0, w1 . x1]` of 32 bytes each.
@@ -114,6 +95,20 @@ fn multiply(w: [[int8x16_t; 2]; 2], x: [[int8x16_t; 2]; 2]) -> int32x4_t {
 fn zip(a: int8x16_t, b: int8x16_t) -> [int8x16_t; 2] {
     let (a, b) = (vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b));
     [vreinterpretq_s8_s64(vzip1q_s64(a, b)), vreinterpretq_s8_s64(vzip2q_s64(a, b))]
+}
+
+/// Rows to columns.
+#[inline]
+#[target_feature(enable = "neon")]
+fn transpose([a, b, c, d]: [int32x4_t; 4]) -> [int32x4_t; 4] {
+    let (ab_low, ab_high) = (vzip1q_s32(a, b), vzip2q_s32(a, b));
+    let (cd_low, cd_high) = (vzip1q_s32(c, d), vzip2q_s32(c, d));
+    let join = |ab, cd| {
+        let (ab, cd) = (vreinterpretq_s64_s32(ab), vreinterpretq_s64_s32(cd));
+        [vreinterpretq_s32_s64(vzip1q_s64(ab, cd)), vreinterpretq_s32_s64(vzip2q_s64(ab, cd))]
+    };
+    let ([first, second], [third, fourth]) = (join(ab_low, cd_low), join(ab_high, cd_high));
+    [first, second, third, fourth]
 }
 
 /// Adds the products of two rows of eight bytes with two others. (The intrinsic is not stable yet.)

@@ -90,11 +90,12 @@ pub(super) fn widen_four(halves: uint16x4_t) -> float32x4_t {
 impl Load<float32x4_t> for F32 {
     #[inline(always)]
     unsafe fn load(numbers: *const u8) -> Block {
-        [0, 1, 2, 3, 4, 5, 6, 7].map(|four| {
+        let at = |four: usize| {
             let from = numbers.wrapping_add(16 * four);
             // SAFETY: the caller vouches for 128 bytes, of which these are 16.
             unsafe { vld1q_f32(from.cast()) }
-        })
+        };
+        [at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)]
     }
 }
 
@@ -104,13 +105,14 @@ impl Load<float32x4_t> for F32 {
 /// 64 bytes can be read at `numbers`; no alignment is needed.
 #[inline(always)]
 pub(super) unsafe fn load_halves(numbers: *const u8) -> [uint16x8_t; 4] {
-    [0, 1, 2, 3].map(|eight| {
+    let at = |eight: usize| {
         let from = numbers.wrapping_add(16 * eight);
         // SAFETY: the caller vouches for 64 bytes, of which these are 16.
         let loaded = unsafe { vld1q_u8(from) };
         // SAFETY: part of every aarch64 that this module is compiled for.
         unsafe { vreinterpretq_u16_u8(loaded) }
-    })
+    };
+    [at(0), at(1), at(2), at(3)]
 }
 
 impl Load<float32x4_t> for F16 {
@@ -127,10 +129,12 @@ impl Load<float32x4_t> for F16 {
 #[inline]
 #[target_feature(enable = "neon")]
 fn widen_f16(halves: [uint16x8_t; 4]) -> Block {
-    let [a, b, c, d] = halves.map(|eight| {
+    let [a, b, c, d] = halves;
+    let pair = |eight| {
         let eight = vreinterpretq_f16_u16(eight);
         [vcvt_f32_f16(vget_low_f16(eight)), vcvt_high_f32_f16(eight)]
-    });
+    };
+    let (a, b, c, d) = (pair(a), pair(b), pair(c), pair(d));
     [a[0], a[1], b[0], b[1], c[0], c[1], d[0], d[1]]
 }
 
@@ -148,10 +152,12 @@ impl Load<float32x4_t> for Bf16 {
 #[inline]
 #[target_feature(enable = "neon")]
 fn widen_bf16(halves: [uint16x8_t; 4]) -> Block {
-    let [a, b, c, d] = halves.map(|eight| {
+    let [a, b, c, d] = halves;
+    let pair = |eight| {
         let low = vshll_n_u16::<16>(vget_low_u16(eight));
         [vreinterpretq_f32_u32(low), vreinterpretq_f32_u32(vshll_high_n_u16::<16>(eight))]
-    });
+    };
+    let (a, b, c, d) = (pair(a), pair(b), pair(c), pair(d));
     [a[0], a[1], b[0], b[1], c[0], c[1], d[0], d[1]]
 }
 
@@ -219,7 +225,8 @@ impl Load<float32x4_t> for Q4 {
 #[inline]
 #[target_feature(enable = "neon")]
 fn widen_to_16([low, high]: [int8x16_t; 2], offset: i8) -> [int16x8_t; 4] {
-    let [low, high] = [low, high].map(|bytes| vsubq_s8(bytes, vdupq_n_s8(offset)));
+    let offset = vdupq_n_s8(offset);
+    let (low, high) = (vsubq_s8(low, offset), vsubq_s8(high, offset));
     let first = |bytes| vmovl_s8(vget_low_s8(bytes));
     [first(low), vmovl_high_s8(low), first(high), vmovl_high_s8(high)]
 }
@@ -228,10 +235,12 @@ fn widen_to_16([low, high]: [int8x16_t; 2], offset: i8) -> [int16x8_t; 4] {
 #[inline]
 #[target_feature(enable = "neon")]
 fn widen_bytes(bytes: [int8x16_t; 2], offset: i8) -> Block {
-    let [a, b, c, d] = widen_to_16(bytes, offset).map(|eight| {
+    let [a, b, c, d] = widen_to_16(bytes, offset);
+    let pair = |eight| {
         let low = vmovl_s16(vget_low_s16(eight));
         [vcvtq_f32_s32(low), vcvtq_f32_s32(vmovl_high_s16(eight))]
-    });
+    };
+    let (a, b, c, d) = (pair(a), pair(b), pair(c), pair(d));
     [a[0], a[1], b[0], b[1], c[0], c[1], d[0], d[1]]
 }
 
@@ -258,10 +267,12 @@ impl<T: Bytes> Load<float32x4_t> for ByHalf<T> {
 #[inline]
 #[target_feature(enable = "neon,fp16")]
 fn widen_bytes_fp16(bytes: [int8x16_t; 2], offset: i8) -> Block {
-    let [a, b, c, d] = widen_to_16(bytes, offset).map(|eight| {
+    let [a, b, c, d] = widen_to_16(bytes, offset);
+    let pair = |eight| {
         let eight = vcvtq_f16_s16(eight);
         [vcvt_f32_f16(vget_low_f16(eight)), vcvt_high_f32_f16(eight)]
-    });
+    };
+    let (a, b, c, d) = (pair(a), pair(b), pair(c), pair(d));
     [a[0], a[1], b[0], b[1], c[0], c[1], d[0], d[1]]
 }
 

@@ -85,37 +85,40 @@ pub(super) fn widen(half: u16) -> f32 {
 impl Load<__m256> for F32 {
     #[inline(always)]
     unsafe fn load(numbers: *const u8) -> [__m256; 4] {
-        [0, 1, 2, 3].map(|eight| {
+        let at = |eight: usize| {
             let from = numbers.wrapping_add(32 * eight);
             // SAFETY: the caller vouches for 128 bytes, of which these are 32.
             unsafe { _mm256_loadu_ps(from.cast()) }
-        })
+        };
+        [at(0), at(1), at(2), at(3)]
     }
 }
 
 impl Load<__m256> for F16 {
     #[inline(always)]
     unsafe fn load(numbers: *const u8) -> [__m256; 4] {
-        [0, 1, 2, 3].map(|eight| {
+        let at = |eight: usize| {
             let from = numbers.wrapping_add(16 * eight);
             // SAFETY: the caller vouches for 64 bytes, of which these are 16.
             let halves = unsafe { _mm_loadu_si128(from.cast()) };
             // SAFETY: F16C is there by contract.
             unsafe { _mm256_cvtph_ps(halves) }
-        })
+        };
+        [at(0), at(1), at(2), at(3)]
     }
 }
 
 impl Load<__m256> for Bf16 {
     #[inline(always)]
     unsafe fn load(numbers: *const u8) -> [__m256; 4] {
-        [0, 1, 2, 3].map(|eight| {
+        let at = |eight: usize| {
             let from = numbers.wrapping_add(16 * eight);
             // SAFETY: the caller vouches for 64 bytes, of which these are 16.
             let halves = unsafe { _mm_loadu_si128(from.cast()) };
             // SAFETY: AVX2 is there by contract.
             unsafe { widen_bf16(halves) }
-        })
+        };
+        [at(0), at(1), at(2), at(3)]
     }
 }
 
@@ -129,13 +132,14 @@ fn widen_bf16(halves: __m128i) -> __m256 {
 impl Load<__m256> for Q8 {
     #[inline(always)]
     unsafe fn load(numbers: *const u8) -> [__m256; 4] {
-        [0, 1, 2, 3].map(|eight| {
+        let at = |eight: usize| {
             let from = numbers.wrapping_add(8 * eight);
             // SAFETY: the caller vouches for 32 bytes, of which these are 8.
             let bytes = unsafe { _mm_loadl_epi64(from.cast()) };
             // SAFETY: AVX2 is there by contract.
             unsafe { widen_bytes(bytes) }
-        })
+        };
+        [at(0), at(1), at(2), at(3)]
     }
 }
 
@@ -160,9 +164,11 @@ impl Load<__m256> for Q4 {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn widen_halves(bytes: __m128i) -> [__m256; 4] {
-    let [low, high] = split_halves(bytes).map(|halves| _mm_sub_epi8(halves, _mm_set1_epi8(8)));
-    [low, _mm_unpackhi_epi64(low, low), high, _mm_unpackhi_epi64(high, high)]
-        .map(|bytes| widen_bytes(bytes))
+    let [low, high] = split_halves(bytes);
+    let eight = _mm_set1_epi8(8);
+    let (low, high) = (_mm_sub_epi8(low, eight), _mm_sub_epi8(high, eight));
+    let upper = |bytes| widen_bytes(_mm_unpackhi_epi64(bytes, bytes));
+    [widen_bytes(low), upper(low), widen_bytes(high), upper(high)]
 }
 
 /// The lower and the upper halves of 16 bytes.

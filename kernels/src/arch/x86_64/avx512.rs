@@ -73,37 +73,40 @@ fn sum([first, second]: [[__m512; 2]; 2]) -> f32 {
 impl Load<__m512> for F32 {
     #[inline(always)]
     unsafe fn load(numbers: *const u8) -> [__m512; 2] {
-        [0, 1].map(|half| {
+        let at = |half: usize| {
             let from = numbers.wrapping_add(64 * half);
             // SAFETY: the caller vouches for 128 bytes, of which these are 64.
             unsafe { _mm512_loadu_ps(from.cast()) }
-        })
+        };
+        [at(0), at(1)]
     }
 }
 
 impl Load<__m512> for F16 {
     #[inline(always)]
     unsafe fn load(numbers: *const u8) -> [__m512; 2] {
-        [0, 1].map(|half| {
+        let at = |half: usize| {
             let from = numbers.wrapping_add(32 * half);
             // SAFETY: the caller vouches for 64 bytes, of which these are 32.
             let halves = unsafe { _mm256_loadu_si256(from.cast()) };
             // SAFETY: AVX-512 is there by contract.
             unsafe { _mm512_cvtph_ps(halves) }
-        })
+        };
+        [at(0), at(1)]
     }
 }
 
 impl Load<__m512> for Bf16 {
     #[inline(always)]
     unsafe fn load(numbers: *const u8) -> [__m512; 2] {
-        [0, 1].map(|half| {
+        let at = |half: usize| {
             let from = numbers.wrapping_add(32 * half);
             // SAFETY: the caller vouches for 64 bytes, of which these are 32.
             let halves = unsafe { _mm256_loadu_si256(from.cast()) };
             // SAFETY: AVX-512 is there by contract.
             unsafe { widen_bf16(halves) }
-        })
+        };
+        [at(0), at(1)]
     }
 }
 
@@ -117,13 +120,14 @@ fn widen_bf16(halves: __m256i) -> __m512 {
 impl Load<__m512> for Q8 {
     #[inline(always)]
     unsafe fn load(numbers: *const u8) -> [__m512; 2] {
-        [0, 1].map(|half| {
+        let at = |half: usize| {
             let from = numbers.wrapping_add(16 * half);
             // SAFETY: the caller vouches for 32 bytes, of which these are 16.
             let bytes = unsafe { _mm_loadu_si128(from.cast()) };
             // SAFETY: AVX-512 is there by contract.
             unsafe { widen_bytes(bytes) }
-        })
+        };
+        [at(0), at(1)]
     }
 }
 
@@ -295,13 +299,20 @@ pub(super) unsafe fn dot_bf16(x: &Input<'_>, w: &[u8]) -> f32 {
         unsafe { core::mem::transmute(loaded) }
     };
     let (first, second) = x.prepared.split_at(x.prepared.len() / 2);
+    let (first, second, w) =
+        (first.as_chunks::<64>().0, second.as_chunks::<64>().0, w.as_chunks::<64>().0);
+    let add = |sums: [__m512; 2], block: usize| {
+        let w = load(&w[block]);
+        let upper = _mm512_dpbf16_ps(sums[0], load(&first[block]), w);
+        [upper, _mm512_dpbf16_ps(sums[1], load(&second[block]), w)]
+    };
     let mut sums = [[_mm512_setzero_ps(); 2]; 2];
-    let x = first.as_chunks::<64>().0.iter().zip(second.as_chunks::<64>().0);
-    for (block, ((first, second), w)) in x.zip(w.as_chunks::<64>().0).enumerate() {
-        let w = load(w);
-        let [upper, lower] = &mut sums[block % 2];
-        *upper = _mm512_dpbf16_ps(*upper, load(first), w);
-        *lower = _mm512_dpbf16_ps(*lower, load(second), w);
+    let blocks = w.len().min(first.len()).min(second.len());
+    for pair in 0..blocks / 2 {
+        sums = [add(sums[0], 2 * pair), add(sums[1], 2 * pair + 1)];
+    }
+    if blocks % 2 == 1 {
+        sums[0] = add(sums[0], blocks - 1);
     }
     sum(sums)
 }
