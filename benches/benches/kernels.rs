@@ -2,7 +2,8 @@
 //! next to a plain read of the same bytes in the same order, and to a dense product of the same type.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::io::Write;
+use std::time::{Duration, Instant};
 
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
@@ -22,6 +23,8 @@ const PASS_BYTES: usize = 8 << 20;
 const CACHED_BYTES: usize = 384 << 10;
 /// Bytes of the matrix of the dense product.
 const DENSE_BYTES: usize = 128 << 20;
+/// Samples of a benchmark.
+const SAMPLES: usize = 10;
 /// Name, hidden size and parts of a layer.
 const LAYERS: [(&str, usize, usize); 3] =
     [("opt-350m", 1024, 2), ("opt-6.7b", 4096, 2), ("llama-2-7b", 4096, 3)];
@@ -37,15 +40,17 @@ fn kernels(criterion: &mut Criterion) {
             for (share_name, share) in ACTIVE {
                 let bundles = active(&memory, &shape, share);
                 let count = PASS_BYTES / bundle_bytes(&shape);
-                let mut group = criterion.benchmark_group(format!("{about}/{share_name}"));
-                compare(&mut group, shape, &bundles, count);
+                let about = format!("{about}/{share_name}");
+                let mut group = criterion.benchmark_group(&about);
+                compare(&mut group, about, shape, &bundles, count);
                 group.finish();
             }
             let mut bundles = active(&memory, &shape, 0.25);
             let count = CACHED_BYTES / bundle_bytes(&shape);
             bundles.truncate(count);
-            let mut group = criterion.benchmark_group(format!("{about}/cached"));
-            compare(&mut group, shape, &bundles, count);
+            let about = format!("{about}/cached");
+            let mut group = criterion.benchmark_group(&about);
+            compare(&mut group, about, shape, &bundles, count);
             group.finish();
         }
         dense(criterion, dtype);
@@ -66,34 +71,83 @@ fn active<'m>(memory: &'m [u8], shape: &KernelShape, share: f64) -> Vec<&'m [u8]
 /// One layer's shape on every tier, and the plain read; `count` bundles an iteration.
 fn compare(
     group: &mut BenchmarkGroup<'_, WallTime>,
+    about: String,
     shape: KernelShape,
     bundles: &[&[u8]],
     count: usize,
 ) {
     group.throughput(Throughput::Bytes((count * bundle_bytes(&shape)) as u64));
     let mut passes = bundles.chunks_exact(count).cycle();
-    group.bench_function("read", |bencher| {
-        bencher.iter(|| passes.next().map(|pass| pass.iter().map(|bundle| sum(bundle)).max()));
-    });
+    let mut pass = || passes.next().expect("a cycle");
     let x: Vec<f32> = (0..shape.hidden).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
     let mut y = vec![0.0; shape.hidden];
     for kernel in tiers(shape) {
         let mut memory = vec![0; kernel.input_bytes()];
+        let mut pairs = Vec::new();
         group.bench_function(kernel.tier().name(), |bencher| {
-            bencher.iter(|| {
-                y.fill(0.0);
-                let input = kernel.prepare(&x, &mut memory).expect("lengths fit");
-                let pass = passes.next().expect("a cycle");
-                for (number, bundle) in pass.iter().enumerate() {
-                    pass.get(number + 1).into_iter().for_each(|next| Kernel::prefetch(next));
-                    // The bias puts every neuron above zero, so that no bundle is half read.
-                    let coefficient = kernel.coefficient(&input, bundle, 1e6).expect("lengths fit");
-                    kernel.accumulate(coefficient, bundle, &mut y).expect("lengths fit");
+            bencher.iter_custom(|rounds| {
+                let (mut computing, mut reading) = (Duration::ZERO, Duration::ZERO);
+                for _ in 0..rounds {
+                    // The memory of a shared machine is not as fast from one second to the next, so the
+                    // plain read takes turns with each kernel.
+                    computing += timed(|| compute(&kernel, pass(), &x, &mut memory, &mut y));
+                    reading += timed(|| {
+                        black_box(pass().iter().map(|bundle| sum(bundle)).max());
+                    });
                 }
-                black_box(&mut y);
+                pairs.push((computing, reading, rounds));
+                computing
             });
         });
+        note(&about, kernel.tier(), count * bundle_bytes(&shape), &pairs);
     }
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    work();
+    begin.elapsed()
+}
+
+/// The share of an FFN that some bundles make.
+fn compute(kernel: &Kernel, bundles: &[&[u8]], x: &[f32], memory: &mut [u8], y: &mut [f32]) {
+    y.fill(0.0);
+    let input = kernel.prepare(x, memory).expect("lengths fit");
+    for (number, bundle) in bundles.iter().enumerate() {
+        let next = bundles[(number + kernel.lookahead()) % bundles.len()];
+        // The bias puts every neuron above zero, so that no bundle is half read.
+        let coefficient = kernel.coefficient(&input, bundle, 1e6, next).expect("lengths fit");
+        kernel.accumulate(coefficient, bundle, next, y).expect("lengths fit");
+    }
+    black_box(y);
+}
+
+/// Appends a row to the file `LNP_PAIRS`: the samples' median speed, that of the plain read that took
+/// turns with it, and the median of their ratios. (The last samples: the first only warm up.)
+fn note(about: &str, tier: Tier, pass_bytes: usize, pairs: &[(Duration, Duration, u64)]) {
+    let Some(path) = std::env::var_os("LNP_PAIRS") else { return };
+    let measured = &pairs[pairs.len().saturating_sub(SAMPLES)..];
+    if measured.is_empty() {
+        return; // not chosen on the command line
+    }
+    let median = |of: &dyn Fn(&(Duration, Duration, u64)) -> f64| {
+        let mut values: Vec<f64> = measured.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let speed = |time: Duration, rounds: u64| {
+        (pass_bytes as u64 * rounds) as f64 / (1 << 30) as f64 / time.as_secs_f64()
+    };
+    let line = format!(
+        "{},{},{:.3},{:.3},{:.3}\n",
+        about.replace('/', ","),
+        tier.name(),
+        median(&|(computing, _, rounds)| speed(*computing, *rounds)),
+        median(&|(_, reading, rounds)| speed(*reading, *rounds)),
+        median(&|(computing, reading, _)| reading.as_secs_f64() / computing.as_secs_f64()),
+    );
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| file.write_all(line.as_bytes())).expect("LNP_PAIRS can be written");
 }
 
 /// One kernel for each tier that this machine has, the lowest first.
@@ -171,7 +225,7 @@ fn dense_product(
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        .sample_size(10)
+        .sample_size(SAMPLES)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1));
     targets = kernels

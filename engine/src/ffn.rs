@@ -117,10 +117,11 @@ impl<'m> Ffn<'m> {
         let view = layer_of(session, layer)?;
         start_with_bias(&view, y);
         let input = kernel.prepare(x, self.inputs)?;
-        let arrive =
-            |neuron, bundle: &[u8]| Ok(kernel.coefficient(&input, bundle, bias(&view, neuron))?);
+        let arrive = |neuron, bundle: &[u8]| {
+            Ok(kernel.coefficient(&input, bundle, bias(&view, neuron), &[])?)
+        };
         let mut finish =
-            |_, coefficient, bundle: &[u8]| Ok(kernel.accumulate(coefficient, bundle, y)?);
+            |_, coefficient, bundle: &[u8]| Ok(kernel.accumulate(coefficient, bundle, &[], y)?);
         session.fetch(workers, layer, active, arrive, &mut finish)
     }
 
@@ -208,7 +209,7 @@ impl Batch<'_> {
             inputs[count] = self.inputs[token];
             count += 1;
         }
-        self.kernel.coefficients(&inputs[..count], bundle, bias, &mut out[..count])?;
+        self.kernel.coefficients(&inputs[..count], bundle, bias, &[], &mut out[..count])?;
         for (token, value) in self.tokens(neuron).zip(out) {
             // The engine publishes this with what it stores for the neuron itself.
             self.place(neuron, token).store(value.to_bits(), Ordering::Relaxed);
@@ -222,7 +223,7 @@ impl Batch<'_> {
             let value = f32::from_bits(self.place(neuron, token).load(Ordering::Relaxed));
             let hidden = self.kernel.shape().hidden;
             let y = &mut y[token * hidden..(token + 1) * hidden];
-            self.kernel.accumulate(value, bundle, y)?;
+            self.kernel.accumulate(value, bundle, &[], y)?;
         }
         Ok(())
     }

@@ -16,6 +16,9 @@ pub(crate) enum Form {
     /// 8-bit blocks: f32 scales, i32 sums of the numbers of each block, then the numbers, each
     /// array for whole steps of [`STEP`] blocks. As GGUF's Q8_0, but that the scale stays in f32.
     Q8,
+    /// The same, but of each step the first 16 numbers of its blocks stand before the second.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    Q8Halves,
     /// bf16 numbers, and bf16 numbers of what those leave; two arrays.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     Bf16Twice,
@@ -29,7 +32,7 @@ impl Form {
     pub(crate) const fn bytes(self, hidden: usize) -> usize {
         match self {
             Self::Values => 0,
-            Self::Q8 => (hidden / BLOCK).next_multiple_of(STEP) * (8 + BLOCK),
+            Self::Q8 | Self::Q8Halves => (hidden / BLOCK).next_multiple_of(STEP) * (8 + BLOCK),
             Self::Bf16Twice => 4 * hidden,
             Self::F16Scaled => 4 + 2 * hidden,
         }
@@ -67,7 +70,8 @@ impl Default for Input<'_> {
 impl<'a> Input<'a> {
     /// The 8-bit blocks in steps of [`STEP`]; none where the form is another.
     pub(crate) fn blocks(&self) -> Blocks<'a> {
-        let found = if self.form == Form::Q8 { self.prepared } else { &[] };
+        let is_blocks = matches!(self.form, Form::Q8 | Form::Q8Halves);
+        let found = if is_blocks { self.prepared } else { &[] };
         let steps = found.len() / (STEP * (8 + BLOCK));
         let (scales, rest) = found.split_at(steps * 4 * STEP);
         let (sums, numbers) = rest.split_at(steps * 4 * STEP);
@@ -94,6 +98,23 @@ pub(crate) fn quantise(values: &[f32], out: &mut [u8]) {
         *scale = block_scale.to_le_bytes();
         *numbers = block.map(i8::cast_unsigned);
         *sum = block.iter().map(|number| i32::from(*number)).sum::<i32>().to_le_bytes();
+    }
+}
+
+/// Turns [`Form::Q8`] into [`Form::Q8Halves`].
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+pub(crate) fn split_halves(prepared: &mut [u8]) {
+    let steps = prepared.len() / (STEP * (8 + BLOCK));
+    let numbers = &mut prepared[steps * STEP * 8..];
+    for step in numbers.as_chunks_mut::<{ STEP * BLOCK }>().0 {
+        let before = *step;
+        let halves = before.as_chunks::<{ BLOCK / 2 }>().0;
+        for (block, pair) in halves.as_chunks::<2>().0.iter().enumerate() {
+            for (half, numbers) in pair.iter().enumerate() {
+                let begin = (half * STEP + block) * BLOCK / 2;
+                step[begin..begin + BLOCK / 2].copy_from_slice(numbers);
+            }
+        }
     }
 }
 

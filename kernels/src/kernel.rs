@@ -1,7 +1,7 @@
 //! The kernel of one model: its shape checked once, its tier chosen once.
 
 use crate::activation::Activation;
-use crate::arch::{CpuFeatures, Ops, Tier, prefetch};
+use crate::arch::{AHEAD_BYTES, Ahead, CpuFeatures, Ops, Tier};
 use crate::dtype::{BLOCK, Dtype};
 use crate::error::KernelError;
 use crate::input::Input;
@@ -70,6 +70,12 @@ impl Kernel {
         self.ops.form().bytes(self.shape.hidden)
     }
 
+    /// How many bundles ahead the one is that `next` should be of: 1, or more where bundles are so
+    /// short that one does not last as long as memory takes.
+    pub const fn lookahead(&self) -> usize {
+        AHEAD_BYTES.div_ceil(self.bundle_bytes())
+    }
+
     /// Brings the hidden state `x` (`hidden` values) into the form that this tier computes with, in
     /// the first [`Kernel::input_bytes`] bytes of `memory`.
     ///
@@ -91,17 +97,27 @@ impl Kernel {
     /// `bias` is added before the activation; 0 where the model has none. Where the activation gives
     /// 0 the coefficient is 0, whatever the up part of a gated FFN holds: it is not read then.
     ///
+    /// `next` is the bundle that comes [`Kernel::lookahead`] after this one: its part is fetched from
+    /// memory meanwhile. A hint; empty if nobody knows.
+    ///
     /// # Errors
     /// [`KernelError::Length`], [`KernelError::Input`].
-    pub fn coefficient(&self, x: &Input<'_>, bundle: &[u8], bias: f32) -> Result<f32, KernelError> {
+    pub fn coefficient(
+        &self,
+        x: &Input<'_>,
+        bundle: &[u8],
+        bias: f32,
+        next: &[u8],
+    ) -> Result<f32, KernelError> {
         self.check(x, bundle)?;
+        let ahead = Ahead::new(bundle, next);
         let (first, rest) = bundle.split_at(self.part_bytes());
-        let activated = self.shape.activation.apply(self.ops.dot(x, first) + bias);
+        let activated = self.shape.activation.apply(self.ops.dot(x, first, ahead) + bias);
         if self.shape.parts == 2 || activated == 0.0 {
             return Ok(activated);
         }
         let (up, _) = rest.split_at(self.part_bytes());
-        Ok(activated * self.ops.dot(x, up))
+        Ok(activated * self.ops.dot(x, up, ahead))
     }
 
     /// [`Kernel::coefficient`] for up to [`TOKENS_MAX`] hidden states, one into each place of `out`:
@@ -114,16 +130,17 @@ impl Kernel {
         xs: &[Input<'_>],
         bundle: &[u8],
         bias: f32,
+        next: &[u8],
         out: &mut [f32],
     ) -> Result<(), KernelError> {
         check("coefficients", xs.len(), out.len())?;
         let (pairs, rest) = xs.as_chunks::<2>();
         let (pairs_out, rest_out) = out.as_chunks_mut::<2>();
         for (pair, out) in pairs.iter().zip(pairs_out) {
-            *out = self.coefficient_pair(pair, bundle, bias)?;
+            *out = self.coefficient_pair(pair, bundle, bias, next)?;
         }
         for (x, out) in rest.iter().zip(rest_out) {
-            *out = self.coefficient(x, bundle, bias)?;
+            *out = self.coefficient(x, bundle, bias, next)?;
         }
         Ok(())
     }
@@ -133,6 +150,7 @@ impl Kernel {
         xs: &[Input<'_>; 2],
         bundle: &[u8],
         bias: f32,
+        next: &[u8],
     ) -> Result<[f32; 2], KernelError> {
         let [first, second] = xs;
         self.check(first, bundle)?;
@@ -148,12 +166,12 @@ impl Kernel {
             };
             return Ok([coefficient(gates[0], ups[0]), coefficient(gates[1], ups[1])]);
         }
-        let one = |x| self.coefficient(x, bundle, bias);
+        let one = |x| self.coefficient(x, bundle, bias, next);
         Ok([one(first)?, one(second)?])
     }
 
     /// Adds `coefficient` times the bundle's down column to `y` (`hidden` values). A coefficient of
-    /// 0 adds nothing, whatever the column holds.
+    /// 0 adds nothing, whatever the column holds. `next` as for [`Kernel::coefficient`].
     ///
     /// # Errors
     /// [`KernelError::Length`].
@@ -161,21 +179,16 @@ impl Kernel {
         &self,
         coefficient: f32,
         bundle: &[u8],
+        next: &[u8],
         y: &mut [f32],
     ) -> Result<(), KernelError> {
         check("output", self.shape.hidden, y.len())?;
         check("bundle", self.bundle_bytes(), bundle.len())?;
         if coefficient != 0.0 {
             let (_, down) = bundle.split_at(self.bundle_bytes() - self.part_bytes());
-            self.ops.add_scaled(coefficient, down, y);
+            self.ops.add_scaled(coefficient, down, y, Ahead::new(bundle, next));
         }
         Ok(())
-    }
-
-    /// Asks for the beginning of the bundle that comes next, or of a part of it: while one is computed
-    /// from, the kernels ask for the rest of that one only. A hint: it reads nothing.
-    pub fn prefetch(bytes: &[u8]) {
-        prefetch::beginning(bytes);
     }
 
     fn check(&self, x: &Input<'_>, bundle: &[u8]) -> Result<(), KernelError> {

@@ -85,7 +85,7 @@ fn coefficients_agree_with_f64() {
 fn coefficient(kernel: &Kernel, x: &[f32], bundle: &[u8], bias: f32) -> f32 {
     let mut memory = vec![0x77; kernel.input_bytes() + 1];
     let input = kernel.prepare(x, &mut memory[1..]).unwrap();
-    kernel.coefficient(&input, bundle, bias).unwrap()
+    kernel.coefficient(&input, bundle, bias, &[]).unwrap()
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn sums_agree_with_f64() {
                 let (before, scale) = (numbers.units(hidden), numbers.unit());
                 for kernel in kernels(shape(dtype, hidden, 2)) {
                     let mut y = before.clone();
-                    kernel.accumulate(scale, placed.bytes(), &mut y).unwrap();
+                    kernel.accumulate(scale, placed.bytes(), &[], &mut y).unwrap();
                     for ((y, before), w) in y.iter().zip(&before).zip(&down) {
                         let (before, term) = (f64::from(*before), f64::from(scale) * w);
                         let size = before.abs() + term.abs();
@@ -138,11 +138,13 @@ fn a_batch_has_the_bits_of_single_tokens() {
                         .collect();
                     let single: Vec<u32> = inputs
                         .iter()
-                        .map(|x| kernel.coefficient(x, &bundle, 0.25).unwrap().to_bits())
+                        .map(|x| kernel.coefficient(x, &bundle, 0.25, &[]).unwrap().to_bits())
                         .collect();
                     for tokens in 0..=TOKENS_MAX {
                         let mut out = vec![f32::NAN; tokens];
-                        kernel.coefficients(&inputs[..tokens], &bundle, 0.25, &mut out).unwrap();
+                        kernel
+                            .coefficients(&inputs[..tokens], &bundle, 0.25, &[], &mut out)
+                            .unwrap();
                         let out: Vec<u32> = out.iter().map(|value| value.to_bits()).collect();
                         assert_eq!(
                             out,
@@ -204,17 +206,17 @@ fn wrong_shapes_and_lengths_are_errors() {
                 assert!(kernel.prepare(&[0.0; 32], &mut memory[..most]).is_err());
             }
             let input = kernel.prepare(&[0.0; 32], &mut memory).unwrap();
-            assert!(kernel.coefficient(&input, &bundle[1..], 0.0).is_err());
-            assert!(kernel.coefficients(&[input], &bundle, 0.0, &mut [0.0; 2]).is_err());
-            assert!(kernel.accumulate(1.0, &bundle, &mut [0.0; 64]).is_err());
-            assert!(kernel.accumulate(1.0, &bundle[1..], &mut [0.0; 32]).is_err());
-            assert_eq!(kernel.coefficient(&input, &bundle, 1.5), Ok(1.5));
+            assert!(kernel.coefficient(&input, &bundle[1..], 0.0, &[]).is_err());
+            assert!(kernel.coefficients(&[input], &bundle, 0.0, &[], &mut [0.0; 2]).is_err());
+            assert!(kernel.accumulate(1.0, &bundle, &[], &mut [0.0; 64]).is_err());
+            assert!(kernel.accumulate(1.0, &bundle[1..], &[], &mut [0.0; 32]).is_err());
+            assert_eq!(kernel.coefficient(&input, &bundle, 1.5, &[]), Ok(1.5));
             let other = Kernel::new(shape(dtype, 64, 2), features).unwrap();
-            assert!(other.coefficient(&input, &bundle, 0.0).is_err());
+            assert!(other.coefficient(&input, &bundle, 0.0, &[]).is_err());
             // an input of another form
             for other in Dtype::ALL.into_iter().flat_map(|dtype| kernels(shape(dtype, 32, 2))) {
                 let bundle = vec![0; other.bundle_bytes()];
-                let found = other.coefficient(&input, &bundle, 0.0);
+                let found = other.coefficient(&input, &bundle, 0.0, &[]);
                 assert!(matches!(found, Ok(0.0) | Err(KernelError::Input)), "{found:?}");
             }
         }

@@ -13,7 +13,7 @@ const HIDDEN: usize = 32 * 7;
 fn coefficient(kernel: &Kernel, x: &[f32], bundle: &[u8]) -> f32 {
     let mut memory = vec![0; kernel.input_bytes()];
     let input = kernel.prepare(x, &mut memory).unwrap();
-    kernel.coefficient(&input, bundle, 0.0).unwrap()
+    kernel.coefficient(&input, bundle, 0.0, &[]).unwrap()
 }
 
 #[test]
@@ -55,11 +55,11 @@ fn weights_that_are_not_finite_are_not_hidden() {
             let x = numbers.units(HIDDEN);
             assert!(coefficient(&kernel, &x, &bundle).is_nan(), "{}", kernel.tier().name());
             let mut y = [0.0; HIDDEN];
-            kernel.accumulate(1.0, &bundle, &mut y).unwrap();
+            kernel.accumulate(1.0, &bundle, &[], &mut y).unwrap();
             assert!(y[0].is_nan() && y[32..].iter().all(|y| !y.is_nan()));
             // a coefficient of zero adds nothing, whatever the column holds
             let mut y = [1.0; HIDDEN];
-            kernel.accumulate(0.0, &bundle, &mut y).unwrap();
+            kernel.accumulate(0.0, &bundle, &[], &mut y).unwrap();
             assert_eq!(y, [1.0; HIDDEN]);
         }
     }
@@ -88,7 +88,7 @@ fn denormals() {
         let found = coefficient(&kernel, &[1.0; HIDDEN], &bundle);
         assert_eq!(found, HIDDEN as f32 * 2f32.powi(-24), "{}", kernel.tier().name());
         let mut y = [0.0; HIDDEN];
-        kernel.accumulate(0.5, &bundle, &mut y).unwrap();
+        kernel.accumulate(0.5, &bundle, &[], &mut y).unwrap();
         assert_eq!(y, [2f32.powi(-25); HIDDEN]);
     }
     let least = f32::from_bits(1);

@@ -75,19 +75,19 @@ fn count(kernel: &Kernel) -> Counts {
     let input = kernel.prepare(&x, &mut memory).expect("lengths fit");
     // The bias puts every neuron above zero, so that no bundle is half read.
     let coefficient = per_call(|| {
-        let found = kernel.coefficient(black_box(&input), black_box(&bundle), black_box(1e6));
+        let found = kernel.coefficient(black_box(&input), black_box(&bundle), black_box(1e6), &[]);
         black_box(found).expect("lengths fit");
     });
     let coefficients = per_call(|| {
         let mut out = [0.0; 2];
         let inputs = black_box([input, input]);
-        let done = kernel.coefficients(&inputs, black_box(&bundle), black_box(1e6), &mut out);
+        let done = kernel.coefficients(&inputs, black_box(&bundle), black_box(1e6), &[], &mut out);
         done.expect("lengths fit");
         black_box(out);
     });
     // A small scale: no sum runs into infinity.
     let accumulate = per_call(|| {
-        let done = kernel.accumulate(black_box(1e-3), black_box(&bundle), &mut y);
+        let done = kernel.accumulate(black_box(1e-3), black_box(&bundle), &[], &mut y);
         done.expect("lengths fit");
         black_box(&mut y);
     });

@@ -4,15 +4,15 @@
 //! Four blocks are a step, so that their sums and scales fill a register of four lanes. Lane `k` adds
 //! up the blocks with number `k` modulo 4: the same bits for every tier that keeps to this.
 
-use super::prefetch;
+use super::Ahead;
 use super::vector::Stored;
 use crate::dtype::BLOCK;
 use crate::input::{Input, STEP};
 
 /// Integer dot products of an instruction set for one number type.
 pub(super) trait Integers: Stored {
-    /// Lanes whose sum is the dot product of one block.
-    type Partial: Copy;
+    /// The products of four blocks, summed up as far as it goes quickly.
+    type Products: Copy;
     /// Four f32.
     type Four: Copy;
     /// How far the stored numbers lie above what they mean: `w = d * (q - OFFSET)`.
@@ -22,17 +22,17 @@ pub(super) trait Integers: Stored {
     /// The instruction set is there.
     unsafe fn zero() -> Self::Four;
 
-    /// The products of one block, summed up to some lanes.
+    /// The products of four blocks.
     ///
     /// # Safety
-    /// The instruction set is there; at `w` the block's numbers can be read, at `x` 32 bytes.
-    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Partial;
+    /// The instruction set is there; at `w` four blocks of weights can be read, at `x` 128 bytes.
+    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Products;
 
     /// `sum + w_scales * x_scales * (products - OFFSET * x_sums)`, a lane for each block.
     ///
     /// # Safety
     /// The instruction set is there.
-    unsafe fn add(sum: Self::Four, products: [Self::Partial; STEP], step: &Step<'_>) -> Self::Four;
+    unsafe fn add(sum: Self::Four, products: Self::Products, step: &Step<'_>) -> Self::Four;
 
     /// `(lane 0 + lane 1) + (lane 2 + lane 3)`.
     ///
@@ -59,7 +59,7 @@ pub(super) const STEP_BYTES_MAX: usize = STEP * (2 + BLOCK);
 /// # Safety
 /// The instruction set of `I` is there. (Lengths are safe: what is not in both is left out.)
 #[inline(always)]
-pub(super) unsafe fn dot<I: Integers>(x: &Input<'_>, w: &[u8]) -> f32 {
+pub(super) unsafe fn dot<I: Integers>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
     let x = x.blocks();
     let step_bytes = STEP * I::BLOCK_BYTES;
     // SAFETY: the instruction set is there by contract.
@@ -68,6 +68,7 @@ pub(super) unsafe fn dot<I: Integers>(x: &Input<'_>, w: &[u8]) -> f32 {
     let whole = w.chunks_exact(step_bytes);
     let rest = whole.remainder();
     for (w, ((x_scales, x_sums), numbers)) in whole.zip(&mut steps) {
+        ahead.ask(w.as_ptr(), step_bytes);
         // SAFETY: the instruction set is there by contract; `w` holds a whole step.
         sum = unsafe { add_step::<I>(sum, w, x_scales, x_sums, numbers) };
     }
@@ -94,14 +95,8 @@ unsafe fn add_step<I: Integers>(
     x_sums: &[u8; 4 * STEP],
     numbers: &[u8; BLOCK * STEP],
 ) -> I::Four {
-    prefetch::ahead(w.as_ptr(), STEP * I::BLOCK_BYTES);
-    let product = |block: usize| {
-        let w = w[block * I::BLOCK_BYTES + I::SCALE_BYTES..].as_ptr();
-        let x = numbers[block * BLOCK..].as_ptr();
-        // SAFETY: block 0 to 3 of four, from behind its scale; features by contract.
-        unsafe { I::multiply(w, x) }
-    };
-    let products = [product(0), product(1), product(2), product(3)];
+    // SAFETY: `w` holds four blocks by contract, the array 128 bytes; features by contract.
+    let products = unsafe { I::multiply(w.as_ptr(), numbers.as_ptr()) };
     let step = Step { w_scales: w_scales::<I>(w), x_scales, x_sums };
     // SAFETY: the instruction set is there by contract.
     unsafe { I::add(sum, products, &step) }

@@ -13,7 +13,7 @@ mod aarch64;
 pub mod features;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod integer;
-pub(crate) mod prefetch;
+mod prefetch;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vector;
 #[cfg(target_arch = "x86_64")]
@@ -28,11 +28,12 @@ use x86_64 as native;
 use crate::dtype::Dtype;
 use crate::input::{Form, Input, quantise};
 use crate::portable;
+pub(crate) use prefetch::{AHEAD_BYTES, Ahead};
 
 /// `sum of w[i] * x[i]` over a part.
-type Dot = unsafe fn(&Input<'_>, &[u8]) -> f32;
+type Dot = unsafe fn(&Input<'_>, &[u8], Ahead) -> f32;
 /// `y[i] += scale * w[i]` over a part.
-type AddScaled = unsafe fn(f32, &[u8], &mut [f32]);
+type AddScaled = unsafe fn(f32, &[u8], &mut [f32], Ahead);
 /// The dot products of two parts (gate, up) with two inputs: `[gate, up][first, second]`.
 type DotPair = unsafe fn([&Input<'_>; 2], [&[u8]; 2]) -> [[f32; 2]; 2];
 /// Fills the prepared form of an input.
@@ -91,13 +92,13 @@ impl Ops {
 
     /// `sum of w[i] * x[i]`; `w` has the bytes of a part. NaN where `x` or `w` is not of this kind,
     /// which the kernel has ruled out.
-    pub(crate) fn dot(&self, x: &Input<'_>, w: &[u8]) -> f32 {
+    pub(crate) fn dot(&self, x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
         if !self.fits(x, w) {
             return f32::NAN;
         }
         // SAFETY: `select` took the code only where the features it needs are there; form and
         // lengths were checked above.
-        unsafe { (self.code.dot)(x, w) }
+        unsafe { (self.code.dot)(x, w, ahead) }
     }
 
     /// The dot products of two parts with two inputs, `[part][input]`, with the same bits as four
@@ -116,11 +117,11 @@ impl Ops {
 
     /// `y[i] += scale * w[i]`; `w` has the bytes of a part. Nothing where the lengths do not fit,
     /// which the kernel has ruled out.
-    pub(crate) fn add_scaled(&self, scale: f32, w: &[u8], y: &mut [f32]) {
+    pub(crate) fn add_scaled(&self, scale: f32, w: &[u8], y: &mut [f32], ahead: Ahead) {
         if w.len() == self.dtype.part_bytes(y.len()) {
             // SAFETY: `select` took the code only where the features it needs are there; the
             // lengths were checked above.
-            unsafe { (self.code.add_scaled)(scale, w, y) }
+            unsafe { (self.code.add_scaled)(scale, w, y, ahead) }
         }
     }
 
@@ -134,8 +135,10 @@ fn portable_code(dtype: Dtype) -> Code {
     macro_rules! of {
         ($dtype:expr) => {
             (
-                |x: &Input<'_>, w: &[u8]| portable::dot($dtype, x.values, w),
-                |scale: f32, w: &[u8], y: &mut [f32]| portable::add_scaled($dtype, scale, w, y),
+                |x: &Input<'_>, w: &[u8], _: Ahead| portable::dot($dtype, x.values, w),
+                |scale: f32, w: &[u8], y: &mut [f32], _: Ahead| {
+                    portable::add_scaled($dtype, scale, w, y)
+                },
             )
         };
     }

@@ -3,7 +3,7 @@
 //! An instruction set brings a [`Vector`] and, for each number type, how 32 numbers become f32
 //! ([`Load`]); `#[target_feature]` shells make functions of the two.
 
-use super::prefetch;
+use super::Ahead;
 use crate::dtype::BLOCK;
 
 /// A register of f32 lanes.
@@ -98,7 +98,7 @@ pub(super) trait Load<V: Vector>: Stored {
 /// # Safety
 /// The instruction set of `V` is there. (Lengths are safe: what is not in both is left out.)
 #[inline(always)]
-pub(super) unsafe fn dot<V: Vector, W: Load<V>>(x: &[f32], w: &[u8]) -> f32 {
+pub(super) unsafe fn dot<V: Vector, W: Load<V>>(x: &[f32], w: &[u8], ahead: Ahead) -> f32 {
     // Two blocks of sums, because one does not hide how long a multiplication takes.
     // SAFETY: the instruction set is there by contract.
     let zeros = unsafe { V::zeros() };
@@ -106,6 +106,7 @@ pub(super) unsafe fn dot<V: Vector, W: Load<V>>(x: &[f32], w: &[u8]) -> f32 {
     let x = x.as_chunks::<BLOCK>().0;
     let mut pairs = x.chunks_exact(2).zip(w.chunks_exact(2 * W::BLOCK_BYTES));
     for (x, w) in &mut pairs {
+        ahead.ask(w.as_ptr(), 2 * W::BLOCK_BYTES);
         let (w_first, w_second) = w.split_at(W::BLOCK_BYTES);
         // SAFETY: the instruction set is there by contract, the slice holds a block.
         unsafe { add_products::<V, W>(&mut sums[0], &x[0], w_first) };
@@ -128,7 +129,6 @@ pub(super) unsafe fn dot<V: Vector, W: Load<V>>(x: &[f32], w: &[u8]) -> f32 {
 /// The instruction set of `V` is there; `w` holds `W::BLOCK_BYTES` bytes, `SCALE_BYTES` is 0.
 #[inline(always)]
 unsafe fn add_products<V: Vector, W: Load<V>>(sums: &mut V::Block, x: &[f32; BLOCK], w: &[u8]) {
-    prefetch::ahead(w.as_ptr(), W::BLOCK_BYTES);
     // SAFETY: by contract the instruction set is there and the slice holds the block.
     let w = unsafe { W::load(w.as_ptr()) };
     let registers = sums.as_mut().iter_mut().zip(w.as_ref()).zip(x.chunks_exact(V::LANES));
@@ -145,9 +145,14 @@ unsafe fn add_products<V: Vector, W: Load<V>>(sums: &mut V::Block, x: &[f32; BLO
 /// # Safety
 /// The instruction set of `V` is there. (Lengths are safe: what is not in both is left out.)
 #[inline(always)]
-pub(super) unsafe fn add_scaled<V: Vector, W: Load<V>>(scale: f32, w: &[u8], y: &mut [f32]) {
+pub(super) unsafe fn add_scaled<V: Vector, W: Load<V>>(
+    scale: f32,
+    w: &[u8],
+    y: &mut [f32],
+    ahead: Ahead,
+) {
     for (y, w) in y.as_chunks_mut::<BLOCK>().0.iter_mut().zip(w.chunks_exact(W::BLOCK_BYTES)) {
-        prefetch::ahead(w.as_ptr(), W::BLOCK_BYTES);
+        ahead.ask(w.as_ptr(), W::BLOCK_BYTES);
         let mut factor = scale;
         if let Some((half, _)) = w.split_first_chunk().filter(|_| W::SCALE_BYTES == 2) {
             // SAFETY: the instruction set is there by contract.

@@ -284,9 +284,9 @@ impl Compute {
         let Self { kernel, x, input, y, .. } = self;
         let kernel = &*kernel;
         let input: Input<'_> = kernel.prepare(x, input)?;
-        let arrive = |_, bundle: &[u8]| Ok(usual(kernel.coefficient(&input, bundle, 0.0)?));
+        let arrive = |_, bundle: &[u8]| Ok(usual(kernel.coefficient(&input, bundle, 0.0, &[])?));
         let mut finish = |_, coefficient, bundle: &[u8]| -> Result<(), EngineError> {
-            Ok(kernel.accumulate(coefficient, bundle, y)?)
+            Ok(kernel.accumulate(coefficient, bundle, &[], y)?)
         };
         let stats = session.fetch(workers, layer, ids, arrive, &mut finish)?;
         Ok(stats.wait_ns)
@@ -297,8 +297,8 @@ impl Compute {
         for id in ids {
             let begin = *id as usize * self.stride;
             let bundle = &self.resident[begin..begin + self.stride];
-            let coefficient = usual(self.kernel.coefficient(&input, bundle, 0.0)?);
-            self.kernel.accumulate(coefficient, bundle, &mut self.y)?;
+            let coefficient = usual(self.kernel.coefficient(&input, bundle, 0.0, &[])?);
+            self.kernel.accumulate(coefficient, bundle, &[], &mut self.y)?;
         }
         Ok(())
     }

@@ -9,8 +9,10 @@ use core::arch::asm;
 use core::marker::PhantomData;
 
 use super::neon::{Bytes, widen_four};
+use crate::arch::Ahead;
 use crate::arch::integer::{self, Integers, Step};
 use crate::arch::vector::Stored;
+use crate::dtype::BLOCK;
 use crate::input::{Input, STEP};
 
 /// Widening multiplication, which every aarch64 has.
@@ -42,7 +44,7 @@ pub(super) unsafe fn load(x: *const u8) -> [int8x16_t; 2] {
 }
 
 impl<T: Bytes> Integers for Multiply<T> {
-    type Partial = int32x4_t;
+    type Products = [int32x4_t; STEP];
     type Four = float32x4_t;
     const OFFSET: i32 = T::OFFSET as i32;
 
@@ -53,17 +55,20 @@ impl<T: Bytes> Integers for Multiply<T> {
     }
 
     #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> int32x4_t {
-        // SAFETY: the caller vouches for a block's numbers.
-        let w = unsafe { T::bytes(w) };
-        // SAFETY: the caller vouches for 32 bytes.
-        let x = unsafe { load(x) };
-        // SAFETY: Advanced SIMD is there by contract.
-        unsafe { multiply(w, x) }
+    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Products {
+        let block = |at: usize| {
+            // SAFETY: the numbers of one of four blocks, for which the caller vouches.
+            let w = unsafe { T::bytes(w.wrapping_add(at * T::BLOCK_BYTES + T::SCALE_BYTES)) };
+            // SAFETY: 32 of the 128 bytes for which the caller vouches.
+            let x = unsafe { load(x.wrapping_add(at * BLOCK)) };
+            // SAFETY: Advanced SIMD is there by contract.
+            unsafe { multiply(w, x) }
+        };
+        [block(0), block(1), block(2), block(3)]
     }
 
     #[inline(always)]
-    unsafe fn add(sum: float32x4_t, p: [int32x4_t; STEP], step: &Step<'_>) -> float32x4_t {
+    unsafe fn add(sum: float32x4_t, p: Self::Products, step: &Step<'_>) -> float32x4_t {
         // SAFETY: Advanced SIMD is there by contract.
         unsafe { add_blocks(sum, p, Self::OFFSET, step) }
     }
@@ -88,7 +93,7 @@ fn multiply(w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
 }
 
 impl<T: Bytes> Integers for Products<T> {
-    type Partial = int32x4_t;
+    type Products = [int32x4_t; STEP];
     type Four = float32x4_t;
     const OFFSET: i32 = T::OFFSET as i32;
 
@@ -99,17 +104,20 @@ impl<T: Bytes> Integers for Products<T> {
     }
 
     #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> int32x4_t {
-        // SAFETY: the caller vouches for a block's numbers.
-        let w = unsafe { T::bytes(w) };
-        // SAFETY: the caller vouches for 32 bytes.
-        let x = unsafe { load(x) };
-        // SAFETY: FEAT_DotProd is there, because only `dot_products` takes this type.
-        unsafe { multiply_dotprod(w, x) }
+    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Products {
+        let block = |at: usize| {
+            // SAFETY: the numbers of one of four blocks, for which the caller vouches.
+            let w = unsafe { T::bytes(w.wrapping_add(at * T::BLOCK_BYTES + T::SCALE_BYTES)) };
+            // SAFETY: 32 of the 128 bytes for which the caller vouches.
+            let x = unsafe { load(x.wrapping_add(at * BLOCK)) };
+            // SAFETY: FEAT_DotProd is there, because only `dot_products` takes this type.
+            unsafe { multiply_dotprod(w, x) }
+        };
+        [block(0), block(1), block(2), block(3)]
     }
 
     #[inline(always)]
-    unsafe fn add(sum: float32x4_t, p: [int32x4_t; STEP], step: &Step<'_>) -> float32x4_t {
+    unsafe fn add(sum: float32x4_t, p: Self::Products, step: &Step<'_>) -> float32x4_t {
         // SAFETY: Advanced SIMD is there by contract.
         unsafe { add_blocks(sum, p, Self::OFFSET, step) }
     }
@@ -187,9 +195,9 @@ pub(super) fn total(sum: float32x4_t) -> f32 {
 /// # Safety
 /// Advanced SIMD.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn dot<T: Bytes>(x: &Input<'_>, w: &[u8]) -> f32 {
+pub(super) unsafe fn dot<T: Bytes>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
     // SAFETY: the instruction set is there by contract.
-    unsafe { integer::dot::<Multiply<T>>(x, w) }
+    unsafe { integer::dot::<Multiply<T>>(x, w, ahead) }
 }
 
 /// [`integer::dot`] by dot products of bytes.
@@ -197,7 +205,7 @@ pub(super) unsafe fn dot<T: Bytes>(x: &Input<'_>, w: &[u8]) -> f32 {
 /// # Safety
 /// Advanced SIMD and FEAT_DotProd.
 #[target_feature(enable = "neon,dotprod")]
-pub(super) unsafe fn dot_products<T: Bytes>(x: &Input<'_>, w: &[u8]) -> f32 {
+pub(super) unsafe fn dot_products<T: Bytes>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
     // SAFETY: the instruction set is there by contract.
-    unsafe { integer::dot::<Products<T>>(x, w) }
+    unsafe { integer::dot::<Products<T>>(x, w, ahead) }
 }

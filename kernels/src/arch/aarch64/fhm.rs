@@ -6,6 +6,7 @@ use core::arch::aarch64::{
 };
 
 use super::neon::{load_halves, sum};
+use crate::arch::Ahead;
 use crate::dtype::BLOCK;
 use crate::input::Input;
 
@@ -51,13 +52,14 @@ fn scale_of(most: f32) -> (f32, f32) {
 /// # Safety
 /// Advanced SIMD and FEAT_FHM.
 #[target_feature(enable = "neon,fp16,fhm")]
-pub(super) unsafe fn dot(x: &Input<'_>, w: &[u8]) -> f32 {
+pub(super) unsafe fn dot(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
     let Some((scale, x)) = x.prepared.split_first_chunk::<4>() else { return f32::NAN };
     const BYTES: usize = 2 * BLOCK;
     let (x, w) = (x.as_chunks::<BYTES>().0, w.as_chunks::<BYTES>().0);
     let mut sums = [[vdupq_n_f32(0.0); 8]; 2];
     let mut pairs = x.chunks_exact(2).zip(w.chunks_exact(2));
     for (x, w) in &mut pairs {
+        ahead.ask(w[0].as_ptr(), 2 * BYTES);
         add_products(&mut sums[0], &x[0], &w[0]);
         add_products(&mut sums[1], &x[1], &w[1]);
     }

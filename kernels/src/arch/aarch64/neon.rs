@@ -10,6 +10,7 @@ use core::arch::aarch64::{
     vshll_n_u16, vshrq_n_u8, vst1q_f32, vsubq_s8,
 };
 
+use crate::arch::Ahead;
 use crate::arch::vector::{self, Bf16, F16, F32, Load, Q4, Q8, Stored, Vector};
 use crate::input::Input;
 
@@ -281,9 +282,9 @@ fn widen_bytes_fp16(bytes: [int8x16_t; 2], offset: i8) -> Block {
 /// # Safety
 /// Advanced SIMD.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn dot<W: Load<float32x4_t>>(x: &Input<'_>, w: &[u8]) -> f32 {
+pub(super) unsafe fn dot<W: Load<float32x4_t>>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
     // SAFETY: the instruction set is there by contract.
-    unsafe { vector::dot::<float32x4_t, W>(x.values, w) }
+    unsafe { vector::dot::<float32x4_t, W>(x.values, w, ahead) }
 }
 
 /// [`vector::add_scaled`] of this instruction set.
@@ -291,9 +292,14 @@ pub(super) unsafe fn dot<W: Load<float32x4_t>>(x: &Input<'_>, w: &[u8]) -> f32 {
 /// # Safety
 /// Advanced SIMD.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn add_scaled<W: Load<float32x4_t>>(scale: f32, w: &[u8], y: &mut [f32]) {
+pub(super) unsafe fn add_scaled<W: Load<float32x4_t>>(
+    scale: f32,
+    w: &[u8],
+    y: &mut [f32],
+    ahead: Ahead,
+) {
     // SAFETY: the instruction set is there by contract.
-    unsafe { vector::add_scaled::<float32x4_t, W>(scale, w, y) }
+    unsafe { vector::add_scaled::<float32x4_t, W>(scale, w, y, ahead) }
 }
 
 /// The same with half-precision arithmetic.
@@ -301,7 +307,12 @@ pub(super) unsafe fn add_scaled<W: Load<float32x4_t>>(scale: f32, w: &[u8], y: &
 /// # Safety
 /// Advanced SIMD and FEAT_FP16.
 #[target_feature(enable = "neon,fp16")]
-pub(super) unsafe fn add_scaled_fp16<W: Load<float32x4_t>>(scale: f32, w: &[u8], y: &mut [f32]) {
+pub(super) unsafe fn add_scaled_fp16<W: Load<float32x4_t>>(
+    scale: f32,
+    w: &[u8],
+    y: &mut [f32],
+    ahead: Ahead,
+) {
     // SAFETY: the instruction set is there by contract.
-    unsafe { vector::add_scaled::<float32x4_t, W>(scale, w, y) }
+    unsafe { vector::add_scaled::<float32x4_t, W>(scale, w, y, ahead) }
 }

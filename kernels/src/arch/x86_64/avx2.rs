@@ -13,8 +13,10 @@ use core::arch::x86_64::{
     _mm256_sign_epi8, _mm256_slli_epi32, _mm256_storeu_ps,
 };
 
+use crate::arch::Ahead;
 use crate::arch::integer::{self, Integers, Step};
-use crate::arch::vector::{self, Bf16, F16, F32, Load, Q4, Q8, Vector};
+use crate::arch::vector::{self, Bf16, F16, F32, Load, Q4, Q8, Stored, Vector};
+use crate::dtype::BLOCK;
 use crate::input::{Input, STEP};
 
 impl Vector for __m256 {
@@ -180,7 +182,7 @@ pub(super) fn split_halves(bytes: __m128i) -> [__m128i; 2] {
 }
 
 impl Integers for Q8 {
-    type Partial = __m256i;
+    type Products = [__m256i; STEP];
     type Four = __m128;
     const OFFSET: i32 = 0;
 
@@ -191,17 +193,21 @@ impl Integers for Q8 {
     }
 
     #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> __m256i {
-        // SAFETY: the caller vouches for 32 bytes.
-        let w = unsafe { _mm256_loadu_si256(w.cast()) };
-        // SAFETY: the caller vouches for 32 bytes.
-        let x = unsafe { _mm256_loadu_si256(x.cast()) };
-        // SAFETY: AVX2 is there by contract.
-        unsafe { multiply_signed(w, x) }
+    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Products {
+        let block = |at: usize| {
+            let w = w.wrapping_add(at * Self::BLOCK_BYTES + Self::SCALE_BYTES);
+            // SAFETY: the numbers of one of four blocks, for which the caller vouches.
+            let w = unsafe { _mm256_loadu_si256(w.cast()) };
+            // SAFETY: 32 of the 128 bytes for which the caller vouches.
+            let x = unsafe { _mm256_loadu_si256(x.wrapping_add(at * BLOCK).cast()) };
+            // SAFETY: AVX2 is there by contract.
+            unsafe { multiply_signed(w, x) }
+        };
+        [block(0), block(1), block(2), block(3)]
     }
 
     #[inline(always)]
-    unsafe fn add(sum: __m128, products: [__m256i; STEP], step: &Step<'_>) -> __m128 {
+    unsafe fn add(sum: __m128, products: Self::Products, step: &Step<'_>) -> __m128 {
         // SAFETY: AVX2, FMA and F16C are there by contract.
         unsafe { add_blocks(sum, products, Self::OFFSET, step) }
     }
@@ -225,7 +231,7 @@ fn multiply_signed(w: __m256i, x: __m256i) -> __m256i {
 }
 
 impl Integers for Q4 {
-    type Partial = __m256i;
+    type Products = [__m256i; STEP];
     type Four = __m128;
     const OFFSET: i32 = 8;
 
@@ -236,17 +242,21 @@ impl Integers for Q4 {
     }
 
     #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> __m256i {
-        // SAFETY: the caller vouches for 16 bytes.
-        let w = unsafe { _mm_loadu_si128(w.cast()) };
-        // SAFETY: the caller vouches for 32 bytes.
-        let x = unsafe { _mm256_loadu_si256(x.cast()) };
-        // SAFETY: AVX2 is there by contract.
-        unsafe { multiply_halves(w, x) }
+    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Products {
+        let block = |at: usize| {
+            let w = w.wrapping_add(at * Self::BLOCK_BYTES + Self::SCALE_BYTES);
+            // SAFETY: the numbers of one of four blocks, for which the caller vouches.
+            let w = unsafe { _mm_loadu_si128(w.cast()) };
+            // SAFETY: 32 of the 128 bytes for which the caller vouches.
+            let x = unsafe { _mm256_loadu_si256(x.wrapping_add(at * BLOCK).cast()) };
+            // SAFETY: AVX2 is there by contract.
+            unsafe { multiply_halves(w, x) }
+        };
+        [block(0), block(1), block(2), block(3)]
     }
 
     #[inline(always)]
-    unsafe fn add(sum: __m128, products: [__m256i; STEP], step: &Step<'_>) -> __m128 {
+    unsafe fn add(sum: __m128, products: Self::Products, step: &Step<'_>) -> __m128 {
         // SAFETY: AVX2, FMA and F16C are there by contract.
         unsafe { add_blocks(sum, products, Self::OFFSET, step) }
     }
@@ -273,7 +283,13 @@ fn multiply_halves(w: __m128i, x: __m256i) -> __m256i {
 pub(super) fn add_blocks(sum: __m128, p: [__m256i; 4], offset: i32, step: &Step<'_>) -> __m128 {
     let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(p[0], p[1]), _mm256_hadd_epi32(p[2], p[3]));
     let (low, high) = (_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
-    let mut products = _mm_add_epi32(low, high);
+    add_sums(sum, _mm_add_epi32(low, high), offset, step)
+}
+
+/// The same where the products of each block are one sum already.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn add_sums(sum: __m128, mut products: __m128i, offset: i32, step: &Step<'_>) -> __m128 {
     if offset != 0 {
         // SAFETY: the array holds 16 bytes; no alignment is needed.
         let x_sums = unsafe { _mm_loadu_si128(step.x_sums.as_ptr().cast()) };
@@ -299,9 +315,9 @@ pub(super) fn total(sum: __m128) -> f32 {
 /// # Safety
 /// AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn dot<W: Load<__m256>>(x: &Input<'_>, w: &[u8]) -> f32 {
+pub(super) unsafe fn dot<W: Load<__m256>>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
     // SAFETY: the instruction set is there by contract.
-    unsafe { vector::dot::<__m256, W>(x.values, w) }
+    unsafe { vector::dot::<__m256, W>(x.values, w, ahead) }
 }
 
 /// [`integer::dot`] of this instruction set.
@@ -309,9 +325,9 @@ pub(super) unsafe fn dot<W: Load<__m256>>(x: &Input<'_>, w: &[u8]) -> f32 {
 /// # Safety
 /// AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn dot_integer<W: Integers>(x: &Input<'_>, w: &[u8]) -> f32 {
+pub(super) unsafe fn dot_integer<W: Integers>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
     // SAFETY: the instruction set is there by contract.
-    unsafe { integer::dot::<W>(x, w) }
+    unsafe { integer::dot::<W>(x, w, ahead) }
 }
 
 /// [`vector::add_scaled`] of this instruction set.
@@ -319,7 +335,12 @@ pub(super) unsafe fn dot_integer<W: Integers>(x: &Input<'_>, w: &[u8]) -> f32 {
 /// # Safety
 /// AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn add_scaled<W: Load<__m256>>(scale: f32, w: &[u8], y: &mut [f32]) {
+pub(super) unsafe fn add_scaled<W: Load<__m256>>(
+    scale: f32,
+    w: &[u8],
+    y: &mut [f32],
+    ahead: Ahead,
+) {
     // SAFETY: the instruction set is there by contract.
-    unsafe { vector::add_scaled::<__m256, W>(scale, w, y) }
+    unsafe { vector::add_scaled::<__m256, W>(scale, w, y, ahead) }
 }

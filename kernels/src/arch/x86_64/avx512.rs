@@ -2,17 +2,23 @@
 //! the CPU has them.
 
 use core::arch::x86_64::{
-    __m128, __m128i, __m256i, __m512, __m512bh, __m512i, _mm_loadu_si128, _mm_set1_epi8,
-    _mm_sub_epi8, _mm256_dpbusd_epi32, _mm256_loadu_si256, _mm256_set_m128i, _mm256_set1_epi8,
-    _mm256_setzero_si256, _mm256_xor_si256, _mm512_add_ps, _mm512_castsi512_ps,
-    _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps,
-    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_reduce_add_ps,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+    __m128, __m128i, __m256i, __m512, __m512bh, __m512i, _mm_loadu_si128, _mm256_dpbusd_epi32,
+    _mm256_loadu_si256, _mm256_set1_epi8, _mm256_setzero_si256, _mm256_xor_si256, _mm512_add_epi32,
+    _mm512_add_ps, _mm512_and_si512, _mm512_castsi128_si512, _mm512_castsi512_ps,
+    _mm512_castsi512_si128, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
+    _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_inserti32x4, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_permutexvar_epi32,
+    _mm512_permutexvar_ps, _mm512_reduce_add_ps, _mm512_set1_epi8, _mm512_set1_ps,
+    _mm512_setr_epi32, _mm512_setr_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_epi32, _mm512_slli_epi32, _mm512_srli_epi16, _mm512_srli_epi32,
+    _mm512_storeu_ps,
 };
 
 use super::avx2;
+use crate::arch::Ahead;
 use crate::arch::integer::{self, Integers, Step};
 use crate::arch::vector::{self, Bf16, F16, F32, Load, Q4, Q8, Stored, Vector};
+use crate::dtype::BLOCK;
 use crate::input::{Input, STEP};
 
 impl Vector for __m512 {
@@ -143,18 +149,22 @@ impl Load<__m512> for Q4 {
     unsafe fn load(numbers: *const u8) -> [__m512; 2] {
         // SAFETY: the caller vouches for 16 bytes.
         let bytes = unsafe { _mm_loadu_si128(numbers.cast()) };
-        // SAFETY: AVX-512 and AVX2 are there by contract.
+        // SAFETY: AVX-512 is there by contract.
         unsafe { widen_halves(bytes) }
     }
 }
 
-/// Halves of bytes, less 8, as f32: the lower ones first.
+/// Halves of bytes, less 8, as f32: the lower ones first. Looked up in a table, by the lowest four
+/// bits of each lane.
 #[inline]
-#[target_feature(enable = "avx2,avx512f")]
+#[target_feature(enable = "avx512f")]
 fn widen_halves(bytes: __m128i) -> [__m512; 2] {
-    let [low, high] = avx2::split_halves(bytes);
-    let eight = _mm_set1_epi8(8);
-    [widen_bytes(_mm_sub_epi8(low, eight)), widen_bytes(_mm_sub_epi8(high, eight))]
+    let table = _mm512_setr_ps(
+        -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0,
+    );
+    let bytes = _mm512_cvtepu8_epi32(bytes);
+    let look_up = |lanes| _mm512_permutexvar_ps(lanes, table);
+    [look_up(bytes), look_up(_mm512_srli_epi32::<4>(bytes))]
 }
 
 /// q8_0 with dot products of bytes, of which one side is unsigned: 128 is added to the weights.
@@ -173,7 +183,7 @@ impl Stored for Q4Vnni {
 }
 
 impl Integers for Q8Vnni {
-    type Partial = __m256i;
+    type Products = [__m256i; STEP];
     type Four = __m128;
     const OFFSET: i32 = 128;
 
@@ -184,17 +194,21 @@ impl Integers for Q8Vnni {
     }
 
     #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> __m256i {
-        // SAFETY: the caller vouches for 32 bytes.
-        let w = unsafe { _mm256_loadu_si256(w.cast()) };
-        // SAFETY: the caller vouches for 32 bytes.
-        let x = unsafe { _mm256_loadu_si256(x.cast()) };
-        // SAFETY: AVX-512 VL and VNNI are there by contract.
-        unsafe { multiply_bytes(w, x) }
+    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Products {
+        let block = |at: usize| {
+            let w = w.wrapping_add(at * Self::BLOCK_BYTES + Self::SCALE_BYTES);
+            // SAFETY: the numbers of one of four blocks, for which the caller vouches.
+            let w = unsafe { _mm256_loadu_si256(w.cast()) };
+            // SAFETY: 32 of the 128 bytes for which the caller vouches.
+            let x = unsafe { _mm256_loadu_si256(x.wrapping_add(at * BLOCK).cast()) };
+            // SAFETY: AVX-512 VL and VNNI are there by contract.
+            unsafe { multiply_bytes(w, x) }
+        };
+        [block(0), block(1), block(2), block(3)]
     }
 
     #[inline(always)]
-    unsafe fn add(sum: __m128, products: [__m256i; STEP], step: &Step<'_>) -> __m128 {
+    unsafe fn add(sum: __m128, products: Self::Products, step: &Step<'_>) -> __m128 {
         // SAFETY: AVX2, FMA and F16C are there by contract.
         unsafe { avx2::add_blocks(sum, products, Self::OFFSET, step) }
     }
@@ -214,8 +228,10 @@ fn multiply_bytes(w: __m256i, x: __m256i) -> __m256i {
     _mm256_dpbusd_epi32(_mm256_setzero_si256(), above, x)
 }
 
+/// The input has the first halves of four blocks side by side, then the second halves: as four
+/// blocks of weights have them in one register, in the halves of its bytes.
 impl Integers for Q4Vnni {
-    type Partial = __m256i;
+    type Products = __m512i;
     type Four = __m128;
     const OFFSET: i32 = 8;
 
@@ -226,19 +242,26 @@ impl Integers for Q4Vnni {
     }
 
     #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> __m256i {
-        // SAFETY: the caller vouches for 16 bytes.
-        let w = unsafe { _mm_loadu_si128(w.cast()) };
-        // SAFETY: the caller vouches for 32 bytes.
-        let x = unsafe { _mm256_loadu_si256(x.cast()) };
-        // SAFETY: AVX2, AVX-512 VL and VNNI are there by contract.
-        unsafe { multiply_halves(w, x) }
+    unsafe fn multiply(w: *const u8, x: *const u8) -> __m512i {
+        let block = |at: usize| {
+            let w = w.wrapping_add(at * Self::BLOCK_BYTES + Self::SCALE_BYTES);
+            // SAFETY: the numbers of one of four blocks, for which the caller vouches.
+            unsafe { _mm_loadu_si128(w.cast()) }
+        };
+        // SAFETY: the first half of the 128 bytes for which the caller vouches.
+        let first = unsafe { _mm512_loadu_si512(x.cast()) };
+        // SAFETY: the second half.
+        let second = unsafe { _mm512_loadu_si512(x.wrapping_add(64).cast()) };
+        // SAFETY: AVX-512 and VNNI are there by contract.
+        unsafe { multiply_halves([block(0), block(1), block(2), block(3)], [first, second]) }
     }
 
     #[inline(always)]
-    unsafe fn add(sum: __m128, products: [__m256i; STEP], step: &Step<'_>) -> __m128 {
+    unsafe fn add(sum: __m128, products: __m512i, step: &Step<'_>) -> __m128 {
+        // SAFETY: AVX-512 is there by contract.
+        let products = unsafe { sum_of_each(products) };
         // SAFETY: AVX2, FMA and F16C are there by contract.
-        unsafe { avx2::add_blocks(sum, products, Self::OFFSET, step) }
+        unsafe { avx2::add_sums(sum, products, Self::OFFSET, step) }
     }
 
     #[inline(always)]
@@ -248,12 +271,28 @@ impl Integers for Q4Vnni {
     }
 }
 
-/// Sums of four products of halves of bytes, 0 to 15, with signed bytes.
+/// Sums of eight products of halves of bytes, 0 to 15, with signed bytes: four for each block.
 #[inline]
-#[target_feature(enable = "avx2,avx512f,avx512vl,avx512vnni")]
-fn multiply_halves(w: __m128i, x: __m256i) -> __m256i {
-    let [low, high] = avx2::split_halves(w);
-    _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set_m128i(high, low), x)
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn multiply_halves(w: [__m128i; 4], [first, second]: [__m512i; 2]) -> __m512i {
+    let two = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(w[0]), w[1]);
+    let w = _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(two, w[2]), w[3]);
+    let mask = _mm512_set1_epi8(15);
+    let (low, high) =
+        (_mm512_and_si512(w, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(w), mask));
+    _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), low, first), high, second)
+}
+
+/// The sums of each four lanes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl")]
+fn sum_of_each(products: __m512i) -> __m128i {
+    let swapped = _mm512_shuffle_epi32::<0b10_11_00_01>(products);
+    let pairs = _mm512_add_epi32(products, swapped);
+    let swapped = _mm512_shuffle_epi32::<0b01_00_11_10>(pairs);
+    let sums = _mm512_add_epi32(pairs, swapped);
+    let first_of_each = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm512_castsi512_si128(_mm512_permutexvar_epi32(first_of_each, sums))
 }
 
 /// [`vector::dot`] of this instruction set.
@@ -261,9 +300,9 @@ fn multiply_halves(w: __m128i, x: __m256i) -> __m256i {
 /// # Safety
 /// AVX2, FMA, F16C; AVX-512 F, BW, DQ and VL.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) unsafe fn dot<W: Load<__m512>>(x: &Input<'_>, w: &[u8]) -> f32 {
+pub(super) unsafe fn dot<W: Load<__m512>>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
     // SAFETY: the instruction set is there by contract.
-    unsafe { vector::dot::<__m512, W>(x.values, w) }
+    unsafe { vector::dot::<__m512, W>(x.values, w, ahead) }
 }
 
 /// [`vector::add_scaled`] of this instruction set.
@@ -271,9 +310,14 @@ pub(super) unsafe fn dot<W: Load<__m512>>(x: &Input<'_>, w: &[u8]) -> f32 {
 /// # Safety
 /// As [`dot`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) unsafe fn add_scaled<W: Load<__m512>>(scale: f32, w: &[u8], y: &mut [f32]) {
+pub(super) unsafe fn add_scaled<W: Load<__m512>>(
+    scale: f32,
+    w: &[u8],
+    y: &mut [f32],
+    ahead: Ahead,
+) {
     // SAFETY: the instruction set is there by contract.
-    unsafe { vector::add_scaled::<__m512, W>(scale, w, y) }
+    unsafe { vector::add_scaled::<__m512, W>(scale, w, y, ahead) }
 }
 
 /// [`integer::dot`] of this instruction set.
@@ -281,9 +325,9 @@ pub(super) unsafe fn add_scaled<W: Load<__m512>>(scale: f32, w: &[u8], y: &mut [
 /// # Safety
 /// As [`dot`], and AVX512_VNNI.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) unsafe fn dot_vnni<W: Integers>(x: &Input<'_>, w: &[u8]) -> f32 {
+pub(super) unsafe fn dot_vnni<W: Integers>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
     // SAFETY: the instruction set is there by contract.
-    unsafe { integer::dot::<W>(x, w) }
+    unsafe { integer::dot::<W>(x, w, ahead) }
 }
 
 /// The dot product with both halves of what each value was split into.
@@ -291,7 +335,7 @@ pub(super) unsafe fn dot_vnni<W: Integers>(x: &Input<'_>, w: &[u8]) -> f32 {
 /// # Safety
 /// As [`dot`], and AVX512_BF16.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-pub(super) unsafe fn dot_bf16(x: &Input<'_>, w: &[u8]) -> f32 {
+pub(super) unsafe fn dot_bf16(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
     let load = |bytes: &[u8; 64]| -> __m512bh {
         // SAFETY: the array holds 64 bytes; no alignment is needed.
         let loaded: __m512i = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
@@ -309,6 +353,7 @@ pub(super) unsafe fn dot_bf16(x: &Input<'_>, w: &[u8]) -> f32 {
     let mut sums = [[_mm512_setzero_ps(); 2]; 2];
     let blocks = w.len().min(first.len()).min(second.len());
     for pair in 0..blocks / 2 {
+        ahead.ask(w[2 * pair].as_ptr(), 128);
         sums = [add(sums[0], 2 * pair), add(sums[1], 2 * pair + 1)];
     }
     if blocks % 2 == 1 {

@@ -6,7 +6,7 @@ mod avx512;
 use super::vector::{Bf16, F16, F32, Q4, Q8};
 use super::{AddScaled, Code, Dot, Prepare, Tier, prepare_q8, prepare_values};
 use crate::dtype::Dtype;
-use crate::input::{Form, split_bf16};
+use crate::input::{Form, split_bf16, split_halves};
 
 /// The code of a tier for a number type, where it has some of its own.
 pub(super) fn code(tier: Tier, dtype: Dtype) -> Option<Code> {
@@ -40,9 +40,19 @@ pub(super) fn code(tier: Tier, dtype: Dtype) -> Option<Code> {
         (Tier::Avx512Vnni, Dtype::Q8_0) => {
             q8(avx512::dot_vnni::<avx512::Q8Vnni>, avx512::add_scaled::<Q8>)
         }
-        (Tier::Avx512Vnni, Dtype::Q4_0) => {
-            q8(avx512::dot_vnni::<avx512::Q4Vnni>, avx512::add_scaled::<Q4>)
-        }
+        (Tier::Avx512Vnni, Dtype::Q4_0) => Some(Code {
+            form: Form::Q8Halves,
+            prepare: prepare_q8_halves,
+            dot: avx512::dot_vnni::<avx512::Q4Vnni>,
+            dot_pair: None,
+            add_scaled: avx512::add_scaled::<Q4>,
+        }),
         _ => None,
     }
+}
+
+/// [`Form::Q8Halves`].
+fn prepare_q8_halves(values: &[f32], out: &mut [u8]) {
+    prepare_q8(values, out);
+    split_halves(out);
 }
