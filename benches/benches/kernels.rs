@@ -9,6 +9,7 @@ use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use lnp_engine::limits::FINISH_BATCH;
 use lnp_engine::sys::cpu;
 use lnp_kernels::{Activation, Dtype, Kernel, KernelShape, Tier};
 use memmap2::{Advice, MmapMut};
@@ -113,11 +114,20 @@ fn timed(work: impl FnOnce()) -> Duration {
 fn compute(kernel: &Kernel, bundles: &[&[u8]], x: &[f32], memory: &mut [u8], y: &mut [f32]) {
     y.fill(0.0);
     let input = kernel.prepare(x, memory).expect("lengths fit");
-    for (number, bundle) in bundles.iter().enumerate() {
-        let next = bundles[(number + kernel.lookahead()) % bundles.len()];
-        // The bias puts every neuron above zero, so that no bundle is half read.
-        let coefficient = kernel.coefficient(&input, bundle, 1e6, next).expect("lengths fit");
-        kernel.accumulate(coefficient, bundle, next, y).expect("lengths fit");
+    let later =
+        |number: usize| bundles.get(number + kernel.lookahead()).copied().unwrap_or_default();
+    let mut coefficients = [0.0; FINISH_BATCH];
+    // Some coefficients, then their sums: as the engine does.
+    for (group, begin) in bundles.chunks(FINISH_BATCH).zip((0..).step_by(FINISH_BATCH)) {
+        for ((number, bundle), coefficient) in (begin..).zip(group).zip(&mut coefficients) {
+            // The bias puts every neuron above zero, so that no bundle is half read.
+            let found = kernel.coefficient(&input, bundle, 1e6, later(number));
+            *coefficient = found.expect("lengths fit");
+        }
+        for ((number, bundle), coefficient) in (begin..).zip(group).zip(&coefficients) {
+            let done = kernel.accumulate(*coefficient, bundle, later(number), y);
+            done.expect("lengths fit");
+        }
     }
     black_box(y);
 }

@@ -117,11 +117,12 @@ impl<'m> Ffn<'m> {
         let view = layer_of(session, layer)?;
         start_with_bias(&view, y);
         let input = kernel.prepare(x, self.inputs)?;
-        let arrive = |neuron, bundle: &[u8]| {
-            Ok(kernel.coefficient(&input, bundle, bias(&view, neuron), &[])?)
+        let arrive = |neuron, bundle: &[u8], later: &[u8]| {
+            Ok(kernel.coefficient(&input, bundle, bias(&view, neuron), later)?)
         };
-        let mut finish =
-            |_, coefficient, bundle: &[u8]| Ok(kernel.accumulate(coefficient, bundle, &[], y)?);
+        let mut finish = |_, coefficient, bundle: &[u8], later: &[u8]| {
+            Ok(kernel.accumulate(coefficient, bundle, later, y)?)
+        };
         session.fetch(workers, layer, active, arrive, &mut finish)
     }
 
@@ -167,8 +168,11 @@ impl<'m> Ffn<'m> {
             coefficients: self.coefficients,
             tokens_max: self.tokens_max,
         };
-        let arrive = |neuron, bundle: &[u8]| batch.arrive(neuron, bundle, bias(&view, neuron));
-        let mut finish = |neuron, _, bundle: &[u8]| batch.finish(neuron, bundle, y);
+        let arrive = |neuron, bundle: &[u8], later: &[u8]| {
+            batch.arrive(neuron, bundle, later, bias(&view, neuron))
+        };
+        let mut finish =
+            |neuron, _, bundle: &[u8], later: &[u8]| batch.finish(neuron, bundle, later, y);
         session.fetch(workers, layer, &self.union[..count], arrive, &mut finish)
     }
 
@@ -201,7 +205,13 @@ struct Batch<'b> {
 
 impl Batch<'_> {
     /// Computes a neuron's coefficients for the tokens that it is active for.
-    fn arrive(&self, neuron: u32, bundle: &[u8], bias: f32) -> Result<f32, EngineError> {
+    fn arrive(
+        &self,
+        neuron: u32,
+        bundle: &[u8],
+        later: &[u8],
+        bias: f32,
+    ) -> Result<f32, EngineError> {
         let mut inputs = [Input::default(); TOKENS_MAX];
         let mut out = [0.0; TOKENS_MAX];
         let mut count = 0;
@@ -209,7 +219,7 @@ impl Batch<'_> {
             inputs[count] = self.inputs[token];
             count += 1;
         }
-        self.kernel.coefficients(&inputs[..count], bundle, bias, &[], &mut out[..count])?;
+        self.kernel.coefficients(&inputs[..count], bundle, bias, later, &mut out[..count])?;
         for (token, value) in self.tokens(neuron).zip(out) {
             // The engine publishes this with what it stores for the neuron itself.
             self.place(neuron, token).store(value.to_bits(), Ordering::Relaxed);
@@ -218,12 +228,18 @@ impl Batch<'_> {
     }
 
     /// Adds the neuron's share to the output of each of these tokens.
-    fn finish(&self, neuron: u32, bundle: &[u8], y: &mut [f32]) -> Result<(), EngineError> {
+    fn finish(
+        &self,
+        neuron: u32,
+        bundle: &[u8],
+        later: &[u8],
+        y: &mut [f32],
+    ) -> Result<(), EngineError> {
         for token in self.tokens(neuron) {
             let value = f32::from_bits(self.place(neuron, token).load(Ordering::Relaxed));
             let hidden = self.kernel.shape().hidden;
             let y = &mut y[token * hidden..(token + 1) * hidden];
-            self.kernel.accumulate(value, bundle, &[], y)?;
+            self.kernel.accumulate(value, bundle, later, y)?;
         }
         Ok(())
     }

@@ -34,6 +34,9 @@ pub const CACHE_GHOSTS_PER_BUNDLE: u32 = 4;
 pub const HIT_GROUP_BUNDLES: usize = 8;
 /// Most bundles handed out between two looks at the queue.
 pub const FINISH_BATCH: usize = 16;
+/// How far after a bundle the later one is that is named with it, so that kernels can ask for its
+/// memory: half of it, what one phase reads, lasts about as long as memory takes.
+pub const LOOKAHEAD_BYTES: usize = 12 << 10;
 /// Banks: one for what is asked for, two for what is foreseen, so that one can be consumed while the
 /// other is read.
 pub const BANKS: usize = 3;

@@ -88,12 +88,12 @@ let mut ffn = Ffn::new(pack.shape(), CpuFeatures::NONE, 1, &mut ffn_memory).unwr
                 let found = match call {
                     Call::Fetch => {
                         let mut count = 0;
-                        let mut finish = |neuron, _, bundle: &[u8]| {
+                        let mut finish = |neuron, _, bundle: &[u8], _: &[u8]| {
                             assert_eq!(bundle, recipe.bundle(*layer, neuron));
                             count += 1;
                             Ok(())
                         };
-                        let arrive = |_: u32, _: &[u8]| Ok(0.0);
+                        let arrive = |_: u32, _: &[u8], _: &[u8]| Ok(0.0);
                         let found = session.fetch(&Alone, *layer, active, arrive, &mut finish);
                         assert_eq!(count, if right { active.len() } else { 0 });
                         found

@@ -114,13 +114,13 @@ fn nothing_is_allocated_after_open() {
         // parsing allocates nothing either; opening a ring does, in the io-uring crate
         let pack = without_allocation(|| Pack::parse(&image, image.len() as u64)).unwrap();
         let mut engine = open_engine(&file, pack, &config, &mut memory, choice).unwrap();
-        let mut ffn_memory = [0; 4096];
+        let mut ffn_memory = [0; 16 << 10];
         let mut ffn = Ffn::new(pack.shape(), cpu::detect(), 2, &mut ffn_memory).unwrap();
         assert!(without_allocation(|| generate(&mut engine, &mut ffn, &active)) > 0);
     }
 
     let pack = Pack::parse(&image, image.len() as u64).unwrap();
-    let mut ffn_memory = [0; 4096];
+    let mut ffn_memory = [0; 16 << 10];
     let mut ffn = Ffn::new(pack.shape(), cpu::detect(), 2, &mut ffn_memory).unwrap();
     // on the simulated device, opening and closing included
     for cache_policy in CachePolicy::ALL {

@@ -66,12 +66,12 @@ proptest! {
                     if *what == 1 {
                         continue; // foreseen, and fetched later, or never
                     }
-                    let arrive = |neuron, bundle: &[u8]| {
+                    let arrive = |neuron, bundle: &[u8], _: &[u8]| {
                         assert_eq!(bundle, recipe.bundle(*layer, neuron));
                         Ok(neuron as f32)
                     };
                     let mut seen = Vec::new();
-                    let mut finish = |neuron, coefficient, bundle: &[u8]| {
+                    let mut finish = |neuron, coefficient, bundle: &[u8], _: &[u8]| {
                         assert_eq!(bundle, recipe.bundle(*layer, neuron));
                         assert_eq!(coefficient, neuron as f32);
                         seen.push(neuron);
@@ -105,7 +105,7 @@ fn what_was_foreseen_is_not_read_again() {
                 // the first of the three was replaced by the third
                 for (layer, prefetched) in [(1, active.len()), (2, active.len()), (0, 0)] {
                     let found = session
-                        .fetch(&Alone, layer, &active, |_, _| Ok(0.0), &mut |_, _, _| Ok(()))
+                        .fetch(&Alone, layer, &active, |_, _, _| Ok(0.0), &mut |_, _, _, _| Ok(()))
                         .unwrap();
                     assert_eq!(found.prefetched, prefetched as u64);
                     assert_eq!(found.reads == 0, prefetched > 0);
@@ -178,16 +178,18 @@ fn an_error_or_a_panic_in_a_round_leaves_nothing_in_flight() {
         let refuse = EngineError::NotComputable { dtype: "none" };
         let found = engine.session(|session| {
             session.prefetch(1, &active)?;
-            let arrive = |neuron, _: &[u8]| if neuron % 8 == 4 { Err(refuse) } else { Ok(0.0) };
-            session.fetch(&Alone, 0, &active, arrive, &mut |_, _, _| Ok(()))
+            let arrive =
+                |neuron, _: &[u8], _: &[u8]| if neuron % 8 == 4 { Err(refuse) } else { Ok(0.0) };
+            session.fetch(&Alone, 0, &active, arrive, &mut |_, _, _, _| Ok(()))
         });
         assert_eq!(found, Err(refuse));
         assert_eq!(engine.queue().in_flight(), 0);
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             engine.session(|session| {
                 session.prefetch(1, &active).unwrap();
-                let mut finish = |_: u32, _: f32, _: &[u8]| panic!("in the caller's code");
-                session.fetch(&Alone, 0, &active, |_, _| Ok(0.0), &mut finish)
+                let mut finish =
+                    |_: u32, _: f32, _: &[u8], _: &[u8]| panic!("in the caller's code");
+                session.fetch(&Alone, 0, &active, |_, _, _| Ok(0.0), &mut finish)
             })
         }));
         assert!(caught.is_err());

@@ -54,13 +54,13 @@ fn fetch<'a, Q: ReadQueue<'a> + Send>(
     active: &[u32],
 ) -> FetchStats {
     let mut seen = Vec::new();
-    let mut finish = |neuron, coefficient: f32, bundle: &[u8]| {
+    let mut finish = |neuron, coefficient: f32, bundle: &[u8], _: &[u8]| {
         assert_eq!(bundle, recipe.bundle(layer, neuron), "layer {layer}, neuron {neuron}");
         assert_eq!(coefficient, neuron as f32);
         seen.push(neuron);
         Ok(())
     };
-    let arrive = |neuron: u32, _: &[u8]| Ok(neuron as f32);
+    let arrive = |neuron: u32, _: &[u8], _: &[u8]| Ok(neuron as f32);
     let stats = session.fetch(workers, layer, active, arrive, &mut finish).unwrap();
     assert_eq!(seen, active);
     stats
@@ -183,7 +183,9 @@ fn a_read_ahead_that_fails_does_no_harm() {
             if failing > 1 {
                 // Those of what is asked for fail too, and that is an error.
                 let found =
-                    session.fetch(&Threads(0), 0, &active, |_, _| Ok(0.0), &mut |_, _, _| Ok(()));
+                    session.fetch(&Threads(0), 0, &active, |_, _, _| Ok(0.0), &mut |_, _, _, _| {
+                        Ok(())
+                    });
                 assert!(matches!(found, Err(EngineError::Read(_))));
             } else {
                 fetch(session, &Threads(0), &recipe, 0, &[3]);
@@ -205,12 +207,13 @@ fn a_coefficient_that_failed_once_is_the_one_of_the_second_time() {
         0,
         |engine| {
             let calls = AtomicU32::new(0);
-            let arrive = |neuron: u32, _: &[u8]| match calls.fetch_add(1, Ordering::Relaxed) {
-                0 => Err(EngineError::OtherPack),
-                _ => Ok(neuron as f32),
-            };
+            let arrive =
+                |neuron: u32, _: &[u8], _: &[u8]| match calls.fetch_add(1, Ordering::Relaxed) {
+                    0 => Err(EngineError::OtherPack),
+                    _ => Ok(neuron as f32),
+                };
             let mut found = Vec::new();
-            let mut finish = |neuron, coefficient, _: &[u8]| {
+            let mut finish = |neuron, coefficient, _: &[u8], _: &[u8]| {
                 found.push((neuron, coefficient));
                 Ok(())
             };
@@ -265,12 +268,12 @@ fn a_panic_of_a_worker_goes_through() {
         |engine| {
             engine.session(|session| {
                 let flag = AtomicU32::new(0);
-                let arrive = |_: u32, _: &[u8]| {
+                let arrive = |_: u32, _: &[u8], _: &[u8]| {
                     assert!(!is_worker(caller, &flag), "{OWN}");
                     Ok(0.0)
                 };
                 let fetched = AssertUnwindSafe(|| {
-                    session.fetch(&Threads(1), 0, &active, arrive, &mut |_, _, _| Ok(())).is_ok()
+                    session.fetch(&Threads(1), 0, &active, arrive, &mut |_, _, _, _| Ok(())).is_ok()
                 });
                 assert!(catch_unwind(fetched).is_err());
                 fetch(session, &Threads(1), &recipe, 0, &active);
@@ -294,20 +297,20 @@ fn what_was_foreseen_before_a_panic_is_not_waited_for() {
         |engine| {
             engine.session(|session| {
                 session.prefetch(1, &active).unwrap();
-                let arrive = |_: u32, _: &[u8]| Ok(0.0);
+                let arrive = |_: u32, _: &[u8], _: &[u8]| Ok(0.0);
                 let fetched = AssertUnwindSafe(|| {
-                    let mut finish = |_, _, _: &[u8]| panic!("{OWN}");
+                    let mut finish = |_, _, _: &[u8], _: &[u8]| panic!("{OWN}");
                     session.fetch(&Threads(0), 0, &active, arrive, &mut finish).is_ok()
                 });
                 assert!(catch_unwind(fetched).is_err());
                 let flag = AtomicU32::new(0);
-                let arrive = |_: u32, _: &[u8]| {
+                let arrive = |_: u32, _: &[u8], _: &[u8]| {
                     if is_worker(caller, &flag) {
                         std::thread::sleep(Duration::from_millis(10));
                     }
                     Ok(0.0)
                 };
-                session.fetch(&Threads(1), 1, &active, arrive, &mut |_, _, _| Ok(())).unwrap();
+                session.fetch(&Threads(1), 1, &active, arrive, &mut |_, _, _, _| Ok(())).unwrap();
             });
         },
     );
@@ -334,11 +337,11 @@ fn a_panic_of_the_caller_goes_through() {
                         let is_now = phase == here && calls.fetch_add(1, Ordering::Relaxed) == at;
                         assert!(!is_now, "{OWN}");
                     };
-                    let arrive = |_: u32, _: &[u8]| {
+                    let arrive = |_: u32, _: &[u8], _: &[u8]| {
                         count(0);
                         Ok(0.0)
                     };
-                    let mut finish = |_, _, _: &[u8]| {
+                    let mut finish = |_, _, _: &[u8], _: &[u8]| {
                         count(1);
                         Ok(())
                     };

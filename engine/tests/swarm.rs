@@ -235,11 +235,11 @@ impl<'a> Run<'a> {
             damaged.fetch_add(1, Ordering::Relaxed);
         };
         let coefficient = |neuron: u32| neuron as f32 + 0.5;
-        let arrive = |neuron, bundle: &[u8]| {
+        let arrive = |neuron, bundle: &[u8], _: &[u8]| {
             compare(neuron, bundle);
             Ok(coefficient(neuron))
         };
-        let mut finish = |neuron, found: f32, bundle: &[u8]| {
+        let mut finish = |neuron, found: f32, bundle: &[u8], _: &[u8]| {
             compare(neuron, bundle);
             assert_eq!(found, coefficient(neuron));
             seen.push(neuron);

@@ -233,7 +233,7 @@ fn fetch<'a>(
     let may_be_damaged =
         session.engine().queue().faults().flipped > 0 && !session.engine().config().verify_reads;
     let mut seen = Vec::new();
-    let mut finish = |neuron, coefficient: f32, bundle: &[u8]| {
+    let mut finish = |neuron, coefficient: f32, bundle: &[u8], _: &[u8]| {
         let right = recipe.bundle(layer, neuron);
         let bits = bundle.iter().zip(&right).map(|(a, b)| (a ^ b).count_ones());
         assert!(bits.sum::<u32>() <= u32::from(may_be_damaged) && bundle.len() == right.len());
@@ -241,7 +241,7 @@ fn fetch<'a>(
         seen.push(neuron);
         Ok(())
     };
-    let arrive = |neuron: u32, _: &[u8]| Ok(neuron as f32);
+    let arrive = |neuron: u32, _: &[u8], _: &[u8]| Ok(neuron as f32);
     let stats = session.fetch(&Alone, layer, active, arrive, &mut finish)?;
     assert_eq!(seen, active);
     Ok(stats)

@@ -70,10 +70,10 @@ impl Kernel {
         self.ops.form().bytes(self.shape.hidden)
     }
 
-    /// How many bundles ahead the one is that `next` should be of: 1, or more where bundles are so
-    /// short that one does not last as long as memory takes.
+    /// How many bundles after a bundle its `later` one should be: 1, or more where bundles are so
+    /// short that a part does not last as long as memory takes.
     pub const fn lookahead(&self) -> usize {
-        AHEAD_BYTES.div_ceil(self.bundle_bytes())
+        AHEAD_BYTES.div_ceil(self.part_bytes())
     }
 
     /// Brings the hidden state `x` (`hidden` values) into the form that this tier computes with, in
@@ -97,8 +97,8 @@ impl Kernel {
     /// `bias` is added before the activation; 0 where the model has none. Where the activation gives
     /// 0 the coefficient is 0, whatever the up part of a gated FFN holds: it is not read then.
     ///
-    /// `next` is the bundle that comes [`Kernel::lookahead`] after this one: its part is fetched from
-    /// memory meanwhile. A hint; empty if nobody knows.
+    /// `later` is the bundle that comes [`Kernel::lookahead`] after this one: the beginning of its parts
+    /// is fetched from memory meanwhile. A hint; empty if nobody knows.
     ///
     /// # Errors
     /// [`KernelError::Length`], [`KernelError::Input`].
@@ -107,10 +107,10 @@ impl Kernel {
         x: &Input<'_>,
         bundle: &[u8],
         bias: f32,
-        next: &[u8],
+        later: &[u8],
     ) -> Result<f32, KernelError> {
         self.check(x, bundle)?;
-        let ahead = Ahead::new(bundle, next);
+        let ahead = Ahead::new(self.before_down(bundle), self.before_down(later));
         let (first, rest) = bundle.split_at(self.part_bytes());
         let activated = self.shape.activation.apply(self.ops.dot(x, first, ahead) + bias);
         if self.shape.parts == 2 || activated == 0.0 {
@@ -130,17 +130,17 @@ impl Kernel {
         xs: &[Input<'_>],
         bundle: &[u8],
         bias: f32,
-        next: &[u8],
+        later: &[u8],
         out: &mut [f32],
     ) -> Result<(), KernelError> {
         check("coefficients", xs.len(), out.len())?;
         let (pairs, rest) = xs.as_chunks::<2>();
         let (pairs_out, rest_out) = out.as_chunks_mut::<2>();
         for (pair, out) in pairs.iter().zip(pairs_out) {
-            *out = self.coefficient_pair(pair, bundle, bias, next)?;
+            *out = self.coefficient_pair(pair, bundle, bias, later)?;
         }
         for (x, out) in rest.iter().zip(rest_out) {
-            *out = self.coefficient(x, bundle, bias, next)?;
+            *out = self.coefficient(x, bundle, bias, later)?;
         }
         Ok(())
     }
@@ -150,7 +150,7 @@ impl Kernel {
         xs: &[Input<'_>; 2],
         bundle: &[u8],
         bias: f32,
-        next: &[u8],
+        later: &[u8],
     ) -> Result<[f32; 2], KernelError> {
         let [first, second] = xs;
         self.check(first, bundle)?;
@@ -166,12 +166,12 @@ impl Kernel {
             };
             return Ok([coefficient(gates[0], ups[0]), coefficient(gates[1], ups[1])]);
         }
-        let one = |x| self.coefficient(x, bundle, bias, next);
+        let one = |x| self.coefficient(x, bundle, bias, later);
         Ok([one(first)?, one(second)?])
     }
 
     /// Adds `coefficient` times the bundle's down column to `y` (`hidden` values). A coefficient of
-    /// 0 adds nothing, whatever the column holds. `next` as for [`Kernel::coefficient`].
+    /// 0 adds nothing, whatever the column holds. `later` as for [`Kernel::coefficient`].
     ///
     /// # Errors
     /// [`KernelError::Length`].
@@ -179,16 +179,26 @@ impl Kernel {
         &self,
         coefficient: f32,
         bundle: &[u8],
-        next: &[u8],
+        later: &[u8],
         y: &mut [f32],
     ) -> Result<(), KernelError> {
         check("output", self.shape.hidden, y.len())?;
         check("bundle", self.bundle_bytes(), bundle.len())?;
         if coefficient != 0.0 {
-            let (_, down) = bundle.split_at(self.bundle_bytes() - self.part_bytes());
-            self.ops.add_scaled(coefficient, down, y, Ahead::new(bundle, next));
+            let down = self.down(bundle);
+            self.ops.add_scaled(coefficient, down, y, Ahead::new(down, self.down(later)));
         }
         Ok(())
+    }
+
+    /// The parts that a coefficient is computed from; nothing of what is no bundle.
+    fn before_down<'b>(&self, bundle: &'b [u8]) -> &'b [u8] {
+        bundle.get(..self.bundle_bytes() - self.part_bytes()).unwrap_or_default()
+    }
+
+    /// The part that is added; nothing of what is no bundle.
+    fn down<'b>(&self, bundle: &'b [u8]) -> &'b [u8] {
+        bundle.get(self.bundle_bytes() - self.part_bytes()..).unwrap_or_default()
     }
 
     fn check(&self, x: &Input<'_>, bundle: &[u8]) -> Result<(), KernelError> {

@@ -38,7 +38,7 @@ fn run(
     reads += engine.session(|session| {
         session.prefetch(2, active)?;
         session.cancel_prefetch();
-        let stats = session.fetch(&Alone, 2, active, |_, _| Ok(0.0), &mut |_, _, _| Ok(()))?;
+        let stats = session.fetch(&Alone, 2, active, |_, _, _| Ok(0.0), &mut |_, _, _, _| Ok(()))?;
         Ok::<_, EngineError>(stats.reads + ffn.forward_in(session, &Alone, 3, x, active, y)?.reads)
     })?;
     engine.clear_cache();

@@ -179,8 +179,8 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
     where
         Q: Send,
     {
-        let mut finish = |neuron, _, bundle: &[u8]| visit(neuron, bundle);
-        self.fetch_in_phases(&Alone, layer, active, |_, _| Ok(0.0), &mut finish)
+        let mut finish = |neuron, _, bundle: &[u8], _: &[u8]| visit(neuron, bundle);
+        self.fetch_in_phases(&Alone, layer, active, |_, _, _| Ok(0.0), &mut finish)
     }
 
     /// See [`Session::fetch`].

@@ -10,7 +10,9 @@ use super::stats::{FetchStats, Latencies};
 use super::workers::{Arrive, Finish, Raise, Workers};
 use crate::arena::{Reader, SlotState};
 use crate::error::EngineError;
-use crate::limits::{BANKS, FINISH_BATCH, HIT_GROUP_BUNDLES, QUEUE_DEPTH_MAX, TAG_EXTENT_BITS};
+use crate::limits::{
+    BANKS, FINISH_BATCH, HIT_GROUP_BUNDLES, LOOKAHEAD_BYTES, QUEUE_DEPTH_MAX, TAG_EXTENT_BITS,
+};
 use crate::queue::{Completion, Read, ReadError, ReadQueue};
 use crate::sync::{AtomicU32, Ordering};
 
@@ -137,7 +139,9 @@ impl<A: Arrive> Work<'_, '_, A> {
                 return Err(EngineError::BundleDamaged { layer, slot, expected, found });
             }
         }
-        (self.arrive)(place.neuron, bundle)
+        // What lies behind it is computed next, in a run of neighbours.
+        let later = bundle_behind(place, bytes, self.stride, lookahead(self.stride));
+        (self.arrive)(place.neuron, bundle, later)
     }
 
     /// Calls `body` with the bytes that a place lies in.
@@ -153,6 +157,20 @@ impl<A: Arrive> Work<'_, '_, A> {
         let reader: Option<Reader<'_>> = table.staging.enter(place.number as usize);
         body(&reader.ok_or(EngineError::OUT_OF_STEP)?)
     }
+
+    /// Calls `body` with the bundle of a later place; empty where it has not arrived.
+    fn with_later<R>(&self, place: Option<&Place>, body: impl FnOnce(&[u8]) -> R) -> R {
+        let Some(place) = place else { return body(&[]) };
+        let of = |bytes| bundle_of(place, bytes, self.stride).unwrap_or_default();
+        if place.source == CACHED {
+            return body(of(self.cells));
+        }
+        let table = self.tables.get(place.source as usize);
+        match table.and_then(|table| table.staging.enter(place.number as usize)) {
+            Some(reader) => body(of(&reader)),
+            None => body(&[]),
+        }
+    }
 }
 
 /// A bundle's bytes in those of its extent, or of all cells.
@@ -164,6 +182,21 @@ pub(super) fn bundle_of<'b>(
     let begin =
         if place.source == CACHED { place.number as usize * stride } else { place.at as usize };
     bytes.get(begin..).and_then(|rest| rest.get(..stride)).ok_or(EngineError::OUT_OF_STEP)
+}
+
+/// The bundle that lies `count` bundles behind one; empty where none does.
+fn bundle_behind<'b>(place: &Place, bytes: &'b [u8], stride: usize, count: usize) -> &'b [u8] {
+    // A cell's neighbours are any bundles.
+    if place.source == CACHED {
+        return &[];
+    }
+    let begin = (place.at as usize).saturating_add(count * stride);
+    bytes.get(begin..).and_then(|rest| rest.get(..stride)).unwrap_or_default()
+}
+
+/// How many bundles [`LOOKAHEAD_BYTES`] are.
+const fn lookahead(stride: usize) -> usize {
+    if stride == 0 { 1 } else { LOOKAHEAD_BYTES.div_ceil(stride) }
 }
 
 /// The thread that reads: keeps the queue full, takes completions, hands out, and computes too.
@@ -317,7 +350,9 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
                     FAILED => work.arrive(place, bytes)?,
                     _ => f32::from_bits(bits),
                 };
-                finish(place.neuron, coefficient, bundle_of(place, bytes, work.stride)?)
+                let bundle = bundle_of(place, bytes, work.stride)?;
+                let later = work.places.get(self.next + lookahead(work.stride));
+                work.with_later(later, |later| finish(place.neuron, coefficient, bundle, later))
             })?;
             self.next += 1;
         }

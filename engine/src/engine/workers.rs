@@ -3,14 +3,17 @@
 use crate::error::EngineError;
 use crate::sync::{AtomicU32, Ordering};
 
-/// The first phase of a bundle, in any order and on any thread: neuron id and bytes in, coefficient
-/// out.
-pub trait Arrive: Fn(u32, &[u8]) -> Result<f32, EngineError> + Sync {}
-impl<T: Fn(u32, &[u8]) -> Result<f32, EngineError> + Sync> Arrive for T {}
+/// The first phase of a bundle, in any order and on any thread: neuron id, bytes and a later bundle
+/// in, coefficient out.
+///
+/// The later bundle is one that probably comes [`crate::limits::LOOKAHEAD_BYTES`] of bundles after this
+/// one, to be fetched from memory meanwhile; empty where there is none.
+pub trait Arrive: Fn(u32, &[u8], &[u8]) -> Result<f32, EngineError> + Sync {}
+impl<T: Fn(u32, &[u8], &[u8]) -> Result<f32, EngineError> + Sync> Arrive for T {}
 
-/// The second phase, in ascending neuron id and on the thread that reads: neuron id, coefficient and
-/// bytes in.
-pub type Finish<'f> = dyn FnMut(u32, f32, &[u8]) -> Result<(), EngineError> + Send + 'f;
+/// The second phase, in ascending neuron id and on the thread that reads: neuron id, coefficient, bytes
+/// and a later bundle in.
+pub type Finish<'f> = dyn FnMut(u32, f32, &[u8], &[u8]) -> Result<(), EngineError> + Send + 'f;
 
 /// Threads that compute while another reads; see [`super::Session::fetch`].
 pub trait Workers: Sync {

@@ -284,9 +284,11 @@ impl Compute {
         let Self { kernel, x, input, y, .. } = self;
         let kernel = &*kernel;
         let input: Input<'_> = kernel.prepare(x, input)?;
-        let arrive = |_, bundle: &[u8]| Ok(usual(kernel.coefficient(&input, bundle, 0.0, &[])?));
-        let mut finish = |_, coefficient, bundle: &[u8]| -> Result<(), EngineError> {
-            Ok(kernel.accumulate(coefficient, bundle, &[], y)?)
+        let arrive = |_, bundle: &[u8], later: &[u8]| {
+            Ok(usual(kernel.coefficient(&input, bundle, 0.0, later)?))
+        };
+        let mut finish = |_, coefficient, bundle: &[u8], later: &[u8]| -> Result<(), EngineError> {
+            Ok(kernel.accumulate(coefficient, bundle, later, y)?)
         };
         let stats = session.fetch(workers, layer, ids, arrive, &mut finish)?;
         Ok(stats.wait_ns)
