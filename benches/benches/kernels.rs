@@ -30,7 +30,7 @@ const SAMPLES: usize = 10;
 const LAYERS: [(&str, usize, usize); 3] =
     [("opt-350m", 1024, 2), ("opt-6.7b", 4096, 2), ("llama-2-7b", 4096, 3)];
 /// Shares of the bundles that are active.
-const ACTIVE: [(&str, f64); 3] = [("3%", 0.03), ("10%", 0.10), ("25%", 0.25)];
+const ACTIVE: [(&str, f64); 4] = [("3%", 0.03), ("10%", 0.10), ("25%", 0.25), ("100%", 1.0)];
 
 fn kernels(criterion: &mut Criterion) {
     let memory = filled();
@@ -54,7 +54,7 @@ fn kernels(criterion: &mut Criterion) {
             compare(&mut group, about, shape, &bundles, count);
             group.finish();
         }
-        dense(criterion, dtype);
+        dense(criterion, dtype, &memory);
     }
 }
 
@@ -84,23 +84,23 @@ fn compare(
     let mut y = vec![0.0; shape.hidden];
     for kernel in tiers(shape) {
         let mut memory = vec![0; kernel.input_bytes()];
-        let mut pairs = Vec::new();
+        let mut samples = Vec::new();
         group.bench_function(kernel.tier().name(), |bencher| {
             bencher.iter_custom(|rounds| {
-                let (mut computing, mut reading) = (Duration::ZERO, Duration::ZERO);
+                let (mut measured, mut read) = (Duration::ZERO, Duration::ZERO);
                 for _ in 0..rounds {
                     // The memory of a shared machine is not as fast from one second to the next, so the
                     // plain read takes turns with each kernel.
-                    computing += timed(|| compute(&kernel, pass(), &x, &mut memory, &mut y));
-                    reading += timed(|| {
+                    measured += timed(|| compute(&kernel, pass(), &x, &mut memory, &mut y));
+                    read += timed(|| {
                         black_box(pass().iter().map(|bundle| sum(bundle)).max());
                     });
                 }
-                pairs.push((computing, reading, rounds));
-                computing
+                samples.push(Sample { measured, read, rounds });
+                measured
             });
         });
-        note(&about, kernel.tier(), count * bundle_bytes(&shape), &pairs);
+        note(&about, kernel.tier().name(), count * bundle_bytes(&shape), &samples);
     }
 }
 
@@ -132,32 +132,45 @@ fn compute(kernel: &Kernel, bundles: &[&[u8]], x: &[f32], memory: &mut [u8], y: 
     black_box(y);
 }
 
-/// Appends a row to the file `LNP_PAIRS`: the samples' median speed, that of the plain read that took
-/// turns with it, and the median of their ratios. (The last samples: the first only warm up.)
-fn note(about: &str, tier: Tier, pass_bytes: usize, pairs: &[(Duration, Duration, u64)]) {
-    let Some(path) = std::env::var_os("LNP_PAIRS") else { return };
-    let measured = &pairs[pairs.len().saturating_sub(SAMPLES)..];
-    if measured.is_empty() {
-        return; // not chosen on the command line
+/// Times of what is measured and of the plain read that took turns with it, in so many rounds.
+struct Sample {
+    measured: Duration,
+    read: Duration,
+    rounds: u64,
+}
+
+/// Appends a row to the file `LNP_SAMPLES`: the samples' median speed, that of the plain read, and the
+/// median, least and most of their ratios.
+fn note(about: &str, what: &str, pass_bytes: usize, samples: &[Sample]) {
+    let Some(path) = std::env::var_os("LNP_SAMPLES") else { return };
+    // The first ones only warm up; none at all where this was not chosen on the command line.
+    let samples = &samples[samples.len().saturating_sub(SAMPLES)..];
+    if samples.is_empty() {
+        return;
     }
-    let median = |of: &dyn Fn(&(Duration, Duration, u64)) -> f64| {
-        let mut values: Vec<f64> = measured.iter().map(of).collect();
+    let sorted = |of: &dyn Fn(&Sample) -> f64| {
+        let mut values: Vec<f64> = samples.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
+        values
     };
-    let speed = |time: Duration, rounds: u64| {
+    let gib_s = |time: Duration, rounds: u64| {
         (pass_bytes as u64 * rounds) as f64 / (1 << 30) as f64 / time.as_secs_f64()
     };
+    let median = |values: &[f64]| values[values.len() / 2];
+    let measured = sorted(&|sample| gib_s(sample.measured, sample.rounds));
+    let read = sorted(&|sample| gib_s(sample.read, sample.rounds));
+    let ratio = sorted(&|sample| sample.read.as_secs_f64() / sample.measured.as_secs_f64());
     let line = format!(
-        "{},{},{:.3},{:.3},{:.3}\n",
+        "{},{what},{pass_bytes},{:.2},{:.2},{:.3},{:.3},{:.3}\n",
         about.replace('/', ","),
-        tier.name(),
-        median(&|(computing, _, rounds)| speed(*computing, *rounds)),
-        median(&|(_, reading, rounds)| speed(*reading, *rounds)),
-        median(&|(computing, reading, _)| reading.as_secs_f64() / computing.as_secs_f64()),
+        median(&measured),
+        median(&read),
+        median(&ratio),
+        ratio[0],
+        ratio[ratio.len() - 1],
     );
     let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    file.and_then(|mut file| file.write_all(line.as_bytes())).expect("LNP_PAIRS can be written");
+    file.and_then(|mut file| file.write_all(line.as_bytes())).expect("LNP_SAMPLES can be written");
 }
 
 /// One kernel for each tier that this machine has, the lowest first.
@@ -188,18 +201,32 @@ fn filled() -> MmapMut {
 }
 
 /// candle's product of a matrix with a vector, both of the same type, on one thread; the matrix is
-/// in no cache.
-fn dense(criterion: &mut Criterion, dtype: Dtype) {
+/// in no cache. The plain read is of as many bytes of `memory`.
+fn dense(criterion: &mut Criterion, dtype: Dtype, memory: &[u8]) {
     for hidden in [1024, 4096] {
         let Ok((multiply, bytes)) = dense_product(dtype, hidden) else {
             println!("candle has no product of {} here", dtype.name());
             return;
         };
-        let mut group =
-            criterion.benchmark_group(format!("hidden-{hidden}/{}/dense", dtype.name()));
+        let about = format!("hidden-{hidden}/{}/dense", dtype.name());
+        let mut group = criterion.benchmark_group(&about);
         group.throughput(Throughput::Bytes(bytes as u64));
-        group.bench_function("candle", |bencher| bencher.iter(|| black_box(multiply())));
+        let mut samples = Vec::new();
+        group.bench_function("candle", |bencher| {
+            bencher.iter_custom(|rounds| {
+                let (mut measured, mut read) = (Duration::ZERO, Duration::ZERO);
+                for _ in 0..rounds {
+                    measured += timed(|| drop(black_box(multiply())));
+                    read += timed(|| {
+                        black_box(sum(&memory[..bytes]));
+                    });
+                }
+                samples.push(Sample { measured, read, rounds });
+                measured
+            });
+        });
         group.finish();
+        note(&about, "candle", bytes, &samples);
     }
 }
 

@@ -151,37 +151,24 @@ pub(super) unsafe fn add_scaled<V: Vector, W: Load<V>>(
     y: &mut [f32],
     ahead: Ahead,
 ) {
-    // Several blocks share a cache line of what is asked for.
-    for (y, w) in y.chunks_mut(4 * BLOCK).zip(w.chunks(4 * W::BLOCK_BYTES)) {
-        ahead.ask(w.as_ptr(), w.len());
-        for (y, w) in y.as_chunks_mut().0.iter_mut().zip(w.chunks_exact(W::BLOCK_BYTES)) {
-            // SAFETY: the instruction set is there by contract; `w` is a whole block.
-            unsafe { add_block::<V, W>(scale, w, y) };
+    for (y, w) in y.as_chunks_mut::<BLOCK>().0.iter_mut().zip(w.chunks_exact(W::BLOCK_BYTES)) {
+        ahead.ask(w.as_ptr(), W::BLOCK_BYTES);
+        let mut factor = scale;
+        if let Some((half, _)) = w.split_first_chunk().filter(|_| W::SCALE_BYTES == 2) {
+            // SAFETY: the instruction set is there by contract.
+            factor *= unsafe { V::widen(u16::from_le_bytes(*half)) };
         }
-    }
-}
-
-/// Adds one block.
-///
-/// # Safety
-/// The instruction set of `V` is there; `w` holds `W::BLOCK_BYTES` bytes.
-#[inline(always)]
-unsafe fn add_block<V: Vector, W: Load<V>>(scale: f32, w: &[u8], y: &mut [f32; BLOCK]) {
-    let mut factor = scale;
-    if let Some((half, _)) = w.split_first_chunk().filter(|_| W::SCALE_BYTES == 2) {
         // SAFETY: the instruction set is there by contract.
-        factor *= unsafe { V::widen(u16::from_le_bytes(*half)) };
-    }
-    // SAFETY: the instruction set is there by contract.
-    let factor = unsafe { V::splat(factor) };
-    // SAFETY: `w` is a whole block by contract, its numbers begin after the scale.
-    let weights = unsafe { W::load(w[W::SCALE_BYTES..].as_ptr()) };
-    for (w, y) in weights.as_ref().iter().zip(y.chunks_exact_mut(V::LANES)) {
-        // SAFETY: the chunk holds `LANES` values.
-        let sum = unsafe { V::load(y.as_ptr()) };
-        // SAFETY: the instruction set is there by contract.
-        let sum = unsafe { V::mul_add(factor, *w, sum) };
-        // SAFETY: the chunk holds `LANES` values and is ours to write.
-        unsafe { V::store(sum, y.as_mut_ptr()) };
+        let factor = unsafe { V::splat(factor) };
+        // SAFETY: `w` is a whole block, its numbers begin after the scale.
+        let weights = unsafe { W::load(w[W::SCALE_BYTES..].as_ptr()) };
+        for (w, y) in weights.as_ref().iter().zip(y.chunks_exact_mut(V::LANES)) {
+            // SAFETY: the chunk holds `LANES` values.
+            let sum = unsafe { V::load(y.as_ptr()) };
+            // SAFETY: the instruction set is there by contract.
+            let sum = unsafe { V::mul_add(factor, *w, sum) };
+            // SAFETY: the chunk holds `LANES` values and is ours to write.
+            unsafe { V::store(sum, y.as_mut_ptr()) };
+        }
     }
 }
