@@ -18,7 +18,8 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 /// What a caller's code would do.
 fn run(
     file: &'static [u8],
-    memory: &'static mut [u8],
+    (memory, ffn_memory): (&'static mut [u8], &mut [u8]),
+    features: CpuFeatures,
     config: &mut Config,
     law: DeviceLaw,
     active: &[u32],
@@ -32,14 +33,18 @@ fn run(
         Ok::<_, EngineError>(SimulatedQueue::new(Image::Bytes(file), law, 32, 1))
     })?;
     engine.check_superblock()?;
-    let ffn = Ffn::new(engine.pack().shape(), CpuFeatures::NONE)?;
+    let shape = *engine.pack().shape();
+    let _ = Ffn::required_bytes(&shape, features, 8)?;
+    let mut ffn = Ffn::new(&shape, features, 8, ffn_memory)?;
     let mut reads = ffn.forward(&mut engine, 0, x, active, y)?.reads;
     reads += engine.fetch(1, active, |_, _| Ok(()))?.reads;
     reads += engine.session(|session| {
         session.prefetch(2, active)?;
         session.cancel_prefetch();
         let stats = session.fetch(&Alone, 2, active, |_, _, _| Ok(0.0), &mut |_, _, _, _| Ok(()))?;
-        Ok::<_, EngineError>(stats.reads + ffn.forward_in(session, &Alone, 3, x, active, y)?.reads)
+        let batch = ffn.forward_batch(session, &Alone, 4, x, &[active, active], y)?;
+        let stats = stats.reads + batch.reads;
+        Ok::<_, EngineError>(stats + ffn.forward_in(session, &Alone, 3, x, active, y)?.reads)
     })?;
     engine.clear_cache();
     Ok(reads + engine.latencies().percentile_ns(99) + engine.arena_bytes() as u64)
@@ -49,11 +54,12 @@ fn run(
 #[unsafe(no_mangle)]
 pub extern "Rust" fn firmware(
     file: &'static [u8],
-    memory: &'static mut [u8],
+    memory: (&'static mut [u8], &mut [u8]),
+    features: CpuFeatures,
     config: &mut Config,
     law: DeviceLaw,
     active: &[u32],
     xy: (&[f32], &mut [f32]),
 ) -> u64 {
-    run(file, memory, config, law, active, xy.0, xy.1).unwrap_or(u64::MAX)
+    run(file, memory, features, config, law, active, xy.0, xy.1).unwrap_or(u64::MAX)
 }
