@@ -9,7 +9,7 @@ use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use lnp_engine::limits::FINISH_BATCH;
+use lnp_engine::limits::{FINISH_BATCH, LOOKAHEAD_BYTES};
 use lnp_engine::sys::cpu;
 use lnp_kernels::{Activation, Dtype, Kernel, KernelShape, Tier};
 use memmap2::{Advice, MmapMut};
@@ -114,8 +114,8 @@ fn timed(work: impl FnOnce()) -> Duration {
 fn compute(kernel: &Kernel, bundles: &[&[u8]], x: &[f32], memory: &mut [u8], y: &mut [f32]) {
     y.fill(0.0);
     let input = kernel.prepare(x, memory).expect("lengths fit");
-    let later =
-        |number: usize| bundles.get(number + kernel.lookahead()).copied().unwrap_or_default();
+    let lookahead = LOOKAHEAD_BYTES.div_ceil(kernel.bundle_bytes());
+    let later = |number: usize| bundles.get(number + lookahead).copied().unwrap_or_default();
     let mut coefficients = [0.0; FINISH_BATCH];
     // Some coefficients, then their sums: as the engine does.
     for (group, begin) in bundles.chunks(FINISH_BATCH).zip((0..).step_by(FINISH_BATCH)) {

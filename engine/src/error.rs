@@ -65,6 +65,8 @@ pub enum EngineError {
         /// The pack's dtype.
         dtype: &'static str,
     },
+    /// The FFN was made for a pack of another shape.
+    OtherShape,
     /// A kernel was given slices of the wrong length.
     Kernel(KernelError),
 }
@@ -101,6 +103,7 @@ impl fmt::Display for EngineError {
             Self::NotComputable { dtype } => {
                 write!(f, "bundles of type {dtype} can be read but not computed from")
             }
+            Self::OtherShape => f.write_str("the FFN was made for a pack of another shape"),
             Self::Kernel(error) => error.fmt(f),
         }
     }

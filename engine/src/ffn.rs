@@ -16,6 +16,8 @@ use crate::sync::{AtomicU32, Ordering};
 #[derive(Debug)]
 pub struct Ffn<'m> {
     kernel: Kernel,
+    /// The packs that it is for.
+    shape: Shape,
     tokens_max: usize,
     /// The hidden states in the kernel's form, `input_bytes` for each token.
     inputs: &'m mut [u8],
@@ -50,6 +52,7 @@ impl<'m> Ffn<'m> {
         let neurons = batch_neurons(shape, tokens_max);
         Ok(Self {
             kernel,
+            shape: *shape,
             tokens_max,
             inputs: arena.take_bytes(tokens_max * kernel.input_bytes(), ARENA_ALIGN)?,
             masks: arena.take_bytes(neurons, ARENA_ALIGN)?,
@@ -114,7 +117,7 @@ impl<'m> Ffn<'m> {
     ) -> Result<FetchStats, EngineError> {
         let kernel = self.kernel;
         check_lengths(&kernel, 1, x, y)?;
-        let view = layer_of(session, layer)?;
+        let view = self.layer_of(session, layer)?;
         start_with_bias(&view, y);
         let input = kernel.prepare(x, self.inputs)?;
         let arrive = |neuron, bundle: &[u8], later: &[u8]| {
@@ -150,7 +153,7 @@ impl<'m> Ffn<'m> {
             return Err(KernelError::Length { what: "batch", expected, found }.into());
         }
         check_lengths(&kernel, tokens, x, y)?;
-        let view = layer_of(session, layer)?;
+        let view = self.layer_of(session, layer)?;
         let count = self.unite(active)?;
         let hidden = kernel.shape().hidden;
         y.chunks_exact_mut(hidden).for_each(|y| start_with_bias(&view, y));
@@ -174,6 +177,19 @@ impl<'m> Ffn<'m> {
         let mut finish =
             |neuron, _, bundle: &[u8], later: &[u8]| batch.finish(neuron, bundle, later, y);
         session.fetch(workers, layer, &self.union[..count], arrive, &mut finish)
+    }
+
+    /// A layer's view, if the pack is of the shape that this was made for.
+    fn layer_of<'a, Q: ReadQueue<'a>>(
+        &self,
+        session: &Session<'_, 'a, Q>,
+        layer: u32,
+    ) -> Result<Layer<'a>, EngineError> {
+        let pack = session.engine().pack();
+        if *pack.shape() != self.shape {
+            return Err(EngineError::OtherShape);
+        }
+        pack.layer(layer).ok_or(EngineError::Layer { found: layer, layers: pack.shape().layers })
     }
 
     /// Fills masks and union; returns the number of neurons in the union.
@@ -304,14 +320,6 @@ fn check_lengths(kernel: &Kernel, tokens: usize, x: &[f32], y: &[f32]) -> Result
         }
     }
     Ok(())
-}
-
-fn layer_of<'a, Q: ReadQueue<'a>>(
-    session: &Session<'_, 'a, Q>,
-    layer: u32,
-) -> Result<Layer<'a>, EngineError> {
-    let pack = session.engine().pack();
-    pack.layer(layer).ok_or(EngineError::Layer { found: layer, layers: pack.shape().layers })
 }
 
 fn start_with_bias(layer: &Layer<'_>, y: &mut [f32]) {

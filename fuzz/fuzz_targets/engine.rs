@@ -162,7 +162,8 @@ fn run(case: &Case) {
     let mut memory = vec![0xcc; required_bytes(&config, &pack).expect("settings within limits")];
     let mut engine = Engine::open(pack, &config, &mut memory, |_| Ok::<_, EngineError>(device))
         .expect("settings within limits");
-    let ffn = Ffn::new(pack.shape(), CpuFeatures::NONE).ok();
+    let mut ffn_memory = [0; 4096];
+    let mut ffn = Ffn::new(pack.shape(), CpuFeatures::NONE, 1, &mut ffn_memory).ok();
     let mut calls = case.calls.iter().take(200).peekable();
     while calls.peek().is_some() {
         let clear = engine.session(|session| {
@@ -171,7 +172,7 @@ fn run(case: &Case) {
                     Call::Session => return false,
                     Call::ClearCache => return true,
                     Call::Faults(on) => switch.set(*on),
-                    call => check(session, call, &recipe, ffn.as_ref()),
+                    call => check(session, call, &recipe, ffn.as_mut()),
                 }
             }
             false
@@ -187,7 +188,7 @@ fn check<'a>(
     session: &mut Session<'_, 'a, SimulatedQueue<'a>>,
     call: &Call,
     recipe: &Recipe,
-    ffn: Option<&Ffn>,
+    ffn: Option<&mut Ffn<'_>>,
 ) {
     let (layers, neurons) = (recipe.shape.layers, recipe.shape.neurons);
     let (layer, active) = match call {

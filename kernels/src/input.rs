@@ -18,7 +18,7 @@ pub(crate) enum Form {
     Q8,
     /// The same, but of each step the first 16 numbers of its blocks stand before the second.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    Q8Halves,
+    Q8Interleaved,
     /// bf16 numbers, and bf16 numbers of what those leave; two arrays.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     Bf16Twice,
@@ -32,7 +32,7 @@ impl Form {
     pub(crate) const fn bytes(self, hidden: usize) -> usize {
         match self {
             Self::Values => 0,
-            Self::Q8 | Self::Q8Halves => (hidden / BLOCK).next_multiple_of(STEP) * (8 + BLOCK),
+            Self::Q8 | Self::Q8Interleaved => (hidden / BLOCK).next_multiple_of(STEP) * (8 + BLOCK),
             Self::Bf16Twice => 4 * hidden,
             Self::F16Scaled => 4 + 2 * hidden,
         }
@@ -70,7 +70,7 @@ impl Default for Input<'_> {
 impl<'a> Input<'a> {
     /// The 8-bit blocks in steps of [`STEP`]; none where the form is another.
     pub(crate) fn blocks(&self) -> Blocks<'a> {
-        let is_blocks = matches!(self.form, Form::Q8 | Form::Q8Halves);
+        let is_blocks = matches!(self.form, Form::Q8 | Form::Q8Interleaved);
         let found = if is_blocks { self.prepared } else { &[] };
         let steps = found.len() / (STEP * (8 + BLOCK));
         let (scales, rest) = found.split_at(steps * 4 * STEP);
@@ -101,9 +101,9 @@ pub(crate) fn quantise(values: &[f32], out: &mut [u8]) {
     }
 }
 
-/// Turns [`Form::Q8`] into [`Form::Q8Halves`].
+/// Turns [`Form::Q8`] into [`Form::Q8Interleaved`].
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-pub(crate) fn split_halves(prepared: &mut [u8]) {
+pub(crate) fn interleave(prepared: &mut [u8]) {
     let steps = prepared.len() / (STEP * (8 + BLOCK));
     let numbers = &mut prepared[steps * STEP * 8..];
     for step in numbers.as_chunks_mut::<{ STEP * BLOCK }>().0 {

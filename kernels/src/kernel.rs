@@ -1,7 +1,7 @@
 //! The kernel of one model: its shape checked once, its tier chosen once.
 
 use crate::activation::Activation;
-use crate::arch::{AHEAD_BYTES, Ahead, CpuFeatures, Ops, Tier};
+use crate::arch::{Ahead, CpuFeatures, Ops, Tier};
 use crate::dtype::{BLOCK, Dtype};
 use crate::error::KernelError;
 use crate::input::Input;
@@ -70,12 +70,6 @@ impl Kernel {
         self.ops.form().bytes(self.shape.hidden)
     }
 
-    /// How many bundles after a bundle its `later` one should be: 1, or more where bundles are so
-    /// short that a part does not last as long as memory takes.
-    pub const fn lookahead(&self) -> usize {
-        AHEAD_BYTES.div_ceil(self.part_bytes())
-    }
-
     /// Brings the hidden state `x` (`hidden` values) into the form that this tier computes with, in
     /// the first [`Kernel::input_bytes`] bytes of `memory`.
     ///
@@ -97,7 +91,7 @@ impl Kernel {
     /// `bias` is added before the activation; 0 where the model has none. Where the activation gives
     /// 0 the coefficient is 0, whatever the up part of a gated FFN holds: it is not read then.
     ///
-    /// `later` is the bundle that comes [`Kernel::lookahead`] after this one: the beginning of its parts
+    /// `later` is a bundle that comes about 12 KiB of bundles after this one: the beginning of its parts
     /// is fetched from memory meanwhile. A hint; empty if nobody knows.
     ///
     /// # Errors
@@ -121,7 +115,8 @@ impl Kernel {
     }
 
     /// [`Kernel::coefficient`] for up to [`TOKENS_MAX`] hidden states, one into each place of `out`:
-    /// the same bits, but the bundle comes from memory only once.
+    /// the same bits, but the bundle comes from memory only once. (On `neon_i8mm` a pair of tokens
+    /// reads the up part whatever the gate gives.)
     ///
     /// # Errors
     /// As [`Kernel::coefficient`]; [`KernelError::Length`] where `out` has another length than `xs`.
@@ -155,10 +150,11 @@ impl Kernel {
         let [first, second] = xs;
         self.check(first, bundle)?;
         self.check(second, bundle)?;
+        let ahead = Ahead::new(self.before_down(bundle), self.before_down(later));
         let (gate, rest) = bundle.split_at(self.part_bytes());
         if self.shape.parts == 3
             && let (up, _) = rest.split_at(self.part_bytes())
-            && let Some([gates, ups]) = self.ops.dot_pair([first, second], [gate, up])
+            && let Some([gates, ups]) = self.ops.dot_pair([first, second], [gate, up], ahead)
         {
             let coefficient = |gate: f32, up: f32| {
                 let activated = self.shape.activation.apply(gate + bias);

@@ -1,6 +1,8 @@
 //! One round: reads are kept in flight, bundles are computed as they arrive, those at hand first,
 //! and are handed out in ascending neuron id as far as that has come.
 
+use core::iter::repeat;
+
 use lnp_format::checksum::crc32;
 use zerocopy::byteorder::{LE, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -94,8 +96,10 @@ impl<A: Arrive> Work<'_, '_, A> {
             // No further than is worth a look each time: what is left is reached when the mark moves.
             for number in *mark..submitted.min(*mark + 2 * QUEUE_DEPTH_MAX) {
                 if let Some(bytes) = table.staging.claim(number) {
-                    for position in table.positions(number) {
-                        self.compute(position, &bytes);
+                    let later = table.positions(number).skip(lookahead(self.stride)).map(Some);
+                    for (position, later) in table.positions(number).zip(later.chain(repeat(None)))
+                    {
+                        self.compute(position, later, &bytes);
                     }
                     return true;
                 }
@@ -108,18 +112,22 @@ impl<A: Arrive> Work<'_, '_, A> {
         let begin = group * HIT_GROUP_BUNDLES;
         for position in begin..self.places.len().min(begin + HIT_GROUP_BUNDLES) {
             if self.places[position].source == CACHED {
-                self.compute(position, self.cells);
+                let later = position + lookahead(self.stride);
+                let cached = self.places.get(later).is_some_and(|place| place.source == CACHED);
+                self.compute(position, cached.then_some(later), self.cells);
             }
         }
     }
 
-    fn compute(&self, position: usize, bytes: &[u8]) {
+    /// Computes one place; `later` is one that comes some way after it in the same bytes.
+    fn compute(&self, position: usize, later: Option<usize>, bytes: &[u8]) {
         let (Some(place), Some(coefficient)) =
             (self.places.get(position), self.coefficients.get(position))
         else {
             return;
         };
-        let bits = match self.arrive(place, bytes) {
+        let later = later.and_then(|later| self.places.get(later));
+        let bits = match self.arrive(place, later, bytes) {
             Err(_) => FAILED,
             // NaN is NaN: one that looks like a mark becomes another
             Ok(value) if matches!(value.to_bits(), PENDING | FAILED) => f32::NAN.to_bits(),
@@ -128,7 +136,12 @@ impl<A: Arrive> Work<'_, '_, A> {
         coefficient.store(bits, Ordering::Release);
     }
 
-    fn arrive(&self, place: &Place, bytes: &[u8]) -> Result<f32, EngineError> {
+    fn arrive(
+        &self,
+        place: &Place,
+        later: Option<&Place>,
+        bytes: &[u8],
+    ) -> Result<f32, EngineError> {
         let bundle = bundle_of(place, bytes, self.stride)?;
         if place.source != CACHED
             && let Some(expected) = self.checksums.get(place.slot as usize)
@@ -139,9 +152,8 @@ impl<A: Arrive> Work<'_, '_, A> {
                 return Err(EngineError::BundleDamaged { layer, slot, expected, found });
             }
         }
-        // What lies behind it is computed next, in a run of neighbours.
-        let later = bundle_behind(place, bytes, self.stride, lookahead(self.stride));
-        (self.arrive)(place.neuron, bundle, later)
+        let later = later.map(|later| bundle_of(later, bytes, self.stride));
+        (self.arrive)(place.neuron, bundle, later.and_then(Result::ok).unwrap_or_default())
     }
 
     /// Calls `body` with the bytes that a place lies in.
@@ -182,16 +194,6 @@ pub(super) fn bundle_of<'b>(
     let begin =
         if place.source == CACHED { place.number as usize * stride } else { place.at as usize };
     bytes.get(begin..).and_then(|rest| rest.get(..stride)).ok_or(EngineError::OUT_OF_STEP)
-}
-
-/// The bundle that lies `count` bundles behind one; empty where none does.
-fn bundle_behind<'b>(place: &Place, bytes: &'b [u8], stride: usize, count: usize) -> &'b [u8] {
-    // A cell's neighbours are any bundles.
-    if place.source == CACHED {
-        return &[];
-    }
-    let begin = (place.at as usize).saturating_add(count * stride);
-    bytes.get(begin..).and_then(|rest| rest.get(..stride)).unwrap_or_default()
 }
 
 /// How many bundles [`LOOKAHEAD_BYTES`] are.
@@ -347,7 +349,7 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
             work.with_bytes(place, |bytes| {
                 let coefficient = match bits {
                     // Computed once more, for its error, which may have gone by now.
-                    FAILED => work.arrive(place, bytes)?,
+                    FAILED => work.arrive(place, None, bytes)?,
                     _ => f32::from_bits(bits),
                 };
                 let bundle = bundle_of(place, bytes, work.stride)?;

@@ -51,14 +51,16 @@ impl CpuFeatures {
         self.bits & 1 << feature as u8 != 0
     }
 
-    /// Only those that `tier` needs: so that a machine can test its lower tiers too.
+    /// Only those that tiers up to this one need: so that a machine can test its lower tiers too.
     pub fn up_to(self, tier: Tier) -> Self {
-        let needed = tier.needs().iter().fold(0, |bits, feature| bits | 1 << *feature as u8);
+        let tiers = Tier::ALL.iter().filter(|other| **other <= tier);
+        let needed =
+            tiers.flat_map(|tier| tier.needs()).fold(0, |bits, feature| bits | 1 << *feature as u8);
         Self { bits: self.bits & needed }
     }
 
     /// Whether these are all that a tier needs.
-    pub(crate) fn allow(self, tier: Tier) -> bool {
+    pub fn allows(self, tier: Tier) -> bool {
         tier.needs().iter().all(|feature| self.has(*feature))
     }
 }

@@ -6,7 +6,7 @@
 
 use super::Ahead;
 use super::vector::Stored;
-use crate::dtype::BLOCK;
+use crate::dtype::{BLOCK, Dtype};
 use crate::input::{Input, STEP};
 
 /// Integer dot products of an instruction set for one number type.
@@ -52,7 +52,7 @@ pub(super) struct Step<'a> {
 }
 
 /// The longest step.
-pub(super) const STEP_BYTES_MAX: usize = STEP * (2 + BLOCK);
+pub(super) const STEP_BYTES_MAX: usize = STEP * Dtype::Q8_0.block_bytes();
 
 /// `sum of w[i] * x[i]`.
 ///
@@ -67,6 +67,7 @@ pub(super) unsafe fn dot<I: Integers>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> 
     let mut steps = x.scales.iter().zip(x.sums).zip(x.numbers);
     let whole = w.chunks_exact(step_bytes);
     let rest = whole.remainder();
+    // `whole` first: it ends before a step of x is taken for nothing.
     for (w, ((x_scales, x_sums), numbers)) in whole.zip(&mut steps) {
         ahead.ask(w.as_ptr(), step_bytes);
         // SAFETY: the instruction set is there by contract; `w` holds a whole step.

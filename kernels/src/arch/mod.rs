@@ -26,16 +26,16 @@ pub use features::{CpuFeatures, Feature, Tier};
 use x86_64 as native;
 
 use crate::dtype::Dtype;
-use crate::input::{Form, Input, quantise};
+use crate::input::{Form, Input};
 use crate::portable;
-pub(crate) use prefetch::{AHEAD_BYTES, Ahead};
+pub(crate) use prefetch::Ahead;
 
 /// `sum of w[i] * x[i]` over a part.
 type Dot = unsafe fn(&Input<'_>, &[u8], Ahead) -> f32;
 /// `y[i] += scale * w[i]` over a part.
 type AddScaled = unsafe fn(f32, &[u8], &mut [f32], Ahead);
 /// The dot products of two parts (gate, up) with two inputs: `[gate, up][first, second]`.
-type DotPair = unsafe fn([&Input<'_>; 2], [&[u8]; 2]) -> [[f32; 2]; 2];
+type DotPair = unsafe fn([&Input<'_>; 2], [&[u8]; 2], Ahead) -> [[f32; 2]; 2];
 /// Fills the prepared form of an input.
 type Prepare = unsafe fn(&[f32], &mut [u8]);
 
@@ -62,7 +62,7 @@ impl Ops {
     /// The best tier that `features` allow.
     pub(crate) fn select(dtype: Dtype, features: CpuFeatures) -> Self {
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-        for tier in Tier::ALL.into_iter().rev().filter(|tier| features.allow(*tier)) {
+        for tier in Tier::ALL.into_iter().rev().filter(|tier| features.allows(*tier)) {
             if let Some(code) = native::code(tier, dtype) {
                 return Self { tier, dtype, code };
             }
@@ -103,7 +103,12 @@ impl Ops {
 
     /// The dot products of two parts with two inputs, `[part][input]`, with the same bits as four
     /// calls of [`Ops::dot`]; `None` where this tier does them one by one.
-    pub(crate) fn dot_pair(&self, x: [&Input<'_>; 2], w: [&[u8]; 2]) -> Option<[[f32; 2]; 2]> {
+    pub(crate) fn dot_pair(
+        &self,
+        x: [&Input<'_>; 2],
+        w: [&[u8]; 2],
+        ahead: Ahead,
+    ) -> Option<[[f32; 2]; 2]> {
         let dot_pair = self.code.dot_pair?;
         if !self.fits(x[0], w[0])
             || !self.fits(x[1], w[1])
@@ -112,7 +117,7 @@ impl Ops {
             return None;
         }
         // SAFETY: as in `dot`; all four have the same number of blocks.
-        Some(unsafe { dot_pair(x, w) })
+        Some(unsafe { dot_pair(x, w, ahead) })
     }
 
     /// `y[i] += scale * w[i]`; `w` has the bytes of a part. Nothing where the lengths do not fit,
@@ -154,9 +159,3 @@ fn portable_code(dtype: Dtype) -> Code {
 
 /// [`Form::Values`]: there is nothing to prepare.
 fn prepare_values(_: &[f32], _: &mut [u8]) {}
-
-/// [`Form::Q8`].
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn prepare_q8(values: &[f32], out: &mut [u8]) {
-    quantise(values, out);
-}

@@ -66,8 +66,8 @@ fn fetch(line: *const u8) {
     unsafe {
         core::arch::asm!(
             "prfm pldl1strm, [{line}]",
-            line = in(reg) line,
-            options(nostack, preserves_flags, readonly),
+            line = in(reg) line.addr(),
+            options(nostack, preserves_flags, nomem),
         );
     }
 }

@@ -4,7 +4,7 @@
 //! ([`Load`]); `#[target_feature]` shells make functions of the two.
 
 use super::Ahead;
-use crate::dtype::BLOCK;
+use crate::dtype::{BLOCK, Dtype};
 
 /// A register of f32 lanes.
 pub(super) trait Vector: Copy {
@@ -65,47 +65,48 @@ pub(super) struct Q8;
 pub(super) struct Q4;
 
 impl Stored for F32 {
-    const BLOCK_BYTES: usize = 128;
+    const BLOCK_BYTES: usize = Dtype::F32.block_bytes();
     const SCALE_BYTES: usize = 0;
 }
 impl Stored for F16 {
-    const BLOCK_BYTES: usize = 64;
+    const BLOCK_BYTES: usize = Dtype::F16.block_bytes();
     const SCALE_BYTES: usize = 0;
 }
 impl Stored for Bf16 {
-    const BLOCK_BYTES: usize = 64;
+    const BLOCK_BYTES: usize = Dtype::Bf16.block_bytes();
     const SCALE_BYTES: usize = 0;
 }
 impl Stored for Q8 {
-    const BLOCK_BYTES: usize = 34;
+    const BLOCK_BYTES: usize = Dtype::Q8_0.block_bytes();
     const SCALE_BYTES: usize = 2;
 }
 impl Stored for Q4 {
-    const BLOCK_BYTES: usize = 18;
+    const BLOCK_BYTES: usize = Dtype::Q4_0.block_bytes();
     const SCALE_BYTES: usize = 2;
 }
 
 /// How 32 numbers become f32.
 pub(super) trait Load<V: Vector>: Stored {
     /// # Safety
-    /// The instruction set of `V` is there, and `BLOCK_BYTES - SCALE_BYTES` bytes can be read at
-    /// `numbers`, which needs no alignment.
+    /// The instruction set of `V` and what the implementing type needs beyond it are there, and
+    /// `BLOCK_BYTES - SCALE_BYTES` bytes can be read at `numbers`, which needs no alignment.
     unsafe fn load(numbers: *const u8) -> V::Block;
 }
 
 /// `sum of w[i] * x[i]`, for types without scales.
 ///
 /// # Safety
-/// The instruction set of `V` is there. (Lengths are safe: what is not in both is left out.)
+/// The instruction set of `V` and what `W` needs beyond it are there. (Lengths are safe: what is not in
+/// both is left out.)
 #[inline(always)]
 pub(super) unsafe fn dot<V: Vector, W: Load<V>>(x: &[f32], w: &[u8], ahead: Ahead) -> f32 {
+    const { assert!(W::SCALE_BYTES == 0, "a type with scales") };
     // Two blocks of sums, because one does not hide how long a multiplication takes.
     // SAFETY: the instruction set is there by contract.
     let zeros = unsafe { V::zeros() };
     let mut sums = [zeros; 2];
     let x = x.as_chunks::<BLOCK>().0;
-    let mut pairs = x.chunks_exact(2).zip(w.chunks_exact(2 * W::BLOCK_BYTES));
-    for (x, w) in &mut pairs {
+    for (x, w) in x.chunks_exact(2).zip(w.chunks_exact(2 * W::BLOCK_BYTES)) {
         ahead.ask(w.as_ptr(), 2 * W::BLOCK_BYTES);
         let (w_first, w_second) = w.split_at(W::BLOCK_BYTES);
         // SAFETY: the instruction set is there by contract, the slice holds a block.
@@ -143,7 +144,8 @@ unsafe fn add_products<V: Vector, W: Load<V>>(sums: &mut V::Block, x: &[f32; BLO
 /// `y[i] += scale * w[i]`, where a block's own scale is multiplied with `scale` first.
 ///
 /// # Safety
-/// The instruction set of `V` is there. (Lengths are safe: what is not in both is left out.)
+/// The instruction set of `V` and what `W` needs beyond it are there. (Lengths are safe: what is not in
+/// both is left out.)
 #[inline(always)]
 pub(super) unsafe fn add_scaled<V: Vector, W: Load<V>>(
     scale: f32,

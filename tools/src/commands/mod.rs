@@ -16,7 +16,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use lnp_engine::sys::{BackEnd, BackEndChoice, Polling, ReadOptions, cpu};
 use lnp_kernels::{CpuFeatures, TOKENS_MAX, Tier};
@@ -117,9 +117,19 @@ pub(crate) struct KernelArgs {
 
 impl KernelArgs {
     /// What the kernels may use.
-    fn features(self) -> CpuFeatures {
-        let tier = if self.portable { Some(Tier::Portable) } else { self.tier };
-        tier.map_or(cpu::detect(), |tier| cpu::detect().up_to(tier))
+    fn features(self) -> anyhow::Result<CpuFeatures> {
+        let features = cpu::detect();
+        let Some(tier) = (if self.portable { Some(Tier::Portable) } else { self.tier }) else {
+            return Ok(features);
+        };
+        let has = Tier::ALL.into_iter().filter(|tier| features.allows(*tier));
+        ensure!(
+            features.allows(tier),
+            "--tier {}: this CPU has {}",
+            tier.name(),
+            has.map(Tier::name).collect::<Vec<_>>().join(", ")
+        );
+        Ok(features.up_to(tier))
     }
 }
 

@@ -102,7 +102,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let texts: Vec<Text> =
         args.tokens.iter().map(|path| text(path, &model, args)).collect::<Result<_>>()?;
     let options = ComputeOptions {
-        features: args.kernels.features(),
+        features: args.kernels.features()?,
         batch: args.kernels.batch.into(),
         cache_ratio: args.cache_ratio,
         read: args.read.into(),

@@ -83,7 +83,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         verify_reads: args.verify_reads,
         memory: args.memory,
         cache_ratio: args.cache_ratio,
-        features: args.kernels.features(),
+        features: args.kernels.features()?,
         batch: args.kernels.batch.into(),
         read: args.read.into(),
         buffered: args.buffered,

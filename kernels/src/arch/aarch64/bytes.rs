@@ -2,8 +2,8 @@
 
 use core::arch::aarch64::{
     float32x4_t, int8x16_t, int32x4_t, vaddvq_f32, vcvtq_f32_s32, vdupq_n_f32, vdupq_n_s32,
-    vfmaq_f32, vget_low_s8, vld1_u16, vld1q_f32, vld1q_s8, vld1q_s32, vmlal_high_s8, vmlal_s8,
-    vmlsq_n_s32, vmull_s8, vmulq_f32, vpadalq_s16, vpaddlq_s16, vpaddq_f32, vpaddq_s32,
+    vfmaq_f32, vget_low_s8, vld1_u16, vld1q_f32, vld1q_s32, vmlal_high_s8, vmlal_s8, vmlsq_n_s32,
+    vmull_s8, vmulq_f32, vpadalq_s16, vpaddlq_s16, vpaddq_f32, vpaddq_s32,
 };
 use core::arch::asm;
 use core::marker::PhantomData;
@@ -11,7 +11,7 @@ use core::marker::PhantomData;
 use super::neon::{Bytes, widen_four};
 use crate::arch::Ahead;
 use crate::arch::integer::{self, Integers, Step};
-use crate::arch::vector::Stored;
+use crate::arch::vector::{Q8, Stored};
 use crate::dtype::BLOCK;
 use crate::input::{Input, STEP};
 
@@ -28,19 +28,6 @@ impl<T: Stored> Stored for Multiply<T> {
 impl<T: Stored> Stored for Products<T> {
     const BLOCK_BYTES: usize = T::BLOCK_BYTES;
     const SCALE_BYTES: usize = T::SCALE_BYTES;
-}
-
-/// 32 bytes of the input.
-///
-/// # Safety
-/// They can be read at `x`.
-#[inline(always)]
-pub(super) unsafe fn load(x: *const u8) -> [int8x16_t; 2] {
-    // SAFETY: the caller vouches for 32 bytes.
-    let low = unsafe { vld1q_s8(x.cast()) };
-    // SAFETY: the second half of them.
-    let high = unsafe { vld1q_s8(x.wrapping_add(16).cast()) };
-    [low, high]
 }
 
 impl<T: Bytes> Integers for Multiply<T> {
@@ -60,7 +47,7 @@ impl<T: Bytes> Integers for Multiply<T> {
             // SAFETY: the numbers of one of four blocks, for which the caller vouches.
             let w = unsafe { T::bytes(w.wrapping_add(at * T::BLOCK_BYTES + T::SCALE_BYTES)) };
             // SAFETY: 32 of the 128 bytes for which the caller vouches.
-            let x = unsafe { load(x.wrapping_add(at * BLOCK)) };
+            let x = unsafe { Q8::bytes(x.wrapping_add(at * BLOCK)) };
             // SAFETY: Advanced SIMD is there by contract.
             unsafe { multiply(w, x) }
         };
@@ -109,7 +96,7 @@ impl<T: Bytes> Integers for Products<T> {
             // SAFETY: the numbers of one of four blocks, for which the caller vouches.
             let w = unsafe { T::bytes(w.wrapping_add(at * T::BLOCK_BYTES + T::SCALE_BYTES)) };
             // SAFETY: 32 of the 128 bytes for which the caller vouches.
-            let x = unsafe { load(x.wrapping_add(at * BLOCK)) };
+            let x = unsafe { Q8::bytes(x.wrapping_add(at * BLOCK)) };
             // SAFETY: FEAT_DotProd is there, because only `dot_products` takes this type.
             unsafe { multiply_dotprod(w, x) }
         };

@@ -12,8 +12,8 @@ use crate::input::Input;
 
 /// Fills [`crate::input::Form::F16Scaled`].
 ///
-/// The scale brings the largest value to between 2^13 and 2^15, where neither it nor what is 2^-27
-/// of it is lost in f16. NaN where a value is not finite.
+/// The scale brings the largest value to between 2^14 and 2^15 (a denormal one to less), where neither
+/// it nor what is 2^-28 of it is lost in f16. NaN where a value is not finite.
 ///
 /// # Safety
 /// Advanced SIMD and FEAT_FHM; `out` has the bytes of the form.
@@ -57,8 +57,7 @@ pub(super) unsafe fn dot(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
     const BYTES: usize = 2 * BLOCK;
     let (x, w) = (x.as_chunks::<BYTES>().0, w.as_chunks::<BYTES>().0);
     let mut sums = [[vdupq_n_f32(0.0); 8]; 2];
-    let mut pairs = x.chunks_exact(2).zip(w.chunks_exact(2));
-    for (x, w) in &mut pairs {
+    for (x, w) in x.chunks_exact(2).zip(w.chunks_exact(2)) {
         ahead.ask(w[0].as_ptr(), 2 * BYTES);
         add_products(&mut sums[0], &x[0], &w[0]);
         add_products(&mut sums[1], &x[1], &w[1]);

@@ -7,9 +7,11 @@ use core::arch::aarch64::{
 };
 use core::arch::asm;
 
-use super::bytes::{add_sums, load, total};
+use super::bytes::{add_sums, total};
 use super::neon::Bytes;
+use crate::arch::Ahead;
 use crate::arch::integer::{STEP_BYTES_MAX, Step, w_scales};
+use crate::arch::vector::Q8;
 use crate::dtype::BLOCK;
 use crate::input::{Blocks, Input, STEP};
 
@@ -19,16 +21,22 @@ use crate::input::{Blocks, Input, STEP};
 /// # Safety
 /// Advanced SIMD and FEAT_I8MM.
 #[target_feature(enable = "neon,i8mm")]
-pub(super) unsafe fn dot_pair<T: Bytes>(x: [&Input<'_>; 2], w: [&[u8]; 2]) -> [[f32; 2]; 2] {
+pub(super) unsafe fn dot_pair<T: Bytes>(
+    x: [&Input<'_>; 2],
+    w: [&[u8]; 2],
+    ahead: Ahead,
+) -> [[f32; 2]; 2] {
     let x = [x[0].blocks(), x[1].blocks()];
     let step_bytes = STEP * T::BLOCK_BYTES;
     let mut sums = [vdupq_n_f32(0.0); 4];
+    let (mut last_gate, mut last_up) = ([0; STEP_BYTES_MAX], [0; STEP_BYTES_MAX]);
     let steps = x[0].numbers.len().min(x[1].numbers.len());
     for (step, (gate, up)) in w[0].chunks(step_bytes).zip(w[1].chunks(step_bytes)).enumerate() {
         if step == steps {
             break;
         }
-        let (mut last_gate, mut last_up) = ([0; STEP_BYTES_MAX], [0; STEP_BYTES_MAX]);
+        ahead.ask(gate.as_ptr(), step_bytes);
+        ahead.ask(up.as_ptr(), step_bytes);
         let (gate, up) = if gate.len() == step_bytes && up.len() == step_bytes {
             (gate, up)
         } else {
@@ -59,7 +67,7 @@ fn add_step<T: Bytes>(
     let values = |token: usize, block: usize| {
         let numbers = x[token].numbers[step][block * BLOCK..].as_ptr();
         // SAFETY: 32 bytes of 128, from one of four blocks.
-        unsafe { load(numbers) }
+        unsafe { Q8::bytes(numbers) }
     };
     let product = |block| {
         multiply([weights(0, block), weights(1, block)], [values(0, block), values(1, block)])

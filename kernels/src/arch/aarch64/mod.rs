@@ -11,9 +11,9 @@ mod matrix;
 mod neon;
 
 use super::vector::{Bf16, F16, F32, Q4, Q8};
-use super::{AddScaled, Code, Dot, DotPair, Prepare, Tier, prepare_q8, prepare_values};
+use super::{AddScaled, Code, Dot, DotPair, Prepare, Tier, prepare_values};
 use crate::dtype::Dtype;
-use crate::input::Form;
+use crate::input::{Form, quantise};
 use neon::ByHalf;
 
 /// The code of a tier for a number type, where it has some of its own.
@@ -23,7 +23,7 @@ pub(super) fn code(tier: Tier, dtype: Dtype) -> Option<Code> {
         Some(Code { form: Form::Values, prepare, dot, dot_pair: None, add_scaled })
     };
     let q8 = |dot: Dot, dot_pair: Option<DotPair>, add_scaled: AddScaled| {
-        let prepare: Prepare = prepare_q8;
+        let prepare: Prepare = quantise;
         Some(Code { form: Form::Q8, prepare, dot, dot_pair, add_scaled })
     };
     let (q8_products, q4_products): (Dot, Dot) =

@@ -190,14 +190,14 @@ impl Bytes for Q4 {
         // SAFETY: the caller vouches for 16 bytes.
         let bytes = unsafe { vld1q_u8(numbers) };
         // SAFETY: Advanced SIMD is there by contract.
-        unsafe { split_halves(bytes) }
+        unsafe { split_nibbles(bytes) }
     }
 }
 
-/// The lower and the upper halves of 16 bytes.
+/// The lower and the upper nibbles of 16 bytes.
 #[inline]
 #[target_feature(enable = "neon")]
-fn split_halves(bytes: uint8x16_t) -> [int8x16_t; 2] {
+fn split_nibbles(bytes: uint8x16_t) -> [int8x16_t; 2] {
     let low = vandq_u8(bytes, vdupq_n_u8(15));
     [vreinterpretq_s8_u8(low), vreinterpretq_s8_u8(vshrq_n_u8::<4>(bytes))]
 }

@@ -158,25 +158,25 @@ impl Load<__m256> for Q4 {
         // SAFETY: the caller vouches for 16 bytes.
         let bytes = unsafe { _mm_loadu_si128(numbers.cast()) };
         // SAFETY: AVX2 is there by contract.
-        unsafe { widen_halves(bytes) }
+        unsafe { widen_nibbles(bytes) }
     }
 }
 
-/// Halves of bytes, less 8, as f32: the lower ones first.
+/// Nibbles, less 8, as f32: the lower ones first.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn widen_halves(bytes: __m128i) -> [__m256; 4] {
-    let [low, high] = split_halves(bytes);
+fn widen_nibbles(bytes: __m128i) -> [__m256; 4] {
+    let [low, high] = split_nibbles(bytes);
     let eight = _mm_set1_epi8(8);
     let (low, high) = (_mm_sub_epi8(low, eight), _mm_sub_epi8(high, eight));
     let upper = |bytes| widen_bytes(_mm_unpackhi_epi64(bytes, bytes));
     [widen_bytes(low), upper(low), widen_bytes(high), upper(high)]
 }
 
-/// The lower and the upper halves of 16 bytes.
+/// The lower and the upper nibbles of 16 bytes.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn split_halves(bytes: __m128i) -> [__m128i; 2] {
+pub(super) fn split_nibbles(bytes: __m128i) -> [__m128i; 2] {
     let mask = _mm_set1_epi8(15);
     [_mm_and_si128(bytes, mask), _mm_and_si128(_mm_srli_epi16::<4>(bytes), mask)]
 }
@@ -250,7 +250,7 @@ impl Integers for Q4 {
             // SAFETY: 32 of the 128 bytes for which the caller vouches.
             let x = unsafe { _mm256_loadu_si256(x.wrapping_add(at * BLOCK).cast()) };
             // SAFETY: AVX2 is there by contract.
-            unsafe { multiply_halves(w, x) }
+            unsafe { multiply_nibbles(w, x) }
         };
         [block(0), block(1), block(2), block(3)]
     }
@@ -268,11 +268,11 @@ impl Integers for Q4 {
     }
 }
 
-/// Sums of four products of halves of bytes, 0 to 15, with signed bytes.
+/// Sums of four products of nibbles, 0 to 15, with signed bytes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn multiply_halves(w: __m128i, x: __m256i) -> __m256i {
-    let [low, high] = split_halves(w);
+fn multiply_nibbles(w: __m128i, x: __m256i) -> __m256i {
+    let [low, high] = split_nibbles(w);
     let pairs = _mm256_maddubs_epi16(_mm256_set_m128i(high, low), x);
     _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
 }

@@ -150,15 +150,15 @@ impl Load<__m512> for Q4 {
         // SAFETY: the caller vouches for 16 bytes.
         let bytes = unsafe { _mm_loadu_si128(numbers.cast()) };
         // SAFETY: AVX-512 is there by contract.
-        unsafe { widen_halves(bytes) }
+        unsafe { widen_nibbles(bytes) }
     }
 }
 
-/// Halves of bytes, less 8, as f32: the lower ones first. Looked up in a table, by the lowest four
+/// Nibbles, less 8, as f32: the lower ones first. Looked up in a table, by the lowest four
 /// bits of each lane.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn widen_halves(bytes: __m128i) -> [__m512; 2] {
+fn widen_nibbles(bytes: __m128i) -> [__m512; 2] {
     let table = _mm512_setr_ps(
         -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0,
     );
@@ -253,7 +253,7 @@ impl Integers for Q4Vnni {
         // SAFETY: the second half.
         let second = unsafe { _mm512_loadu_si512(x.wrapping_add(64).cast()) };
         // SAFETY: AVX-512 and VNNI are there by contract.
-        unsafe { multiply_halves([block(0), block(1), block(2), block(3)], [first, second]) }
+        unsafe { multiply_nibbles([block(0), block(1), block(2), block(3)], [first, second]) }
     }
 
     #[inline(always)]
@@ -271,10 +271,10 @@ impl Integers for Q4Vnni {
     }
 }
 
-/// Sums of eight products of halves of bytes, 0 to 15, with signed bytes: four for each block.
+/// Sums of eight products of nibbles, 0 to 15, with signed bytes: four for each block.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn multiply_halves(w: [__m128i; 4], [first, second]: [__m512i; 2]) -> __m512i {
+fn multiply_nibbles(w: [__m128i; 4], [first, second]: [__m512i; 2]) -> __m512i {
     let two = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(w[0]), w[1]);
     let w = _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(two, w[2]), w[3]);
     let mask = _mm512_set1_epi8(15);

@@ -4,9 +4,9 @@ mod avx2;
 mod avx512;
 
 use super::vector::{Bf16, F16, F32, Q4, Q8};
-use super::{AddScaled, Code, Dot, Prepare, Tier, prepare_q8, prepare_values};
+use super::{AddScaled, Code, Dot, Prepare, Tier, prepare_values};
 use crate::dtype::Dtype;
-use crate::input::{Form, split_bf16, split_halves};
+use crate::input::{Form, interleave, quantise, split_bf16};
 
 /// The code of a tier for a number type, where it has some of its own.
 pub(super) fn code(tier: Tier, dtype: Dtype) -> Option<Code> {
@@ -15,7 +15,7 @@ pub(super) fn code(tier: Tier, dtype: Dtype) -> Option<Code> {
         Some(Code { form: Form::Values, prepare, dot, dot_pair: None, add_scaled })
     };
     let q8 = |dot: Dot, add_scaled: AddScaled| {
-        let prepare: Prepare = prepare_q8;
+        let prepare: Prepare = quantise;
         Some(Code { form: Form::Q8, prepare, dot, dot_pair: None, add_scaled })
     };
     match (tier, dtype) {
@@ -41,8 +41,8 @@ pub(super) fn code(tier: Tier, dtype: Dtype) -> Option<Code> {
             q8(avx512::dot_vnni::<avx512::Q8Vnni>, avx512::add_scaled::<Q8>)
         }
         (Tier::Avx512Vnni, Dtype::Q4_0) => Some(Code {
-            form: Form::Q8Halves,
-            prepare: prepare_q8_halves,
+            form: Form::Q8Interleaved,
+            prepare: prepare_interleaved,
             dot: avx512::dot_vnni::<avx512::Q4Vnni>,
             dot_pair: None,
             add_scaled: avx512::add_scaled::<Q4>,
@@ -51,8 +51,8 @@ pub(super) fn code(tier: Tier, dtype: Dtype) -> Option<Code> {
     }
 }
 
-/// [`Form::Q8Halves`].
-fn prepare_q8_halves(values: &[f32], out: &mut [u8]) {
-    prepare_q8(values, out);
-    split_halves(out);
+/// [`Form::Q8Interleaved`].
+fn prepare_interleaved(values: &[f32], out: &mut [u8]) {
+    quantise(values, out);
+    interleave(out);
 }
