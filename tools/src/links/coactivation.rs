@@ -108,7 +108,13 @@ impl LayerActivity {
         }
     }
 
-    fn row(&self, neuron: usize) -> &[u64] {
+    /// Words of a bit row.
+    pub(crate) fn words_per_row(&self) -> usize {
+        self.words_per_row
+    }
+
+    /// The bits of a neuron by token; those past the last token are zero.
+    pub(crate) fn row(&self, neuron: usize) -> &[u64] {
         &self.rows[neuron * self.words_per_row..][..self.words_per_row]
     }
 

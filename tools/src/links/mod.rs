@@ -13,9 +13,12 @@
 pub mod coactivation;
 pub mod file;
 pub mod greedy;
+pub mod hot;
 pub mod orders;
 pub mod pairs;
+pub mod price;
 pub mod read;
+pub mod refine;
 pub mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
