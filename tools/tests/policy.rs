@@ -60,6 +60,7 @@ fn pack(order: Order, profile: &[Vec<u8>], bundle_bytes: u32) -> PackIndex {
         model: "made up".into(),
         traces: vec![TraceSource { file: "none".into(), sha256: "0".repeat(64) }],
         tool: Links::this_tool(),
+        notes: Default::default(),
         layers: link_layers(order, LAYERS, activity, |_| ()).unwrap(),
     };
     let model = ModelSize::of_links(&links);
@@ -80,7 +81,7 @@ fn decisions_cost_what_they_did() {
     for (name, law) in laws {
         for bundle_bytes in [1536, 4096, 16384] {
             let packs: Vec<PackIndex> =
-                Order::ALL.iter().map(|order| pack(*order, &profile, bundle_bytes)).collect();
+                Order::ALL[..4].iter().map(|order| pack(*order, &profile, bundle_bytes)).collect();
             for cache_ratio in [0.05, 0.2] {
                 let caches = Caches::default_of(cache_ratio);
                 let options = ReplayOptions {

@@ -108,6 +108,18 @@ impl LayerActivity {
         }
     }
 
+    /// The same bits by token, ceil(neurons / 8) bytes each, as in a trace.
+    pub(crate) fn token_bits(&self) -> Vec<u8> {
+        let bytes_per_token = self.neurons.div_ceil(8);
+        let mut bits = vec![0; bytes_per_token * self.tokens];
+        for neuron in 0..self.neurons {
+            for token in set_bits(self.row(neuron)) {
+                bits[token * bytes_per_token + neuron / 8] |= 1 << (neuron % 8);
+            }
+        }
+        bits
+    }
+
     /// Words of a bit row.
     pub(crate) fn words_per_row(&self) -> usize {
         self.words_per_row
@@ -228,7 +240,7 @@ fn common_bits(a: &[u64], b: &[u64]) -> u32 {
 }
 
 /// The positions of the set bits of a row, ascending.
-fn set_bits(row: &[u64]) -> impl Iterator<Item = usize> {
+pub(crate) fn set_bits(row: &[u64]) -> impl Iterator<Item = usize> {
     row.iter().enumerate().flat_map(|(index, &word)| {
         let mut rest = word;
         std::iter::from_fn(move || {

@@ -10,6 +10,7 @@ use lnp_engine::limits::READ_BYTES_DEFAULT;
 use lnp_engine::plan::{Collapse, Extent, Geometry, plan, scratch_len};
 
 use super::coactivation::active_neurons;
+use crate::device::LawText;
 use crate::pack::recipe::BLOCK_BYTES;
 
 /// What an order is judged by: the device, and how large a bundle is.
@@ -22,6 +23,18 @@ pub struct Objective {
 }
 
 impl Objective {
+    /// Bytes of a bundle where nothing else is said: OPT-350M's in f16.
+    pub const BUNDLE_BYTES_DEFAULT: u32 = 4096;
+
+    /// The published phone and bundles of 4 KiB, for orders without a device.
+    ///
+    /// # Errors
+    /// None: the law is a device's.
+    pub fn phone() -> Result<Self> {
+        let law = LawText::ONEPLUS_12.law()?;
+        Ok(Self { law, bundle_bytes: Self::BUNDLE_BYTES_DEFAULT })
+    }
+
     /// How a layer of so many bundles lies in a pack.
     fn geometry(&self, neurons: u32) -> Geometry {
         Geometry {
@@ -50,6 +63,14 @@ impl Price {
     /// Mean device time of a token, microseconds; 0 for no tokens.
     pub fn us_per_token(&self) -> f64 {
         if self.tokens == 0 { 0.0 } else { self.time_us / self.tokens as f64 }
+    }
+
+    /// Adds the price of other tokens.
+    pub fn add(&mut self, other: &Self) {
+        self.tokens += other.tokens;
+        self.reads += other.reads;
+        self.bytes += other.bytes;
+        self.time_us += other.time_us;
     }
 
     /// The price of another layer of the same tokens added.

@@ -260,9 +260,7 @@ impl<'a> Refiner<'a> {
                 before = hole;
             }
         }
-        let change = |k: usize| {
-            f64::from(sides[k]) - f64::from(filled[k]) + f64::from(widened[k])
-        };
+        let change = |k: usize| f64::from(sides[k]) - f64::from(filled[k]) + f64::from(widened[k]);
         self.cost.steps.iter().enumerate().map(|(k, step)| step * change(k + 1)).sum()
     }
 }
@@ -326,7 +324,8 @@ fn partners(activity: &LayerActivity, order: &[u32]) -> Vec<Vec<u32>> {
     // Share times 2^32: integers compare the same everywhere.
     let mut best: Vec<Vec<(Reverse<u64>, u32)>> = vec![Vec::new(); activity.neurons()];
     activity.visit_pairs(&members, |i, j, both| {
-        let either = u64::from(active[i as usize]) + u64::from(active[j as usize]) - u64::from(both);
+        let either =
+            u64::from(active[i as usize]) + u64::from(active[j as usize]) - u64::from(both);
         let share = (u64::from(both) << 32) / either.max(1);
         for (one, other) in [(i, j), (j, i)] {
             let list = &mut best[one as usize];
