@@ -49,6 +49,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = Objective::BUNDLE_BYTES_DEFAULT,
           value_parser = clap::value_parser!(u32).range(1..))]
     bundle_bytes: u32,
+    /// Bytes that counting pairs may take, for all layers in the works together; traces are read a
+    /// layer at a time on top. With less, pairs are counted in strips: slower, the same result
+    #[arg(long, value_name = "BYTES", default_value_t = MEMORY_DEFAULT)]
+    memory: u64,
     /// The links file to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -79,6 +83,9 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Bytes for counts of pairs: the whole matrices of two layers of 16,384 neurons, and their pairs.
+const MEMORY_DEFAULT: u64 = 2 << 30;
+
 /// Share that is pinned where an order needs one and none is given.
 const PIN_DEFAULT: f64 = 0.1;
 
@@ -92,7 +99,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     check_target(&args.output, &inputs)?;
     let needs_pin = matches!(args.order, OrderName::Best | OrderName::One(Order::Miss));
     let pin = args.pin.unwrap_or(if needs_pin { PIN_DEFAULT } else { 0.0 });
-    let profile = Profile::open(&args.traces)?;
+    let profile = Profile::open(&args.traces)?.with_memory(args.memory);
     let linking = match args.order {
         OrderName::One(Order::Random { .. }) => {
             Linking { order: Order::Random { seed: args.seed }, objective, pin }

@@ -26,7 +26,9 @@ pub fn chains_of(
     members: &[u32],
     weight: Weight,
 ) -> (Vec<u32>, Vec<u32>) {
-    chains_in_bands(activity, members, weight, PAIRS_PER_BAND_MAX)
+    // 8 bytes a pair, and what growing vectors over-allocate.
+    let pairs_max = (activity.pair_bytes_max() / 16).clamp(1, PAIRS_PER_BAND_MAX);
+    chains_in_bands(activity, members, weight, pairs_max)
 }
 
 /// [`chains_of`] with the size of a band given; the result doesn't depend on it.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::coactivation::LayerActivity;
+use super::coactivation::{LayerActivity, PAIR_BYTES_DEFAULT};
 use super::file::TraceSource;
 use crate::trace::TraceReader;
 
@@ -35,6 +35,8 @@ impl Part {
 /// Traces of one model, open.
 pub struct Profile {
     traces: Vec<TraceReader>,
+    /// Bytes for the counts of pairs of one layer.
+    pair_bytes_max: u64,
     /// Where they come from.
     pub sources: Vec<TraceSource>,
 }
@@ -52,7 +54,14 @@ impl Profile {
             check_same_model(first, &paths[0], trace, path)?;
         }
         let sources = paths.iter().map(|path| TraceSource::of_file(path)).collect::<Result<_>>()?;
-        Ok(Self { traces, sources })
+        Ok(Self { traces, pair_bytes_max: PAIR_BYTES_DEFAULT, sources })
+    }
+
+    /// The same, with so many bytes for counts of pairs, shared by the layers that rayon's threads
+    /// link at once: half of a layer's share for the counts, half for its sorted pairs.
+    pub fn with_memory(self, bytes: u64) -> Self {
+        let layers = rayon::current_num_threads().min(self.layers()) as u64;
+        Self { pair_bytes_max: bytes / layers / 2, ..self }
     }
 
     /// Layers of the model.
@@ -95,7 +104,8 @@ impl Profile {
         let row_bytes = self.neurons().div_ceil(8);
         let slices: Vec<(&[u8], usize)> =
             bits.iter().map(|bits| (bits.as_slice(), bits.len() / row_bytes)).collect();
-        LayerActivity::from_bits(self.neurons(), &slices)
+        let activity = LayerActivity::from_bits(self.neurons(), &slices)?;
+        Ok(activity.with_pair_bytes(self.pair_bytes_max))
     }
 
     /// The bits of a layer over a part of the tokens, trace by trace, a row a token.
