@@ -4,7 +4,7 @@
 //! between two neighbouring active bundles `min(hole / B, a)`: the hole is read through, or costs
 //! another read. Holes beyond `g* = a * B` all cost the same, so what a place in the order is worth
 //! depends on few slots to either side, and the change that a move makes is exact from their bit
-//! rows alone. (Exact for the sum and for bundles of whole blocks; otherwise a close guess. The
+//! rows alone. (Exact for the sum, bundles of whole blocks and reads that need no cut; else close. The
 //! caller prices the result with the planner.)
 //!
 //! Two kinds of moves, until a pass gains next to nothing: a neuron goes where it costs least

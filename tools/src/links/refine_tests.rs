@@ -16,9 +16,10 @@ fn planned(trace: &SmallTrace, objective: &Objective, order: &[u32]) -> f64 {
 }
 
 proptest! {
-    /// For the sum and whole blocks the costs of holes are the planner's, move by move.
+    /// For the sum and whole blocks the costs of holes are the planner's, move by move, where no read
+    /// is long enough to be cut: 39 bundles of 6 blocks are below a MiB.
     #[test]
-    fn what_moves_save_is_what_the_planner_says(trace in small_traces(), blocks in 1u32..8) {
+    fn what_moves_save_is_what_the_planner_says(trace in small_traces(), blocks in 1u32..7) {
         let objective = Objective { bundle_bytes: 4096 * blocks, ..Objective::phone().unwrap() };
         let order: Vec<u32> = (0..trace.neurons as u32).collect();
         let before = planned(&trace, &objective, &order);
