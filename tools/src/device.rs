@@ -1,6 +1,7 @@
 //! The device at hand: its law, from a profile or from the command line, and opening files on it.
 
 use std::ffi::CString;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::str::FromStr;
@@ -66,6 +67,20 @@ impl From<&DeviceLaw> for LawText {
             Combine::Max => CombineName::Max,
         };
         Self { t0_us: law.t0_us(), a_us: law.a_us(), b_mib_s: law.b_mib_s(), combine }
+    }
+}
+
+impl fmt::Display for LawText {
+    /// As [`LawText::from_str`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.t0_us != 0.0 {
+            write!(f, "t0_us={},", self.t0_us)?;
+        }
+        let combine = match self.combine {
+            CombineName::Sum => "sum",
+            CombineName::Max => "max",
+        };
+        write!(f, "a_us={},b_mib_s={},combine={combine}", self.a_us, self.b_mib_s)
     }
 }
 
@@ -239,6 +254,7 @@ mod tests {
         assert_eq!(law, LawText::ONEPLUS_12);
         let law: LawText = "combine=max,t0_us=3,a_us=50,b_mib_s=950".parse().unwrap();
         assert_eq!((law.t0_us, law.combine), (3.0, CombineName::Max));
+        assert_eq!(law.to_string().parse::<LawText>().unwrap(), law);
         for bad in [
             "",
             "a_us=1",
