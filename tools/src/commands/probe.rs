@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// 20 seconds instead of 60; today's only difference
     #[arg(long)]
     quick: bool,
-    /// For so many seconds
+    /// For so many seconds; less than 20 do not show a limit of reads or bytes a second
     #[arg(long, value_name = "S")]
     seconds: Option<f64>,
     /// Reads in flight
