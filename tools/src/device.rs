@@ -132,6 +132,10 @@ pub struct Fit {
     pub error_p90: f64,
     /// Median error of the best law that combines the other way.
     pub other_combine_error_median: f64,
+    /// Whether it is fitted to sustained reads, since the device does not keep up what it does in
+    /// bursts.
+    #[serde(default)]
+    pub sustained: bool,
 }
 
 /// One measured kind of batch.
@@ -186,9 +190,12 @@ pub struct DeviceProfile {
     /// The machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
-    /// The points behind the fit.
+    /// What was measured in turns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub points: Vec<Point>,
+    /// What was measured without pauses: the median is the time of a batch over the whole stretch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sustained: Vec<Point>,
 }
 
 impl DeviceProfile {
