@@ -1,6 +1,7 @@
 //! The device at hand: its law, from a profile or from the command line, and opening files on it.
 
 use std::ffi::CString;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::str::FromStr;
@@ -69,6 +70,20 @@ impl From<&DeviceLaw> for LawText {
     }
 }
 
+impl fmt::Display for LawText {
+    /// As [`LawText::from_str`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.t0_us != 0.0 {
+            write!(f, "t0_us={},", self.t0_us)?;
+        }
+        let combine = match self.combine {
+            CombineName::Sum => "sum",
+            CombineName::Max => "max",
+        };
+        write!(f, "a_us={},b_mib_s={},combine={combine}", self.a_us, self.b_mib_s)
+    }
+}
+
 impl FromStr for LawText {
     type Err = anyhow::Error;
 
@@ -117,6 +132,10 @@ pub struct Fit {
     pub error_p90: f64,
     /// Median error of the best law that combines the other way.
     pub other_combine_error_median: f64,
+    /// Whether it is fitted to sustained reads, since the device does not keep up what it does in
+    /// bursts.
+    #[serde(default)]
+    pub sustained: bool,
 }
 
 /// One measured kind of batch.
@@ -171,9 +190,12 @@ pub struct DeviceProfile {
     /// The machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
-    /// The points behind the fit.
+    /// What was measured in turns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub points: Vec<Point>,
+    /// What was measured without pauses: the median is the time of a batch over the whole stretch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sustained: Vec<Point>,
 }
 
 impl DeviceProfile {
@@ -239,6 +261,7 @@ mod tests {
         assert_eq!(law, LawText::ONEPLUS_12);
         let law: LawText = "combine=max,t0_us=3,a_us=50,b_mib_s=950".parse().unwrap();
         assert_eq!((law.t0_us, law.combine), (3.0, CombineName::Max));
+        assert_eq!(law.to_string().parse::<LawText>().unwrap(), law);
         for bad in [
             "",
             "a_us=1",

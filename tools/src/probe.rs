@@ -2,7 +2,10 @@
 //!
 //! What is measured is what the engine does: batches of random reads of one size, drained at the
 //! end. Kinds of batches are interleaved in a new random order each round, so that a device that
-//! drifts (heat, neighbours) drifts for all of them alike.
+//! drifts (heat, neighbours) drifts for all of them alike. A longer probe then sustains some of them
+//! ([`sustained`]), for a device that does not keep up what it does in bursts.
+
+mod sustained;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::limits::STAGING_ALIGN;
 use lnp_engine::queue::{Clock, Read, ReadQueue};
-use lnp_engine::sys::{DeviceQueue, ReadOptions};
+use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions};
 use lnp_engine::{Combine, DeviceLaw};
 use rand::RngExt;
 use rand::SeedableRng;
@@ -22,6 +25,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use crate::device::{Fit, Point, open_direct};
 use crate::memory;
 use crate::report::quantile;
+pub use sustained::over_turns;
 
 /// Sizes of the reads of a quick probe, bytes.
 const READ_BYTES: [u32; 7] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 256 << 10, 1 << 20];
@@ -56,8 +60,10 @@ pub struct Probed {
     pub law: DeviceLaw,
     /// How well.
     pub fit: Fit,
-    /// The measurements.
+    /// The measurements of all kinds of batches in turns.
     pub points: Vec<Point>,
+    /// Those of some kinds without a pause; none in a short probe.
+    pub sustained: Vec<Point>,
     /// Length of the file, bytes.
     pub file_bytes: u64,
     /// The back end in use.
@@ -78,7 +84,7 @@ pub fn probe(
     options: &ProbeOptions,
     progress: &mut dyn FnMut(f64) -> bool,
 ) -> Result<Probed> {
-    let file: &'static _ = Box::leak(Box::new(open_direct(path, options.buffered)?));
+    let file: &'static DirectFile = Box::leak(Box::new(open_direct(path, options.buffered)?));
     let file_bytes = file.bytes();
     let least = u64::from(READ_BYTES[READ_BYTES.len() - 1]) * 4;
     ensure!(
@@ -93,18 +99,40 @@ pub fn probe(
         "{}: a sparse file, most of it holes that no device is asked for: use one with contents",
         path.display()
     );
-    // The queue may outlive any borrow, so its memory is never given back: once per probe.
-    let memory = Box::leak(Box::new(memory::arena(
-        BATCH_BYTES_MAX as usize + 2 * STAGING_ALIGN + SLOTS_BYTES,
-    )?));
-    let mut memory: &'static mut [u8] = memory;
-    let staging_memory = StagingMemory::of(&mut memory);
-    let mut arena = Arena::new(memory);
-    let staging = arena.take_bytes(BATCH_BYTES_MAX as usize, STAGING_ALIGN)?;
-    let most = BATCH_READS[BATCH_READS.len() - 1] as usize;
-    let mut staging = Staging::new(&mut arena, staging, most)?;
-    let mut queue = DeviceQueue::open(file, staging_memory, options.queue_depth, options.read)?;
+    let mut prober = Prober::over(file, options)?;
+    let begin = Instant::now();
+    let rounds = sustained::rounds(options.time);
+    let turns = options.time.saturating_sub(sustained::time(rounds));
+    let mut stopped = false;
+    let mut go_on = || {
+        let share = begin.elapsed().as_secs_f64() / options.time.as_secs_f64();
+        stopped |= !progress(share.min(1.0));
+        !stopped
+    };
+    let at_path = || path.display().to_string();
+    let points = in_turns(&mut prober, turns, &mut go_on).with_context(at_path)?;
+    ensure!(points.len() >= 6, "there was no time to measure anything: give the probe longer");
+    let sustained = sustained::measure(&mut prober, rounds, &mut go_on).with_context(at_path)?;
+    let held_back = sustained::is_held_back(&points, &sustained);
+    let (law, fit) = fit_law(if held_back { &sustained } else { &points })?;
+    Ok(Probed {
+        law,
+        fit: Fit { sustained: held_back, ..fit },
+        points,
+        sustained,
+        file_bytes,
+        back_end: prober.queue.back_end().name().to_owned(),
+        direct: file.is_direct(),
+        seconds: begin.elapsed().as_secs_f64(),
+    })
+}
 
+/// All kinds of batches, in rounds, each in a new random order.
+fn in_turns(
+    prober: &mut Prober,
+    time: Duration,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Vec<Point>> {
     let mut kinds: Vec<(u32, u32, Vec<f64>)> = Vec::new();
     for read_bytes in READ_BYTES {
         for reads in BATCH_READS {
@@ -113,21 +141,17 @@ pub fn probe(
             }
         }
     }
-    let mut random = Xoshiro256PlusPlus::seed_from_u64(options.seed);
     let begin = Instant::now();
     let mut order: Vec<usize> = (0..kinds.len()).collect();
     let mut rounds = 0;
     'time: loop {
-        order.shuffle(&mut random);
+        order.shuffle(&mut prober.random);
         for at in &order {
-            let share = begin.elapsed().as_secs_f64() / options.time.as_secs_f64();
-            if !progress(share.min(1.0)) || (share >= 1.0 && rounds > 0) {
+            if !go_on() || (begin.elapsed() >= time && rounds > 0) {
                 break 'time;
             }
             let (read_bytes, reads, times) = &mut kinds[*at];
-            let us =
-                batch_us(&mut queue, &mut staging, *read_bytes, *reads, file_bytes, &mut random)
-                    .with_context(|| format!("{}", path.display()))?;
+            let us = prober.batch_us(*read_bytes, *reads)?;
             // the first round warms up
             if rounds > 0 {
                 times.push(us);
@@ -135,59 +159,69 @@ pub fn probe(
         }
         rounds += 1;
     }
-    let points: Vec<Point> = kinds
-        .into_iter()
-        .filter(|(_, _, times)| !times.is_empty())
-        .map(|(read_bytes, reads, mut times)| Point {
-            read_bytes,
-            reads,
-            batches: times.len(),
-            batch_us_median: quantile(&mut times, 0.5),
-            batch_us_p10: quantile(&mut times, 0.1),
-            batch_us_p90: quantile(&mut times, 0.9),
-        })
-        .collect();
-    ensure!(points.len() >= 6, "there was no time to measure anything: give the probe longer");
-    let (law, fit) = fit_law(&points)?;
-    Ok(Probed {
-        law,
-        fit,
-        points,
-        file_bytes,
-        back_end: queue.back_end().name().to_owned(),
-        direct: file.is_direct(),
-        seconds: begin.elapsed().as_secs_f64(),
-    })
+    let measured = kinds.into_iter().filter(|(_, _, times)| !times.is_empty());
+    let points = measured.map(|(read_bytes, reads, mut times)| Point {
+        read_bytes,
+        reads,
+        batches: times.len(),
+        batch_us_median: quantile(&mut times, 0.5),
+        batch_us_p10: quantile(&mut times, 0.1),
+        batch_us_p90: quantile(&mut times, 0.9),
+    });
+    Ok(points.collect())
 }
 
-/// One batch at random offsets; returns its time, microseconds.
-fn batch_us(
-    queue: &mut DeviceQueue<'static>,
-    staging: &mut Staging<'static>,
-    read_bytes: u32,
-    reads: u32,
+/// What batches are made with.
+struct Prober {
+    queue: DeviceQueue<'static>,
+    staging: Staging<'static>,
     file_bytes: u64,
-    random: &mut Xoshiro256PlusPlus,
-) -> Result<f64> {
-    let places = (file_bytes - u64::from(read_bytes)) / 4096 + 1;
-    ensure!(staging.lay_out((0..reads).map(|_| read_bytes.into())), "a batch beyond its memory");
-    let list: Vec<Read<'static>> = (0..reads)
-        .filter_map(|tag| {
-            let file_offset = random.random_range(0..places) * 4096;
-            Some(Read { file_offset, lease: staging.lease(tag as usize)?, tag })
-        })
-        .collect();
-    let begin_ns = queue.now_ns();
-    for read in list {
-        if queue.in_flight() == queue.depth()
-            && let Some(completion) = queue.wait()
-        {
-            completion.result?;
-        }
-        queue.submit(read)?;
+    random: Xoshiro256PlusPlus,
+}
+
+impl Prober {
+    fn over(file: &'static DirectFile, options: &ProbeOptions) -> Result<Self> {
+        // The queue may outlive any borrow, so its memory is never given back: once per probe.
+        let memory = Box::leak(Box::new(memory::arena(
+            BATCH_BYTES_MAX as usize + 2 * STAGING_ALIGN + SLOTS_BYTES,
+        )?));
+        let mut memory: &'static mut [u8] = memory;
+        let staging_memory = StagingMemory::of(&mut memory);
+        let mut arena = Arena::new(memory);
+        let staging = arena.take_bytes(BATCH_BYTES_MAX as usize, STAGING_ALIGN)?;
+        let most = BATCH_READS[BATCH_READS.len() - 1] as usize;
+        let staging = Staging::new(&mut arena, staging, most)?;
+        let queue = DeviceQueue::open(file, staging_memory, options.queue_depth, options.read)?;
+        let random = Xoshiro256PlusPlus::seed_from_u64(options.seed);
+        Ok(Self { queue, staging, file_bytes: file.bytes(), random })
     }
-    queue.drain()?;
-    Ok((queue.now_ns() - begin_ns) as f64 / 1e3)
+
+    /// One batch at random offsets; returns its time, microseconds.
+    fn batch_us(&mut self, read_bytes: u32, reads: u32) -> Result<f64> {
+        let Self { queue, staging, file_bytes, random } = self;
+        let places = (*file_bytes - u64::from(read_bytes)) / 4096 + 1;
+        ensure!(
+            staging.lay_out((0..reads).map(|_| read_bytes.into())),
+            "a batch beyond its memory"
+        );
+        let list: Vec<Read<'static>> = (0..reads)
+            .filter_map(|tag| {
+                let file_offset = random.random_range(0..places) * 4096;
+                Some(Read { file_offset, lease: staging.lease(tag as usize)?, tag })
+            })
+            .collect();
+        let begin_ns = queue.now_ns();
+        for read in list {
+            if queue.in_flight() == queue.depth()
+                && let Some(completion) = queue.wait()
+            {
+                completion.result?;
+            }
+            queue.submit(read)?;
+        }
+        queue.drain()?;
+        Ok((queue.now_ns() - begin_ns) as f64 / 1e3)
+    }
 }
 
 /// The law, sum or max, with the smaller median error.
@@ -203,7 +237,10 @@ pub fn fit_law(points: &[Point]) -> Result<(DeviceLaw, Fit)> {
     }
     found.sort_by(|a, b| (a.1 + a.2).total_cmp(&(b.1 + b.2)));
     let (law, error_median, error_p90) = found[0];
-    Ok((law, Fit { error_median, error_p90, other_combine_error_median: found[1].1 }))
+    Ok((
+        law,
+        Fit { error_median, error_p90, other_combine_error_median: found[1].1, sustained: false },
+    ))
 }
 
 /// Predicted over measured, minus 1.

@@ -60,6 +60,8 @@ fn wrong_usage_is_exit_code_2() {
         &[],
         &["pack", "-o", "x"],
         &["link", "--traces", "t", "--order", "best-ever", "-o", "l"],
+        &["link", "--traces", "t", "--pin", "1.5", "-o", "l"],
+        &["link", "--traces", "t", "--law", "a_us=1", "-o", "l"],
         &["replay", "--links", "l", "--traces", "t"],
         &["replay", "p", "--traces", "t", "--law", "a_us=1"],
         &["pack", "--model", "m", "--dtype", "int3", "-o", "x"],

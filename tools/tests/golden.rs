@@ -288,6 +288,7 @@ fn the_second_reader_agrees_on_packs_of_real_models() {
             model: name.into(),
             traces: vec![TraceSource::of_file(&trace_path).unwrap()],
             tool: Links::this_tool(),
+            notes: Default::default(),
             layers: link_layers(Order::Greedy, trace.layers(), activity, |_| ()).unwrap(),
         };
         for dtype in [Dtype::F32, Dtype::F16] {

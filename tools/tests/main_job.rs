@@ -70,6 +70,7 @@ fn link(dir: &Path, corpus: &str, order: Order) -> Links {
         model: trace.model().unwrap().to_owned(),
         traces: vec![TraceSource::of_file(&path).unwrap()],
         tool: Links::this_tool(),
+        notes: Default::default(),
         layers: link_layers(order, trace.layers(), activity, |_| ()).unwrap(),
     }
 }

@@ -6,6 +6,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use lnp::device::LawText;
+use lnp::links::hot::{hot_bundles, hot_sets};
+use lnp::links::price::{Objective, Price, price_layer};
 use lnp::links::{LayerActivity, Links, Order, TraceSource, link_layers};
 use lnp::pack::recipe::ModelSize;
 use lnp::pack::{PackIndex, Recipe};
@@ -60,6 +62,7 @@ fn pack(order: Order, profile: &[Vec<u8>], bundle_bytes: u32) -> PackIndex {
         model: "made up".into(),
         traces: vec![TraceSource { file: "none".into(), sha256: "0".repeat(64) }],
         tool: Links::this_tool(),
+        notes: Default::default(),
         layers: link_layers(order, LAYERS, activity, |_| ()).unwrap(),
     };
     let model = ModelSize::of_links(&links);
@@ -80,7 +83,7 @@ fn decisions_cost_what_they_did() {
     for (name, law) in laws {
         for bundle_bytes in [1536, 4096, 16384] {
             let packs: Vec<PackIndex> =
-                Order::ALL.iter().map(|order| pack(*order, &profile, bundle_bytes)).collect();
+                Order::ALL[..4].iter().map(|order| pack(*order, &profile, bundle_bytes)).collect();
             for cache_ratio in [0.05, 0.2] {
                 let caches = Caches::default_of(cache_ratio);
                 let options = ReplayOptions {
@@ -118,4 +121,44 @@ fn decisions_cost_what_they_did() {
     let stored = std::fs::read_to_string(&path).unwrap_or_default();
     let changed = stored.lines().zip(told.lines()).find(|(stored, told)| stored != told);
     assert!(stored == told, "decisions changed: {changed:?}; LNP_BLESS=1 keeps the new table");
+}
+
+/// The price of an order is what the whole engine pays once its cache holds the hot set.
+#[test]
+fn the_price_of_an_order_is_that_of_its_replay() {
+    let (profile, test) = (bits(1), bits(2));
+    let sets = ActiveSets::new(test.clone(), NEURONS, TOKENS);
+    let activity = |layer: usize| LayerActivity::from_bits(NEURONS, &[(&profile[layer], TOKENS)]);
+    for (law, bundle_bytes) in [
+        (LawText::ONEPLUS_12.law().unwrap(), 4096),
+        (LawText::ONEPLUS_12.law().unwrap(), 1536),
+        (DeviceLaw::new(30.0, 50.0, 900.0, Combine::Max).unwrap(), 4096),
+    ] {
+        let options = ReplayOptions {
+            law,
+            caches: Caches { warm: true, ..Caches::default_of(0.1) },
+            rules: Rules::default(),
+            queue_depth: 32,
+            repeats: 1,
+            time_max: None,
+        };
+        let links = link_layers(Order::Greedy, LAYERS, activity, |_| ()).unwrap();
+        let counts: Vec<Vec<u32>> = links.iter().map(|of| of.active_count.clone()).collect();
+        let resident = hot_sets(&counts, hot_bundles(LAYERS, NEURONS, 0.1));
+        let objective = Objective { law, bundle_bytes };
+        let mut price = Price::default();
+        for (layer, links) in links.iter().enumerate() {
+            let rows = test[layer].chunks_exact(NEURONS / 8);
+            let slots = links.slot_of_neuron().unwrap();
+            let of_layer = price_layer(&objective, rows, &slots, &resident[layer]).unwrap();
+            price = price.and_layer(of_layer);
+        }
+        let packs = [pack(Order::Greedy, &profile, bundle_bytes)];
+        let rows = replay(&packs, &sets, &Target::Simulated, &options, &mut |_| ()).unwrap().rows;
+        let row = rows.iter().find(|row| row.strategy.ends_with("cache warm")).unwrap();
+        let tokens = TOKENS as f64;
+        assert!((row.reads_per_token - price.reads as f64 / tokens).abs() < 1e-9);
+        assert!((row.bytes_read_per_token - price.bytes as f64 / tokens).abs() < 1e-6);
+        assert!((row.predicted_io_us_per_token / price.us_per_token() - 1.0).abs() < 1e-6);
+    }
 }

@@ -349,6 +349,7 @@ impl Demo<'_> {
             measured: None,
             machine: None,
             points: Vec::new(),
+            sustained: Vec::new(),
         };
         self.say(&format!("probe     {}", super::probe::law_line(&profile)))?;
         Ok(probed.law)

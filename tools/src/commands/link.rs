@@ -1,32 +1,58 @@
 //! `lnp link`.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-use crate::device::DeviceProfile;
+use crate::device::{DeviceProfile, LawText};
 use crate::files::check_target;
-use crate::links::{LayerActivity, Links, Order, TraceSource, link_layers, stats::LinkStatistics};
+use crate::links::choose::{Candidate, compare, contenders};
+use crate::links::orders::UnknownOrder;
+use crate::links::profile::FOLDS;
+use crate::links::{Linking, Links, Objective, Order, Part, Profile, stats::LinkStatistics};
 use crate::report::{plain, print_json, progress, say, table, thousands};
-use crate::trace::TraceReader;
 
 /// Learn from traces in which order to lay out each layer's neurons
 ///
+/// identity: as in the model; random; frequency: the most frequent first; greedy: chains of neurons
+/// that fire together, as published; jaccard: the same, corrected for how often each fires at all;
+/// refined: jaccard, improved in the device's own time; bisect: recursive halves that rarely fire
+/// together; miss: greedy for what a pinned hot set leaves to be read; best: the cheapest of these
+/// in a cross-validation on the traces.
+///
 /// Example: lnp link --traces profile.trace.safetensors -o links.safetensors
+/// Example: lnp link --traces a.trace b.trace --order best --pin 0.1 --device d.toml -o best.links
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Args {
     /// Traces to learn from; several are taken together
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     traces: Vec<PathBuf>,
-    /// identity, random, frequency or greedy
+    /// identity, random, frequency, greedy, jaccard, refined, bisect, miss or best
     #[arg(long, value_name = "NAME", default_value = "greedy")]
-    order: Order,
+    order: OrderName,
     /// Seed of the random order
     #[arg(long, default_value_t = Order::SEED_DEFAULT)]
     seed: u64,
-    /// Device profile for orders that weigh device time (none of today's does)
-    #[arg(long, value_name = "FILE")]
+    /// Share of the model's bundles that a cache pins, the most frequent: they are placed apart, and
+    /// the order is made for what is left [default: 0.1 for miss and best, else 0]
+    #[arg(long, value_name = "R", value_parser = share)]
+    pin: Option<f64>,
+    /// Device profile with the law that refined and best go by [default: that of a OnePlus 12]
+    #[arg(long, value_name = "FILE", conflicts_with = "law")]
     device: Option<PathBuf>,
+    /// The law itself: a_us=9.64,b_mib_s=2034,combine=sum
+    #[arg(long, value_name = "LAW")]
+    law: Option<LawText>,
+    /// Bytes of a bundle, for refined and best
+    #[arg(long, value_name = "N", default_value_t = Objective::BUNDLE_BYTES_DEFAULT,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    bundle_bytes: u32,
+    /// Bytes that counting pairs may take, for all layers in the works together; traces are read a
+    /// layer at a time on top. With less, pairs are counted in strips: slower, the same result
+    #[arg(long, value_name = "BYTES", default_value_t = MEMORY_DEFAULT)]
+    memory: u64,
     /// The links file to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -35,76 +61,107 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
-    if let Some(device) = &args.device {
-        DeviceProfile::read(device)?;
+/// An order, or the best of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum OrderName {
+    One(Order),
+    Best,
+}
+
+impl FromStr for OrderName {
+    type Err = UnknownOrder;
+
+    fn from_str(name: &str) -> Result<Self, UnknownOrder> {
+        if name == "best" { Ok(Self::Best) } else { name.parse().map(Self::One) }
     }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("must be a share from 0 to 1".into()),
+    }
+}
+
+/// Bytes for counts of pairs: the whole matrices of two layers of 16,384 neurons, and their pairs.
+const MEMORY_DEFAULT: u64 = 2 << 30;
+
+/// Share that is pinned where an order needs one and none is given.
+const PIN_DEFAULT: f64 = 0.1;
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let law = match (&args.device, args.law) {
+        (Some(device), _) => DeviceProfile::read(device)?.law,
+        (None, law) => law.unwrap_or(LawText::ONEPLUS_12),
+    };
+    let objective = Objective { law: law.law()?, bundle_bytes: args.bundle_bytes };
     let inputs: Vec<&Path> = args.traces.iter().map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
-    let order = match args.order {
-        Order::Random { .. } => Order::Random { seed: args.seed },
-        other => other,
+    let needs_pin = matches!(args.order, OrderName::Best | OrderName::One(Order::Miss));
+    let pin = args.pin.unwrap_or(if needs_pin { PIN_DEFAULT } else { 0.0 });
+    let profile = Profile::open(&args.traces)?.with_memory(args.memory);
+    let linking = match args.order {
+        OrderName::One(Order::Random { .. }) => {
+            Linking { order: Order::Random { seed: args.seed }, objective, pin }
+        }
+        OrderName::One(order) => Linking { order, objective, pin },
+        OrderName::Best => best(&profile, objective, pin)?,
     };
-    let links = link_traces(&args.traces, order)?;
+    let mut links = link_profile(&profile, &linking)?;
+    if args.order == OrderName::Best {
+        let note = format!("best of {FOLDS}-fold cross-validation, cache {pin}");
+        links.notes.insert("order.chosen_by".into(), note);
+    }
     links.write(&args.output)?;
     summarise(&links, &args.output, args.json)
 }
 
-/// Links traces of one model, layers in parallel, with a progress bar.
-pub(super) fn link_traces(paths: &[PathBuf], order: Order) -> Result<Links> {
-    let traces: Vec<TraceReader> =
-        paths.iter().map(|path| TraceReader::open(path)).collect::<Result<_>>()?;
-    let first = traces.first().context("no traces")?;
-    for (path, trace) in paths.iter().zip(&traces) {
-        ensure!(
-            (trace.layers(), trace.neurons()) == (first.layers(), first.neurons()),
-            "{}: {} layers of {} neurons, {} has {} of {}: link one model's traces at a time",
-            path.display(),
-            trace.layers(),
-            trace.neurons(),
-            paths[0].display(),
-            first.layers(),
-            first.neurons()
-        );
-        ensure!(
-            trace.model() == first.model(),
-            "{}: a trace of model {}, {} is of {}: link one model's traces at a time",
-            path.display(),
-            trace.model().unwrap_or("unknown"),
-            paths[0].display(),
-            first.model().unwrap_or("unknown")
-        );
-    }
-    let bar = progress("linking", first.layers() as u64);
-    let activity_of = |layer| {
-        let bits: Vec<Vec<u8>> =
-            traces.iter().map(|trace| trace.layer_bits(layer)).collect::<Result<_>>()?;
-        let slices: Vec<(&[u8], usize)> = bits
-            .iter()
-            .zip(&traces)
-            .map(|(bits, trace)| (bits.as_slice(), trace.tokens()))
-            .collect();
-        LayerActivity::from_bits(first.neurons(), &slices)
-    };
-    let layers = link_layers(order, first.layers(), activity_of, |_| bar.inc(1))?;
+/// The cheapest order on parts of the profile that it was not made from; the table goes to stderr.
+fn best(profile: &Profile, objective: Objective, cache: f64) -> Result<Linking> {
+    let contenders = contenders(objective, cache);
+    let bar = progress("comparing", (contenders.len() * FOLDS * profile.layers()) as u64);
+    let candidates = compare(profile, &contenders, cache, &|| bar.inc(1))?;
     bar.finish_and_clear();
-    Ok(Links {
-        order,
-        neurons: first.neurons(),
-        profile_tokens: traces.iter().map(|trace| trace.tokens() as u64).sum(),
-        corpora: traces.iter().map(corpus_of).collect(),
-        model: first.model().unwrap_or("unknown").to_owned(),
-        traces: paths.iter().map(|path| TraceSource::of_file(path)).collect::<Result<_>>()?,
-        tool: Links::this_tool(),
-        layers,
-    })
+    let row = |candidate: &Candidate| {
+        let (linking, price) = (candidate.linking, candidate.price);
+        let per_token = |total: u64| total as f64 / price.tokens.max(1) as f64;
+        vec![
+            linking.order.to_string(),
+            if linking.pin > 0.0 { "apart".into() } else { "among the others".into() },
+            thousands(per_token(price.reads)),
+            thousands(per_token(price.bytes) / 1024.0),
+            thousands(price.us_per_token()),
+        ]
+    };
+    let rows: Vec<Vec<String>> = candidates.iter().map(row).collect();
+    say(&table(&["order", "pinned", "reads", "KiB", "us per token"], &rows, 2));
+    ensure!(!candidates.is_empty(), "no order to choose from");
+    Ok(candidates[0].linking)
 }
 
-fn corpus_of(trace: &TraceReader) -> String {
-    match trace.corpus() {
-        Some(corpus) if !corpus.is_empty() => corpus.replace(',', " "),
-        _ => "unknown".to_owned(),
-    }
+/// Links traces of one model by an order, nothing pinned.
+pub(super) fn link_traces(paths: &[PathBuf], order: Order) -> Result<Links> {
+    let linking = Linking { order, objective: Objective::phone()?, pin: 0.0 };
+    link_profile(&Profile::open(paths)?, &linking)
+}
+
+/// Links a profile, layers in parallel, with a progress bar.
+fn link_profile(profile: &Profile, linking: &Linking) -> Result<Links> {
+    let bar = progress("linking", profile.layers() as u64);
+    let activity_of = |layer| profile.activity(layer, Part::All);
+    let layers = linking.link(profile.layers(), activity_of, |_| bar.inc(1))?;
+    bar.finish_and_clear();
+    Ok(Links {
+        order: linking.order,
+        neurons: profile.neurons(),
+        profile_tokens: profile.tokens(),
+        corpora: profile.corpora(),
+        model: profile.model().to_owned(),
+        traces: profile.sources.clone(),
+        tool: Links::this_tool(),
+        notes: linking.notes(),
+        layers,
+    })
 }
 
 fn summarise(links: &Links, output: &Path, json: bool) -> Result<()> {

@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 
 use super::ReadArgs;
-use crate::device::{DeviceProfile, LawText, Measured};
+use crate::device::{DeviceProfile, LawText, Measured, Point};
 use crate::files::check_target;
 use crate::interrupt;
-use crate::probe::{FILE_BYTES_USUAL, ProbeOptions, Probed, probe};
+use crate::probe::{FILE_BYTES_USUAL, ProbeOptions, Probed, over_turns, probe};
 use crate::report::{Machine, bytes, print, print_json, progress, table, thousands};
 
 /// Measure a flash device and fit its law
@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// 20 seconds instead of 60; today's only difference
     #[arg(long)]
     quick: bool,
-    /// For so many seconds
+    /// For so many seconds; less than 20 do not show a limit of reads or bytes a second
     #[arg(long, value_name = "S")]
     seconds: Option<f64>,
     /// Reads in flight
@@ -99,6 +99,7 @@ fn profile(args: &Args, probed: &Probed) -> DeviceProfile {
         }),
         machine: Some(Machine::here()),
         points: probed.points.clone(),
+        sustained: probed.sustained.clone(),
     }
 }
 
@@ -118,8 +119,19 @@ fn render(profile: &DeviceProfile) -> String {
             out += "  a small file: the device may have answered from its own memory\n";
         }
     }
-    let rows: Vec<Vec<String>> = profile
-        .points
+    out += &points_table(&profile.points);
+    if let Some(most) = over_turns(&profile.points, &profile.sustained).reduce(f64::max) {
+        out += &format!("without pauses (up to {most:.2} times as long as in turns):\n");
+        out += &points_table(&profile.sustained);
+    }
+    if profile.fit.is_some_and(|fit| fit.sustained) {
+        out += "held back: the device does not keep up its bursts; the law is that of reads without pauses\n";
+    }
+    out + &law_line(profile)
+}
+
+fn points_table(points: &[Point]) -> String {
+    let rows: Vec<Vec<String>> = points
         .iter()
         .map(|point| {
             let us = point.batch_us_median;
@@ -136,8 +148,7 @@ fn render(profile: &DeviceProfile) -> String {
         })
         .collect();
     let head = ["read", "reads", "batch us", "p10", "p90", "reads/s", "MiB/s"];
-    out += &table(&head, &rows, 0);
-    out + &law_line(profile)
+    table(&head, &rows, 0)
 }
 
 /// The law in one line, with how well it fits.

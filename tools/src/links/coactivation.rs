@@ -1,18 +1,15 @@
-//! Who is active with whom: exact counts for one layer from the bits of profiling traces.
-//!
-//! A pair's count is the popcount of the AND of two bit rows, n²/2 · tokens/64 word operations for
-//! a layer. Very sparse layers of large models are counted faster from the other side, by walking
-//! the neurons that are active in each token (Σ active²/2 steps). Both are exact, and a word and a
-//! step take about the same time (1.0 and 0.7 ns where we measured), so [`LayerActivity`] takes
-//! whichever are fewer.
+//! Who is active with whom: the activity of one layer over profiling traces, a bit row per neuron,
+//! and exact counts of every pair ([`super::counts`]).
+
+use std::sync::OnceLock;
 
 use anyhow::{Result, ensure};
 
 use super::NEURONS_MAX;
+use super::counts::{Strip, strip_end};
 
-/// Bit rows counted together against every other row: few enough to stay in the first-level cache
-/// while the other rows stream by once (16 rows of 12,288 tokens are 24 KiB).
-const ROW_BLOCK: usize = 16;
+/// Bytes that a layer's counts of pairs may take where nothing else is said.
+pub const PAIR_BYTES_DEFAULT: u64 = 1 << 30;
 
 /// The activity of one layer over all profiling tokens, a bit row per neuron.
 #[derive(Debug, Clone)]
@@ -23,22 +20,16 @@ pub struct LayerActivity {
     /// `neurons` rows of `words_per_row` words; bit `t % 64` of word `t / 64` = active in token t.
     rows: Vec<u64>,
     active_count: Vec<u32>,
-    /// The same bits by token, kept only where counting pairs from them is less work.
-    by_token: Option<TokenLists>,
+    pair_bytes_max: u64,
+    /// The counts of the pairs of some neurons, once they were asked for and if they fit.
+    kept: OnceLock<Kept>,
 }
 
-/// For every token the ids of its active neurons, ascending.
+/// Counts of the pairs of some neurons, ascending; `None` where they would take too much memory.
 #[derive(Debug, Clone)]
-struct TokenLists {
-    /// Start of each token's list in `neurons`; one more entry than tokens.
-    begin: Vec<usize>,
-    neurons: Vec<u32>,
-}
-
-impl TokenLists {
-    fn of(&self, token: usize) -> &[u32] {
-        &self.neurons[self.begin[token]..self.begin[token + 1]]
-    }
+struct Kept {
+    members: Vec<u32>,
+    counts: Option<Strip>,
 }
 
 impl LayerActivity {
@@ -55,20 +46,25 @@ impl LayerActivity {
         let words_per_row = tokens.div_ceil(64);
         let mut rows = vec![0u64; neurons * words_per_row];
         let mut active_count = vec![0u32; neurons];
-        let mut steps = 0u64;
         for (token, bytes) in token_rows(neurons, traces).enumerate() {
-            let mut active = 0u64;
             for neuron in active_neurons(bytes) {
                 rows[neuron * words_per_row + token / 64] |= 1 << (token % 64);
                 active_count[neuron] += 1;
-                active += 1;
             }
-            steps += active * active.saturating_sub(1) / 2;
         }
-        let pairs = neurons as u64 * (neurons as u64 - 1) / 2;
-        let words = pairs.saturating_mul(words_per_row as u64);
-        let by_token = (steps < words).then(|| token_lists(neurons, tokens, traces));
-        Ok(Self { neurons, tokens, words_per_row, rows, active_count, by_token })
+        let (pair_bytes_max, kept) = (PAIR_BYTES_DEFAULT, OnceLock::new());
+        Ok(Self { neurons, tokens, words_per_row, rows, active_count, pair_bytes_max, kept })
+    }
+
+    /// The same, with so many bytes allowed for counts of pairs instead of [`PAIR_BYTES_DEFAULT`].
+    /// Results don't depend on it, but the time does where not all fit.
+    pub fn with_pair_bytes(self, pair_bytes_max: u64) -> Self {
+        Self { pair_bytes_max, kept: OnceLock::new(), ..self }
+    }
+
+    /// Bytes that the counts of pairs may take; as many again are for sorted pairs.
+    pub(crate) fn pair_bytes_max(&self) -> u64 {
+        self.pair_bytes_max
     }
 
     /// Neurons of the layer.
@@ -99,65 +95,64 @@ impl LayerActivity {
     /// Calls `visit(i, j, count)` for every pair `i < j` of `neurons` that is ever active together
     /// (count > 0), by ascending i, then j. `neurons` must be ascending; ids outside the layer are
     /// passed over.
-    pub fn visit_pairs(&self, neurons: &[u32], visit: impl FnMut(u32, u32, u32)) {
+    pub fn visit_pairs(&self, neurons: &[u32], mut visit: impl FnMut(u32, u32, u32)) {
         let inside = neurons.partition_point(|&id| (id as usize) < self.neurons);
         let neurons = &neurons[..inside];
-        match &self.by_token {
-            Some(lists) => self.visit_by_token(lists, neurons, visit),
-            None => self.visit_by_row(neurons, visit),
-        }
-    }
-
-    fn row(&self, neuron: usize) -> &[u64] {
-        &self.rows[neuron * self.words_per_row..][..self.words_per_row]
-    }
-
-    /// Popcounts: a block of rows against each later row in turn.
-    fn visit_by_row(&self, neurons: &[u32], mut visit: impl FnMut(u32, u32, u32)) {
-        let columns = neurons.len();
-        // Only cells with column > row are written, and only those are read.
-        let mut counts = vec![0u32; ROW_BLOCK * columns];
-        for (index, block) in neurons.chunks(ROW_BLOCK).enumerate() {
-            let first = index * ROW_BLOCK;
-            for (column, &j) in neurons.iter().enumerate().skip(first + 1) {
-                let row_j = self.row(j as usize);
-                for (within, &i) in block.iter().enumerate().take(column - first) {
-                    counts[within * columns + column] = common_bits(self.row(i as usize), row_j);
-                }
-            }
-            for (within, &i) in block.iter().enumerate() {
-                for column in first + within + 1..columns {
-                    let count = counts[within * columns + column];
+        let kept = self.kept.get_or_init(|| {
+            let all = strip_end(0, neurons.len(), self.pair_bytes_max) >= neurons.len();
+            let counts = all.then(|| Strip::count(self, neurons, 0, neurons.len()));
+            Kept { members: neurons.to_vec(), counts }
+        });
+        // Places of the neurons among those whose counts are kept.
+        let place = |id: &u32| kept.members.binary_search(id).ok();
+        let places: Option<Vec<usize>> = neurons.iter().map(place).collect();
+        if let (Some(counts), Some(places)) = (&kept.counts, places) {
+            for (index, &place) in places.iter().enumerate() {
+                let row = counts.row(place);
+                for (&id, &other) in neurons[index + 1..].iter().zip(&places[index + 1..]) {
+                    let count = row[other - place - 1];
                     if count > 0 {
-                        visit(i, neurons[column], count);
+                        visit(neurons[index], id, count);
                     }
                 }
             }
+            return;
+        }
+        let mut first = 0;
+        while first < neurons.len() {
+            let end = strip_end(first, neurons.len(), self.pair_bytes_max);
+            let counts = Strip::count(self, neurons, first, end);
+            for row in first..end {
+                for (&id, &count) in neurons[row + 1..].iter().zip(counts.row(row)) {
+                    if count > 0 {
+                        visit(neurons[row], id, count);
+                    }
+                }
+            }
+            first = end;
         }
     }
 
-    /// Steps: for each token of neuron i, one for every later neuron of that token.
-    fn visit_by_token(
-        &self,
-        lists: &TokenLists,
-        neurons: &[u32],
-        mut visit: impl FnMut(u32, u32, u32),
-    ) {
-        let mut counts = vec![0u32; self.neurons];
-        for (index, &i) in neurons.iter().enumerate() {
-            counts.fill(0);
-            for token in set_bits(self.row(i as usize)) {
-                for &j in lists.of(token).iter().rev().take_while(|&&j| j > i) {
-                    counts[j as usize] += 1;
-                }
-            }
-            for &j in &neurons[index + 1..] {
-                let count = counts[j as usize];
-                if count > 0 {
-                    visit(i, j, count);
-                }
+    /// The same bits by token, ceil(neurons / 8) bytes each, as in a trace.
+    pub(crate) fn token_bits(&self) -> Vec<u8> {
+        let bytes_per_token = self.neurons.div_ceil(8);
+        let mut bits = vec![0; bytes_per_token * self.tokens];
+        for neuron in 0..self.neurons {
+            for token in set_bits(self.row(neuron)) {
+                bits[token * bytes_per_token + neuron / 8] |= 1 << (neuron % 8);
             }
         }
+        bits
+    }
+
+    /// Words of a bit row.
+    pub(crate) fn words_per_row(&self) -> usize {
+        self.words_per_row
+    }
+
+    /// The bits of a neuron by token; those past the last token are zero.
+    pub(crate) fn row(&self, neuron: usize) -> &[u64] {
+        &self.rows[neuron * self.words_per_row..][..self.words_per_row]
     }
 }
 
@@ -206,23 +201,12 @@ pub(crate) fn active_neurons(bytes: &[u8]) -> impl Iterator<Item = usize> {
         .flat_map(|(j, &byte)| (0..8).filter(move |k| byte >> k & 1 == 1).map(move |k| 8 * j + k))
 }
 
-fn token_lists(neurons: usize, tokens: usize, traces: &[(&[u8], usize)]) -> TokenLists {
-    let mut begin = Vec::with_capacity(tokens + 1);
-    begin.push(0);
-    let mut list = Vec::new();
-    for bytes in token_rows(neurons, traces) {
-        list.extend(active_neurons(bytes).map(|neuron| neuron as u32));
-        begin.push(list.len());
-    }
-    TokenLists { begin, neurons: list }
-}
-
 fn common_bits(a: &[u64], b: &[u64]) -> u32 {
     a.iter().zip(b).map(|(a, b)| (a & b).count_ones()).sum()
 }
 
 /// The positions of the set bits of a row, ascending.
-fn set_bits(row: &[u64]) -> impl Iterator<Item = usize> {
+pub(crate) fn set_bits(row: &[u64]) -> impl Iterator<Item = usize> {
     row.iter().enumerate().flat_map(|(index, &word)| {
         let mut rest = word;
         std::iter::from_fn(move || {

@@ -4,19 +4,12 @@ use super::*;
 use crate::links::pairs::{CoactivePair, pairs_descending};
 use crate::links::testing::small_traces;
 
-/// The same layer, counted the other way.
-fn flipped(activity: &LayerActivity, bits: &[u8]) -> LayerActivity {
-    let (neurons, tokens) = (activity.neurons, activity.tokens);
-    let by_token = match activity.by_token {
-        Some(_) => None,
-        None => Some(token_lists(neurons, tokens, &[(bits, tokens)])),
-    };
-    LayerActivity { by_token, ..activity.clone() }
-}
-
 proptest! {
     #[test]
-    fn counts_equal_naive_counts_either_way(trace in small_traces()) {
+    fn counts_equal_naive_counts_whatever_the_memory(
+        trace in small_traces(),
+        pair_bytes in 0u64..4000,
+    ) {
         let activity = trace.activity();
         let mut expected = Vec::new();
         for i in 0..trace.neurons {
@@ -32,7 +25,7 @@ proptest! {
         }
         let everyone: Vec<u32> = (0..trace.neurons as u32 + 3).collect();
         let thirds: Vec<u32> = everyone.iter().copied().filter(|id| id % 3 == 0).collect();
-        for activity in [flipped(&activity, &trace.bits()), activity] {
+        for activity in [activity.clone().with_pair_bytes(pair_bytes), activity] {
             let mut visited = Vec::new();
             activity.visit_pairs(&everyone, |i, j, count| visited.push((i, j, count)));
             prop_assert_eq!(&visited, &expected);
@@ -50,14 +43,35 @@ proptest! {
     }
 }
 
+/// Many tokens and neurons: sums of bytes overflow, blocks and groups have ends.
 #[test]
-fn takes_the_cheaper_way() {
-    // 256 neurons, 2,000 tokens: two active a token, then all.
-    let tokens = 2_000;
-    let sparse: Vec<u8> = (0..tokens).flat_map(|_| [&[3u8][..], &[0; 31]].concat()).collect();
-    let dense = vec![0xff; 32 * tokens];
-    assert!(LayerActivity::from_bits(256, &[(&sparse, tokens)]).unwrap().by_token.is_some());
-    assert!(LayerActivity::from_bits(256, &[(&dense, tokens)]).unwrap().by_token.is_none());
+fn counts_of_a_layer_larger_than_blocks() {
+    let (neurons, tokens) = (150_usize, 20_000);
+    let mut state = 1u64;
+    let mut bits = vec![0u8; neurons.div_ceil(8) * tokens];
+    for row in bits.chunks_mut(neurons.div_ceil(8)) {
+        for neuron in 0..neurons {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // The higher the id, the less often; the first nearly always.
+            row[neuron / 8] |= u8::from((state >> 57) as usize > neuron) << (neuron % 8);
+        }
+    }
+    let activity = LayerActivity::from_bits(neurons, &[(&bits, tokens)]).unwrap();
+    let everyone: Vec<u32> = (0..neurons as u32).collect();
+    let few: Vec<u32> = everyone.iter().copied().filter(|id| id % 7 > 1).collect();
+    for bytes in [0, 9_999, PAIR_BYTES_DEFAULT] {
+        let activity = activity.clone().with_pair_bytes(bytes);
+        for members in [&everyone, &few, &everyone] {
+            let mut visited = 0;
+            activity.visit_pairs(members, |i, j, count| {
+                assert_eq!(count, activity.coactive(i as usize, j as usize), "{i} {j}");
+                visited += 1;
+            });
+            let pairs = members.iter().flat_map(|i| members.iter().map(move |j| (*i, *j)));
+            let together = |i: u32, j: u32| activity.coactive(i as usize, j as usize) > 0;
+            assert_eq!(visited, pairs.filter(|&(i, j)| i < j && together(i, j)).count());
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! `active_count.{i}` `[neurons]`, the last by neuron id. Metadata, all strings: `format` =
 //! [`FORMAT`], `order`, `layers`, `neurons`, `profile_tokens`, `corpora` (comma-separated, one a
 //! trace), `model`, `traces` (JSON list of [`TraceSource`]), `tool`, and `seed` for the random
-//! order. Same links, same bytes: the header's keys and the tensors are sorted by name.
+//! order. Other entries are notes: `order.pinned`, `order.law`, `order.bundle_bytes` and
+//! `order.chosen_by`, as far as they apply. Same links, same bytes: the header's keys and the tensors are sorted by name.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -19,6 +20,20 @@ use super::{LAYERS_MAX, NEURONS_MAX};
 use crate::files::{sha256_hex, write_whole};
 pub use crate::tensor_file::HEADER_BYTES_MAX;
 use crate::tensor_file::{Elements, TensorData, write_tensors};
+
+/// Metadata entries that are fields of [`Links`]; all others are notes.
+pub(super) const FIELDS: [&str; 10] = [
+    "format",
+    "order",
+    "layers",
+    "neurons",
+    "profile_tokens",
+    "corpora",
+    "model",
+    "traces",
+    "tool",
+    "seed",
+];
 
 /// The value of the metadata entry `format`.
 pub const FORMAT: &str = "lnp-links-v1";
@@ -63,6 +78,8 @@ pub struct Links {
     pub traces: Vec<TraceSource>,
     /// Program and version that made the order, as [`Links::this_tool`].
     pub tool: String,
+    /// Further metadata entries: how the order was made. Readers need none of them.
+    pub notes: BTreeMap<String, String>,
     /// One entry a layer.
     pub layers: Vec<LayerLinks>,
 }
@@ -173,7 +190,8 @@ impl Links {
             ("traces", serde_json::to_string(&self.traces)?),
             ("tool", self.tool.clone()),
         ];
-        let mut metadata = BTreeMap::from(entries.map(|(key, value)| (key.to_owned(), value)));
+        let mut metadata = self.notes.clone();
+        metadata.extend(entries.map(|(key, value)| (key.to_owned(), value)));
         if let Order::Random { seed } = self.order {
             metadata.insert("seed".to_owned(), seed.to_string());
         }

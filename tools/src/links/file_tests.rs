@@ -21,6 +21,7 @@ fn example(order: Order) -> Links {
         model: "a \"model\"\n".to_owned(),
         traces: vec![trace("a.safetensors"), trace("g.safetensors")],
         tool: Links::this_tool(),
+        notes: Default::default(),
         layers: vec![layer([0b10011, 0b10001]); 11],
     }
 }

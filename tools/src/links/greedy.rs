@@ -6,7 +6,7 @@
 //! constant a pair (union-find with path halving). Memory: the bit rows and one band of pairs.
 
 use super::coactivation::LayerActivity;
-use super::pairs::{PAIRS_PER_BAND_MAX, count_bands, pair_histogram, visit_band};
+use super::pairs::{PAIRS_PER_BAND_MAX, Weight, count_bands, pair_histogram, visit_band};
 
 /// No neighbour.
 const NONE: u32 = u32::MAX;
@@ -16,21 +16,35 @@ const NONE: u32 = u32::MAX;
 ///
 /// Every chain starts with the end of lower id, and chains are sorted by that id.
 pub fn greedy_chains(activity: &LayerActivity) -> (Vec<u32>, Vec<u32>) {
-    greedy_chains_in_bands(activity, PAIRS_PER_BAND_MAX)
+    let everyone: Vec<u32> = (0..activity.neurons() as u32).collect();
+    chains_of(activity, &everyone, Weight::Count)
 }
 
-/// [`greedy_chains`] with the size of a band given; the result doesn't depend on it.
-pub(crate) fn greedy_chains_in_bands(
+/// The chains of some neurons (ascending ids) by some weight.
+pub fn chains_of(
     activity: &LayerActivity,
+    members: &[u32],
+    weight: Weight,
+) -> (Vec<u32>, Vec<u32>) {
+    // 8 bytes a pair, and what growing vectors over-allocate.
+    let pairs_max = (activity.pair_bytes_max() / 16).clamp(1, PAIRS_PER_BAND_MAX);
+    chains_in_bands(activity, members, weight, pairs_max)
+}
+
+/// [`chains_of`] with the size of a band given; the result doesn't depend on it.
+pub(crate) fn chains_in_bands(
+    activity: &LayerActivity,
+    members: &[u32],
+    weight: Weight,
     pairs_max: u64,
 ) -> (Vec<u32>, Vec<u32>) {
     let mut chains = Chains::new(activity.neurons());
-    for band in count_bands(&pair_histogram(activity), pairs_max) {
+    for band in count_bands(&pair_histogram(activity, members, weight), pairs_max) {
         // Closed neurons stay closed: leaving their pairs out changes nothing but the time.
-        let open = chains.open();
-        visit_band(activity, &band, &open, |pair| chains.join(pair.i, pair.j));
+        let open = chains.open(members);
+        visit_band(activity, &band, &open, weight, |pair| chains.join(pair.i, pair.j));
     }
-    chains.concatenate()
+    chains.concatenate(members)
 }
 
 /// Paths over the neurons, built edge by edge.
@@ -49,9 +63,9 @@ impl Chains {
         self.neighbours[neuron as usize][1] == NONE
     }
 
-    /// The neurons with fewer than two neighbours, ascending.
-    fn open(&self) -> Vec<u32> {
-        (0..self.neighbours.len() as u32).filter(|&neuron| self.is_open(neuron)).collect()
+    /// Those of `members` with fewer than two neighbours, in their order.
+    fn open(&self, members: &[u32]) -> Vec<u32> {
+        members.iter().copied().filter(|&neuron| self.is_open(neuron)).collect()
     }
 
     fn chain_of(&mut self, neuron: u32) -> u32 {
@@ -80,13 +94,13 @@ impl Chains {
         }
     }
 
-    /// Walks the chains. By ascending id, the first end met of a chain is its lower one, and the
+    /// Walks the chains of `members`. By ascending id, the first end met of a chain is its lower one, and the
     /// chains come sorted by it.
-    fn concatenate(&self) -> (Vec<u32>, Vec<u32>) {
-        let mut neuron_of_slot = Vec::with_capacity(self.neighbours.len());
+    fn concatenate(&self, members: &[u32]) -> (Vec<u32>, Vec<u32>) {
+        let mut neuron_of_slot = Vec::with_capacity(members.len());
         let mut begin = vec![0];
         let mut placed = vec![false; self.neighbours.len()];
-        for end in self.open() {
+        for end in self.open(members) {
             if placed[end as usize] {
                 continue;
             }

@@ -56,8 +56,9 @@ proptest! {
     fn equals_the_oracle_whatever_the_bands(trace in small_traces(), pairs_max in 1u64..60) {
         let activity = trace.activity();
         let expected = oracle(&trace);
+        let everyone: Vec<u32> = (0..trace.neurons as u32).collect();
         prop_assert_eq!(greedy_chains(&activity), expected.clone());
-        prop_assert_eq!(greedy_chains_in_bands(&activity, pairs_max), expected);
+        prop_assert_eq!(chains_in_bands(&activity, &everyone, Weight::Count, pairs_max), expected);
     }
 
     /// Why adjacent counts are what to maximise: active neurons less the co-activations of

@@ -1,28 +1,41 @@
 //! Linking: in which order the neurons of a layer lie in the pack.
 //!
-//! Reading order, bottom up: [`coactivation`] counts how often neurons are active, alone and in
-//! pairs, over profiling traces; [`pairs`] hands the pairs out by descending count in bounded
-//! memory; [`greedy`] joins them into chains; [`orders`] is the menu of orders and what each
-//! yields for a layer; [`mod@file`] writes and [`read`] reads the links file; [`stats`] counts runs
-//! independently of all of them.
+//! Reading order, bottom up: [`profile`] opens the traces; [`coactivation`] counts how often neurons
+//! are active, alone and in pairs (`counts`); [`pairs`] hands the pairs out by descending count in bounded
+//! memory; [`greedy`] joins them into chains; [`price`] says what an order costs on a device,
+//! [`refine`] improves one in that cost, [`bisect`] makes one another way; [`hot`] is what a cache
+//! pins; [`orders`] is the menu of orders, and [`linking`] makes one of every layer; [`choose`] picks
+//! the cheapest by cross-validation; [`mod@file`] writes and [`read`] reads the links file; [`stats`]
+//! counts runs independently of all of them.
 //!
 //! Words: a *slot* is a place in the pack's layer, a *link* a stretch of slots whose neurons were
 //! chained together, a *run* a stretch of adjacent slots that are all active for one token.
 #![forbid(unsafe_code)]
 
+pub mod bisect;
+pub mod choose;
 pub mod coactivation;
+mod counts;
 pub mod file;
 pub mod greedy;
+pub mod hot;
+pub mod linking;
 pub mod orders;
 pub mod pairs;
+pub mod price;
+pub mod profile;
 pub mod read;
+pub mod refine;
 pub mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use coactivation::LayerActivity;
 pub use file::{Links, TraceSource};
+pub use linking::Linking;
 pub use orders::{LayerLinks, Order, link_layer, link_layers};
+pub use price::{Objective, Price};
+pub use profile::{Part, Profile};
 
 /// Most neurons a layer may have (64 times the largest FFN layer of the models we know of).
 pub const NEURONS_MAX: usize = 1 << 20;

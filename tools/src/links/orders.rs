@@ -6,11 +6,11 @@ use std::str::FromStr;
 use anyhow::{Context, Result, ensure};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use rayon::prelude::*;
 
+use super::NEURONS_MAX;
 use super::coactivation::LayerActivity;
-use super::greedy::greedy_chains;
-use super::{LAYERS_MAX, NEURONS_MAX};
+use super::linking::Linking;
+use super::price::Objective;
 
 /// How the neurons of each layer are ordered. The names are part of the links file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,14 @@ pub enum Order {
     Frequency,
     /// Chains of neurons that are active together ([`super::greedy`]).
     Greedy,
+    /// The same by a weight that is corrected for how often each neuron is active at all.
+    Jaccard,
+    /// The Jaccard chains, improved in device time ([`super::refine`]).
+    Refined,
+    /// Recursive bisection ([`super::bisect`]).
+    Bisect,
+    /// Greedy, for what a pinned hot set leaves to be read.
+    Miss,
 }
 
 impl Order {
@@ -33,16 +41,28 @@ impl Order {
     pub const SEED_DEFAULT: u64 = 0;
 
     /// All orders, `random` with the default seed.
-    pub const ALL: [Self; 4] =
-        [Self::Identity, Self::Random { seed: Self::SEED_DEFAULT }, Self::Frequency, Self::Greedy];
+    pub const ALL: [Self; 8] = [
+        Self::Identity,
+        Self::Random { seed: Self::SEED_DEFAULT },
+        Self::Frequency,
+        Self::Greedy,
+        Self::Jaccard,
+        Self::Refined,
+        Self::Bisect,
+        Self::Miss,
+    ];
 
-    /// The stable name: `identity`, `random`, `frequency` or `greedy`.
+    /// The stable name: that of the variant, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::Identity => "identity",
             Self::Random { .. } => "random",
             Self::Frequency => "frequency",
             Self::Greedy => "greedy",
+            Self::Jaccard => "jaccard",
+            Self::Refined => "refined",
+            Self::Bisect => "bisect",
+            Self::Miss => "miss",
         }
     }
 }
@@ -55,7 +75,10 @@ impl fmt::Display for Order {
 
 /// A name that is none of [`Order::ALL`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown order '{0}': use identity, random, frequency or greedy")]
+#[error(
+    "unknown order '{0}': use identity, random, frequency, greedy, jaccard, refined, bisect or \
+         miss"
+)]
 pub struct UnknownOrder(String);
 
 impl FromStr for Order {
@@ -146,57 +169,30 @@ impl LayerLinks {
     }
 }
 
-/// Orders one layer. `layer` only chooses the stream of [`Order::Random`].
+/// Orders one layer, nothing pinned, for the law of OnePlus 12 and bundles of 4 KiB where that
+/// matters: [`Linking`] has the choice. `layer` only chooses the stream of [`Order::Random`].
 ///
 /// # Errors
 /// The result broke a rule of [`LayerLinks`]: a defect of this program.
 pub fn link_layer(order: Order, layer: usize, activity: &LayerActivity) -> Result<LayerLinks> {
-    let neurons = activity.neurons() as u32;
-    let each_alone = || (0..=neurons).collect::<Vec<u32>>();
-    let (neuron_of_slot, link_begin) = match order {
-        Order::Identity => ((0..neurons).collect(), each_alone()),
-        Order::Random { seed } => (shuffled(neurons, seed, layer), each_alone()),
-        Order::Frequency => (by_frequency(activity.active_count()), each_alone()),
-        Order::Greedy => greedy_chains(activity),
-    };
-    let active_count = activity.active_count().to_vec();
-    let links = LayerLinks { neuron_of_slot, link_begin, active_count };
-    links
-        .check(activity.tokens() as u64)
-        .with_context(|| format!("layer {layer}: order {order} came out wrong"))?;
-    Ok(links)
+    Linking { order, objective: Objective::phone()?, pin: 0.0 }.link_layer(layer, activity, &[])
 }
 
-/// Orders `layers` layers in parallel, on rayon's current pool.
-///
-/// `activity_of(layer)` is called on the worker, so that only the layers being linked are in
-/// memory; `progress(layer)` is called when a layer is done, in any order. The result doesn't
-/// depend on the number of threads.
+/// [`Linking::link`] with nothing pinned, as [`link_layer`].
 ///
 /// # Errors
-/// More than [`LAYERS_MAX`] layers, or the error of the lowest layer that failed.
+/// As [`Linking::link`].
 pub fn link_layers(
     order: Order,
     layers: usize,
     activity_of: impl Fn(usize) -> Result<LayerActivity> + Sync,
     progress: impl Fn(usize) + Sync,
 ) -> Result<Vec<LayerLinks>> {
-    ensure!(layers <= LAYERS_MAX, "{layers} layers: at most {LAYERS_MAX} are possible");
-    let linked: Vec<Result<LayerLinks>> = (0..layers)
-        .into_par_iter()
-        .map(|layer| {
-            let activity = activity_of(layer).with_context(|| format!("layer {layer}"))?;
-            let links = link_layer(order, layer, &activity)?;
-            progress(layer);
-            Ok(links)
-        })
-        .collect();
-    linked.into_iter().collect()
+    Linking { order, objective: Objective::phone()?, pin: 0.0 }.link(layers, activity_of, progress)
 }
 
-/// O(n log n).
-fn by_frequency(active_count: &[u32]) -> Vec<u32> {
-    let mut neurons: Vec<u32> = (0..active_count.len() as u32).collect();
+/// `neurons`, ascending ids, by descending count, ties by lower id. O(n log n).
+pub(crate) fn by_frequency(active_count: &[u32], mut neurons: Vec<u32>) -> Vec<u32> {
     // A stable sort of ascending ids: ties stay with the lower id first.
     neurons.sort_by_key(|&neuron| std::cmp::Reverse(active_count[neuron as usize]));
     neurons
@@ -204,7 +200,7 @@ fn by_frequency(active_count: &[u32]) -> Vec<u32> {
 
 /// Fisher-Yates from the last place down. The numbers are drawn here, not by a distribution of
 /// `rand`, whose algorithms may change between versions: this order must not.
-fn shuffled(neurons: u32, seed: u64, layer: usize) -> Vec<u32> {
+pub(crate) fn shuffled(neurons: u32, seed: u64, layer: usize) -> Vec<u32> {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     for _ in 0..layer {
         // 2^128 draws further: the streams of the layers never overlap.

@@ -13,10 +13,38 @@ use super::coactivation::LayerActivity;
 /// Pairs held at once for one layer: 8 bytes each, so 128 MiB (and what `Vec` over-allocates).
 pub(crate) const PAIRS_PER_BAND_MAX: u64 = 1 << 24;
 
-/// Two neurons and in how many tokens both are active.
+/// What makes a pair come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// In how many tokens both are active, as published.
+    Count,
+    /// Corrected for how often each is active at all: of the tokens in which either is active, the
+    /// share in which both are (Jaccard's index), in steps of 1 / [`JACCARD_STEPS`].
+    Jaccard,
+}
+
+/// Steps of the weight [`Weight::Jaccard`].
+pub const JACCARD_STEPS: u32 = 1 << 16;
+
+impl Weight {
+    /// The weight of a pair that is active together in `both` > 0 tokens, and alone in `one` and
+    /// `other`: at least 1.
+    fn of(self, both: u32, one: u32, other: u32) -> u32 {
+        match self {
+            Self::Count => both,
+            Self::Jaccard => {
+                let either = u64::from(one) + u64::from(other) - u64::from(both);
+                let steps = u64::from(both) * u64::from(JACCARD_STEPS) / either.max(1);
+                steps.max(1) as u32
+            }
+        }
+    }
+}
+
+/// Two neurons and the weight of their being active together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoactivePair {
-    /// In how many tokens both are active, at least 1.
+    /// In how many tokens both are active, at least 1, or another weight.
     pub count: u32,
     /// The lower neuron id.
     pub i: u32,
@@ -31,19 +59,39 @@ pub struct CoactivePair {
 pub fn pairs_descending(activity: &LayerActivity) -> Vec<CoactivePair> {
     let everyone: Vec<u32> = (0..activity.neurons() as u32).collect();
     let mut pairs = Vec::new();
-    for band in count_bands(&pair_histogram(activity), PAIRS_PER_BAND_MAX) {
-        visit_band(activity, &band, &everyone, |pair| pairs.push(pair));
+    let histogram = pair_histogram(activity, &everyone, Weight::Count);
+    for band in count_bands(&histogram, PAIRS_PER_BAND_MAX) {
+        visit_band(activity, &band, &everyone, Weight::Count, |pair| pairs.push(pair));
     }
     pairs
 }
 
-/// How many pairs have each co-activation count, by count; entry 0 is always 0.
-pub(crate) fn pair_histogram(activity: &LayerActivity) -> Vec<u64> {
-    let everyone: Vec<u32> = (0..activity.neurons() as u32).collect();
-    let most = activity.active_count().iter().max().copied().unwrap_or(0);
+/// How many pairs of `neurons` (ascending) have each weight, by weight; entry 0 is always 0.
+pub(crate) fn pair_histogram(
+    activity: &LayerActivity,
+    neurons: &[u32],
+    weight: Weight,
+) -> Vec<u64> {
+    let most = match weight {
+        Weight::Count => activity.active_count().iter().max().copied().unwrap_or(0),
+        Weight::Jaccard => JACCARD_STEPS,
+    };
     let mut histogram = vec![0u64; most as usize + 1];
-    activity.visit_pairs(&everyone, |_, _, count| histogram[count as usize] += 1);
+    visit_weights(activity, neurons, weight, |_, _, weight| histogram[weight as usize] += 1);
     histogram
+}
+
+/// [`LayerActivity::visit_pairs`], with weights for counts.
+fn visit_weights(
+    activity: &LayerActivity,
+    neurons: &[u32],
+    weight: Weight,
+    mut visit: impl FnMut(u32, u32, u32),
+) {
+    let active = activity.active_count();
+    activity.visit_pairs(neurons, |i, j, both| {
+        visit(i, j, weight.of(both, active[i as usize], active[j as usize]));
+    });
 }
 
 /// Cuts the counts 1 and up into bands, highest first, each with at most `pairs_max` pairs or a
@@ -70,18 +118,19 @@ pub(crate) fn count_bands(histogram: &[u64], pairs_max: u64) -> Vec<RangeInclusi
     bands
 }
 
-/// Calls `visit` for the pairs of `neurons` (ascending) whose count lies in `band`, by descending
-/// count, then ascending i, then j.
+/// Calls `visit` for the pairs of `neurons` (ascending) whose weight lies in `band`, by descending
+/// weight, then ascending i, then j.
 pub(crate) fn visit_band(
     activity: &LayerActivity,
     band: &RangeInclusive<u32>,
     neurons: &[u32],
+    weight: Weight,
     mut visit: impl FnMut(CoactivePair),
 ) {
     let (low, high) = (*band.start(), *band.end());
     if low == high {
         // One count only: the counting order is the order wanted, nothing need be held.
-        activity.visit_pairs(neurons, |i, j, count| {
+        visit_weights(activity, neurons, weight, |i, j, count| {
             if count == low {
                 visit(CoactivePair { count, i, j });
             }
@@ -90,7 +139,7 @@ pub(crate) fn visit_band(
     }
     // Pairs come by ascending (i, j), so each count's bucket is filled in order. O(pairs).
     let mut buckets: Vec<Vec<u64>> = vec![Vec::new(); (high - low + 1) as usize];
-    activity.visit_pairs(neurons, |i, j, count| {
+    visit_weights(activity, neurons, weight, |i, j, count| {
         if band.contains(&count) {
             buckets[(high - count) as usize].push(u64::from(i) << 32 | u64::from(j));
         }

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::Dtype;
 
-use super::file::{FORMAT, Links};
+use super::file::{FIELDS, FORMAT, Links};
 use super::orders::{LayerLinks, Order};
 use super::{LAYERS_MAX, NEURONS_MAX};
 use crate::tensor_file::Header;
@@ -75,6 +75,12 @@ impl Links {
             traces: serde_json::from_str(text("traces")?)
                 .context("metadata entry 'traces' is no list of file names and hashes")?,
             tool: text("tool")?.clone(),
+            notes: header
+                .metadata
+                .iter()
+                .filter(|(key, _)| !FIELDS.contains(&key.as_str()))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
             layers: Vec::new(),
         };
         for layer in 0..layers {

@@ -1,0 +1,179 @@
+//! From an order's name to the placement of every layer: what is pinned apart from the rest, the
+//! rest in the order asked for.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
+
+use super::LAYERS_MAX;
+use super::bisect::bisect;
+use super::coactivation::LayerActivity;
+use super::greedy::chains_of;
+use super::hot::{hot_bundles, hot_sets};
+use super::orders::{LayerLinks, Order, by_frequency, shuffled};
+use super::pairs::Weight;
+use super::price::{Objective, price_layer};
+use super::refine::refine;
+use crate::device::LawText;
+
+/// An order and what it is made for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Linking {
+    /// The order of what is not pinned.
+    pub order: Order,
+    /// What the orders that weigh device time go by.
+    pub objective: Objective,
+    /// Share of the model's bundles, the most frequent, that a cache keeps and that are therefore
+    /// placed apart; 0 for none.
+    pub pin: f64,
+}
+
+impl Linking {
+    /// How the order was made, as notes of a links file.
+    pub fn notes(&self) -> BTreeMap<String, String> {
+        let mut notes = BTreeMap::new();
+        if self.pin > 0.0 {
+            notes.insert("order.pinned".into(), self.pin.to_string());
+        }
+        if self.order == Order::Refined {
+            let law = LawText::from(&self.objective.law);
+            notes.insert("order.law".into(), law.to_string());
+            notes.insert("order.bundle_bytes".into(), self.objective.bundle_bytes.to_string());
+        }
+        notes
+    }
+
+    /// Links `layers` layers in parallel, on rayon's current pool.
+    ///
+    /// `activity_of(layer)` is called on the worker, so that only the layers being linked are in
+    /// memory, and twice where something is pinned; `progress(layer)` is called when a layer is
+    /// done, in any order. The result doesn't depend on the number of threads.
+    ///
+    /// # Errors
+    /// More than [`LAYERS_MAX`] layers, or the error of the lowest layer that failed.
+    pub fn link(
+        &self,
+        layers: usize,
+        activity_of: impl Fn(usize) -> Result<LayerActivity> + Sync,
+        progress: impl Fn(usize) + Sync,
+    ) -> Result<Vec<LayerLinks>> {
+        ensure!(layers <= LAYERS_MAX, "{layers} layers: at most {LAYERS_MAX} are possible");
+        let activity_of = |layer| activity_of(layer).with_context(|| format!("layer {layer}"));
+        let hot = self.hot_sets(layers, &activity_of)?;
+        let linked: Vec<Result<LayerLinks>> = (0..layers)
+            .into_par_iter()
+            .map(|layer| {
+                let hot = hot.get(layer).map_or(&[][..], Vec::as_slice);
+                let links = self.link_layer(layer, &activity_of(layer)?, hot)?;
+                progress(layer);
+                Ok(links)
+            })
+            .collect();
+        linked.into_iter().collect()
+    }
+
+    /// For each layer which neurons are pinned; empty where none are.
+    ///
+    /// # Errors
+    /// Those of `activity_of`.
+    pub fn hot_sets(
+        &self,
+        layers: usize,
+        activity_of: &(impl Fn(usize) -> Result<LayerActivity> + Sync),
+    ) -> Result<Vec<Vec<bool>>> {
+        if self.pin <= 0.0 {
+            return Ok(Vec::new());
+        }
+        let counts: Vec<Result<Vec<u32>>> = (0..layers)
+            .into_par_iter()
+            .map(|layer| Ok(activity_of(layer)?.active_count().to_vec()))
+            .collect();
+        let counts: Vec<Vec<u32>> = counts.into_iter().collect::<Result<_>>()?;
+        let neurons = counts.first().map_or(0, Vec::len);
+        Ok(hot_sets(&counts, hot_bundles(layers, neurons, self.pin)))
+    }
+
+    /// Links one layer. `hot` says which neurons are pinned, empty for none; `layer` only chooses
+    /// the stream of [`Order::Random`].
+    ///
+    /// What is pinned stands at the end by descending frequency, each neuron a link of its own: it
+    /// is not read, or all of it once.
+    ///
+    /// # Errors
+    /// The result broke a rule of [`LayerLinks`]: a defect of this program.
+    pub fn link_layer(
+        &self,
+        layer: usize,
+        activity: &LayerActivity,
+        hot: &[bool],
+    ) -> Result<LayerLinks> {
+        let is_hot = |id: u32| hot.get(id as usize).is_some_and(|hot| *hot);
+        let (pinned, members): (Vec<u32>, Vec<u32>) =
+            (0..activity.neurons() as u32).partition(|id| is_hot(*id));
+        let (mut neuron_of_slot, mut link_begin) = self.arrange(layer, activity, &members)?;
+        link_begin.extend((members.len()..activity.neurons()).map(|slot| slot as u32 + 1));
+        neuron_of_slot.extend(by_frequency(activity.active_count(), pinned));
+        let active_count = activity.active_count().to_vec();
+        let links = LayerLinks { neuron_of_slot, link_begin, active_count };
+        links
+            .check(activity.tokens() as u64)
+            .with_context(|| format!("layer {layer}: order {} came out wrong", self.order))?;
+        Ok(links)
+    }
+
+    /// The order of `members`, ascending ids, and where its links begin.
+    fn arrange(
+        &self,
+        layer: usize,
+        activity: &LayerActivity,
+        members: &[u32],
+    ) -> Result<(Vec<u32>, Vec<u32>)> {
+        let each_alone = |order: Vec<u32>| {
+            let begin = (0..=order.len() as u32).collect();
+            (order, begin)
+        };
+        Ok(match self.order {
+            Order::Identity => each_alone(members.to_vec()),
+            Order::Random { seed } => {
+                let mut order = shuffled(activity.neurons() as u32, seed, layer);
+                order.retain(|id| members.binary_search(id).is_ok());
+                each_alone(order)
+            }
+            Order::Frequency => each_alone(by_frequency(activity.active_count(), members.to_vec())),
+            Order::Greedy | Order::Miss => chains_of(activity, members, Weight::Count),
+            Order::Jaccard => chains_of(activity, members, Weight::Jaccard),
+            Order::Bisect => whole(bisect(activity, members)),
+            Order::Refined => whole(self.refined(activity, members)?),
+        })
+    }
+
+    /// The Jaccard chains, improved; or those themselves, should the planner find them cheaper.
+    fn refined(&self, activity: &LayerActivity, members: &[u32]) -> Result<Vec<u32>> {
+        let start = chains_of(activity, members, Weight::Jaccard).0;
+        let (refined, _) = refine(activity, &self.objective, start.clone());
+        let bits = activity.token_bits();
+        let price = |order: &[u32]| -> Result<f64> {
+            // What is not a member is not read; its place does not matter.
+            let mut resident = vec![true; activity.neurons()];
+            let mut slots = vec![0; activity.neurons()];
+            for (slot, &id) in order.iter().enumerate() {
+                resident[id as usize] = false;
+                slots[id as usize] = slot as u32;
+            }
+            let rows = bits.chunks_exact(activity.neurons().div_ceil(8));
+            Ok(price_layer(&self.objective, rows, &slots, &resident)?.time_us)
+        };
+        Ok(if price(&refined)? <= price(&start)? { refined } else { start })
+    }
+}
+
+/// An order that is one link: nothing in it is cut off from its neighbours.
+fn whole(order: Vec<u32>) -> (Vec<u32>, Vec<u32>) {
+    let begin = if order.is_empty() { vec![0] } else { vec![0, order.len() as u32] };
+    (order, begin)
+}
+
+#[cfg(test)]
+#[path = "linking_tests.rs"]
+mod tests;

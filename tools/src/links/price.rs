@@ -1,0 +1,119 @@
+//! What an order costs: the device time of a trace, by the planner and the law that the engine uses.
+//!
+//! The price of a token is that of its layers; the price of a layer is what the engine's planner
+//! makes of the slots that are active and not resident. `lnp replay --simulate` arrives at the same
+//! reads and bytes through the whole engine, once its cache has filled.
+
+use anyhow::{Result, ensure};
+use lnp_engine::DeviceLaw;
+use lnp_engine::limits::READ_BYTES_DEFAULT;
+use lnp_engine::plan::{Collapse, Extent, Geometry, plan, scratch_len};
+
+use super::coactivation::active_neurons;
+use crate::device::LawText;
+use crate::pack::recipe::BLOCK_BYTES;
+
+/// What an order is judged by: the device, and how large a bundle is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Objective {
+    /// The law that reads are planned and timed with.
+    pub law: DeviceLaw,
+    /// Bytes of a bundle.
+    pub bundle_bytes: u32,
+}
+
+impl Objective {
+    /// Bytes of a bundle where nothing else is said: OPT-350M's in f16.
+    pub const BUNDLE_BYTES_DEFAULT: u32 = 4096;
+
+    /// The published phone and bundles of 4 KiB, for orders without a device.
+    ///
+    /// # Errors
+    /// None: the law is a device's.
+    pub fn phone() -> Result<Self> {
+        let law = LawText::ONEPLUS_12.law()?;
+        Ok(Self { law, bundle_bytes: Self::BUNDLE_BYTES_DEFAULT })
+    }
+
+    /// How a layer of so many bundles lies in a pack.
+    fn geometry(&self, neurons: u32) -> Geometry {
+        Geometry {
+            bundle_stride: self.bundle_bytes,
+            block_bytes: BLOCK_BYTES,
+            neurons,
+            read_bytes_max: READ_BYTES_DEFAULT,
+        }
+    }
+}
+
+/// Reads, bytes and time of some tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Price {
+    /// Tokens priced.
+    pub tokens: u64,
+    /// Reads of all of them.
+    pub reads: u64,
+    /// Bytes read, holes and rounding included.
+    pub bytes: u64,
+    /// Device time by the law, microseconds.
+    pub time_us: f64,
+}
+
+impl Price {
+    /// Mean device time of a token, microseconds; 0 for no tokens.
+    pub fn us_per_token(&self) -> f64 {
+        if self.tokens == 0 { 0.0 } else { self.time_us / self.tokens as f64 }
+    }
+
+    /// Adds the price of other tokens.
+    pub fn add(&mut self, other: &Self) {
+        self.tokens += other.tokens;
+        self.reads += other.reads;
+        self.bytes += other.bytes;
+        self.time_us += other.time_us;
+    }
+
+    /// The price of another layer of the same tokens added.
+    pub fn and_layer(self, layer: Self) -> Self {
+        Self {
+            tokens: self.tokens.max(layer.tokens),
+            reads: self.reads + layer.reads,
+            bytes: self.bytes + layer.bytes,
+            time_us: self.time_us + layer.time_us,
+        }
+    }
+}
+
+/// The price of one layer over rows of bits, `resident` neurons not read.
+///
+/// `rows` are the tokens' bits, ceil(neurons / 8) bytes each.
+///
+/// # Errors
+/// `resident` is not as long as `slot_of_neuron`.
+pub fn price_layer<'a>(
+    objective: &Objective,
+    rows: impl Iterator<Item = &'a [u8]>,
+    slot_of_neuron: &[u32],
+    resident: &[bool],
+) -> Result<Price> {
+    let neurons = slot_of_neuron.len();
+    ensure!(resident.len() == neurons, "{} residents of {neurons} neurons", resident.len());
+    let geometry = objective.geometry(neurons as u32);
+    let collapse = Collapse::Law(objective.law);
+    let mut extents = vec![Extent::default(); neurons];
+    let mut scratch = vec![0; scratch_len(neurons)];
+    let mut slots = Vec::with_capacity(neurons);
+    let mut price = Price::default();
+    for row in rows {
+        slots.clear();
+        let missed = active_neurons(row).filter(|&id| id < neurons && !resident[id]);
+        slots.extend(missed.map(|id| slot_of_neuron[id]));
+        slots.sort_unstable();
+        let plan = plan(&slots, &geometry, &collapse, &mut extents, &mut scratch);
+        price.tokens += 1;
+        price.reads += plan.reads;
+        price.bytes += plan.bytes;
+        price.time_us += objective.law.time_us(plan.reads, plan.bytes);
+    }
+    Ok(price)
+}
