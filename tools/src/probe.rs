@@ -3,7 +3,7 @@
 //! What is measured is what the engine does: batches of random reads of one size, drained at the
 //! end. Kinds of batches are interleaved in a new random order each round, so that a device that
 //! drifts (heat, neighbours) drifts for all of them alike. A longer probe then sustains some of them
-//! ([`sustained`]), for a device that does not keep up what it does in bursts.
+//! (`sustained`), for a device that does not keep up what it does in bursts.
 
 mod sustained;
 

@@ -1,5 +1,5 @@
 //! Who is active with whom: the activity of one layer over profiling traces, a bit row per neuron,
-//! and exact counts of every pair ([`super::counts`]).
+//! and exact counts of every pair (`counts`).
 
 use std::sync::OnceLock;
 
