@@ -9,36 +9,41 @@ use super::vector::Stored;
 use crate::dtype::{BLOCK, Dtype};
 use crate::input::{Input, STEP};
 
-/// Integer dot products of an instruction set for one number type.
-pub(super) trait Integers: Stored {
-    /// The products of four blocks, summed up as far as it goes quickly.
-    type Products: Copy;
-    /// Four f32.
-    type Four: Copy;
-    /// How far the stored numbers lie above what they mean: `w = d * (q - OFFSET)`.
-    const OFFSET: i32;
+/// A register of four f32, to which the sums of four blocks are added.
+pub(super) trait Four: Copy {
+    /// Four i32.
+    type Sums: Copy;
 
     /// # Safety
     /// The instruction set is there.
-    unsafe fn zero() -> Self::Four;
+    unsafe fn zero() -> Self;
 
-    /// The products of four blocks.
-    ///
-    /// # Safety
-    /// The instruction set is there; at `w` four blocks of weights can be read, at `x` 128 bytes.
-    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Products;
-
-    /// `sum + w_scales * x_scales * (products - OFFSET * x_sums)`, a lane for each block.
+    /// `self + w_scales * x_scales * (sums - offset * x_sums)`, a lane for each block.
     ///
     /// # Safety
     /// The instruction set is there.
-    unsafe fn add(sum: Self::Four, products: Self::Products, step: &Step<'_>) -> Self::Four;
+    unsafe fn add(self, sums: Self::Sums, offset: i32, step: &Step<'_>) -> Self;
 
     /// `(lane 0 + lane 1) + (lane 2 + lane 3)`.
     ///
     /// # Safety
     /// The instruction set is there.
-    unsafe fn total(sum: Self::Four) -> f32;
+    unsafe fn total(self) -> f32;
+}
+
+/// Integer dot products of an instruction set for one number type.
+pub(super) trait Integers: Stored {
+    /// The register that they are added to.
+    type Four: Four;
+    /// How far the stored numbers lie above what they mean: `w = d * (q - OFFSET)`.
+    const OFFSET: i32;
+
+    /// The sum of products of each of four blocks.
+    ///
+    /// # Safety
+    /// The instruction set of `Four` and what the implementing type needs beyond it are there; at `w`
+    /// four blocks of weights can be read, at `x` 128 bytes.
+    unsafe fn multiply(w: *const u8, x: *const u8) -> <Self::Four as Four>::Sums;
 }
 
 /// What a step of four blocks is multiplied with.
@@ -63,7 +68,7 @@ pub(super) unsafe fn dot<I: Integers>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> 
     let x = x.blocks();
     let step_bytes = STEP * I::BLOCK_BYTES;
     // SAFETY: the instruction set is there by contract.
-    let mut sum = unsafe { I::zero() };
+    let mut sum = unsafe { I::Four::zero() };
     let mut steps = x.scales.iter().zip(x.sums).zip(x.numbers);
     let whole = w.chunks_exact(step_bytes);
     let rest = whole.remainder();
@@ -81,7 +86,7 @@ pub(super) unsafe fn dot<I: Integers>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> 
         sum = unsafe { add_step::<I>(sum, &last[..step_bytes], x_scales, x_sums, numbers) };
     }
     // SAFETY: the instruction set is there by contract.
-    unsafe { I::total(sum) }
+    unsafe { sum.total() }
 }
 
 /// Adds four blocks.
@@ -97,10 +102,10 @@ unsafe fn add_step<I: Integers>(
     numbers: &[u8; BLOCK * STEP],
 ) -> I::Four {
     // SAFETY: `w` holds four blocks by contract, the array 128 bytes; features by contract.
-    let products = unsafe { I::multiply(w.as_ptr(), numbers.as_ptr()) };
+    let sums = unsafe { I::multiply(w.as_ptr(), numbers.as_ptr()) };
     let step = Step { w_scales: w_scales::<I>(w), x_scales, x_sums };
     // SAFETY: the instruction set is there by contract.
-    unsafe { I::add(sum, products, &step) }
+    unsafe { sum.add(sums, I::OFFSET, &step) }
 }
 
 /// The scales of four blocks.

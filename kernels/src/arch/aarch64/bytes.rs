@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 
 use super::neon::{Bytes, widen_four};
 use crate::arch::Ahead;
-use crate::arch::integer::{self, Integers, Step};
+use crate::arch::integer::{self, Four, Integers, Step};
 use crate::arch::vector::{Q8, Stored};
 use crate::dtype::BLOCK;
 use crate::input::{Input, STEP};
@@ -30,40 +30,46 @@ impl<T: Stored> Stored for Products<T> {
     const SCALE_BYTES: usize = T::SCALE_BYTES;
 }
 
+/// The sum of products of each of four blocks.
+///
+/// # Safety
+/// Advanced SIMD is there; at `w` four blocks of `T` can be read, at `x` 128 bytes.
+#[inline(always)]
+unsafe fn sums<T: Bytes>(
+    w: *const u8,
+    x: *const u8,
+    product: impl Fn([int8x16_t; 2], [int8x16_t; 2]) -> int32x4_t,
+) -> int32x4_t {
+    let block = |at: usize| {
+        // SAFETY: the numbers of one of four blocks, for which the caller vouches.
+        let w = unsafe { T::bytes(w.wrapping_add(at * T::BLOCK_BYTES + T::SCALE_BYTES)) };
+        // SAFETY: 32 of the 128 bytes for which the caller vouches.
+        let x = unsafe { Q8::bytes(x.wrapping_add(at * BLOCK)) };
+        product(w, x)
+    };
+    // SAFETY: Advanced SIMD is there by contract.
+    unsafe { sum_of_each([block(0), block(1), block(2), block(3)]) }
+}
+
+/// The sum of the lanes of each.
+#[inline]
+#[target_feature(enable = "neon")]
+fn sum_of_each(p: [int32x4_t; STEP]) -> int32x4_t {
+    vpaddq_s32(vpaddq_s32(p[0], p[1]), vpaddq_s32(p[2], p[3]))
+}
+
 impl<T: Bytes> Integers for Multiply<T> {
-    type Products = [int32x4_t; STEP];
     type Four = float32x4_t;
     const OFFSET: i32 = T::OFFSET as i32;
 
     #[inline(always)]
-    unsafe fn zero() -> float32x4_t {
-        // SAFETY: Advanced SIMD is there by contract.
-        unsafe { vdupq_n_f32(0.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Products {
-        let block = |at: usize| {
-            // SAFETY: the numbers of one of four blocks, for which the caller vouches.
-            let w = unsafe { T::bytes(w.wrapping_add(at * T::BLOCK_BYTES + T::SCALE_BYTES)) };
-            // SAFETY: 32 of the 128 bytes for which the caller vouches.
-            let x = unsafe { Q8::bytes(x.wrapping_add(at * BLOCK)) };
+    unsafe fn multiply(w: *const u8, x: *const u8) -> int32x4_t {
+        let product = |w, x| {
             // SAFETY: Advanced SIMD is there by contract.
             unsafe { multiply(w, x) }
         };
-        [block(0), block(1), block(2), block(3)]
-    }
-
-    #[inline(always)]
-    unsafe fn add(sum: float32x4_t, p: Self::Products, step: &Step<'_>) -> float32x4_t {
-        // SAFETY: Advanced SIMD is there by contract.
-        unsafe { add_blocks(sum, p, Self::OFFSET, step) }
-    }
-
-    #[inline(always)]
-    unsafe fn total(sum: float32x4_t) -> f32 {
-        // SAFETY: Advanced SIMD is there by contract.
-        unsafe { total(sum) }
+        // SAFETY: the contract is the same.
+        unsafe { sums::<T>(w, x, product) }
     }
 }
 
@@ -80,39 +86,17 @@ fn multiply(w: [int8x16_t; 2], x: [int8x16_t; 2]) -> int32x4_t {
 }
 
 impl<T: Bytes> Integers for Products<T> {
-    type Products = [int32x4_t; STEP];
     type Four = float32x4_t;
     const OFFSET: i32 = T::OFFSET as i32;
 
     #[inline(always)]
-    unsafe fn zero() -> float32x4_t {
-        // SAFETY: Advanced SIMD is there by contract.
-        unsafe { vdupq_n_f32(0.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Products {
-        let block = |at: usize| {
-            // SAFETY: the numbers of one of four blocks, for which the caller vouches.
-            let w = unsafe { T::bytes(w.wrapping_add(at * T::BLOCK_BYTES + T::SCALE_BYTES)) };
-            // SAFETY: 32 of the 128 bytes for which the caller vouches.
-            let x = unsafe { Q8::bytes(x.wrapping_add(at * BLOCK)) };
+    unsafe fn multiply(w: *const u8, x: *const u8) -> int32x4_t {
+        let product = |w, x| {
             // SAFETY: FEAT_DotProd is there, because only `dot_products` takes this type.
             unsafe { multiply_dotprod(w, x) }
         };
-        [block(0), block(1), block(2), block(3)]
-    }
-
-    #[inline(always)]
-    unsafe fn add(sum: float32x4_t, p: Self::Products, step: &Step<'_>) -> float32x4_t {
-        // SAFETY: Advanced SIMD is there by contract.
-        unsafe { add_blocks(sum, p, Self::OFFSET, step) }
-    }
-
-    #[inline(always)]
-    unsafe fn total(sum: float32x4_t) -> f32 {
-        // SAFETY: Advanced SIMD is there by contract.
-        unsafe { total(sum) }
+        // SAFETY: the contract is the same.
+        unsafe { sums::<T>(w, x, product) }
     }
 }
 
@@ -140,36 +124,50 @@ fn sdot(mut sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     sums
 }
 
-/// [`Integers::add`].
-#[inline]
-#[target_feature(enable = "neon")]
-fn add_blocks(sum: float32x4_t, p: [int32x4_t; 4], offset: i32, step: &Step<'_>) -> float32x4_t {
-    let products = vpaddq_s32(vpaddq_s32(p[0], p[1]), vpaddq_s32(p[2], p[3]));
-    add_sums(sum, products, offset, step)
+impl Four for float32x4_t {
+    type Sums = int32x4_t;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: Advanced SIMD is there by contract.
+        unsafe { vdupq_n_f32(0.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, sums: int32x4_t, offset: i32, step: &Step<'_>) -> Self {
+        // SAFETY: Advanced SIMD is there by contract.
+        unsafe { add(self, sums, offset, step) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        // SAFETY: Advanced SIMD is there by contract.
+        unsafe { total(self) }
+    }
 }
 
-/// The same where the products of each block are one sum already.
+/// [`Four::add`].
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn add_sums(
+pub(super) fn add(
     sum: float32x4_t,
-    mut products: int32x4_t,
+    mut sums: int32x4_t,
     offset: i32,
     step: &Step<'_>,
 ) -> float32x4_t {
     if offset != 0 {
         // SAFETY: the array holds 16 bytes; no alignment is needed.
         let x_sums = unsafe { vld1q_s32(step.x_sums.as_ptr().cast()) };
-        products = vmlsq_n_s32(products, x_sums, offset);
+        sums = vmlsq_n_s32(sums, x_sums, offset);
     }
     // SAFETY: the array holds 4 numbers.
     let w_scales = unsafe { vld1_u16(step.w_scales.as_ptr()) };
     // SAFETY: the array holds 16 bytes; no alignment is needed.
     let x_scales = unsafe { vld1q_f32(step.x_scales.as_ptr().cast()) };
-    vfmaq_f32(sum, vcvtq_f32_s32(products), vmulq_f32(widen_four(w_scales), x_scales))
+    vfmaq_f32(sum, vcvtq_f32_s32(sums), vmulq_f32(widen_four(w_scales), x_scales))
 }
 
-/// [`Integers::total`].
+/// [`Four::total`].
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn total(sum: float32x4_t) -> f32 {

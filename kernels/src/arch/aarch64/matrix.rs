@@ -7,7 +7,7 @@ use core::arch::aarch64::{
 };
 use core::arch::asm;
 
-use super::bytes::{add_sums, total};
+use super::bytes::{add, total};
 use super::neon::Bytes;
 use crate::arch::Ahead;
 use crate::arch::integer::{STEP_BYTES_MAX, Step, w_scales};
@@ -79,7 +79,7 @@ fn add_step<T: Bytes>(
         let (part, x) = (at / 2, &x[at % 2]);
         let step =
             Step { w_scales: scales[part], x_scales: &x.scales[step], x_sums: &x.sums[step] };
-        *out = add_sums(*out, products[at], i32::from(T::OFFSET), &step);
+        *out = add(*out, products[at], i32::from(T::OFFSET), &step);
     }
     out
 }

@@ -14,7 +14,7 @@ use core::arch::x86_64::{
 };
 
 use crate::arch::Ahead;
-use crate::arch::integer::{self, Integers, Step};
+use crate::arch::integer::{self, Four, Integers, Step};
 use crate::arch::vector::{self, Bf16, F16, F32, Load, Q4, Q8, Stored, Vector};
 use crate::dtype::BLOCK;
 use crate::input::{Input, STEP};
@@ -182,18 +182,11 @@ pub(super) fn split_nibbles(bytes: __m128i) -> [__m128i; 2] {
 }
 
 impl Integers for Q8 {
-    type Products = [__m256i; STEP];
     type Four = __m128;
     const OFFSET: i32 = 0;
 
     #[inline(always)]
-    unsafe fn zero() -> __m128 {
-        // SAFETY: part of x86-64.
-        unsafe { _mm_setzero_ps() }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Products {
+    unsafe fn multiply(w: *const u8, x: *const u8) -> __m128i {
         let block = |at: usize| {
             let w = w.wrapping_add(at * Self::BLOCK_BYTES + Self::SCALE_BYTES);
             // SAFETY: the numbers of one of four blocks, for which the caller vouches.
@@ -203,19 +196,8 @@ impl Integers for Q8 {
             // SAFETY: AVX2 is there by contract.
             unsafe { multiply_signed(w, x) }
         };
-        [block(0), block(1), block(2), block(3)]
-    }
-
-    #[inline(always)]
-    unsafe fn add(sum: __m128, products: Self::Products, step: &Step<'_>) -> __m128 {
-        // SAFETY: AVX2, FMA and F16C are there by contract.
-        unsafe { add_blocks(sum, products, Self::OFFSET, step) }
-    }
-
-    #[inline(always)]
-    unsafe fn total(sum: __m128) -> f32 {
-        // SAFETY: AVX is there by contract.
-        unsafe { total(sum) }
+        // SAFETY: AVX2 is there by contract.
+        unsafe { sums([block(0), block(1), block(2), block(3)]) }
     }
 }
 
@@ -231,18 +213,11 @@ fn multiply_signed(w: __m256i, x: __m256i) -> __m256i {
 }
 
 impl Integers for Q4 {
-    type Products = [__m256i; STEP];
     type Four = __m128;
     const OFFSET: i32 = 8;
 
     #[inline(always)]
-    unsafe fn zero() -> __m128 {
-        // SAFETY: part of x86-64.
-        unsafe { _mm_setzero_ps() }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Products {
+    unsafe fn multiply(w: *const u8, x: *const u8) -> __m128i {
         let block = |at: usize| {
             let w = w.wrapping_add(at * Self::BLOCK_BYTES + Self::SCALE_BYTES);
             // SAFETY: the numbers of one of four blocks, for which the caller vouches.
@@ -252,19 +227,8 @@ impl Integers for Q4 {
             // SAFETY: AVX2 is there by contract.
             unsafe { multiply_nibbles(w, x) }
         };
-        [block(0), block(1), block(2), block(3)]
-    }
-
-    #[inline(always)]
-    unsafe fn add(sum: __m128, products: Self::Products, step: &Step<'_>) -> __m128 {
-        // SAFETY: AVX2, FMA and F16C are there by contract.
-        unsafe { add_blocks(sum, products, Self::OFFSET, step) }
-    }
-
-    #[inline(always)]
-    unsafe fn total(sum: __m128) -> f32 {
-        // SAFETY: AVX is there by contract.
-        unsafe { total(sum) }
+        // SAFETY: AVX2 is there by contract.
+        unsafe { sums([block(0), block(1), block(2), block(3)]) }
     }
 }
 
@@ -277,35 +241,56 @@ fn multiply_nibbles(w: __m128i, x: __m256i) -> __m256i {
     _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
 }
 
-/// [`Integers::add`].
+/// The sum of the lanes of each.
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn add_blocks(sum: __m128, p: [__m256i; 4], offset: i32, step: &Step<'_>) -> __m128 {
+#[target_feature(enable = "avx2")]
+pub(super) fn sums(p: [__m256i; STEP]) -> __m128i {
     let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(p[0], p[1]), _mm256_hadd_epi32(p[2], p[3]));
-    let (low, high) = (_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
-    add_sums(sum, _mm_add_epi32(low, high), offset, step)
+    _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs))
 }
 
-/// The same where the products of each block are one sum already.
+impl Four for __m128 {
+    type Sums = __m128i;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: part of x86-64.
+        unsafe { _mm_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, sums: __m128i, offset: i32, step: &Step<'_>) -> Self {
+        // SAFETY: AVX2, FMA and F16C are there by contract.
+        unsafe { add(self, sums, offset, step) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        // SAFETY: AVX is there by contract.
+        unsafe { total(self) }
+    }
+}
+
+/// [`Four::add`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn add_sums(sum: __m128, mut products: __m128i, offset: i32, step: &Step<'_>) -> __m128 {
+fn add(sum: __m128, mut sums: __m128i, offset: i32, step: &Step<'_>) -> __m128 {
     if offset != 0 {
         // SAFETY: the array holds 16 bytes; no alignment is needed.
         let x_sums = unsafe { _mm_loadu_si128(step.x_sums.as_ptr().cast()) };
-        products = _mm_sub_epi32(products, _mm_mullo_epi32(x_sums, _mm_set1_epi32(offset)));
+        sums = _mm_sub_epi32(sums, _mm_mullo_epi32(x_sums, _mm_set1_epi32(offset)));
     }
     let halves = step.w_scales.iter().rev().fold(0, |all, half| all << 16 | i64::from(*half));
     // SAFETY: the array holds 16 bytes; no alignment is needed.
     let x_scales = unsafe { _mm_loadu_ps(step.x_scales.as_ptr().cast()) };
     let scales = _mm_mul_ps(_mm_cvtph_ps(_mm_cvtsi64_si128(halves)), x_scales);
-    _mm_fmadd_ps(_mm_cvtepi32_ps(products), scales, sum)
+    _mm_fmadd_ps(_mm_cvtepi32_ps(sums), scales, sum)
 }
 
-/// [`Integers::total`].
+/// [`Four::total`].
 #[inline]
 #[target_feature(enable = "avx")]
-pub(super) fn total(sum: __m128) -> f32 {
+fn total(sum: __m128) -> f32 {
     let pairs = _mm_hadd_ps(sum, sum);
     _mm_cvtss_f32(_mm_hadd_ps(pairs, pairs))
 }

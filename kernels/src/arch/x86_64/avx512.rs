@@ -16,10 +16,10 @@ use core::arch::x86_64::{
 
 use super::avx2;
 use crate::arch::Ahead;
-use crate::arch::integer::{self, Integers, Step};
+use crate::arch::integer::{self, Integers};
 use crate::arch::vector::{self, Bf16, F16, F32, Load, Q4, Q8, Stored, Vector};
 use crate::dtype::BLOCK;
-use crate::input::{Input, STEP};
+use crate::input::Input;
 
 impl Vector for __m512 {
     const LANES: usize = 16;
@@ -183,18 +183,11 @@ impl Stored for Q4Vnni {
 }
 
 impl Integers for Q8Vnni {
-    type Products = [__m256i; STEP];
     type Four = __m128;
     const OFFSET: i32 = 128;
 
     #[inline(always)]
-    unsafe fn zero() -> __m128 {
-        // SAFETY: AVX2 is there by contract.
-        unsafe { <Q8 as Integers>::zero() }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> Self::Products {
+    unsafe fn multiply(w: *const u8, x: *const u8) -> __m128i {
         let block = |at: usize| {
             let w = w.wrapping_add(at * Self::BLOCK_BYTES + Self::SCALE_BYTES);
             // SAFETY: the numbers of one of four blocks, for which the caller vouches.
@@ -204,19 +197,8 @@ impl Integers for Q8Vnni {
             // SAFETY: AVX-512 VL and VNNI are there by contract.
             unsafe { multiply_bytes(w, x) }
         };
-        [block(0), block(1), block(2), block(3)]
-    }
-
-    #[inline(always)]
-    unsafe fn add(sum: __m128, products: Self::Products, step: &Step<'_>) -> __m128 {
-        // SAFETY: AVX2, FMA and F16C are there by contract.
-        unsafe { avx2::add_blocks(sum, products, Self::OFFSET, step) }
-    }
-
-    #[inline(always)]
-    unsafe fn total(sum: __m128) -> f32 {
-        // SAFETY: AVX is there by contract.
-        unsafe { avx2::total(sum) }
+        // SAFETY: AVX2 is there by contract.
+        unsafe { avx2::sums([block(0), block(1), block(2), block(3)]) }
     }
 }
 
@@ -231,18 +213,11 @@ fn multiply_bytes(w: __m256i, x: __m256i) -> __m256i {
 /// The input has the first halves of four blocks side by side, then the second halves: as four
 /// blocks of weights have them in one register, in the halves of its bytes.
 impl Integers for Q4Vnni {
-    type Products = __m512i;
     type Four = __m128;
     const OFFSET: i32 = 8;
 
     #[inline(always)]
-    unsafe fn zero() -> __m128 {
-        // SAFETY: AVX2 is there by contract.
-        unsafe { <Q4 as Integers>::zero() }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> __m512i {
+    unsafe fn multiply(w: *const u8, x: *const u8) -> __m128i {
         let block = |at: usize| {
             let w = w.wrapping_add(at * Self::BLOCK_BYTES + Self::SCALE_BYTES);
             // SAFETY: the numbers of one of four blocks, for which the caller vouches.
@@ -253,21 +228,10 @@ impl Integers for Q4Vnni {
         // SAFETY: the second half.
         let second = unsafe { _mm512_loadu_si512(x.wrapping_add(64).cast()) };
         // SAFETY: AVX-512 and VNNI are there by contract.
-        unsafe { multiply_nibbles([block(0), block(1), block(2), block(3)], [first, second]) }
-    }
-
-    #[inline(always)]
-    unsafe fn add(sum: __m128, products: __m512i, step: &Step<'_>) -> __m128 {
+        let products =
+            unsafe { multiply_nibbles([block(0), block(1), block(2), block(3)], [first, second]) };
         // SAFETY: AVX-512 is there by contract.
-        let products = unsafe { sum_of_each(products) };
-        // SAFETY: AVX2, FMA and F16C are there by contract.
-        unsafe { avx2::add_sums(sum, products, Self::OFFSET, step) }
-    }
-
-    #[inline(always)]
-    unsafe fn total(sum: __m128) -> f32 {
-        // SAFETY: AVX is there by contract.
-        unsafe { avx2::total(sum) }
+        unsafe { sum_of_each(products) }
     }
 }
 
