@@ -23,6 +23,7 @@ pub struct Pack<'a> {
     sections: &'a [SectionEntry],
     shape: Shape,
     provenance: Provenance<'a>,
+    placements: u32,
 }
 
 impl<'a> Pack<'a> {
@@ -67,10 +68,13 @@ impl<'a> Pack<'a> {
             .ok_or(missing(SectionKind::Provenance, WHOLE_PACK))?;
         let provenance = Provenance::parse(bytes, entry.offset.get())?;
 
-        let pack = Self { index, superblock, sections, shape, provenance };
+        let mut pack = Self { index, superblock, sections, shape, provenance, placements: 1 };
         pack.check_owners()?;
         for number in 0..shape.layers {
             pack.check_layer(number)?;
+        }
+        while (0..shape.layers).all(|layer| pack.is_usable(layer, pack.placements)) {
+            pack.placements += 1;
         }
         Ok(pack)
     }
@@ -105,19 +109,35 @@ impl<'a> Pack<'a> {
         self.shape.dtype == Dtype::Placeholder
     }
 
+    /// Placements that every layer has, complete and of the same bundles: at least 1. What lies
+    /// beyond is not looked at, as section 5.2 of the specification asks.
+    pub const fn placements(&self) -> u32 {
+        self.placements
+    }
+
     /// The first placement of a layer; `None` where the model has no such layer.
     pub fn layer(&self, layer: u32) -> Option<Layer<'a>> {
-        if layer >= self.shape.layers {
+        self.placement(layer, 0)
+    }
+
+    /// A placement of a layer; `None` where there is no such layer or not so many placements.
+    pub fn placement(&self, layer: u32, placement: u32) -> Option<Layer<'a>> {
+        if layer >= self.shape.layers || placement >= self.placements {
             return None;
         }
-        let find = |kind| find(self.index, self.sections, kind, layer, 0);
-        let link_index = LinkIndex::split(find(SectionKind::LinkIndex)?.0)?;
-        let side = match find(SectionKind::SideData) {
+        self.view(layer, placement)
+    }
+
+    /// The same, whatever it holds.
+    fn view(&self, layer: u32, placement: u32) -> Option<Layer<'a>> {
+        let own = |kind| find(self.index, self.sections, kind, layer, placement);
+        let link_index = LinkIndex::split(own(SectionKind::LinkIndex)?.0)?;
+        let side = match find(self.index, self.sections, SectionKind::SideData, layer, 0) {
             None => SideData::default(),
             Some((bytes, _)) => SideData::split(bytes, &self.shape)?,
         };
-        let checksums = <[U32<LE>]>::ref_from_bytes(find(SectionKind::BundleChecksums)?.0).ok()?;
-        let region = find_entry(self.sections, SectionKind::BundleRegion, layer, 0)?;
+        let checksums = <[U32<LE>]>::ref_from_bytes(own(SectionKind::BundleChecksums)?.0).ok()?;
+        let region = find_entry(self.sections, SectionKind::BundleRegion, layer, placement)?;
         Some(Layer {
             link_index,
             side,
@@ -150,6 +170,23 @@ impl<'a> Pack<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a placement from 1 on may be read from: it is there, keeps the rules of the first,
+    /// and its checksums say that its bundles are those of the first.
+    fn is_usable(&self, layer: u32, placement: u32) -> bool {
+        let (Some(first), Some(other)) = (self.view(layer, 0), self.view(layer, placement)) else {
+            return false;
+        };
+        let neurons = self.shape.neurons;
+        let sum_of = |view: &Layer<'_>, slot: &U32<LE>| {
+            view.checksums.get(slot.get() as usize).map(|sum| sum.get())
+        };
+        let slots = first.slot_of_neuron().iter().zip(other.slot_of_neuron());
+        other.link_index.check(neurons, 0).is_ok()
+            && other.checksums.len() as u64 == u64::from(neurons)
+            && other.region_bytes == self.shape.region_bytes()
+            && slots.into_iter().all(|(one, two)| sum_of(&first, one) == sum_of(&other, two))
     }
 
     /// Everything of one layer's first placement that is in the index, and the region's place.
@@ -186,7 +223,7 @@ impl<'a> Pack<'a> {
     }
 }
 
-/// One layer of a pack: its link index, its side data, and where its bundles are.
+/// One placement of a layer: its link index, the layer's side data, and where its bundles are.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer<'a> {
     link_index: LinkIndex<'a>,

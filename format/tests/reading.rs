@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Recipe, assemble, with_section, with_superblock, with_table};
+use common::{Recipe, assemble, with_last, with_section, with_superblock, with_table};
 use lnp_format::checksum::crc32;
 use lnp_format::layout::{SectionEntry, Superblock};
 use lnp_format::read::check_superblock;
@@ -91,7 +91,48 @@ fn unknown_index_and_bulk_sections_are_skipped() {
     second.0.placement = U32::new(1);
     sections.insert(3, second);
     let file = assemble(sections, 512, false);
-    assert_eq!(parse(&file).unwrap().layer(0).unwrap().links(), 2);
+    let pack = parse(&file).unwrap();
+    assert_eq!(pack.layer(0).unwrap().links(), 2);
+    // it has no checksums and no region: nothing to be read from
+    assert_eq!(pack.placements(), 1);
+}
+
+#[test]
+fn placements_are_found_where_every_layer_has_them_whole() {
+    let recipe = Recipe::small(3, 7).with_replicas(2);
+    let file = recipe.build();
+    let pack = parse(&file).unwrap();
+    assert_eq!(pack.placements(), 3);
+    for layer in 0..3 {
+        let all = core::iter::once(&recipe.orders).chain(&recipe.replicas);
+        for (placement, orders) in (0..).zip(all) {
+            let view = pack.placement(layer, placement).unwrap();
+            for (slot, neuron) in orders[layer as usize].iter().enumerate() {
+                assert_eq!(view.neuron_of_slot()[slot].get(), *neuron);
+                let bundle = recipe.bundle(layer, *neuron);
+                let at = view.region_offset() as usize + slot * bundle.len();
+                assert_eq!(file[at..at + bundle.len()], bundle);
+            }
+            assert_eq!(view.output_bias()[0].get(), 7.0 / 8.0 + layer as f32);
+        }
+        assert!(pack.placement(layer, 3).is_none());
+    }
+    assert!(pack.placement(3, 0).is_none());
+}
+
+#[test]
+fn a_placement_that_breaks_a_rule_is_not_used_and_no_reason_to_refuse_the_pack() {
+    let file = Recipe::small(2, 6).with_replicas(2).build();
+    let placements = |file: &[u8]| parse(file).unwrap().placements();
+    assert_eq!(placements(&file), 3);
+    // a neuron in two slots; links that begin at 1; a count beyond the profile
+    for (at, value) in [(32 + 24, 9_u8), (32 + 48, 1), (32 + 48 + 12 + 1, 9)] {
+        let broken = with_last(&file, SectionKind::LinkIndex, |body| body[at] = value);
+        assert_eq!(placements(&broken), 2, "byte {at}");
+    }
+    // a bundle that is another than in the first placement
+    let broken = with_last(&file, SectionKind::BundleChecksums, |body| body[5] ^= 1);
+    assert_eq!(placements(&broken), 2);
 }
 
 #[test]

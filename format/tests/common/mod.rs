@@ -14,6 +14,8 @@ pub struct Recipe {
     pub block_bytes: u32,
     /// Neuron of each slot, one permutation per layer.
     pub orders: Vec<Vec<u32>>,
+    /// Further placements: for each, the neuron of each slot, one permutation per layer.
+    pub replicas: Vec<Vec<Vec<u32>>>,
     pub biases: bool,
     pub provenance: &'static str,
 }
@@ -43,6 +45,7 @@ impl Recipe {
             shape,
             block_bytes: 512,
             orders,
+            replicas: Vec::new(),
             biases: true,
             provenance: "order=test\ntool=test\n",
         }
@@ -68,17 +71,39 @@ impl Recipe {
         bytes[..self.shape.bundle_stride as usize].to_vec()
     }
 
+    /// Gives the pack further placements, each by another step through the neurons.
+    pub fn with_replicas(mut self, count: u32) -> Self {
+        let neurons = self.shape.neurons;
+        self.replicas = (1..=count)
+            .map(|replica| {
+                let coprime = |step: &u32| gcd(*step, neurons) == 1;
+                let step = (replica * 5..).find(coprime).unwrap();
+                let order = |layer| (0..neurons).map(move |s| (s * step + layer) % neurons);
+                (0..self.shape.layers).map(|layer| order(layer).collect()).collect()
+            })
+            .collect();
+        self
+    }
+
+    /// The order of a layer in each placement.
+    fn placements(&self, layer: u32) -> impl Iterator<Item = (u32, &Vec<u32>)> {
+        let all = std::iter::once(&self.orders).chain(&self.replicas);
+        (0..).zip(all.map(move |orders| &orders[layer as usize]))
+    }
+
     /// The pack's bytes.
     pub fn build(&self) -> Vec<u8> {
         let (neurons, layers) = (self.shape.neurons, self.shape.layers);
         let mut sections: Vec<(SectionEntry, Vec<u8>)> = Vec::new();
-        let mut add = |kind, layer, bytes: Vec<u8>| {
-            sections.push((write::entry(kind, layer, 0, bytes.len() as u64), bytes));
+        let mut add = |kind, layer, placement, bytes: Vec<u8>| {
+            sections.push((write::entry(kind, layer, placement, bytes.len() as u64), bytes));
         };
-        add(SectionKind::ModelShape, WHOLE_PACK, self.shape.to_disk().as_bytes().to_vec());
-        add(SectionKind::Provenance, WHOLE_PACK, self.provenance.into());
+        add(SectionKind::ModelShape, WHOLE_PACK, 0, self.shape.to_disk().as_bytes().to_vec());
+        add(SectionKind::Provenance, WHOLE_PACK, 0, self.provenance.into());
         for layer in 0..layers {
-            add(SectionKind::LinkIndex, layer, self.link_index(layer));
+            for (placement, order) in self.placements(layer) {
+                add(SectionKind::LinkIndex, layer, placement, link_index(order));
+            }
         }
         for layer in 0..layers {
             if self.biases {
@@ -88,40 +113,42 @@ impl Recipe {
                 for value in 0..neurons + self.shape.hidden {
                     bytes.extend((value as f32 / 8.0 + layer as f32).to_le_bytes());
                 }
-                add(SectionKind::SideData, layer, bytes);
+                add(SectionKind::SideData, layer, 0, bytes);
             }
         }
         for layer in 0..layers {
-            let order = &self.orders[layer as usize];
-            let sums = order.iter().flat_map(|n| crc32(&self.bundle(layer, *n)).to_le_bytes());
-            add(SectionKind::BundleChecksums, layer, sums.collect());
+            for (placement, order) in self.placements(layer) {
+                let sums = order.iter().flat_map(|n| crc32(&self.bundle(layer, *n)).to_le_bytes());
+                add(SectionKind::BundleChecksums, layer, placement, sums.collect());
+            }
         }
         for layer in 0..layers {
-            let order = &self.orders[layer as usize];
-            let region = order.iter().flat_map(|n| self.bundle(layer, *n)).collect();
-            add(SectionKind::BundleRegion, layer, region);
+            for (placement, order) in self.placements(layer) {
+                let region = order.iter().flat_map(|n| self.bundle(layer, *n)).collect();
+                add(SectionKind::BundleRegion, layer, placement, region);
+            }
         }
         assemble(sections, self.block_bytes, self.shape.dtype == Dtype::Placeholder)
     }
+}
 
-    fn link_index(&self, layer: u32) -> Vec<u8> {
-        let order = &self.orders[layer as usize];
-        let neurons = order.len() as u32;
-        let mut slot_of_neuron = vec![0; order.len()];
-        for (slot, neuron) in (0..).zip(order) {
-            slot_of_neuron[*neuron as usize] = slot;
-        }
-        // two links where there is room for them
-        let begins: Vec<u32> = if neurons > 1 { vec![0, 1, neurons] } else { vec![0, neurons] };
-        let counts: Vec<u32> = (0..neurons).map(|slot| slot % 5).collect();
-        let header = write::link_index_header(neurons, begins.len() as u32 - 1, 100);
-        let mut bytes = header.as_bytes().to_vec();
-        for array in [&slot_of_neuron, order, &begins, &counts] {
-            let words: Vec<U32<LE>> = array.iter().map(|word| U32::new(*word)).collect();
-            bytes.extend(words.as_bytes());
-        }
-        bytes
+/// The link index of an order.
+fn link_index(order: &Vec<u32>) -> Vec<u8> {
+    let neurons = order.len() as u32;
+    let mut slot_of_neuron = vec![0; order.len()];
+    for (slot, neuron) in (0..).zip(order) {
+        slot_of_neuron[*neuron as usize] = slot;
     }
+    // two links where there is room for them
+    let begins: Vec<u32> = if neurons > 1 { vec![0, 1, neurons] } else { vec![0, neurons] };
+    let counts: Vec<u32> = (0..neurons).map(|slot| slot % 5).collect();
+    let header = write::link_index_header(neurons, begins.len() as u32 - 1, 100);
+    let mut bytes = header.as_bytes().to_vec();
+    for array in [&slot_of_neuron, order, &begins, &counts] {
+        let words: Vec<U32<LE>> = array.iter().map(|word| U32::new(*word)).collect();
+        bytes.extend(words.as_bytes());
+    }
+    bytes
 }
 
 /// Puts sections where they belong and seals them.
@@ -182,7 +209,18 @@ pub fn with_table(file: &[u8], change: impl FnOnce(&mut [SectionEntry])) -> Vec<
 pub fn with_section(file: &[u8], kind: SectionKind, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     let pack = Pack::parse(file, file.len() as u64).unwrap();
     let at = pack.sections().iter().position(|e| e.kind.get() == kind.code()).unwrap();
-    let entry = pack.sections()[at];
+    with_section_at(file, at, change)
+}
+
+/// The same with the last section of a kind.
+pub fn with_last(file: &[u8], kind: SectionKind, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let pack = Pack::parse(file, file.len() as u64).unwrap();
+    let at = pack.sections().iter().rposition(|e| e.kind.get() == kind.code()).unwrap();
+    with_section_at(file, at, change)
+}
+
+fn with_section_at(file: &[u8], at: usize, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let entry = Pack::parse(file, file.len() as u64).unwrap().sections()[at];
     let mut file = file.to_vec();
     let begin = entry.offset.get() as usize;
     let body = &mut file[begin..begin + entry.bytes.get() as usize];
