@@ -67,7 +67,7 @@ proptest! {
         polled in prop::sample::select(vec![0u32, 500_000]),
         calls in prop::collection::vec((call(), layer(), active()), 1..12),
     ) {
-        let recipe = Recipe::small(LAYERS, NEURONS);
+        let recipe = Recipe::small(LAYERS, NEURONS).with_replicas(1);
         let file = recipe.build();
         let pack = Pack::parse(&file, file.len() as u64).unwrap();
         let least = Config::staging_bytes_min(&pack);

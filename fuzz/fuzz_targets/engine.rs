@@ -26,6 +26,7 @@ struct Case {
     layers: u8,
     neurons: u16,
     stride: u16,
+    replicas: u8,
     block: u8,
     settings: Settings,
     device: Device,
@@ -150,6 +151,7 @@ fn run(case: &Case) {
         _ => Recipe::placeholder(layers, neurons, u32::from(case.stride % 1500) + 1),
     };
     recipe.block_bytes = 512 << (case.block % 4);
+    let recipe = recipe.with_replicas(u32::from(case.replicas % 3));
     let file = recipe.build();
     let pack = Pack::parse(&file, file.len() as u64).expect("a valid pack");
     let config = config(case, &pack);

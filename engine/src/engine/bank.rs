@@ -24,6 +24,8 @@ pub(super) struct Table<'a> {
 #[derive(Debug)]
 pub(super) struct Progress<'a> {
     pub(super) layer: Option<u32>,
+    /// The placement of the layer that is read from.
+    pub(super) placement: u32,
     /// Counts the prefetches: the older is read first, and replaced first.
     pub(super) age: u32,
     pub(super) region_offset: u64,
@@ -58,6 +60,7 @@ impl<'a> Bank<'a> {
         let begin_ns = arena.take(neurons)?;
         let progress = Progress {
             layer: None,
+            placement: 0,
             age: 0,
             region_offset: 0,
             submitted: 0,
@@ -107,9 +110,9 @@ impl<'a> Bank<'a> {
         (plan, fits)
     }
 
-    /// Begins anew for a layer.
-    pub(super) fn open(&mut self, layer: u32, view: &Layer<'_>) {
-        self.progress.layer = Some(layer);
+    /// Begins anew for a placement of a layer.
+    pub(super) fn open(&mut self, layer: u32, placement: u32, view: &Layer<'_>) {
+        (self.progress.layer, self.progress.placement) = (Some(layer), placement);
         self.progress.region_offset = view.region_offset();
     }
 
@@ -191,8 +194,13 @@ impl Table<'_> {
         }
     }
 
+    /// All of them.
+    pub(super) fn extents(&self) -> &[Extent] {
+        self.extents.get(..self.count).unwrap_or_default()
+    }
+
     pub(super) fn extent(&self, number: usize) -> Option<&Extent> {
-        self.extents.get(..self.count)?.get(number)
+        self.extents().get(number)
     }
 
     /// Positions in the round of the bundles wanted from an extent.

@@ -1,12 +1,13 @@
 //! The engine: one layer's active set in, its bundles out, in ascending neuron id.
 //!
 //! [`Engine::fetch`] works in rounds, one as a rule: it finds out where each bundle is (`place`),
-//! plans the reads of those that are nowhere (`bank`), reads and computes at the same time (`round`),
+//! plans the reads of those that are nowhere (`placing`, `bank`), reads and computes at the same time (`round`),
 //! and lets the cache keep what is worth it. [`Session`] adds what reads ahead and what computes on
 //! several threads.
 
 mod bank;
 mod config;
+mod placing;
 mod round;
 mod session;
 mod stats;
@@ -14,8 +15,9 @@ mod workers;
 
 use core::marker::PhantomData;
 
-use lnp_format::{Layer, Pack};
+use lnp_format::Pack;
 use zerocopy::IntoBytes;
+use zerocopy::byteorder::{LE, U32};
 
 use crate::adapt::Adapt;
 use crate::arena::{Arena, StagingMemory};
@@ -25,7 +27,7 @@ use crate::limits::{BANKS, HIT_GROUP_BUNDLES, STAGING_ALIGN};
 use crate::plan::{Collapse, Plan};
 use crate::queue::ReadQueue;
 use crate::sync::AtomicU32;
-use bank::Bank;
+use bank::{Bank, Progress};
 pub use config::{Config, required_bytes};
 use round::{CACHED, Drained, Driver, Place, Work};
 pub use session::Session;
@@ -195,9 +197,8 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
     where
         Q: Send,
     {
-        let shape = self.pack.shape();
-        let view = self.layer(layer)?;
-        check_active(active, shape.neurons)?;
+        self.check_layer(layer)?;
+        check_active(active, self.pack.shape().neurons)?;
         if self.queue.in_flight() == 0 {
             // Where a caller's code unwound out of a round within this session, all was drained.
             self.banks.iter_mut().filter(|bank| bank.in_flight()).for_each(Bank::drained);
@@ -209,8 +210,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         while !rest.is_empty() && result.is_ok() {
             // A round at most twice as long as the one before: less is planned in vain.
             let (missing, plan);
-            (round, missing, plan) =
-                self.next_round(layer, &view, rest, round.saturating_mul(2))?;
+            (round, missing, plan) = self.next_round(layer, rest, round.saturating_mul(2))?;
             rest = &rest[round..];
             self.count_hits(layer, round, &mut stats);
             stats.add(&FetchStats {
@@ -223,7 +223,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
                 rounds: u64::from(plan.reads > 0),
                 ..FetchStats::default()
             });
-            let computed = self.compute(workers, &view, layer, round, &plan, &arrive, finish);
+            let computed = self.compute(workers, layer, round, &plan, &arrive, finish);
             result = computed.map(|driven| {
                 self.keep(layer, round);
                 stats.add(&driven);
@@ -235,102 +235,9 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         result.map(|()| stats)
     }
 
-    fn layer(&self, layer: u32) -> Result<Layer<'a>, EngineError> {
+    fn check_layer(&self, layer: u32) -> Result<(), EngineError> {
         let layers = self.pack.shape().layers;
-        self.pack.layer(layer).ok_or(EngineError::Layer { found: layer, layers })
-    }
-
-    /// Places and plans as much of `active` as the staging area takes: at most `most`, or else a
-    /// half, a quarter and so on. Taking it from the front keeps the ids ascending over all rounds.
-    /// Returns how many, and how many of them are to be read.
-    fn next_round(
-        &mut self,
-        layer: u32,
-        view: &Layer<'_>,
-        active: &[u32],
-        most: usize,
-    ) -> Result<(usize, usize, Plan), EngineError> {
-        let mut round = active.len().min(most);
-        let (geometry, collapse) = (self.config.geometry(&self.pack), self.collapse());
-        loop {
-            let missing = self.place(layer, view, &active[..round]);
-            let (entries, scratch) = self.scratch.split_at_mut(missing);
-            let (plan, fits) =
-                self.banks[0].plan(entries.iter().copied(), &geometry, &collapse, scratch);
-            if fits {
-                self.banks[0].open(layer, view);
-                self.assign(layer, round);
-                return Ok((round, missing, plan));
-            }
-            // One bundle always fits: `Config::check` saw to it.
-            if round <= 1 {
-                return Err(EngineError::OUT_OF_STEP);
-            }
-            round = round.div_ceil(2);
-        }
-    }
-
-    /// The bank that a layer was foreseen in.
-    fn foreseen(&self, layer: u32) -> Option<usize> {
-        (1..BANKS).find(|bank| self.banks[*bank].progress.layer == Some(layer))
-    }
-
-    /// Fills `places` in neuron order, and the front of `scratch` with what is to be read, in slot
-    /// order; returns how many that are.
-    fn place(&mut self, layer: u32, view: &Layer<'_>, active: &[u32]) -> usize {
-        let first_bundle = layer * self.pack.shape().neurons;
-        let stride = u64::from(self.pack.shape().bundle_stride);
-        let foreseen = self.foreseen(layer).map(|bank| (bank as u32, &self.banks[bank]));
-        let mut missing = 0;
-        for ((position, neuron), place) in active.iter().enumerate().zip(&mut *self.places) {
-            let slot = view.slot_of_neuron()[*neuron as usize].get();
-            let (source, number) = match self.cache.peek(first_bundle + neuron) {
-                Some(cell) => (CACHED, cell),
-                None => match foreseen {
-                    Some((bank, foreseen)) if foreseen.holds(slot, stride) => (bank, 0),
-                    _ => (0, 0),
-                },
-            };
-            *place = Place { neuron: *neuron, slot, source, number, at: 0, run_bundles: 0 };
-            if source == 0 {
-                self.scratch[missing] = (u64::from(slot) << 32) | position as u64;
-                missing += 1;
-            }
-        }
-        self.scratch[..missing].sort_unstable();
-        missing
-    }
-
-    /// Notes in which extent each bundle that is not cached lies.
-    fn assign(&mut self, layer: u32, round: usize) {
-        let stride = u64::from(self.pack.shape().bundle_stride);
-        for bank in 1..BANKS {
-            let mut wanted = 0;
-            if self.banks[bank].progress.layer == Some(layer) {
-                let places = self.places[..round].iter().enumerate();
-                for (position, place) in places.filter(|(_, place)| place.source == bank as u32) {
-                    self.scratch[wanted] = (u64::from(place.slot) << 32) | position as u64;
-                    wanted += 1;
-                }
-                self.scratch[..wanted].sort_unstable();
-            }
-            // An earlier round, or that of another layer, may have been through what is foreseen.
-            self.banks[bank].table.staging.renew();
-            self.banks[bank].table.want(self.scratch[..wanted].iter().copied());
-        }
-        let places = &mut *self.places;
-        for bank in &mut self.banks {
-            bank.table.assign(stride, |position, number, at| {
-                if let Some(place) = places.get_mut(position) {
-                    (place.number, place.at) = (number, at);
-                }
-            });
-            bank.table.runs(|position, run_bundles| {
-                if let Some(place) = places.get_mut(position) {
-                    place.run_bundles = run_bundles;
-                }
-            });
-        }
+        if layer < layers { Ok(()) } else { Err(EngineError::Layer { found: layer, layers }) }
     }
 
     /// Tells the cache which of its bundles are used.
@@ -351,7 +258,6 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
     fn compute(
         &mut self,
         workers: &dyn Workers,
-        view: &Layer<'_>,
         layer: u32,
         round: usize,
         plan: &Plan,
@@ -365,6 +271,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         round::reset(self.coefficients, self.hit_groups, round);
         let order = self.reading_order(layer);
         let foreseen = self.foreseen(layer);
+        let checksums = [0, 1, 2].map(|bank| self.checksums(layer, &self.banks[bank].progress));
         let [a, b, c] = &mut self.banks;
         let work = Work {
             places: &self.places[..round],
@@ -377,7 +284,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             hit_groups: &self.hit_groups[..round.div_ceil(HIT_GROUP_BUNDLES)],
             coefficients: &self.coefficients[..round],
             stride,
-            checksums: if self.config.verify_reads { view.bundle_checksums() } else { &[] },
+            checksums,
             layer,
             arrive,
         };
@@ -422,6 +329,16 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             adapt.observe(plan.reads, plan.bytes, stats.io_ns);
         }
         Ok(stats)
+    }
+
+    /// What bundles read into a bank are checked against, by slot; nothing where reads are not
+    /// verified, or the bank's are of another layer.
+    fn checksums(&self, layer: u32, progress: &Progress<'_>) -> &'a [U32<LE>] {
+        if !self.config.verify_reads || progress.layer != Some(layer) {
+            return &[];
+        }
+        let view = self.pack.placement(layer, progress.placement);
+        view.map_or(&[][..], |view| view.bundle_checksums())
     }
 
     /// First what is asked for, then what was foreseen of this layer, then the older, then the newer.

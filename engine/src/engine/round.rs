@@ -59,8 +59,8 @@ pub(super) struct Work<'w, 'a, A> {
     pub(super) hit_groups: &'w [AtomicU32],
     pub(super) coefficients: &'w [AtomicU32],
     pub(super) stride: usize,
-    /// Of the layer, by slot; empty where reads are not verified.
-    pub(super) checksums: &'w [U32<LE>],
+    /// Of the placement that each bank is read from, by slot; empty where reads are not verified.
+    pub(super) checksums: [&'w [U32<LE>]; BANKS],
     pub(super) layer: u32,
     pub(super) arrive: A,
 }
@@ -143,9 +143,8 @@ impl<A: Arrive> Work<'_, '_, A> {
         bytes: &[u8],
     ) -> Result<f32, EngineError> {
         let bundle = bundle_of(place, bytes, self.stride)?;
-        if place.source != CACHED
-            && let Some(expected) = self.checksums.get(place.slot as usize)
-        {
+        let checksums = self.checksums.get(place.source as usize);
+        if let Some(expected) = checksums.and_then(|sums| sums.get(place.slot as usize)) {
             let (layer, slot) = (self.layer, place.slot);
             let (expected, found) = (expected.get(), crc32(bundle));
             if found != expected {

@@ -100,7 +100,7 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
     }
 
     fn prefetch(&mut self, layer: u32, predicted: &[u32]) -> Result<FetchStats, EngineError> {
-        let view = self.layer(layer)?;
+        self.check_layer(layer)?;
         super::check_active(predicted, self.pack.shape().neurons)?;
         if self.config.prefetch_bytes == 0 {
             let rule = "must be set for a prefetch";
@@ -116,15 +116,11 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         });
         self.settle_bank(number);
         self.prefetches = self.prefetches.wrapping_add(1);
-        let (geometry, collapse) = (self.config.geometry(&self.pack), self.collapse());
         let mut most = predicted.len();
         while most > 0 {
-            let missing = self.place(layer, &view, &predicted[..most]);
-            let (entries, scratch) = self.scratch.split_at_mut(missing);
-            let bank = &mut self.banks[number];
-            let (plan, fits) = bank.plan(entries.iter().copied(), &geometry, &collapse, scratch);
+            let (_, plan, fits) = self.plan_cheapest(number, layer, &predicted[..most])?;
             if fits {
-                bank.open(layer, &view);
+                let bank = &mut self.banks[number];
                 bank.progress.age = self.prefetches;
                 bank.table.want(core::iter::empty());
                 self.submit_foreseen(layer)?;

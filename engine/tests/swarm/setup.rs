@@ -63,7 +63,7 @@ impl Setup {
                 order.swap(at, dice.below(self.neurons) as usize);
             }
         }
-        recipe
+        if dice.one_in(3) { recipe.with_replicas(dice.among(1, 3)) } else { recipe }
     }
 
     pub(crate) fn config(&self, pack: &Pack<'_>, dice: &mut Dice) -> Config {
