@@ -201,11 +201,27 @@ SUPERBLOCK_BYTES, BLOCK_BYTES_MIN, BLOCK_BYTES_MAX, SECTIONS_MAX = 4096, 512, 65
 LAYERS_MAX, NEURONS_MAX, BUNDLES_MAX, HIDDEN_MAX, HIDDEN_MULTIPLE = 65536, 16777216, 2147483648, 1048576, 32
 BUNDLE_STRIDE_MAX, PROVENANCE_BYTES_MAX, INDEX_BYTES_MAX, FILE_BYTES_MAX = 67108864, 1048576, 4294967296, 1 << 62
 
+# 5.2 More than one placement
+def is_usable(file, every, layer, placement, shape):
+    one, other = ([every.get((kind, layer, p)) for kind in (LINK_INDEX, BUNDLE_CHECKSUMS, BUNDLE_REGION)]
+                  for p in (0, placement))
+    if None in other:
+        return False
+    n, (index, sums, region) = shape.neurons, other
+    try:
+        read_link_index(file, index, n)
+    except Refused:
+        return False
+    if sums.bytes != 4 * n or region.bytes != n * shape.bundle_stride:
+        return False
+    crcs = [(read_u32s(file, i.offset + 32, n), read_u32s(file, c.offset, n)) for i, c, _ in (one, other)]
+    return all(len({crc[slots[neuron]] for slots, crc in crcs}) == 1 for neuron in range(n))
+
 # 15 What a reader must reject
 def read_pack(file, index_only):
     sb = read_superblock(file)
     sections = read_section_table(file, sb)
-    found = {(s.kind, s.layer): s for s in sections if s.placement == 0}  # 5.2: the other placements are skipped
+    found = {(s.kind, s.layer): s for s in sections if s.placement == 0}
     for kind in (MODEL_SHAPE, PROVENANCE):
         refuse_if((kind, WHOLE_PACK) not in found, "R22", f"there is no {KIND[kind]} of the whole pack")
     shape = read_model_shape(file, found[MODEL_SHAPE, WHOLE_PACK], sb.feature_incompat)
@@ -220,8 +236,12 @@ def read_pack(file, index_only):
         biases = read_side_data(file, side_data, shape) if side_data else [False, False]
         layers.append({"layer": layer, **read_link_index(file, found[LINK_INDEX, layer], shape.neurons),
                        "biases": biases, "region_offset": region.offset})
+    every = {(s.kind, s.layer, s.placement): s for s in sections}
+    placements = 1
+    while all(is_usable(file, every, layer, placements, shape) for layer in range(shape.layers)):
+        placements += 1
     if not index_only:
-        verify(file, sb, sections, found, shape)
+        verify(file, sb, sections, every, shape, placements)
     named = shape._replace(activation=ACTIVATIONS[shape.activation], dtype=DTYPES[shape.dtype])
     return {"version": [sb.version_major, sb.version_minor], "block_bytes": sb.block_bytes,
             **{k: getattr(sb, k) for k in ("feature_compat", "feature_incompat", "file_bytes", "index_bytes")},
@@ -229,17 +249,17 @@ def read_pack(file, index_only):
             "sections": [{"kind": KIND.get(s.kind, str(s.kind)), "layer": None if s.layer == WHOLE_PACK else s.layer,
                           "placement": s.placement, "offset": s.offset, "bytes": s.bytes,
                           "section_crc": f"{s.section_crc:08x}"} for s in sections],
-            "layers": layers, "provenance": provenance}
+            "placements": placements, "layers": layers, "provenance": provenance}
 
 # 17 Full verification
-def verify(file, sb, sections, found, shape):
+def verify(file, sb, sections, every, shape, placements):
     for s, next_offset in zip(sections, [t.offset for t in sections[1:]] + [sb.file_bytes]):
         if s.kind >= FIRST_BULK_KIND:
-            of_bundles = s.kind == BUNDLE_REGION and s.placement == 0
+            of_bundles = s.kind == BUNDLE_REGION and s.placement < placements
             crc, bundle_crcs = crcs_of(file, s, shape.bundle_stride if of_bundles else 1 << 20)
             refuse_if(s.section_crc != crc, "V1", f"section_crc of {name_of(s)} does not match")
             if of_bundles:
-                expected = read_u32s(file, found[BUNDLE_CHECKSUMS, s.layer].offset, shape.neurons)
+                expected = read_u32s(file, every[BUNDLE_CHECKSUMS, s.layer, s.placement].offset, shape.neurons)
                 refuse_if(bundle_crcs != expected, "V2", f"a bundle of {name_of(s)} does not match its checksum")
             check_zeros(file, s.offset + s.bytes, next_offset, "V3", name_of(s))
 

@@ -15,7 +15,7 @@ use lnp::pack::verify::verify;
 use lnp_format::checksum::crc32;
 use lnp_format::layout::{SectionEntry, Superblock};
 use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
-use recipe::{Recipe, assemble, with_section, with_superblock, with_table};
+use recipe::{Recipe, assemble, with_last, with_section, with_superblock, with_table};
 use serde_json::json;
 use zerocopy::byteorder::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
@@ -49,6 +49,7 @@ fn valid() -> Vec<Golden> {
         shape: gated,
         block_bytes: 1024,
         orders,
+        replicas: Vec::new(),
         biases: false,
         provenance: "model=gated\nmodel.family=llama\norder=test\ntool=golden\n",
     };
@@ -57,6 +58,7 @@ fn valid() -> Vec<Golden> {
     placeholder.shape.bundle_stride = 100;
     placeholder.biases = false;
     placeholder.provenance = "order=test\nplaceholder.copies=2\ntool=golden\n";
+    let three = Recipe::small(2, 8).with_replicas(2).build();
     vec![
         ("f32-biases.lnp", "two layers of f32, two parts, both biases, blocks of 512", plain()),
         (
@@ -74,6 +76,11 @@ fn valid() -> Vec<Golden> {
             "what a reader skips: unknown sections, a second placement, a compatible feature, a \
              later minor version",
             optional(),
+        ),
+        (
+            "placements.lnp",
+            "three placements; the last of layer 1 names other bundles, so two can be read from",
+            with_last(&three, SectionKind::BundleChecksums, |body| body[3] ^= 0x80),
         ),
     ]
 }

@@ -54,6 +54,13 @@ fn render(pack: &Description) -> Result<String> {
         shape.dtype,
         thousands(shape.bundle_stride.into())
     )?;
+    if pack.placements > 1 {
+        let placements = pack.placements;
+        writeln!(
+            out,
+            "{placements} placements of each layer: {placements} times the bundles; below, the first\n"
+        )?;
+    }
     let rows: Vec<Vec<String>> = pack
         .layers
         .iter()

@@ -18,8 +18,9 @@ use crate::report::{plain, print_json, progress, say, table, thousands};
 /// identity: as in the model; random; frequency: the most frequent first; greedy: chains of neurons
 /// that fire together, as published; jaccard: the same, corrected for how often each fires at all;
 /// refined: jaccard, improved in the device's own time; bisect: recursive halves that rarely fire
-/// together; miss: greedy for what a pinned hot set leaves to be read; best: the cheapest of these
-/// in a cross-validation on the traces.
+/// together; miss: greedy for what a pinned hot set leaves to be read; replicas:K: K placements of
+/// each layer, each for a cluster of tokens, for K times the flash; best: the cheapest of the single
+/// ones in a cross-validation on the traces.
 ///
 /// Example: lnp link --traces profile.trace.safetensors -o links.safetensors
 /// Example: lnp link --traces a.trace b.trace --order best --pin 0.1 --device d.toml -o best.links
@@ -29,14 +30,15 @@ pub(super) struct Args {
     /// Traces to learn from; several are taken together
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     traces: Vec<PathBuf>,
-    /// identity, random, frequency, greedy, jaccard, refined, bisect, miss or best
+    /// identity, random, frequency, greedy, jaccard, refined, bisect, miss, replicas:K or best
     #[arg(long, value_name = "NAME", default_value = "greedy")]
     order: OrderName,
     /// Seed of the random order
     #[arg(long, default_value_t = Order::SEED_DEFAULT)]
     seed: u64,
     /// Share of the model's bundles that a cache pins, the most frequent: they are placed apart, and
-    /// the order is made for what is left [default: 0.1 for miss and best, else 0]
+    /// the order is made for what is left [default: 0.1 for miss, replicas
+    /// and best, else 0]
     #[arg(long, value_name = "R", value_parser = share)]
     pin: Option<f64>,
     /// Device profile with the law that refined and best go by [default: that of a OnePlus 12]
@@ -97,7 +99,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let objective = Objective { law: law.law()?, bundle_bytes: args.bundle_bytes };
     let inputs: Vec<&Path> = args.traces.iter().map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
-    let needs_pin = matches!(args.order, OrderName::Best | OrderName::One(Order::Miss));
+    let needs_pin = matches!(
+        args.order,
+        OrderName::Best | OrderName::One(Order::Miss | Order::Replicas { .. })
+    );
     let pin = args.pin.unwrap_or(if needs_pin { PIN_DEFAULT } else { 0.0 });
     let profile = Profile::open(&args.traces)?.with_memory(args.memory);
     let linking = match args.order {
@@ -177,7 +182,7 @@ fn summarise(links: &Links, output: &Path, json: bool) -> Result<()> {
             })
             .collect();
         return print_json(&serde_json::json!({
-            "links": output, "order": links.order.name(), "model": links.model,
+            "links": output, "order": links.order.to_string(), "placements": links.placements(), "model": links.model,
             "corpora": links.corpora, "profile_tokens": links.profile_tokens,
             "neurons": links.neurons, "layers": layers,
         }));
@@ -203,5 +208,11 @@ fn summarise(links: &Links, output: &Path, json: bool) -> Result<()> {
         thousands(links.profile_tokens as f64),
         plain(&links.corpora.join(", "))
     ));
+    if links.placements() > 1 {
+        say(&format!(
+            "a pack of it takes {} times the flash; the engine reads each token from the cheapest\n",
+            links.placements()
+        ));
+    }
     Ok(())
 }

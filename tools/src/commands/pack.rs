@@ -105,7 +105,9 @@ pub(super) fn write_with_progress(
     bundles: &mut dyn BundleSource,
 ) -> Result<PackLayout> {
     let shape = &recipe.shape;
-    let bar = progress("packing", shape.region_bytes() * u64::from(shape.layers));
+    let placements = u64::from(recipe.placements());
+    let once = shape.region_bytes() * u64::from(shape.layers);
+    let bar = progress("packing", once * placements);
     let layout = write_pack(output, recipe, bundles, &mut |written| bar.set_position(written))?;
     bar.finish_and_clear();
     say(&format!(
@@ -118,5 +120,12 @@ pub(super) fn write_with_progress(
         shape.dtype,
         recipe.provenance.get("order").map_or("unknown", String::as_str),
     ));
+    if placements > 1 {
+        say(&format!(
+            "{placements} placements of each layer take {} of flash where one takes {}\n",
+            bytes((once * placements) as f64),
+            bytes(once as f64),
+        ));
+    }
     Ok(layout)
 }

@@ -86,7 +86,7 @@ pub fn price(
             let links = links.get(layer).context("links of fewer layers")?;
             let bits = profile.bits(layer, part)?;
             let rows = bits.iter().flat_map(|bits| bits.chunks_exact(row_bytes));
-            price_layer(objective, rows, &links.slot_of_neuron()?, &resident[layer])
+            price_layer(objective, rows, &links.slots_of_neurons()?, &resident[layer])
         })
         .collect();
     prices.into_iter().try_fold(Price::default(), |sum, price| Ok(sum.and_layer(price?)))

@@ -4,7 +4,8 @@
 //! `active_count.{i}` `[neurons]`, the last by neuron id. Metadata, all strings: `format` =
 //! [`FORMAT`], `order`, `layers`, `neurons`, `profile_tokens`, `corpora` (comma-separated, one a
 //! trace), `model`, `traces` (JSON list of [`TraceSource`]), `tool`, and `seed` for the random
-//! order. Other entries are notes: `order.pinned`, `order.law`, `order.bundle_bytes` and
+//! order. Where a layer has several placements, the entry `placements` says how many, and placement p
+//! from 1 on has tensors `neuron_of_slot.{i}.{p}` and `link_begin.{i}.{p}`. Other entries are notes: `order.pinned`, `order.law`, `order.bundle_bytes` and
 //! `order.chosen_by`, as far as they apply. Same links, same bytes: the header's keys and the tensors are sorted by name.
 
 use std::collections::BTreeMap;
@@ -22,10 +23,11 @@ pub use crate::tensor_file::HEADER_BYTES_MAX;
 use crate::tensor_file::{Elements, TensorData, write_tensors};
 
 /// Metadata entries that are fields of [`Links`]; all others are notes.
-pub(super) const FIELDS: [&str; 10] = [
+pub(super) const FIELDS: [&str; 11] = [
     "format",
     "order",
     "layers",
+    "placements",
     "neurons",
     "profile_tokens",
     "corpora",
@@ -90,6 +92,11 @@ impl Links {
         format!("lnp {}", env!("CARGO_PKG_VERSION"))
     }
 
+    /// Placements of every layer, 1 where only one is there.
+    pub fn placements(&self) -> usize {
+        self.layers.first().map_or(1, |layer| 1 + layer.further.len())
+    }
+
     /// Checks everything the file promises; done before writing and after reading.
     ///
     /// # Errors
@@ -136,6 +143,12 @@ impl Links {
                 self.neurons
             );
             links.check(self.profile_tokens).with_context(|| format!("layer {layer}"))?;
+            let found = 1 + links.further.len();
+            ensure!(
+                found == self.placements(),
+                "layer {layer}: {found} placements, expected {}",
+                self.placements()
+            );
         }
         Ok(())
     }
@@ -161,17 +174,15 @@ impl Links {
         self.check()?;
         let mut tensors = Vec::new();
         for (layer, links) in self.layers.iter().enumerate() {
-            for (name, words) in [
-                ("neuron_of_slot", &links.neuron_of_slot),
-                ("link_begin", &links.link_begin),
-                ("active_count", &links.active_count),
-            ] {
-                tensors.push(TensorData {
-                    name: format!("{name}.{layer}"),
-                    dtype: Dtype::U32,
-                    shape: vec![words.len()],
-                    data: Elements::Words(words),
-                });
+            let mut add = |name: String, words| {
+                let shape = vec![<[u32]>::len(words)];
+                let data = Elements::Words(words);
+                tensors.push(TensorData { name, dtype: Dtype::U32, shape, data });
+            };
+            add(format!("active_count.{layer}"), &links.active_count);
+            for (placement, (neuron_of_slot, link_begin)) in links.placements().enumerate() {
+                add(tensor_name("neuron_of_slot", layer, placement), neuron_of_slot);
+                add(tensor_name("link_begin", layer, placement), link_begin);
             }
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
@@ -181,7 +192,7 @@ impl Links {
     fn metadata(&self) -> Result<BTreeMap<String, String>> {
         let entries = [
             ("format", FORMAT.to_owned()),
-            ("order", self.order.name().to_owned()),
+            ("order", self.order.to_string()),
             ("layers", self.layers.len().to_string()),
             ("neurons", self.neurons.to_string()),
             ("profile_tokens", self.profile_tokens.to_string()),
@@ -192,10 +203,21 @@ impl Links {
         ];
         let mut metadata = self.notes.clone();
         metadata.extend(entries.map(|(key, value)| (key.to_owned(), value)));
+        if self.placements() > 1 {
+            metadata.insert("placements".to_owned(), self.placements().to_string());
+        }
         if let Order::Random { seed } = self.order {
             metadata.insert("seed".to_owned(), seed.to_string());
         }
         Ok(metadata)
+    }
+}
+
+/// The name of a placement's tensor.
+pub(super) fn tensor_name(array: &str, layer: usize, placement: usize) -> String {
+    match placement {
+        0 => format!("{array}.{layer}"),
+        _ => format!("{array}.{layer}.{placement}"),
     }
 }
 

@@ -11,10 +11,11 @@ use super::bisect::bisect;
 use super::coactivation::LayerActivity;
 use super::greedy::chains_of;
 use super::hot::{hot_bundles, hot_sets};
-use super::orders::{LayerLinks, Order, by_frequency, shuffled};
+use super::orders::{LayerLinks, Order, Placement, by_frequency, shuffled};
 use super::pairs::Weight;
 use super::price::{Objective, price_layer};
 use super::refine::refine;
+use super::replicas::replicas;
 use crate::device::LawText;
 
 /// An order and what it is made for.
@@ -36,7 +37,7 @@ impl Linking {
         if self.pin > 0.0 {
             notes.insert("order.pinned".into(), self.pin.to_string());
         }
-        if self.order == Order::Refined {
+        if matches!(self.order, Order::Refined | Order::Replicas { .. }) {
             let law = LawText::from(&self.objective.law);
             notes.insert("order.law".into(), law.to_string());
             notes.insert("order.bundle_bytes".into(), self.objective.bundle_bytes.to_string());
@@ -111,19 +112,37 @@ impl Linking {
         let is_hot = |id: u32| hot.get(id as usize).is_some_and(|hot| *hot);
         let (pinned, members): (Vec<u32>, Vec<u32>) =
             (0..activity.neurons() as u32).partition(|id| is_hot(*id));
-        let (mut neuron_of_slot, mut link_begin) = self.arrange(layer, activity, &members)?;
-        link_begin.extend((members.len()..activity.neurons()).map(|slot| slot as u32 + 1));
-        neuron_of_slot.extend(by_frequency(activity.active_count(), pinned));
-        let active_count = activity.active_count().to_vec();
-        let links = LayerLinks { neuron_of_slot, link_begin, active_count };
+        let pinned = by_frequency(activity.active_count(), pinned);
+        let with_pinned = |(mut neuron_of_slot, mut link_begin): (Vec<u32>, Vec<u32>)| {
+            link_begin.extend((members.len()..activity.neurons()).map(|slot| slot as u32 + 1));
+            neuron_of_slot.extend(&pinned);
+            Placement { neuron_of_slot, link_begin }
+        };
+        let mut placements = match self.order {
+            Order::Replicas { placements } => {
+                replicas(&self.with(Order::Refined), activity, &members, placements)?
+            }
+            _ => vec![self.arrange(layer, activity, &members)?],
+        }
+        .into_iter()
+        .map(with_pinned);
+        let first = placements.next().context("an order without a placement")?;
+        let Placement { neuron_of_slot, link_begin } = first;
+        let (active_count, further) = (activity.active_count().to_vec(), placements.collect());
+        let links = LayerLinks { neuron_of_slot, link_begin, active_count, further };
         links
             .check(activity.tokens() as u64)
             .with_context(|| format!("layer {layer}: order {} came out wrong", self.order))?;
         Ok(links)
     }
 
-    /// The order of `members`, ascending ids, and where its links begin.
-    fn arrange(
+    /// Another order made for the same.
+    fn with(&self, order: Order) -> Self {
+        Self { order, ..*self }
+    }
+
+    /// The order of `members`, ascending ids, and where its links begin; of several placements one.
+    pub(super) fn arrange(
         &self,
         layer: usize,
         activity: &LayerActivity,
@@ -144,7 +163,7 @@ impl Linking {
             Order::Greedy | Order::Miss => chains_of(activity, members, Weight::Count),
             Order::Jaccard => chains_of(activity, members, Weight::Jaccard),
             Order::Bisect => whole(bisect(activity, members)),
-            Order::Refined => whole(self.refined(activity, members)?),
+            Order::Refined | Order::Replicas { .. } => whole(self.refined(activity, members)?),
         })
     }
 
@@ -162,7 +181,7 @@ impl Linking {
                 slots[id as usize] = slot as u32;
             }
             let rows = bits.chunks_exact(activity.neurons().div_ceil(8));
-            Ok(price_layer(&self.objective, rows, &slots, &resident)?.time_us)
+            Ok(price_layer(&self.objective, rows, &[slots], &resident)?.time_us)
         };
         Ok(if price(&refined)? <= price(&start)? { refined } else { start })
     }

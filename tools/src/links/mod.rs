@@ -3,7 +3,7 @@
 //! Reading order, bottom up: [`profile`] opens the traces; [`coactivation`] counts how often neurons
 //! are active, alone and in pairs (`counts`); [`pairs`] hands the pairs out by descending count in bounded
 //! memory; [`greedy`] joins them into chains; [`price`] says what an order costs on a device,
-//! [`refine`] improves one in that cost, [`bisect`] makes one another way; [`hot`] is what a cache
+//! [`refine`] improves one in that cost, [`bisect`] makes one another way, [`replicas`] makes several; [`hot`] is what a cache
 //! pins; [`orders`] is the menu of orders, and [`linking`] makes one of every layer; [`choose`] picks
 //! the cheapest by cross-validation; [`mod@file`] writes and [`read`] reads the links file; [`stats`]
 //! counts runs independently of all of them.
@@ -26,6 +26,7 @@ pub mod price;
 pub mod profile;
 pub mod read;
 pub mod refine;
+pub mod replicas;
 pub mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -33,7 +34,7 @@ pub(crate) mod testing;
 pub use coactivation::LayerActivity;
 pub use file::{Links, TraceSource};
 pub use linking::Linking;
-pub use orders::{LayerLinks, Order, link_layer, link_layers};
+pub use orders::{LayerLinks, Order, Placement, link_layer, link_layers};
 pub use price::{Objective, Price};
 pub use profile::{Part, Profile};
 

@@ -34,14 +34,22 @@ pub enum Order {
     Bisect,
     /// Greedy, for what a pinned hot set leaves to be read.
     Miss,
+    /// Several placements, each refined for a cluster of tokens ([`super::replicas`]).
+    Replicas {
+        /// How many, 2 to [`PLACEMENTS_MAX`].
+        placements: usize,
+    },
 }
+
+/// Most placements of a layer: beyond, flash is spent for next to nothing.
+pub const PLACEMENTS_MAX: usize = 16;
 
 impl Order {
     /// The seed of `random` where none is given.
     pub const SEED_DEFAULT: u64 = 0;
 
-    /// All orders, `random` with the default seed.
-    pub const ALL: [Self; 8] = [
+    /// All orders, `random` with the default seed, `replicas` with two placements.
+    pub const ALL: [Self; 9] = [
         Self::Identity,
         Self::Random { seed: Self::SEED_DEFAULT },
         Self::Frequency,
@@ -50,9 +58,11 @@ impl Order {
         Self::Refined,
         Self::Bisect,
         Self::Miss,
+        Self::Replicas { placements: 2 },
     ];
 
-    /// The stable name: that of the variant, in lower case.
+    /// The stable name: that of the variant, in lower case. [`fmt::Display`] adds the number of
+    /// placements, as `replicas:4`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Identity => "identity",
@@ -63,34 +73,53 @@ impl Order {
             Self::Refined => "refined",
             Self::Bisect => "bisect",
             Self::Miss => "miss",
+            Self::Replicas { .. } => "replicas",
         }
     }
 }
 
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        match self {
+            Self::Replicas { placements } => f.pad(&format!("replicas:{placements}")),
+            _ => f.pad(self.name()),
+        }
     }
 }
 
 /// A name that is none of [`Order::ALL`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown order '{0}': use identity, random, frequency, greedy, jaccard, refined, bisect or \
-         miss"
+    "unknown order '{0}': use identity, random, frequency, greedy, jaccard, refined, bisect, miss \
+         or replicas:K with 2 to {PLACEMENTS_MAX} placements"
 )]
 pub struct UnknownOrder(String);
 
 impl FromStr for Order {
     type Err = UnknownOrder;
 
-    /// Parses a stable name; `random` gets [`Order::SEED_DEFAULT`].
+    /// Parses what [`fmt::Display`] writes; `random` gets [`Order::SEED_DEFAULT`].
     fn from_str(name: &str) -> Result<Self, UnknownOrder> {
-        Self::ALL
-            .into_iter()
-            .find(|order| order.name() == name)
-            .ok_or_else(|| UnknownOrder(name.to_owned()))
+        let unknown = || UnknownOrder(name.to_owned());
+        if let Some(count) = name.strip_prefix("replicas:") {
+            return match count.parse() {
+                Ok(placements @ 2..=PLACEMENTS_MAX) => Ok(Self::Replicas { placements }),
+                _ => Err(unknown()),
+            };
+        }
+        let single = |order: &Self| !matches!(order, Self::Replicas { .. });
+        let named = |order: &Self| single(order) && order.name() == name;
+        Self::ALL.into_iter().find(named).ok_or_else(unknown)
     }
+}
+
+/// A placement of a layer: which neuron lies in which slot, and where the links begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// Neuron id by slot, a permutation.
+    pub neuron_of_slot: Vec<u32>,
+    /// As [`LayerLinks::link_begin`].
+    pub link_begin: Vec<u32>,
 }
 
 /// The order of one layer: which neuron lies in which slot, and where the links begin.
@@ -103,6 +132,8 @@ pub struct LayerLinks {
     pub link_begin: Vec<u32>,
     /// In how many profiling tokens each neuron is active, by neuron id (not by slot).
     pub active_count: Vec<u32>,
+    /// Further placements of the layer, as many as all other layers have.
+    pub further: Vec<Placement>,
 }
 
 impl LayerLinks {
@@ -121,17 +152,21 @@ impl LayerLinks {
     /// # Errors
     /// `neuron_of_slot` is no permutation.
     pub fn slot_of_neuron(&self) -> Result<Vec<u32>> {
-        const FREE: u32 = u32::MAX;
-        let neurons = self.neurons();
-        let mut slots = vec![FREE; neurons];
-        for (slot, &neuron) in self.neuron_of_slot.iter().enumerate() {
-            let place = slots.get_mut(neuron as usize).with_context(|| {
-                format!("slot {slot} holds neuron {neuron} of a layer with {neurons} neurons")
-            })?;
-            ensure!(*place == FREE, "neuron {neuron} is in slots {place} and {slot}");
-            *place = slot as u32;
-        }
-        Ok(slots)
+        slot_of_neuron(&self.neuron_of_slot)
+    }
+
+    /// The same for each placement.
+    ///
+    /// # Errors
+    /// One of them is no permutation.
+    pub fn slots_of_neurons(&self) -> Result<Vec<Vec<u32>>> {
+        self.placements().map(|(neurons, _)| slot_of_neuron(neurons)).collect()
+    }
+
+    /// Each placement: neuron ids by slot, and where links begin.
+    pub fn placements(&self) -> impl Iterator<Item = (&[u32], &[u32])> {
+        let further = self.further.iter().map(|p| (&p.neuron_of_slot[..], &p.link_begin[..]));
+        std::iter::once((&self.neuron_of_slot[..], &self.link_begin[..])).chain(further)
     }
 
     /// Checks every rule stated at the fields, and each active count against `profile_tokens`.
@@ -144,16 +179,13 @@ impl LayerLinks {
             (1..=NEURONS_MAX).contains(&neurons),
             "{neurons} neurons: 1 to {NEURONS_MAX} are possible"
         );
-        self.slot_of_neuron()?;
-        ensure!(
-            self.link_begin.first() == Some(&0)
-                && self.link_begin.last().is_some_and(|&last| last as usize == neurons),
-            "links must begin at slot 0 and end at {neurons}, got {:?} and {:?}",
-            self.link_begin.first(),
-            self.link_begin.last()
-        );
-        if let Some(pair) = self.link_begin.windows(2).find(|pair| pair[0] >= pair[1]) {
-            anyhow::bail!("link at slot {} is followed by one at {}", pair[0], pair[1]);
+        for (placement, (neuron_of_slot, link_begin)) in self.placements().enumerate() {
+            check_placement(neurons, neuron_of_slot, link_begin).map_err(
+                |error| match placement {
+                    0 => error,
+                    _ => error.context(format!("placement {placement}")),
+                },
+            )?;
         }
         ensure!(
             self.active_count.len() == neurons,
@@ -167,6 +199,40 @@ impl LayerLinks {
         }
         Ok(())
     }
+}
+
+/// The inverse of a permutation.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn slot_of_neuron(neuron_of_slot: &[u32]) -> Result<Vec<u32>> {
+    const FREE: u32 = u32::MAX;
+    let neurons = neuron_of_slot.len();
+    let mut slots = vec![FREE; neurons];
+    for (slot, &neuron) in neuron_of_slot.iter().enumerate() {
+        let place = slots.get_mut(neuron as usize).with_context(|| {
+            format!("slot {slot} holds neuron {neuron} of a layer with {neurons} neurons")
+        })?;
+        ensure!(*place == FREE, "neuron {neuron} is in slots {place} and {slot}");
+        *place = slot as u32;
+    }
+    Ok(slots)
+}
+
+fn check_placement(neurons: usize, neuron_of_slot: &[u32], link_begin: &[u32]) -> Result<()> {
+    ensure!(neuron_of_slot.len() == neurons, "{} slots of {neurons}", neuron_of_slot.len());
+    slot_of_neuron(neuron_of_slot)?;
+    ensure!(
+        link_begin.first() == Some(&0)
+            && link_begin.last().is_some_and(|&last| last as usize == neurons),
+        "links must begin at slot 0 and end at {neurons}, got {:?} and {:?}",
+        link_begin.first(),
+        link_begin.last()
+    );
+    if let Some(pair) = link_begin.windows(2).find(|pair| pair[0] >= pair[1]) {
+        anyhow::bail!("link at slot {} is followed by one at {}", pair[0], pair[1]);
+    }
+    Ok(())
 }
 
 /// Orders one layer, nothing pinned, for the law of OnePlus 12 and bundles of 4 KiB where that

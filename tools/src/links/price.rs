@@ -84,36 +84,80 @@ impl Price {
     }
 }
 
-/// The price of one layer over rows of bits, `resident` neurons not read.
+/// Prices batches of one layer.
+#[derive(Debug)]
+pub struct Pricer {
+    objective: Objective,
+    geometry: Geometry,
+    collapse: Collapse,
+    extents: Vec<Extent>,
+    scratch: Vec<u64>,
+    slots: Vec<u32>,
+}
+
+impl Pricer {
+    /// For layers of so many neurons.
+    pub fn new(objective: &Objective, neurons: usize) -> Self {
+        Self {
+            objective: *objective,
+            geometry: objective.geometry(neurons as u32),
+            collapse: Collapse::Law(objective.law),
+            extents: vec![Extent::default(); neurons],
+            scratch: vec![0; scratch_len(neurons)],
+            slots: Vec::with_capacity(neurons),
+        }
+    }
+
+    /// The price of reading `neurons` in one batch, by their slots.
+    pub fn batch(&mut self, neurons: &[u32], slot_of_neuron: &[u32]) -> Price {
+        self.slots.clear();
+        self.slots.extend(neurons.iter().map(|&id| slot_of_neuron[id as usize]));
+        self.slots.sort_unstable();
+        let (extents, scratch) = (&mut self.extents, &mut self.scratch);
+        let plan = plan(&self.slots, &self.geometry, &self.collapse, extents, scratch);
+        let time_us = self.objective.law.time_us(plan.reads, plan.bytes);
+        Price { tokens: 1, reads: plan.reads, bytes: plan.bytes, time_us }
+    }
+
+    /// The same from the cheapest of several placements, the first of equals; and which that is.
+    pub fn cheapest(&mut self, neurons: &[u32], placements: &[Vec<u32>]) -> (usize, Price) {
+        let mut best = (0, Price { time_us: f64::INFINITY, ..Price::default() });
+        for (placement, slot_of_neuron) in placements.iter().enumerate() {
+            let price = self.batch(neurons, slot_of_neuron);
+            if price.time_us < best.1.time_us {
+                best = (placement, price);
+            }
+        }
+        best
+    }
+}
+
+/// The price of one layer over rows of bits, `resident` neurons not read, each token from the
+/// cheapest of the `placements` (slots by neuron id).
 ///
 /// `rows` are the tokens' bits, ceil(neurons / 8) bytes each.
 ///
 /// # Errors
-/// `resident` is not as long as `slot_of_neuron`.
+/// No placement, or one that is not as long as `resident`.
 pub fn price_layer<'a>(
     objective: &Objective,
     rows: impl Iterator<Item = &'a [u8]>,
-    slot_of_neuron: &[u32],
+    placements: &[Vec<u32>],
     resident: &[bool],
 ) -> Result<Price> {
-    let neurons = slot_of_neuron.len();
-    ensure!(resident.len() == neurons, "{} residents of {neurons} neurons", resident.len());
-    let geometry = objective.geometry(neurons as u32);
-    let collapse = Collapse::Law(objective.law);
-    let mut extents = vec![Extent::default(); neurons];
-    let mut scratch = vec![0; scratch_len(neurons)];
-    let mut slots = Vec::with_capacity(neurons);
+    let neurons = resident.len();
+    ensure!(!placements.is_empty(), "a layer without a placement");
+    for slots in placements {
+        ensure!(slots.len() == neurons, "{neurons} residents of {} neurons", slots.len());
+    }
+    let mut pricer = Pricer::new(objective, neurons);
+    let mut missed: Vec<u32> = Vec::with_capacity(neurons);
     let mut price = Price::default();
     for row in rows {
-        slots.clear();
-        let missed = active_neurons(row).filter(|&id| id < neurons && !resident[id]);
-        slots.extend(missed.map(|id| slot_of_neuron[id]));
-        slots.sort_unstable();
-        let plan = plan(&slots, &geometry, &collapse, &mut extents, &mut scratch);
-        price.tokens += 1;
-        price.reads += plan.reads;
-        price.bytes += plan.bytes;
-        price.time_us += objective.law.time_us(plan.reads, plan.bytes);
+        missed.clear();
+        let ids = active_neurons(row).filter(|&id| id < neurons && !resident[id]);
+        missed.extend(ids.map(|id| id as u32));
+        price.add(&pricer.cheapest(&missed, placements).1);
     }
     Ok(price)
 }

@@ -9,13 +9,15 @@ use std::str::FromStr;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::Dtype;
 
-use super::file::{FIELDS, FORMAT, Links};
-use super::orders::{LayerLinks, Order};
+use super::file::{FIELDS, FORMAT, Links, tensor_name};
+use super::orders::{LayerLinks, Order, PLACEMENTS_MAX, Placement};
 use super::{LAYERS_MAX, NEURONS_MAX};
 use crate::tensor_file::Header;
 
-/// The tensors of a layer.
-const TENSORS_PER_LAYER: usize = 3;
+/// The tensors of a layer: its counts, and two for each placement.
+const fn tensors_per_layer(placements: usize) -> usize {
+    1 + 2 * placements
+}
 
 impl Links {
     /// Reads and checks a links file.
@@ -57,10 +59,18 @@ impl Links {
             "{layers} layers of {neurons} neurons: at most {LAYERS_MAX} of {NEURONS_MAX} are \
              possible, and at least one of each"
         );
-        let tensors = header.tensors.len();
+        let placements = match header.metadata.get("placements") {
+            Some(text) => number("placements", text)?,
+            None => 1,
+        };
         ensure!(
-            tensors == TENSORS_PER_LAYER * layers,
-            "{tensors} tensors for {layers} layers, expected {TENSORS_PER_LAYER} a layer"
+            (1..=PLACEMENTS_MAX).contains(&placements),
+            "{placements} placements of each layer: 1 to {PLACEMENTS_MAX} are possible"
+        );
+        let (tensors, per_layer) = (header.tensors.len(), tensors_per_layer(placements));
+        ensure!(
+            tensors == per_layer * layers,
+            "{tensors} tensors for {layers} layers, expected {per_layer} a layer"
         );
         let mut order = Order::from_str(text("order")?)?;
         if let Order::Random { seed } = &mut order {
@@ -84,14 +94,19 @@ impl Links {
             layers: Vec::new(),
         };
         for layer in 0..layers {
-            let mut tensor = |name: &str, entries: Option<usize>| {
-                read_tensor(&header, input, &format!("{name}.{layer}"), entries)
+            let mut tensor = |array: &str, placement: usize, entries: Option<usize>| {
+                read_tensor(&header, input, &tensor_name(array, layer, placement), entries)
             };
-            links.layers.push(LayerLinks {
-                neuron_of_slot: tensor("neuron_of_slot", Some(neurons))?,
-                link_begin: tensor("link_begin", None)?,
-                active_count: tensor("active_count", Some(neurons))?,
-            });
+            let mut placement = |number: usize| -> Result<Placement> {
+                Ok(Placement {
+                    neuron_of_slot: tensor("neuron_of_slot", number, Some(neurons))?,
+                    link_begin: tensor("link_begin", number, None)?,
+                })
+            };
+            let Placement { neuron_of_slot, link_begin } = placement(0)?;
+            let further = (1..placements).map(&mut placement).collect::<Result<_>>()?;
+            let active_count = tensor("active_count", 0, Some(neurons))?;
+            links.layers.push(LayerLinks { neuron_of_slot, link_begin, active_count, further });
         }
         links.check()?;
         Ok(links)

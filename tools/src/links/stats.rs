@@ -157,6 +157,7 @@ mod tests {
             neuron_of_slot: (0..begin.last().copied().unwrap_or(0)).collect(),
             link_begin: begin.to_vec(),
             active_count: Vec::new(),
+            further: Vec::new(),
         };
         let statistics = LinkStatistics::of(&links(&[0, 1, 2, 5, 11]));
         let expected = LinkStatistics { links: 4, longest: 6, median: 2.0, mean: 2.75, singles: 2 };

@@ -27,7 +27,9 @@ pub struct Description {
     pub shape: ShapeDescription,
     /// Sections by kind.
     pub sections: Vec<SectionDescription>,
-    /// One entry a layer.
+    /// Placements that can be read from.
+    pub placements: u32,
+    /// One entry a layer, of its first placement.
     pub layers: Vec<LayerDescription>,
     /// Where the pack comes from.
     pub provenance: BTreeMap<String, String>,
@@ -73,7 +75,7 @@ pub struct SectionDescription {
     pub section_crc: String,
 }
 
-/// Statistics of one layer's placement.
+/// Statistics of one layer's first placement.
 #[derive(Debug, Serialize)]
 pub struct LayerDescription {
     /// The layer.
@@ -120,6 +122,7 @@ pub fn describe(pack: &Pack<'_>) -> Description {
             bundle_stride: shape.bundle_stride,
         },
         sections: pack.sections().iter().map(describe_section).collect(),
+        placements: pack.placements(),
         layers: (0..).zip(pack.layers()).map(|(n, layer)| describe_layer(n, &layer)).collect(),
         provenance: pack
             .provenance()

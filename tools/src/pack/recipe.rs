@@ -12,6 +12,7 @@ use lnp_format::{Dtype, SectionKind, Shape};
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::{LE, U32};
 
+use crate::links::orders::slot_of_neuron;
 use crate::links::{LayerLinks, Links};
 use crate::model::{Checkpoint, ModelConfig};
 use crate::report::plain;
@@ -67,7 +68,7 @@ pub struct Recipe {
     pub shape: Shape,
     /// Alignment of sections and reads, bytes.
     pub block_bytes: u32,
-    /// The placement of each layer of the *model*; a placeholder pack repeats them.
+    /// The placements of each layer of the *model*; a placeholder pack repeats them.
     pub layers: Vec<LayerLinks>,
     /// Tokens behind the active counts.
     pub profile_tokens: u64,
@@ -181,6 +182,7 @@ impl Recipe {
                 neuron_of_slot: (0..shape.neurons).collect(),
                 link_begin: (0..=shape.neurons).collect(),
                 active_count: vec![0; shape.neurons as usize],
+                further: Vec::new(),
             };
             let layers = vec![each_alone; shape.layers as usize];
             return Ok(Self::new(shape, layers, 0, provenance));
@@ -195,7 +197,7 @@ impl Recipe {
             shape.neurons
         );
         let mut put = |key: &str, value: String| provenance.insert(key.to_owned(), value);
-        put("order", links.order.name().to_owned());
+        put("order", links.order.to_string());
         if let crate::links::Order::Random { seed } = links.order {
             put("order.seed", seed.to_string());
         }
@@ -220,9 +222,20 @@ impl Recipe {
         Self { shape, block_bytes: BLOCK_BYTES, layers, profile_tokens, side_data, provenance }
     }
 
-    /// The placement of a layer of the pack.
+    /// The placements of a layer of the pack.
     pub fn layer(&self, layer: u32) -> &LayerLinks {
         &self.layers[layer as usize % self.layers.len()]
+    }
+
+    /// Placements of every layer.
+    pub fn placements(&self) -> u32 {
+        self.layers.first().map_or(1, |layer| 1 + layer.further.len() as u32)
+    }
+
+    /// Each layer of the pack in each placement, as sections are sorted.
+    pub fn regions(&self) -> impl Iterator<Item = (u32, u32)> + use<> {
+        let placements = self.placements();
+        (0..self.shape.layers).flat_map(move |layer| (0..placements).map(move |p| (layer, p)))
     }
 
     /// Lays the pack out. The checksums of bundles and regions are still open.
@@ -230,34 +243,36 @@ impl Recipe {
     /// # Errors
     /// A limit of the format is passed.
     pub fn layout(&self) -> Result<PackLayout> {
-        let layers = 0..self.shape.layers;
-        let mut sections: Vec<(SectionKind, u32, Vec<u8>)> = vec![
-            (SectionKind::ModelShape, WHOLE_PACK, self.shape.to_disk().as_bytes().to_vec()),
-            (SectionKind::Provenance, WHOLE_PACK, self.provenance_text().into_bytes()),
+        let mut sections: Vec<(SectionKind, u32, u32, Vec<u8>)> = vec![
+            (SectionKind::ModelShape, WHOLE_PACK, 0, self.shape.to_disk().as_bytes().to_vec()),
+            (SectionKind::Provenance, WHOLE_PACK, 0, self.provenance_text().into_bytes()),
         ];
-        for layer in layers.clone() {
-            sections.push((SectionKind::LinkIndex, layer, self.link_index(layer)?));
+        for (layer, placement) in self.regions() {
+            let link_index = self.link_index(layer, placement)?;
+            sections.push((SectionKind::LinkIndex, layer, placement, link_index));
         }
         for (layer, side) in (0..).zip(&self.side_data) {
             if !side.neuron_bias.is_empty() || !side.output_bias.is_empty() {
-                sections.push((SectionKind::SideData, layer, side_data(side)));
+                sections.push((SectionKind::SideData, layer, 0, side_data(side)));
             }
         }
         let sums_bytes = self.shape.neurons as usize * 4;
-        for layer in layers.clone() {
-            sections.push((SectionKind::BundleChecksums, layer, vec![0; sums_bytes]));
+        for (layer, placement) in self.regions() {
+            sections.push((SectionKind::BundleChecksums, layer, placement, vec![0; sums_bytes]));
         }
         let mut table: Vec<SectionEntry> = sections
             .iter()
-            .map(|(kind, layer, body)| write::entry(*kind, *layer, 0, body.len() as u64))
+            .map(|(kind, layer, placement, body)| {
+                write::entry(*kind, *layer, *placement, body.len() as u64)
+            })
             .collect();
         let region_bytes = self.shape.region_bytes();
-        table.extend(
-            layers.map(|layer| write::entry(SectionKind::BundleRegion, layer, 0, region_bytes)),
-        );
+        table.extend(self.regions().map(|(layer, placement)| {
+            write::entry(SectionKind::BundleRegion, layer, placement, region_bytes)
+        }));
         let extent = write::place(&mut table, self.block_bytes)?;
         let mut index = vec![0; usize::try_from(extent.index_bytes)?];
-        for (entry, (_, _, body)) in table.iter_mut().zip(&sections) {
+        for (entry, (_, _, _, body)) in table.iter_mut().zip(&sections) {
             entry.section_crc = U32::new(crc32(body));
             let begin = entry.offset.get() as usize;
             index[begin..begin + body.len()].copy_from_slice(body);
@@ -273,18 +288,17 @@ impl Recipe {
         self.provenance.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
     }
 
-    fn link_index(&self, layer: u32) -> Result<Vec<u8>> {
+    fn link_index(&self, layer: u32, placement: u32) -> Result<Vec<u8>> {
         let links = self.layer(layer);
-        let (neurons, count) = (self.shape.neurons, links.links() as u32);
-        let header = write::link_index_header(neurons, count, self.profile_tokens);
-        let slot_of_neuron = links.slot_of_neuron()?;
-        let counts_by_slot: Vec<u32> = links
-            .neuron_of_slot
-            .iter()
-            .map(|neuron| links.active_count[*neuron as usize])
-            .collect();
+        let (neuron_of_slot, link_begin) =
+            links.placements().nth(placement as usize).context("layers of fewer placements")?;
+        let slot_of_neuron = slot_of_neuron(neuron_of_slot)?;
+        let count = link_begin.len() as u32 - 1;
+        let header = write::link_index_header(self.shape.neurons, count, self.profile_tokens);
+        let counts_by_slot: Vec<u32> =
+            neuron_of_slot.iter().map(|neuron| links.active_count[*neuron as usize]).collect();
         let mut bytes = header.as_bytes().to_vec();
-        for array in [&slot_of_neuron, &links.neuron_of_slot, &links.link_begin, &counts_by_slot] {
+        for array in [&slot_of_neuron[..], neuron_of_slot, link_begin, &counts_by_slot] {
             bytes.extend(array.iter().flat_map(|word| word.to_le_bytes()));
         }
         Ok(bytes)
@@ -292,17 +306,18 @@ impl Recipe {
 }
 
 impl PackLayout {
-    /// Where a layer's bundle region begins in the file, bytes.
-    pub fn region_offset(&self, layer: u32) -> Option<u64> {
-        self.find(SectionKind::BundleRegion, layer).map(|at| self.sections[at].offset.get())
+    /// Where the bundle region of a placement of a layer begins in the file, bytes.
+    pub fn region_offset(&self, layer: u32, placement: u32) -> Option<u64> {
+        let at = self.find(SectionKind::BundleRegion, layer, placement)?;
+        Some(self.sections[at].offset.get())
     }
 
-    /// Enters a layer's checksums: of each bundle in slot order, and of the region.
-    pub fn set_checksums(&mut self, layer: u32, bundles: &[u32], region: u32) {
-        if let Some(at) = self.find(SectionKind::BundleRegion, layer) {
+    /// Enters the checksums of a placement of a layer: of each bundle in slot order, and of the region.
+    pub fn set_checksums(&mut self, layer: u32, placement: u32, bundles: &[u32], region: u32) {
+        if let Some(at) = self.find(SectionKind::BundleRegion, layer, placement) {
             self.sections[at].section_crc = U32::new(region);
         }
-        if let Some(at) = self.find(SectionKind::BundleChecksums, layer) {
+        if let Some(at) = self.find(SectionKind::BundleChecksums, layer, placement) {
             let words: Vec<U32<LE>> = bundles.iter().map(|sum| U32::new(*sum)).collect();
             let begin = self.sections[at].offset.get() as usize;
             self.index[begin..begin + words.as_bytes().len()].copy_from_slice(words.as_bytes());
@@ -319,9 +334,10 @@ impl PackLayout {
         self.index[SUPERBLOCK_BYTES..SUPERBLOCK_BYTES + table.len()].copy_from_slice(table);
     }
 
-    fn find(&self, kind: SectionKind, layer: u32) -> Option<usize> {
-        let key = |entry: &SectionEntry| (entry.kind.get(), entry.layer.get());
-        self.sections.binary_search_by_key(&(kind.code(), layer), key).ok()
+    fn find(&self, kind: SectionKind, layer: u32, placement: u32) -> Option<usize> {
+        let key =
+            |entry: &SectionEntry| (entry.kind.get(), entry.layer.get(), entry.placement.get());
+        self.sections.binary_search_by_key(&(kind.code(), layer, placement), key).ok()
     }
 }
 

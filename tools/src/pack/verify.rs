@@ -96,8 +96,8 @@ fn check_padding(input: &mut impl Read, at: &mut u64, end: u64) -> Result<()> {
 /// Reads a bulk section and checks its checksum and those of its bundles; returns how many.
 fn check_bulk(input: &mut impl Read, pack: &Pack<'_>, entry: &SectionEntry) -> Result<u64> {
     let kind = SectionKind::from_code(entry.kind.get());
-    let layer = match (kind, entry.placement.get()) {
-        (Some(SectionKind::BundleRegion), 0) => pack.layer(entry.layer.get()),
+    let layer = match kind {
+        Some(SectionKind::BundleRegion) => pack.placement(entry.layer.get(), entry.placement.get()),
         _ => None,
     };
     let piece_bytes = layer.map_or(1 << 20, |_| u64::from(pack.shape().bundle_stride));

@@ -28,11 +28,17 @@ pub fn write_pack(
         let mut out = BufWriter::with_capacity(1 << 20, file);
         let mut written = layout.extent.index_bytes;
         out.seek(SeekFrom::Start(written))?;
-        for layer in 0..recipe.shape.layers {
-            let begin = layout.region_offset(layer).context("a layer without a region")?;
+        for (layer, placement) in recipe.regions() {
+            if placement == 0 {
+                bundles.load_layer(layer).with_context(|| format!("layer {layer}"))?;
+            }
+            let begin = layout.region_offset(layer, placement).context("a missing region")?;
             pad(&mut out, begin - written)?;
-            let (sums, region) = write_region(&mut out, recipe, layer, bundles)?;
-            layout.set_checksums(layer, &sums, region);
+            let mut placements = recipe.layer(layer).placements();
+            let (order, _) = placements.nth(placement as usize).context("a missing placement")?;
+            let (sums, region) = write_region(&mut out, recipe, order, bundles)
+                .with_context(|| format!("layer {layer}"))?;
+            layout.set_checksums(layer, placement, &sums, region);
             written = begin + recipe.shape.region_bytes();
             progress(written);
         }
@@ -47,19 +53,18 @@ pub fn write_pack(
     Ok(layout)
 }
 
-/// Writes one layer's bundles in slot order; returns their checksums, and that of the region.
+/// Writes the bundles of the layer that is loaded in the order of a placement; returns their checksums, and that of the region.
 fn write_region(
     out: &mut impl Write,
     recipe: &Recipe,
-    layer: u32,
+    neuron_of_slot: &[u32],
     bundles: &mut dyn BundleSource,
 ) -> Result<(Vec<u32>, u32)> {
-    bundles.load_layer(layer).with_context(|| format!("layer {layer}"))?;
     let mut bundle = vec![0; recipe.shape.bundle_stride as usize];
     let mut sums = Vec::with_capacity(recipe.shape.neurons as usize);
     let mut region = Crc32::new();
-    for neuron in &recipe.layer(layer).neuron_of_slot {
-        bundles.bundle(*neuron, &mut bundle).with_context(|| format!("layer {layer}"))?;
+    for neuron in neuron_of_slot {
+        bundles.bundle(*neuron, &mut bundle)?;
         sums.push(crc32(&bundle));
         region.update(&bundle);
         out.write_all(&bundle)?;

@@ -1,0 +1,60 @@
+//! Clusters that were planted are found, and the price says so.
+#![allow(clippy::unwrap_used)]
+
+use super::super::price::price_layer;
+use super::super::{LayerLinks, Objective};
+use super::*;
+
+const NEURONS: usize = 96;
+const GROUP: usize = 8;
+
+/// Tokens of two topics. Each activates a group of 8 neurons: the first topic those that lie
+/// together, the second those that lie NEURONS / GROUP apart.
+fn two_topics() -> (Vec<u8>, LayerActivity) {
+    let groups = NEURONS / GROUP;
+    let (mut bits, mut tokens) = (Vec::new(), 0);
+    for round in 0..60 {
+        for topic in [0, 1] {
+            let group = (round * 7 + topic) % groups;
+            let mut row = [0u8; NEURONS / 8];
+            for k in 0..GROUP {
+                let neuron = if topic == 0 { group * GROUP + k } else { k * groups + group };
+                row[neuron / 8] |= 1 << (neuron % 8);
+            }
+            bits.extend(row);
+            tokens += 1;
+        }
+    }
+    let activity = LayerActivity::from_bits(NEURONS, &[(&bits, tokens)]).unwrap();
+    (bits, activity)
+}
+
+fn link(order: Order, activity: &LayerActivity) -> LayerLinks {
+    let linking = Linking { order, objective: Objective::phone().unwrap(), pin: 0.0 };
+    linking.link_layer(0, activity, &[]).unwrap()
+}
+
+#[test]
+fn each_topic_gets_its_placement() {
+    let (bits, activity) = two_topics();
+    let price = |links: &LayerLinks| {
+        let rows = bits.chunks_exact(NEURONS / 8);
+        let (slots, none) = (links.slots_of_neurons().unwrap(), [false; NEURONS]);
+        price_layer(&Objective::phone().unwrap(), rows, &slots, &none).unwrap()
+    };
+    let single = price(&link(Order::Refined, &activity));
+    let links = link(Order::Replicas { placements: 2 }, &activity);
+    assert_eq!(links.further.len(), 1);
+    let both = price(&links);
+    // a token of either topic is one read of its eight bundles and nothing else
+    assert_eq!((both.reads, both.bytes), (120, 120 * 8 * 4096));
+    assert!(single.time_us > 1.3 * both.time_us, "{single:?} {both:?}");
+}
+
+#[test]
+fn more_placements_than_topics_do_no_harm() {
+    let (_, activity) = two_topics();
+    let links = link(Order::Replicas { placements: 5 }, &activity);
+    assert_eq!(links.further.len(), 4);
+    links.check(activity.tokens() as u64).unwrap();
+}
