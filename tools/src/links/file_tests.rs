@@ -50,7 +50,8 @@ fn edited(file: &[u8], from: &str, to: &str) -> Vec<u8> {
 
 #[test]
 fn written_and_read_back() {
-    for order in [Order::Identity, Order::Random { seed: u64::MAX }, Order::Greedy] {
+    let replicas = Order::Replicas { placements: 3 };
+    for order in [Order::Identity, Order::Random { seed: u64::MAX }, Order::Greedy, replicas] {
         let links = example(order);
         let file = bytes(&links);
         assert_eq!(file, bytes(&links));
@@ -58,7 +59,7 @@ fn written_and_read_back() {
 
         // And by the safetensors crate alone.
         let tensors = SafeTensors::deserialize(&file).unwrap();
-        assert_eq!(tensors.len(), 33);
+        assert_eq!(tensors.len(), 11 * (1 + 2 * links.placements()));
         let slots = tensors.tensor("neuron_of_slot.10").unwrap();
         assert_eq!(
             (slots.shape(), slots.data()[0]),
@@ -104,7 +105,7 @@ fn on_disk_whole_or_not_at_all() {
 #[test]
 fn what_may_not_be_written() {
     type Change = fn(&mut Links);
-    let cases: [(Change, &str); 9] = [
+    let cases: [(Change, &str); 11] = [
         (|l| l.layers.clear(), "0 layers"),
         (|l| l.neurons = 6, "layer 0: 5 slots, expected 6"),
         (|l| l.neurons = 0, "0 neurons"),
@@ -114,9 +115,14 @@ fn what_may_not_be_written() {
         (|l| l.traces[0].file = "a/b".to_owned(), "without folders"),
         (|l| l.traces[0].sha256 = "0F".repeat(32), "no SHA-256"),
         (|l| l.layers[10].neuron_of_slot[4] = 0, "layer 10: neuron 0 is in slots"),
+        (|l| l.layers[3].further.clear(), "layer 3: 1 placements, expected 2"),
+        (
+            |l| l.layers[3].further[0].neuron_of_slot[4] = 0,
+            "layer 3: placement 1: neuron 0 is in slots",
+        ),
     ];
     for (change, expected) in cases {
-        let mut links = example(Order::Greedy);
+        let mut links = example(Order::Replicas { placements: 2 });
         change(&mut links);
         let error = format!("{:#}", links.write_to(&mut Vec::new()).unwrap_err());
         assert!(error.contains(expected), "{error}");
@@ -143,6 +149,16 @@ fn what_may_not_be_read() {
         ("\"shape\":[5]", "\"shape\":[6]", "header is damaged"),
         ("\\\"file\\\"", "\\\"name\\\"", "'traces' is no list"),
         ("{", "[", "header is damaged"),
+    ];
+    for (from, to, expected) in cases {
+        let error = format!("{:#}", parse(&edited(&file, from, to)).unwrap_err());
+        assert!(error.contains(expected), "{from}: {error}");
+    }
+    let file = bytes(&example(Order::Replicas { placements: 2 }));
+    let cases = [
+        ("\"placements\":\"2\"", "\"placements\":\"3\"", "55 tensors for 11 layers, expected 7"),
+        ("\"placements\":\"2\"", "\"placements\":\"0\"", "1 to 16 are possible"),
+        ("link_begin.7.1", "link_begin.7.2", "link_begin.7.1 is missing"),
     ];
     for (from, to, expected) in cases {
         let error = format!("{:#}", parse(&edited(&file, from, to)).unwrap_err());

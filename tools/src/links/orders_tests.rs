@@ -68,12 +68,18 @@ fn names_are_stable() {
         assert_eq!(order.to_string().parse(), Ok(order));
     }
     let names: Vec<&str> = Order::ALL.iter().map(|order| order.name()).collect();
-    assert_eq!(names.join(" "), "identity random frequency greedy jaccard refined bisect miss");
+    assert_eq!(
+        names.join(" "),
+        "identity random frequency greedy jaccard refined bisect miss replicas"
+    );
     assert_eq!(
         "Greedy".parse::<Order>().unwrap_err().to_string(),
         "unknown order 'Greedy': use identity, random, frequency, greedy, jaccard, refined, \
-         bisect or miss"
+         bisect, miss or replicas:K with 2 to 16 placements"
     );
+    for name in ["replicas", "replicas:1", "replicas:17", "replicas:-2", "replicas:"] {
+        assert!(name.parse::<Order>().is_err(), "{name}");
+    }
     assert_eq!("random".parse(), Ok(Order::Random { seed: Order::SEED_DEFAULT }));
 }
 
