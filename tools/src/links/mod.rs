@@ -1,7 +1,7 @@
 //! Linking: in which order the neurons of a layer lie in the pack.
 //!
 //! Reading order, bottom up: [`profile`] opens the traces; [`coactivation`] counts how often neurons
-//! are active, alone and in pairs (`counts`); [`pairs`] hands the pairs out by descending count in bounded
+//! are active, alone and in pairs (`counts`, on `bits` in vectors); [`pairs`] hands the pairs out by descending count in bounded
 //! memory; [`greedy`] joins them into chains; [`price`] says what an order costs on a device,
 //! [`refine`] improves one in that cost, [`bisect`] makes one another way; [`hot`] is what a cache
 //! pins; [`orders`] is the menu of orders, and [`linking`] makes one of every layer; [`choose`] picks
@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bisect;
+mod bits;
 pub mod choose;
 pub mod coactivation;
 mod counts;
