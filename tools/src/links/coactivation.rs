@@ -9,6 +9,9 @@ use super::NEURONS_MAX;
 use super::bits::transpose;
 use super::counts::{Strip, strip_end};
 
+/// Bit rows take a multiple of so many words: a whole number of the CPU's longest vectors.
+pub(super) const ROW_WORDS_MULTIPLE: usize = 8;
+
 /// Bytes that a layer's counts of pairs may take where nothing else is said.
 pub const PAIR_BYTES_DEFAULT: u64 = 1 << 30;
 
@@ -44,7 +47,7 @@ impl LayerActivity {
     /// the last neuron, or more than `u32::MAX` tokens in all.
     pub fn from_bits(neurons: usize, traces: &[(&[u8], usize)]) -> Result<Self> {
         let tokens = check_bits(neurons, traces)?;
-        let words_per_row = tokens.div_ceil(64);
+        let words_per_row = words_per_row(tokens);
         let token_rows: Vec<&[u8]> = token_rows(neurons, traces).collect();
         let rows = transpose_bits(neurons, &token_rows);
         let ones = |row: &[u64]| row.iter().map(|word| word.count_ones()).sum();
@@ -137,7 +140,7 @@ impl LayerActivity {
     pub(crate) fn token_bits(&self) -> Vec<u8> {
         let bytes_per_token = self.neurons.div_ceil(8);
         let mut bytes = vec![0; bytes_per_token * self.tokens];
-        for word in 0..self.words_per_row {
+        for word in 0..self.tokens.div_ceil(64) {
             for first in (0..self.neurons).step_by(64) {
                 let mut square = [0; 64];
                 for (bits, neuron) in square.iter_mut().zip(first..self.neurons) {
@@ -194,11 +197,15 @@ fn check_bits(neurons: usize, traces: &[(&[u8], usize)]) -> Result<usize> {
     Ok(total)
 }
 
+fn words_per_row(tokens: usize) -> usize {
+    tokens.div_ceil(64).next_multiple_of(ROW_WORDS_MULTIPLE)
+}
+
 /// The bits of every token as a row of words for every neuron.
 fn transpose_bits(neurons: usize, token_rows: &[&[u8]]) -> Vec<u64> {
     /// Groups of 64 neurons done together: what is read of a token is then a line of the cache.
     const GROUPS: usize = 8;
-    let words_per_row = token_rows.len().div_ceil(64);
+    let words_per_row = words_per_row(token_rows.len());
     let mut rows = vec![0; neurons * words_per_row];
     let groups = neurons.div_ceil(64);
     for first in (0..groups).step_by(GROUPS) {

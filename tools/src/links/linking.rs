@@ -151,7 +151,7 @@ impl Linking {
     /// The Jaccard chains, improved; or those themselves, should the planner find them cheaper.
     fn refined(&self, activity: &LayerActivity, members: &[u32]) -> Result<Vec<u32>> {
         let start = chains_of(activity, members, Weight::Jaccard).0;
-        let (refined, _) = refine(activity, &self.objective, start.clone());
+        let (refined, _) = refine(activity, &self.objective, start.clone(), |_| ());
         let bits = activity.token_bits();
         let price = |order: &[u32]| -> Result<f64> {
             // What is not a member is not read; its place does not matter.

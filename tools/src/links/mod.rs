@@ -3,7 +3,7 @@
 //! Reading order, bottom up: [`profile`] opens the traces; [`coactivation`] counts how often neurons
 //! are active, alone and in pairs (`counts`, on `bits` in vectors); [`pairs`] hands the pairs out by descending count in bounded
 //! memory; [`greedy`] joins them into chains; [`price`] says what an order costs on a device,
-//! [`refine`] improves one in that cost, [`bisect`] makes one another way; [`hot`] is what a cache
+//! [`refine`] improves one in that cost (`holes` counts it), [`bisect`] makes one another way; [`hot`] is what a cache
 //! pins; [`orders`] is the menu of orders, and [`linking`] makes one of every layer; [`choose`] picks
 //! the cheapest by cross-validation; [`mod@file`] writes and [`read`] reads the links file; [`stats`]
 //! counts runs independently of all of them.
@@ -19,6 +19,7 @@ pub mod coactivation;
 mod counts;
 pub mod file;
 pub mod greedy;
+mod holes;
 pub mod hot;
 pub mod linking;
 pub mod orders;

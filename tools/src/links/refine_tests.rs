@@ -23,7 +23,7 @@ proptest! {
         let objective = Objective { bundle_bytes: 4096 * blocks, ..Objective::phone().unwrap() };
         let order: Vec<u32> = (0..trace.neurons as u32).collect();
         let before = planned(&trace, &objective, &order);
-        let (after, saved) = refine(&trace.activity(), &objective, order);
+        let (after, saved) = refine(&trace.activity(), &objective, order, |_| ());
         let difference = before - planned(&trace, &objective, &after);
         prop_assert!((difference - saved).abs() < 1e-6 * (1.0 + before), "{difference} {saved}");
         prop_assert!(saved >= -1e-9);
