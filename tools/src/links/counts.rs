@@ -174,13 +174,7 @@ impl WithSimd for Counting<'_> {
 /// Adds up the lines of some tokens, a multiple of [`LINES`] and at least so many, in one vector of
 /// the planes.
 #[inline(always)]
-fn add_lines<S: Simd>(
-    simd: S,
-    lines: &[Line],
-    tokens: &[u16],
-    vector: usize,
-    planes: &mut [Line],
-) {
+fn add_lines<S: Simd>(simd: S, lines: &[Line], tokens: &[u16], vector: usize, planes: &mut [Line]) {
     let zero = simd.splat_u64s(0);
     let mut sums = [zero; PLANES];
     let (mut ones, mut twos, mut fours, mut eights) = (zero, zero, zero, zero);

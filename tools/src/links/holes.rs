@@ -321,3 +321,7 @@ impl<const STEPS: usize> WithSimd for Junction<'_, STEPS> {
         cost.us(count)
     }
 }
+
+#[cfg(test)]
+#[path = "holes_tests.rs"]
+mod tests;
