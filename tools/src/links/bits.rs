@@ -38,11 +38,11 @@ pub(super) fn planes_to_bytes<const LANES: usize>(planes: &mut [[u64; LANES]; 8]
         [(4, 0x0f0f_0f0f_0f0f_0f0f), (2, 0x3333_3333_3333_3333), (1, 0x5555_5555_5555_5555_u64)]
     {
         for at in (0..8).filter(|at| at & step == 0) {
-            for lane in 0..LANES {
-                let (a, b) = (planes[at][lane], planes[at + step][lane]);
-                let differ = ((a >> step) ^ b) & low;
-                planes[at + step][lane] = b ^ differ;
-                planes[at][lane] = a ^ differ << step;
+            let (upper, lower) = planes.split_at_mut(at + step);
+            for (a, b) in upper[at].iter_mut().zip(&mut lower[0]) {
+                let differ = ((*a >> step) ^ *b) & low;
+                *b ^= differ;
+                *a ^= differ << step;
             }
         }
     }

@@ -136,10 +136,10 @@ impl<V: Copy> Hole<V> {
             empty = simd.and_u64s(empty, simd.not_u64s(row(left, k - 1)));
             taken = simd.or_u64s(taken, row(right, k - 1));
             for p in 0..NUMBER {
-                if k % (1 << p) == 0 {
+                if k.is_multiple_of(1 << p) {
                     number[p] = simd.xor_u64s(number[p], empty);
                 }
-                if (STEPS + 1 - k) % (1 << p) == 0 {
+                if (STEPS + 1 - k).is_multiple_of(1 << p) {
                     lack[p] = simd.xor_u64s(lack[p], taken);
                 }
             }
@@ -190,7 +190,7 @@ impl<V: bytemuck::Pod> Sum<V> {
 
     /// The numbers of all bits together.
     #[inline(always)]
-    fn total<S: Simd<u64s = V>>(&self) -> i64 {
+    fn total(&self) -> i64 {
         let mut total = 0;
         for (p, plane) in self.planes.iter().enumerate() {
             let words: &[u64] = bytemuck::cast_slice(std::slice::from_ref(plane));
@@ -274,9 +274,9 @@ impl<const STEPS: usize> WithSimd for Insertion<'_, STEPS> {
                     less.add(simd, &[simd.and_u64s(*active, simd.and_u64s(both, neither))]);
                 }
             }
-            count.steps += steps.total::<S>();
+            count.steps += steps.total();
             if has_last {
-                count.lasts += more.total::<S>() - less.total::<S>();
+                count.lasts += more.total() - less.total();
             }
         }
         cost.us(count)
@@ -313,9 +313,9 @@ impl<const STEPS: usize> WithSimd for Junction<'_, STEPS> {
                     lasts.add(simd, &[hole.beyond[2]]);
                 }
             }
-            count.steps += steps.total::<S>();
+            count.steps += steps.total();
             if has_last {
-                count.lasts -= lasts.total::<S>();
+                count.lasts -= lasts.total();
             }
         }
         cost.us(count)
