@@ -2,7 +2,7 @@
 //!
 //! Column j of the matrix of counts is the sum, over the tokens in which neuron i is active, of the
 //! bits of j. So 512 columns at a time are laid out as lines of bits, one per token; row i adds up
-//! the lines of its own tokens, all 512 at once: the sums are kept as bit planes (see [`bits`]), and
+//! the lines of its own tokens, all 512 at once: the sums are kept as bit planes (see `bits`), and
 //! only at the end of a block of tokens turned into numbers and added to the counts. A line costs
 //! about one addition of a plane, so a row takes `active * neurons / 2 / 512` of them: the sparser
 //! the layer, the faster. A block of tokens is as long as its lines stay in the second-level cache.

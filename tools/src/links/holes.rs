@@ -3,7 +3,7 @@
 //!
 //! With L and R the inactive slots on either side of a gap to the next active one, `[L >= k]` is a
 //! vector of bits: the tokens in which none of the k nearest rows to the left is active. From them L
-//! and R are made as numbers in bit planes (see [`super::bits`]), subtracted, and what comes out is
+//! and R are made as numbers in bit planes (see `bits`), subtracted, and what comes out is
 //! added up; no token is looked at by itself.
 
 use pulp::{Arch, Simd, WithSimd, bytemuck};

@@ -12,7 +12,7 @@
 //! is most often active with. A neuron is passed over where nothing has changed near it and them
 //! since it was last looked at: it would stay.
 //!
-//! A layer gets [`WORK_MAX`] words of bit rows at most: a fixed amount, not a time, so that the
+//! A layer gets `WORK_MAX` words of bit rows at most: a fixed amount, not a time, so that the
 //! result is the same everywhere. What is improved by then stays improved.
 
 use std::cmp::Reverse;
