@@ -34,8 +34,8 @@ const PASSES_MAX: usize = 8;
 const GAIN_MIN: f64 = 5e-4;
 /// What a move must save, microseconds on the whole profile.
 const SAVING_MIN: f64 = 1e-6;
-/// Words of bit rows that the moves of a layer may be weighed with: so many that a layer of 16,384
-/// neurons and 20,000 tokens is done well before, and a larger one takes about a minute of one core.
+/// Words of bit rows that the moves of a layer may be weighed with: five times what all passes over
+/// 16,384 neurons and 20,000 tokens could take.
 const WORK_MAX: u64 = 1 << 35;
 
 /// An order being improved.
