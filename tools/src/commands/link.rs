@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use crate::device::{DeviceProfile, LawText};
 use crate::files::check_target;
 use crate::links::choose::{Candidate, compare, contenders};
+use crate::links::linking::LAYER_STEPS;
 use crate::links::orders::UnknownOrder;
 use crate::links::profile::FOLDS;
 use crate::links::{Linking, Links, Objective, Order, Part, Profile, stats::LinkStatistics};
@@ -124,8 +125,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
 /// The cheapest order on parts of the profile that it was not made from; the table goes to stderr.
 fn best(profile: &Profile, objective: Objective, cache: f64) -> Result<Linking> {
     let contenders = contenders(objective, cache);
-    let bar = progress("comparing", (contenders.len() * FOLDS * profile.layers()) as u64);
-    let candidates = compare(profile, &contenders, cache, &|| bar.inc(1))?;
+    let layers = (contenders.len() * FOLDS * profile.layers()) as u64;
+    let bar = progress("comparing", layers * LAYER_STEPS);
+    let candidates = compare(profile, &contenders, cache, &|steps| bar.inc(steps))?;
     bar.finish_and_clear();
     let row = |candidate: &Candidate| {
         let (linking, price) = (candidate.linking, candidate.price);
@@ -152,9 +154,9 @@ pub(super) fn link_traces(paths: &[PathBuf], order: Order) -> Result<Links> {
 
 /// Links a profile, layers in parallel, with a progress bar.
 fn link_profile(profile: &Profile, linking: &Linking) -> Result<Links> {
-    let bar = progress("linking", profile.layers() as u64);
+    let bar = progress("linking", profile.layers() as u64 * LAYER_STEPS);
     let activity_of = |layer| profile.activity(layer, Part::All);
-    let layers = linking.link(profile.layers(), activity_of, |_| bar.inc(1))?;
+    let layers = linking.link(profile.layers(), activity_of, |steps| bar.inc(steps))?;
     bar.finish_and_clear();
     Ok(Links {
         order: linking.order,

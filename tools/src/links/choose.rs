@@ -36,7 +36,8 @@ pub fn contenders(objective: Objective, cache: f64) -> Vec<Linking> {
 }
 
 /// Prices each of `linkings`; the cheapest comes first, ties in the order given. `progress` is called
-/// for every layer linked: `linkings * FOLDS * layers` times.
+/// with the steps done since the last call: [`LAYER_STEPS`](super::linking::LAYER_STEPS) for every layer
+/// linked, `linkings * FOLDS * layers` of them.
 ///
 /// # Errors
 /// A profile with too few windows to split, or one that cannot be read.
@@ -44,7 +45,7 @@ pub fn compare(
     profile: &Profile,
     linkings: &[Linking],
     cache: f64,
-    progress: &(impl Fn() + Sync),
+    progress: &(impl Fn(u64) + Sync),
 ) -> Result<Vec<Candidate>> {
     ensure!(
         profile.windows_min() >= FOLDS,
@@ -55,7 +56,7 @@ pub fn compare(
     for fold in 0..FOLDS {
         for candidate in &mut candidates {
             let activity_of = |layer| profile.activity(layer, Part::Except(fold));
-            let links = candidate.linking.link(profile.layers(), activity_of, |_| progress())?;
+            let links = candidate.linking.link(profile.layers(), activity_of, progress)?;
             let objective = &candidate.linking.objective;
             let price = price(profile, Part::Only(fold), &links, objective, cache)?;
             candidate.price.add(&price);

@@ -6,7 +6,11 @@ use std::sync::OnceLock;
 use anyhow::{Result, ensure};
 
 use super::NEURONS_MAX;
+use super::bits::transpose;
 use super::counts::{Strip, strip_end};
+
+/// Bit rows take a multiple of so many words: a whole number of the CPU's longest vectors.
+pub(super) const ROW_WORDS_MULTIPLE: usize = 8;
 
 /// Bytes that a layer's counts of pairs may take where nothing else is said.
 pub const PAIR_BYTES_DEFAULT: u64 = 1 << 30;
@@ -43,15 +47,14 @@ impl LayerActivity {
     /// the last neuron, or more than `u32::MAX` tokens in all.
     pub fn from_bits(neurons: usize, traces: &[(&[u8], usize)]) -> Result<Self> {
         let tokens = check_bits(neurons, traces)?;
-        let words_per_row = tokens.div_ceil(64);
-        let mut rows = vec![0u64; neurons * words_per_row];
-        let mut active_count = vec![0u32; neurons];
-        for (token, bytes) in token_rows(neurons, traces).enumerate() {
-            for neuron in active_neurons(bytes) {
-                rows[neuron * words_per_row + token / 64] |= 1 << (token % 64);
-                active_count[neuron] += 1;
-            }
-        }
+        let words_per_row = words_per_row(tokens);
+        let token_rows: Vec<&[u8]> = token_rows(neurons, traces).collect();
+        let rows = transpose_bits(neurons, &token_rows);
+        let ones = |row: &[u64]| row.iter().map(|word| word.count_ones()).sum();
+        let active_count = match words_per_row {
+            0 => vec![0; neurons],
+            _ => rows.chunks_exact(words_per_row).map(ones).collect(),
+        };
         let (pair_bytes_max, kept) = (PAIR_BYTES_DEFAULT, OnceLock::new());
         Ok(Self { neurons, tokens, words_per_row, rows, active_count, pair_bytes_max, kept })
     }
@@ -136,13 +139,23 @@ impl LayerActivity {
     /// The same bits by token, ceil(neurons / 8) bytes each, as in a trace.
     pub(crate) fn token_bits(&self) -> Vec<u8> {
         let bytes_per_token = self.neurons.div_ceil(8);
-        let mut bits = vec![0; bytes_per_token * self.tokens];
-        for neuron in 0..self.neurons {
-            for token in set_bits(self.row(neuron)) {
-                bits[token * bytes_per_token + neuron / 8] |= 1 << (neuron % 8);
+        let mut bytes = vec![0; bytes_per_token * self.tokens];
+        for word in 0..self.tokens.div_ceil(64) {
+            for first in (0..self.neurons).step_by(64) {
+                let mut square = [0; 64];
+                for (bits, neuron) in square.iter_mut().zip(first..self.neurons) {
+                    *bits = self.row(neuron)[word];
+                }
+                transpose(&mut square);
+                for (bits, token) in square.iter().zip(64 * word..self.tokens) {
+                    let row = &mut bytes[token * bytes_per_token..][..bytes_per_token];
+                    let place = &mut row[first / 8..];
+                    let length = place.len().min(8);
+                    place[..length].copy_from_slice(&bits.to_le_bytes()[..length]);
+                }
             }
         }
-        bits
+        bytes
     }
 
     /// Words of a bit row.
@@ -182,6 +195,43 @@ fn check_bits(neurons: usize, traces: &[(&[u8], usize)]) -> Result<usize> {
     }
     ensure!(u32::try_from(total).is_ok(), "{total} profiling tokens: at most {} fit", u32::MAX);
     Ok(total)
+}
+
+fn words_per_row(tokens: usize) -> usize {
+    tokens.div_ceil(64).next_multiple_of(ROW_WORDS_MULTIPLE)
+}
+
+/// The bits of every token as a row of words for every neuron.
+fn transpose_bits(neurons: usize, token_rows: &[&[u8]]) -> Vec<u64> {
+    /// Groups of 64 neurons done together: what is read of a token is then a line of the cache.
+    const GROUPS: usize = 8;
+    let words_per_row = words_per_row(token_rows.len());
+    let mut rows = vec![0; neurons * words_per_row];
+    let groups = neurons.div_ceil(64);
+    for first in (0..groups).step_by(GROUPS) {
+        for (word, tokens) in token_rows.chunks(64).enumerate() {
+            for group in first..(first + GROUPS).min(groups) {
+                let mut square = [0; 64];
+                for (bits, token) in square.iter_mut().zip(tokens) {
+                    *bits = word_of(&token[8 * group..]);
+                }
+                transpose(&mut square);
+                let neurons = 64 * group..(64 * group + 64).min(neurons);
+                for (neuron, bits) in neurons.zip(square) {
+                    rows[neuron * words_per_row + word] = bits;
+                }
+            }
+        }
+    }
+    rows
+}
+
+/// The first eight bytes, little-endian; zeros where there are fewer.
+fn word_of(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
 }
 
 /// The bytes of each token over all traces, in order.

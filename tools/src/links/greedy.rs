@@ -26,8 +26,7 @@ pub fn chains_of(
     members: &[u32],
     weight: Weight,
 ) -> (Vec<u32>, Vec<u32>) {
-    // 8 bytes a pair, and what growing vectors over-allocate.
-    let pairs_max = (activity.pair_bytes_max() / 16).clamp(1, PAIRS_PER_BAND_MAX);
+    let pairs_max = (activity.pair_bytes_max() / 8).clamp(1, PAIRS_PER_BAND_MAX);
     chains_in_bands(activity, members, weight, pairs_max)
 }
 
@@ -39,10 +38,11 @@ pub(crate) fn chains_in_bands(
     pairs_max: u64,
 ) -> (Vec<u32>, Vec<u32>) {
     let mut chains = Chains::new(activity.neurons());
-    for band in count_bands(&pair_histogram(activity, members, weight), pairs_max) {
+    let histogram = pair_histogram(activity, members, weight);
+    for band in count_bands(&histogram, pairs_max) {
         // Closed neurons stay closed: leaving their pairs out changes nothing but the time.
         let open = chains.open(members);
-        visit_band(activity, &band, &open, weight, |pair| chains.join(pair.i, pair.j));
+        visit_band(activity, &histogram, &band, &open, weight, |pair| chains.join(pair.i, pair.j));
     }
     chains.concatenate(members)
 }

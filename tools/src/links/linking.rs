@@ -1,6 +1,7 @@
 //! From an order's name to the placement of every layer: what is pinned apart from the rest, the
 //! rest in the order asked for.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
@@ -17,6 +18,12 @@ use super::price::{Objective, price_layer};
 use super::refine::refine;
 use super::replicas::replicas;
 use crate::device::LawText;
+
+/// Steps that the progress of a layer is told in.
+pub const LAYER_STEPS: u64 = 1000;
+/// Share of `refined` that its start takes, and its start with the moves, all but the prices: guesses,
+/// for the progress only.
+const REFINED_SHARES: [f64; 2] = [0.1, 0.9];
 
 /// An order and what it is made for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,8 +55,9 @@ impl Linking {
     /// Links `layers` layers in parallel, on rayon's current pool.
     ///
     /// `activity_of(layer)` is called on the worker, so that only the layers being linked are in
-    /// memory, and twice where something is pinned; `progress(layer)` is called when a layer is
-    /// done, in any order. The result doesn't depend on the number of threads.
+    /// memory, and twice where something is pinned; `progress` is called with the steps done since it
+    /// was last called, [`LAYER_STEPS`] for each layer in all. The result doesn't depend on the number
+    /// of threads.
     ///
     /// # Errors
     /// More than [`LAYERS_MAX`] layers, or the error of the lowest layer that failed.
@@ -57,7 +65,7 @@ impl Linking {
         &self,
         layers: usize,
         activity_of: impl Fn(usize) -> Result<LayerActivity> + Sync,
-        progress: impl Fn(usize) + Sync,
+        progress: impl Fn(u64) + Sync,
     ) -> Result<Vec<LayerLinks>> {
         ensure!(layers <= LAYERS_MAX, "{layers} layers: at most {LAYERS_MAX} are possible");
         let activity_of = |layer| activity_of(layer).with_context(|| format!("layer {layer}"));
@@ -66,8 +74,15 @@ impl Linking {
             .into_par_iter()
             .map(|layer| {
                 let hot = hot.get(layer).map_or(&[][..], Vec::as_slice);
-                let links = self.link_layer(layer, &activity_of(layer)?, hot)?;
-                progress(layer);
+                let told = Cell::new(0);
+                let tell = |share: f64| {
+                    let done = (share * LAYER_STEPS as f64) as u64;
+                    if done > told.get() {
+                        progress(done - told.replace(done));
+                    }
+                };
+                let links = self.link_one(layer, &activity_of(layer)?, hot, &tell)?;
+                tell(1.0);
                 Ok(links)
             })
             .collect();
@@ -109,6 +124,17 @@ impl Linking {
         activity: &LayerActivity,
         hot: &[bool],
     ) -> Result<LayerLinks> {
+        self.link_one(layer, activity, hot, &|_| ())
+    }
+
+    /// [`Linking::link_layer`]; `tell` is called with the share done.
+    fn link_one(
+        &self,
+        layer: usize,
+        activity: &LayerActivity,
+        hot: &[bool],
+        tell: &dyn Fn(f64),
+    ) -> Result<LayerLinks> {
         let is_hot = |id: u32| hot.get(id as usize).is_some_and(|hot| *hot);
         let (pinned, members): (Vec<u32>, Vec<u32>) =
             (0..activity.neurons() as u32).partition(|id| is_hot(*id));
@@ -120,9 +146,9 @@ impl Linking {
         };
         let mut placements = match self.order {
             Order::Replicas { placements } => {
-                replicas(&self.with(Order::Refined), activity, &members, placements)?
+                replicas(&self.with(Order::Refined), activity, &members, placements, tell)?
             }
-            _ => vec![self.arrange(layer, activity, &members)?],
+            _ => vec![self.arrange(layer, activity, &members, tell)?],
         }
         .into_iter()
         .map(with_pinned);
@@ -147,6 +173,7 @@ impl Linking {
         layer: usize,
         activity: &LayerActivity,
         members: &[u32],
+        tell: &dyn Fn(f64),
     ) -> Result<(Vec<u32>, Vec<u32>)> {
         let each_alone = |order: Vec<u32>| {
             let begin = (0..=order.len() as u32).collect();
@@ -163,14 +190,25 @@ impl Linking {
             Order::Greedy | Order::Miss => chains_of(activity, members, Weight::Count),
             Order::Jaccard => chains_of(activity, members, Weight::Jaccard),
             Order::Bisect => whole(bisect(activity, members)),
-            Order::Refined | Order::Replicas { .. } => whole(self.refined(activity, members)?),
+            Order::Refined | Order::Replicas { .. } => {
+                whole(self.refined(activity, members, tell)?)
+            }
         })
     }
 
     /// The Jaccard chains, improved; or those themselves, should the planner find them cheaper.
-    fn refined(&self, activity: &LayerActivity, members: &[u32]) -> Result<Vec<u32>> {
+    fn refined(
+        &self,
+        activity: &LayerActivity,
+        members: &[u32],
+        tell: &dyn Fn(f64),
+    ) -> Result<Vec<u32>> {
+        let [from, to] = REFINED_SHARES;
         let start = chains_of(activity, members, Weight::Jaccard).0;
-        let (refined, _) = refine(activity, &self.objective, start.clone());
+        let (refined, _) = refine(activity, &self.objective, start.clone(), |share| {
+            tell(from + share * (to - from));
+        });
+        tell(to);
         let bits = activity.token_bits();
         let price = |order: &[u32]| -> Result<f64> {
             // What is not a member is not read; its place does not matter.

@@ -1,23 +1,26 @@
 //! Linking: in which order the neurons of a layer lie in the pack.
 //!
 //! Reading order, bottom up: [`profile`] opens the traces; [`coactivation`] counts how often neurons
-//! are active, alone and in pairs (`counts`); [`pairs`] hands the pairs out by descending count in bounded
-//! memory; [`greedy`] joins them into chains; [`price`] says what an order costs on a device,
-//! [`refine`] improves one in that cost, [`bisect`] makes one another way, [`replicas`] makes several; [`hot`] is what a cache
-//! pins; [`orders`] is the menu of orders, and [`linking`] makes one of every layer; [`choose`] picks
-//! the cheapest by cross-validation; [`mod@file`] writes and [`read`] reads the links file; [`stats`]
-//! counts runs independently of all of them.
+//! are active, alone and in pairs (`counts`, on `bits` in vectors); [`pairs`] hands the pairs out by
+//! descending count in bounded memory; [`greedy`] joins them into chains; [`price`] says what an
+//! order costs on a device, [`refine`] improves one in that cost (`holes` counts it), [`bisect`] makes
+//! one another way, [`replicas`] makes several; [`hot`] is what a cache pins; [`orders`] is the menu
+//! of orders, and [`linking`] makes one of every layer; [`choose`] picks the cheapest by
+//! cross-validation; [`mod@file`] writes and [`read`] reads the links file; [`stats`] counts runs
+//! independently of all of them.
 //!
 //! Words: a *slot* is a place in the pack's layer, a *link* a stretch of slots whose neurons were
 //! chained together, a *run* a stretch of adjacent slots that are all active for one token.
 #![forbid(unsafe_code)]
 
 pub mod bisect;
+mod bits;
 pub mod choose;
 pub mod coactivation;
 mod counts;
 pub mod file;
 pub mod greedy;
+mod holes;
 pub mod hot;
 pub mod linking;
 pub mod orders;

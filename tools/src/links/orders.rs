@@ -252,7 +252,7 @@ pub fn link_layers(
     order: Order,
     layers: usize,
     activity_of: impl Fn(usize) -> Result<LayerActivity> + Sync,
-    progress: impl Fn(usize) + Sync,
+    progress: impl Fn(u64) + Sync,
 ) -> Result<Vec<LayerLinks>> {
     Linking { order, objective: Objective::phone()?, pin: 0.0 }.link(layers, activity_of, progress)
 }

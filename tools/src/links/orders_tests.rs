@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::links::LAYERS_MAX;
+use crate::links::linking::LAYER_STEPS;
 use crate::links::testing::small_traces;
 
 proptest! {
@@ -112,20 +113,20 @@ fn broken_links_are_named() {
 
 #[test]
 fn layers_in_parallel_are_the_layers_alone() {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicU64, Ordering};
     let of = |layer: usize| Ok(activity(&[layer as u32, 5, 3, 3, 0, 1, 1], 8));
     let alone: Vec<LayerLinks> = (0..6)
         .map(|layer| link_layer(Order::Greedy, layer, &of(layer).unwrap()).unwrap())
         .collect();
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let done = AtomicUsize::new(0);
-        let progress = |layer: usize| {
-            done.fetch_add(layer, Ordering::Relaxed);
+        let done = AtomicU64::new(0);
+        let progress = |steps: u64| {
+            done.fetch_add(steps, Ordering::Relaxed);
         };
         let linked = pool.install(|| link_layers(Order::Greedy, 6, of, progress)).unwrap();
         assert_eq!(linked, alone);
-        assert_eq!(done.into_inner(), 15);
+        assert_eq!(done.into_inner(), 6 * LAYER_STEPS);
     }
 }
 

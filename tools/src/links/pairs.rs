@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 use super::coactivation::LayerActivity;
 
-/// Pairs held at once for one layer: 8 bytes each, so 128 MiB (and what `Vec` over-allocates).
+/// Pairs held at once for one layer: 8 bytes each, so 128 MiB.
 pub(crate) const PAIRS_PER_BAND_MAX: u64 = 1 << 24;
 
 /// What makes a pair come first.
@@ -61,7 +61,7 @@ pub fn pairs_descending(activity: &LayerActivity) -> Vec<CoactivePair> {
     let mut pairs = Vec::new();
     let histogram = pair_histogram(activity, &everyone, Weight::Count);
     for band in count_bands(&histogram, PAIRS_PER_BAND_MAX) {
-        visit_band(activity, &band, &everyone, Weight::Count, |pair| pairs.push(pair));
+        visit_band(activity, &histogram, &band, &everyone, Weight::Count, |pair| pairs.push(pair));
     }
     pairs
 }
@@ -119,9 +119,10 @@ pub(crate) fn count_bands(histogram: &[u64], pairs_max: u64) -> Vec<RangeInclusi
 }
 
 /// Calls `visit` for the pairs of `neurons` (ascending) whose weight lies in `band`, by descending
-/// weight, then ascending i, then j.
+/// weight, then ascending i, then j. `histogram` is that of the same neurons, or of more.
 pub(crate) fn visit_band(
     activity: &LayerActivity,
+    histogram: &[u64],
     band: &RangeInclusive<u32>,
     neurons: &[u32],
     weight: Weight,
@@ -137,16 +138,26 @@ pub(crate) fn visit_band(
         });
         return;
     }
-    // Pairs come by ascending (i, j), so each count's bucket is filled in order. O(pairs).
-    let mut buckets: Vec<Vec<u64>> = vec![Vec::new(); (high - low + 1) as usize];
+    // Pairs come by ascending (i, j), so each count's bucket is filled in order. O(pairs). The
+    // buckets lie behind one another, as large as the histogram says; what stays empty is never touched.
+    let mut begin: Vec<usize> = Vec::with_capacity((high - low + 1) as usize);
+    let mut pairs = 0;
+    for held in histogram[low as usize..=high as usize].iter().rev() {
+        begin.push(pairs);
+        pairs += *held as usize;
+    }
+    let mut end = begin.clone();
+    let mut keys = vec![0u64; pairs];
     visit_weights(activity, neurons, weight, |i, j, count| {
-        if band.contains(&count) {
-            buckets[(high - count) as usize].push(u64::from(i) << 32 | u64::from(j));
+        // One comparison for both bounds: most pairs of most passes lie outside.
+        if let Some(end) = end.get_mut(high.wrapping_sub(count) as usize) {
+            keys[*end] = u64::from(i) << 32 | u64::from(j);
+            *end += 1;
         }
     });
-    for (count, bucket) in (low..=high).rev().zip(buckets) {
-        for key in bucket {
-            visit(CoactivePair { count, i: (key >> 32) as u32, j: key as u32 });
+    for ((count, begin), end) in (low..=high).rev().zip(begin).zip(end) {
+        for key in &keys[begin..end] {
+            visit(CoactivePair { count, i: (key >> 32) as u32, j: *key as u32 });
         }
     }
 }

@@ -3,22 +3,27 @@
 //! Under the law a token's time is that of its bytes, one `a` for its first read, and for every hole
 //! between two neighbouring active bundles `min(hole / B, a)`: the hole is read through, or costs
 //! another read. Holes beyond `g* = a * B` all cost the same, so what a place in the order is worth
-//! depends on few slots to either side, and the change that a move makes is exact from their bit
-//! rows alone. (Exact for the sum, bundles of whole blocks and reads that need no cut; else close. The
-//! caller prices the result with the planner.)
+//! depends on few slots to either side, and the change that a move makes follows from their bit
+//! rows alone (see `holes`). It is exact for the sum, bundles of whole blocks and reads that need no
+//! cut, else close. The caller prices the result with the planner.
 //!
 //! Two kinds of moves, until a pass gains next to nothing: a neuron goes where it costs least
 //! (Or-opt), and a stretch is turned round (2-opt). Places are tried beside the neurons that a neuron
-//! is most often active with.
+//! is most often active with. A neuron is passed over where nothing has changed near it and them
+//! since it was last looked at: it would stay.
+//!
+//! A layer gets `WORK_MAX` words of bit rows at most: a fixed amount, not a time, so that the
+//! result is the same everywhere. What is improved by then stays improved.
 
 use std::cmp::Reverse;
 
+use pulp::Arch;
+
 use super::coactivation::LayerActivity;
+pub use super::holes::HoleCost;
+use super::holes::{Side, insertion, junction};
 use super::price::Objective;
 
-/// Holes of more bundles than this are taken to cost a read whatever the law says: it bounds the
-/// slots that a move looks at.
-const HOLE_BUNDLES_MAX: usize = 16;
 /// Neurons beside which places are tried.
 const PARTNERS: usize = 12;
 /// Slots to either side of such a neuron that are tried.
@@ -27,70 +32,84 @@ const PLACES: usize = 2;
 const PASSES_MAX: usize = 8;
 /// A pass that gains less than this share of the cost is the last.
 const GAIN_MIN: f64 = 5e-4;
-/// Words of a row handled together, so that the masks of a place stay in registers or nearly.
-const LANES: usize = 8;
-
-/// What a hole costs by its length in bundles.
-#[derive(Debug, Clone)]
-pub struct HoleCost {
-    /// Microseconds that the k-th bundle of a hole adds, from the first; none beyond the last.
-    steps: Vec<f64>,
-}
-
-impl HoleCost {
-    /// By the law and the size of a bundle.
-    pub fn new(objective: &Objective) -> Self {
-        let law = &objective.law;
-        let bundle_us = law.transfer_us(objective.bundle_bytes.into());
-        let cost = |bundles: usize| (bundles as f64 * bundle_us).min(law.a_us());
-        let steps = (1..=HOLE_BUNDLES_MAX).map(|hole| match hole {
-            HOLE_BUNDLES_MAX => law.a_us() - cost(hole - 1),
-            _ => cost(hole) - cost(hole - 1),
-        });
-        let mut steps: Vec<f64> = steps.take_while(|step| *step > 0.0).collect();
-        if steps.is_empty() {
-            // A device that reads cost nothing on: any order is as good, runs are what is left.
-            steps.push(1.0);
-        }
-        Self { steps }
-    }
-
-    /// Slots to either side that matter.
-    fn reach(&self) -> usize {
-        self.steps.len()
-    }
-
-    /// Microseconds of a hole of so many bundles.
-    pub fn of(&self, bundles: usize) -> f64 {
-        self.steps.iter().take(bundles).sum()
-    }
-}
-
-type Chunk = [u64; LANES];
+/// What a move must save, microseconds on the whole profile.
+const SAVING_MIN: f64 = 1e-6;
+/// Words of bit rows that the moves of a layer may be weighed with: five times what all passes over
+/// 16,384 neurons and 20,000 tokens could take.
+const WORK_MAX: u64 = 1 << 35;
 
 /// An order being improved.
 pub(crate) struct Refiner<'a> {
     activity: &'a LayerActivity,
+    arch: Arch,
     cost: HoleCost,
+    /// The bit row of what is never active.
+    zeros: Vec<u64>,
     order: Vec<u32>,
     /// Place by neuron; only those in `order` are meant.
     place: Vec<u32>,
     /// For each neuron those it is most often active with, best first.
     partners: Vec<Vec<u32>>,
+    /// Moves made.
+    clock: u32,
+    /// By neuron the last move near enough to change what its places cost.
+    changed: Vec<u32>,
+    /// The same, or one that turned it round.
+    turned: Vec<u32>,
+    /// Words of bit rows that moves were weighed with.
+    work: u64,
 }
 
 /// Improves `order`, some neurons of the layer, and returns it with the microseconds saved on the
-/// whole profile, by the costs of holes.
-pub fn refine(activity: &LayerActivity, objective: &Objective, order: Vec<u32>) -> (Vec<u32>, f64) {
+/// whole profile, by the costs of holes. `progress` is called with the share done, from 0 to 1.
+pub fn refine(
+    activity: &LayerActivity,
+    objective: &Objective,
+    order: Vec<u32>,
+    progress: impl FnMut(f64),
+) -> (Vec<u32>, f64) {
+    refine_on(Arch::new(), activity, objective, order, progress)
+}
+
+/// [`refine`] with these instructions; the result doesn't depend on them.
+fn refine_on(
+    arch: Arch,
+    activity: &LayerActivity,
+    objective: &Objective,
+    order: Vec<u32>,
+    mut progress: impl FnMut(f64),
+) -> (Vec<u32>, f64) {
     if order.len() < 3 || activity.tokens() == 0 {
         return (order, 0.0);
     }
-    let mut refiner = Refiner::new(activity, HoleCost::new(objective), order);
+    let mut refiner = Refiner::new(arch, activity, HoleCost::new(objective), order);
     let mut total = 0.0;
     let cost = refiner.total();
+    // No one knows how many passes it will be; each finds less to do than the one before.
+    let mut left = 1.0;
+    let mut looked = [vec![None; activity.neurons()], vec![None; activity.neurons()]];
     for _ in 0..PASSES_MAX {
-        let gain = refiner.move_neurons() + refiner.turn_stretches();
+        let mut gain = 0.0;
+        for (kind, looked) in looked.iter_mut().enumerate() {
+            let neurons = refiner.order.clone();
+            for (index, &neuron) in neurons.iter().enumerate() {
+                let of_pass = (kind as f64 + index as f64 / neurons.len() as f64) / 2.0;
+                progress(1.0 - left * (1.0 - of_pass / 2.0));
+                if refiner.work > WORK_MAX {
+                    return (refiner.order, total + gain);
+                }
+                let changed = if kind == 0 { &refiner.changed } else { &refiner.turned };
+                if looked[neuron as usize]
+                    .is_some_and(|looked| refiner.latest(changed, neuron) <= looked)
+                {
+                    continue;
+                }
+                looked[neuron as usize] = Some(refiner.clock);
+                gain += if kind == 0 { refiner.move_one(neuron) } else { refiner.turn_at(neuron) };
+            }
+        }
         total += gain;
+        left /= 2.0;
         if gain < GAIN_MIN * cost {
             break;
         }
@@ -99,10 +118,24 @@ pub fn refine(activity: &LayerActivity, objective: &Objective, order: Vec<u32>) 
 }
 
 impl<'a> Refiner<'a> {
-    fn new(activity: &'a LayerActivity, cost: HoleCost, order: Vec<u32>) -> Self {
+    fn new(arch: Arch, activity: &'a LayerActivity, cost: HoleCost, order: Vec<u32>) -> Self {
         let partners = partners(activity, &order);
-        let mut refiner =
-            Self { activity, cost, order, place: vec![0; activity.neurons()], partners };
+        let none = || vec![0; activity.neurons()];
+        let (place, changed, turned) = (none(), none(), none());
+        let zeros = vec![0; activity.words_per_row()];
+        let mut refiner = Self {
+            activity,
+            arch,
+            cost,
+            zeros,
+            order,
+            place,
+            partners,
+            clock: 0,
+            changed,
+            turned,
+            work: 0,
+        };
         refiner.number_places(0, refiner.order.len());
         refiner
     }
@@ -113,16 +146,36 @@ impl<'a> Refiner<'a> {
         }
     }
 
-    /// Rows to the left of a gap, nearest first; the gap is before `gap`.
-    fn left(&self, gap: usize) -> Vec<&'a [u64]> {
-        let from = gap.saturating_sub(self.cost.reach());
-        self.order[from..gap].iter().rev().map(|&id| self.activity.row(id as usize)).collect()
+    /// The last move near a neuron or its partners.
+    fn latest(&self, changed: &[u32], neuron: u32) -> u32 {
+        let near = self.partners[neuron as usize].iter().map(|id| changed[*id as usize]).max();
+        changed[neuron as usize].max(near.unwrap_or(0))
+    }
+
+    /// Notes that the order has changed at a gap.
+    fn change_at(&mut self, gap: usize) {
+        let far = self.cost.reach() + PLACES;
+        for &id in &self.order[gap.saturating_sub(far)..(gap + far).min(self.order.len())] {
+            self.changed[id as usize] = self.clock;
+            self.turned[id as usize] = self.clock;
+        }
+    }
+
+    /// Rows to the left of a gap, nearest first; the gap is before `gap`, in the order without what
+    /// stands at `without`.
+    fn left(&self, gap: usize, without: Option<usize>) -> Side<'_> {
+        let end = gap + usize::from(without.is_some_and(|at| at < gap));
+        let from = end.saturating_sub(self.cost.reach() + 1);
+        let places = (from..end).rev().filter(|at| Some(*at) != without).take(self.cost.reach());
+        Side::new(places.map(|at| self.activity.row(self.order[at] as usize)), &self.zeros)
     }
 
     /// Rows to the right of a gap, nearest first.
-    fn right(&self, gap: usize) -> Vec<&'a [u64]> {
-        let to = (gap + self.cost.reach()).min(self.order.len());
-        self.order[gap..to].iter().map(|&id| self.activity.row(id as usize)).collect()
+    fn right(&self, gap: usize, without: Option<usize>) -> Side<'_> {
+        let from = gap + usize::from(without.is_some_and(|at| at <= gap));
+        let to = (from + self.cost.reach() + 1).min(self.order.len());
+        let places = (from..to).filter(|at| Some(*at) != without).take(self.cost.reach());
+        Side::new(places.map(|at| self.activity.row(self.order[at] as usize)), &self.zeros)
     }
 
     /// Cost of the holes over all tokens, up to a constant: what each neuron's next hole costs.
@@ -132,75 +185,91 @@ impl<'a> Refiner<'a> {
         for (at, &id) in self.order.iter().enumerate() {
             mask.clear();
             mask.extend_from_slice(self.activity.row(id as usize));
-            let ahead = self.right(at + 1);
-            for (k, step) in self.cost.steps.iter().enumerate() {
-                if let Some(row) = ahead.get(k) {
-                    for (mask, word) in mask.iter_mut().zip(*row) {
+            for k in 1..=self.cost.reach() {
+                if let Some(&ahead) = self.order.get(at + k) {
+                    for (mask, word) in mask.iter_mut().zip(self.activity.row(ahead as usize)) {
                         *mask &= !word;
                     }
                 }
+                let step = self.cost.of(k) - self.cost.of(k - 1);
                 sum += step * mask.iter().map(|word| f64::from(word.count_ones())).sum::<f64>();
             }
         }
         sum
     }
 
-    /// Or-opt: each neuron is taken out and put where it costs least.
-    fn move_neurons(&mut self) -> f64 {
-        let mut gain = 0.0;
-        let neurons = self.order.clone();
-        let mut gaps: Vec<usize> = Vec::new();
-        for &neuron in &neurons {
-            let from = self.place[neuron as usize] as usize;
-            self.order.remove(from);
-            gaps.clear();
-            for &partner in &self.partners[neuron as usize] {
-                let place = self.place[partner as usize] as usize;
-                let place = place - usize::from(place > from);
-                let first = place.saturating_sub(PLACES - 1);
-                gaps.extend(first..=(place + PLACES).min(self.order.len()));
-            }
-            gaps.sort_unstable();
-            gaps.dedup();
-            let row = self.activity.row(neuron as usize);
-            let stay = self.insertion(from, row);
-            let mut best = (stay, from);
-            for &gap in gaps.iter().filter(|gap| **gap != from) {
-                let cost = self.insertion(gap, row);
-                if cost < best.0 - 1e-6 {
+    /// Or-opt: a neuron is taken out and put where it costs least. What that saves.
+    fn move_one(&mut self, neuron: u32) -> f64 {
+        let from = self.place[neuron as usize] as usize;
+        let row = self.activity.row(neuron as usize);
+        let mut work = 0;
+        let mut weigh = |gap, limit| {
+            work += row.len() as u64;
+            let (left, right) = (self.left(gap, Some(from)), self.right(gap, Some(from)));
+            insertion(self.arch, &self.cost, &left, &right, row, limit)
+        };
+        let stay = weigh(from, f64::INFINITY);
+        let mut best = (stay, from);
+        // The best partner's places first: what costs more is then soon seen to.
+        let mut tried = vec![from];
+        for &partner in &self.partners[neuron as usize] {
+            let place = self.place[partner as usize] as usize;
+            let place = place - usize::from(place > from);
+            let first = place.saturating_sub(PLACES - 1);
+            for gap in first..=(place + PLACES).min(self.order.len() - 1) {
+                if tried.contains(&gap) {
+                    continue;
+                }
+                tried.push(gap);
+                let limit = best.0 - SAVING_MIN;
+                let cost = weigh(gap, limit);
+                if cost < limit {
                     best = (cost, gap);
                 }
             }
-            self.order.insert(best.1, neuron);
-            if best.1 != from {
-                gain += stay - best.0;
-                self.number_places(from.min(best.1), from.max(best.1) + 1);
-            }
         }
-        gain
+        self.work += work;
+        let (cost, to) = best;
+        if to == from {
+            return 0.0;
+        }
+        self.clock += 1;
+        if to < from {
+            self.order[to..=from].rotate_right(1);
+        } else {
+            self.order[from..=to].rotate_left(1);
+        }
+        self.number_places(from.min(to), from.max(to) + 1);
+        self.change_at(from);
+        self.change_at(to);
+        stay - cost
     }
 
-    /// 2-opt: where a neuron and a partner would be neighbours if the stretch between were turned.
-    fn turn_stretches(&mut self) -> f64 {
+    /// 2-opt: a stretch is turned where that makes a neuron and a partner neighbours. What that saves.
+    fn turn_at(&mut self, neuron: u32) -> f64 {
         let mut gain = 0.0;
         let apart = 2 * self.cost.reach();
-        for neuron in self.order.clone() {
-            for partner in 0..self.partners[neuron as usize].len() {
-                let partner = self.partners[neuron as usize][partner];
-                let (p, q) = (self.place[neuron as usize], self.place[partner as usize]);
-                let (p, q) = (p.min(q) as usize, p.max(q) as usize);
-                if q - p <= apart {
-                    continue;
-                }
-                // Turning what follows the first brings the second beside it; or what precedes.
-                for (first, end) in [(p + 1, q + 1), (p, q)] {
-                    let saved = self.turning(first, end);
-                    if saved > 1e-6 {
-                        gain += saved;
-                        self.order[first..end].reverse();
-                        self.number_places(first, end);
-                        break;
+        for partner in 0..self.partners[neuron as usize].len() {
+            let partner = self.partners[neuron as usize][partner];
+            let (p, q) = (self.place[neuron as usize], self.place[partner as usize]);
+            let (p, q) = (p.min(q) as usize, p.max(q) as usize);
+            if q - p <= apart {
+                continue;
+            }
+            // Turning what follows the first brings the second beside it; or what precedes.
+            for (first, end) in [(p + 1, q + 1), (p, q)] {
+                let saved = self.turning(first, end);
+                if saved > SAVING_MIN {
+                    gain += saved;
+                    self.clock += 1;
+                    self.order[first..end].reverse();
+                    self.number_places(first, end);
+                    for &id in &self.order[first..end] {
+                        self.turned[id as usize] = self.clock;
                     }
+                    self.change_at(first);
+                    self.change_at(end);
+                    break;
                 }
             }
         }
@@ -208,111 +277,13 @@ impl<'a> Refiner<'a> {
     }
 
     /// What turning `first..end` saves; the stretch is longer than twice the reach.
-    fn turning(&self, first: usize, end: usize) -> f64 {
-        let (before, after) = (self.left(first), self.right(end));
-        let (head, tail) = (self.right(first), self.left(end));
-        let words = self.activity.words_per_row();
-        let now = self.junction(&before, &head, words) + self.junction(&tail, &after, words);
-        let turned = self.junction(&before, &tail, words) + self.junction(&head, &after, words);
-        now - turned
+    fn turning(&mut self, first: usize, end: usize) -> f64 {
+        self.work += 4 * self.activity.words_per_row() as u64;
+        let (before, after) = (self.left(first, None), self.right(end, None));
+        let (head, tail) = (self.right(first, None), self.left(end, None));
+        let saved = |left, right| junction(self.arch, &self.cost, left, right);
+        saved(&before, &tail) + saved(&head, &after) - saved(&before, &head) - saved(&tail, &after)
     }
-
-    /// Cost of the holes across a junction, over all tokens.
-    fn junction(&self, left: &[&[u64]], right: &[&[u64]], words: usize) -> f64 {
-        let reach = self.cost.reach();
-        let mut counts = [0u32; HOLE_BUNDLES_MAX + 1];
-        for word in (0..words).step_by(LANES) {
-            let (left, right) = (emptiness(left, reach, word), emptiness(right, reach, word));
-            for (k, count) in counts.iter_mut().enumerate().take(reach + 1).skip(1) {
-                *count += ones(&hole_of(&left, &right, k));
-            }
-        }
-        self.cost.steps.iter().zip(&counts[1..]).map(|(step, count)| step * f64::from(*count)).sum()
-    }
-
-    /// What putting a neuron with these bits into a gap adds.
-    ///
-    /// With L and R the inactive slots to the next active one on either side: where it is active
-    /// there are holes of L and R for one of L + R, and where it is not the hole is longer by one.
-    fn insertion(&self, gap: usize, row: &[u64]) -> f64 {
-        let (left, right) = (self.left(gap), self.right(gap));
-        let reach = self.cost.reach();
-        // By k: tokens with L >= k or R >= k (both count) where it is active; holes of k and more
-        // where it is active, where it is not, and where it is not and the hole is longer by one.
-        let mut sides = [0u32; HOLE_BUNDLES_MAX + 1];
-        let mut filled = [0u32; HOLE_BUNDLES_MAX + 1];
-        let mut widened = [0u32; HOLE_BUNDLES_MAX + 1];
-        for word in (0..row.len()).step_by(LANES) {
-            let (left, right) = (emptiness(&left, reach, word), emptiness(&right, reach, word));
-            let active = chunk(row, word);
-            let mut before = hole_of(&left, &right, 0);
-            for k in 1..=reach {
-                let hole = hole_of(&left, &right, k);
-                let (mut both, mut wider) = ([0; LANES], [0; LANES]);
-                for lane in 0..LANES {
-                    both[lane] = active[lane] & hole[lane];
-                    // h + 1 >= k and not h >= k
-                    wider[lane] = !active[lane] & before[lane] & !hole[lane];
-                }
-                filled[k] += ones(&both);
-                widened[k] += ones(&wider);
-                sides[k] += ones(&and(&active, &left[k])) + ones(&and(&active, &right[k]));
-                before = hole;
-            }
-        }
-        let change = |k: usize| f64::from(sides[k]) - f64::from(filled[k]) + f64::from(widened[k]);
-        self.cost.steps.iter().enumerate().map(|(k, step)| step * change(k + 1)).sum()
-    }
-}
-
-/// By k the tokens in which none of the k nearest rows is active; bits past the last token are set
-/// too, which no difference of costs sees.
-fn emptiness(rows: &[&[u64]], reach: usize, word: usize) -> [Chunk; HOLE_BUNDLES_MAX + 1] {
-    let mut empty = [[u64::MAX; LANES]; HOLE_BUNDLES_MAX + 1];
-    for k in 1..=reach {
-        empty[k] = empty[k - 1];
-        if let Some(row) = rows.get(k - 1) {
-            let row = chunk(row, word);
-            for lane in 0..LANES {
-                empty[k][lane] &= !row[lane];
-            }
-        }
-    }
-    empty
-}
-
-/// The tokens with L + R >= k.
-fn hole_of(left: &[Chunk], right: &[Chunk], k: usize) -> Chunk {
-    let mut hole = [0; LANES];
-    for i in 0..=k {
-        for lane in 0..LANES {
-            hole[lane] |= left[i][lane] & right[k - i][lane];
-        }
-    }
-    hole
-}
-
-fn and(a: &Chunk, b: &Chunk) -> Chunk {
-    let mut both = [0; LANES];
-    for lane in 0..LANES {
-        both[lane] = a[lane] & b[lane];
-    }
-    both
-}
-
-fn ones(chunk: &Chunk) -> u32 {
-    chunk.iter().map(|word| word.count_ones()).sum()
-}
-
-/// The words from one on, zeros beyond the end.
-fn chunk(row: &[u64], word: usize) -> Chunk {
-    let rest = &row[word..];
-    if let Some(chunk) = rest.first_chunk() {
-        return *chunk;
-    }
-    let mut last = [0; LANES];
-    last[..rest.len()].copy_from_slice(rest);
-    last
 }
 
 /// For each neuron of `order` those it is most often active with, corrected for how often each is

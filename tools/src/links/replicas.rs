@@ -21,6 +21,7 @@ const STRETCH: usize = 64;
 /// The first is the one that is cheapest alone: a reader that knows one placement only takes it.
 ///
 /// Clusters are found with chains, which are fast; the placements are then made as `linking` says.
+/// `tell` is called with the share done, by a guess.
 ///
 /// # Errors
 /// Those of [`Linking::link_layer`].
@@ -29,6 +30,7 @@ pub fn replicas(
     activity: &LayerActivity,
     members: &[u32],
     placements: usize,
+    tell: &dyn Fn(f64),
 ) -> Result<Vec<(Vec<u32>, Vec<u32>)>> {
     let mut clusters = Clusters::new(linking, activity, members);
     let chains = Linking { order: Order::Jaccard, ..*linking };
@@ -36,14 +38,15 @@ pub fn replicas(
     let hash = |token: usize| ((token / STRETCH) as u32).wrapping_mul(2_654_435_761) >> 16;
     clusters.cluster_of =
         (0..activity.tokens()).map(|token| hash(token) as usize % placements).collect();
-    let mut orders = vec![chains.arrange(0, activity, members)?; placements];
-    for _ in 0..ROUNDS {
-        clusters.link(&chains, &mut orders)?;
+    let mut orders = vec![chains.arrange(0, activity, members, &|_| ())?; placements];
+    for round in 0..ROUNDS {
+        tell(0.5 * round as f64 / ROUNDS as f64);
+        clusters.link(&chains, &mut orders, &|_| ())?;
         if !clusters.deal_out(&orders) {
             break;
         }
     }
-    clusters.link(linking, &mut orders)?;
+    clusters.link(linking, &mut orders, &|share| tell(0.5 + 0.5 * share))?;
     let mut order_of: Vec<usize> = (0..placements).collect();
     let alone: Vec<f64> = orders.iter().map(|order| clusters.price_alone(order)).collect();
     order_of.sort_by(|a, b| alone[*a].total_cmp(&alone[*b]));
@@ -78,7 +81,13 @@ impl<'a> Clusters<'a> {
     }
 
     /// Makes each placement from its cluster; that of an empty one stays as it is.
-    fn link(&self, linking: &Linking, orders: &mut [(Vec<u32>, Vec<u32>)]) -> Result<()> {
+    fn link(
+        &self,
+        linking: &Linking,
+        orders: &mut [(Vec<u32>, Vec<u32>)],
+        tell: &dyn Fn(f64),
+    ) -> Result<()> {
+        let clusters = orders.len() as f64;
         let row_bytes = self.activity.neurons().div_ceil(8);
         for (cluster, order) in orders.iter_mut().enumerate() {
             let rows = self.bits.chunks_exact(row_bytes).zip(&self.cluster_of);
@@ -90,7 +99,9 @@ impl<'a> Clusters<'a> {
             let tokens = mine.len() / row_bytes;
             let activity = LayerActivity::from_bits(self.activity.neurons(), &[(&mine, tokens)])?
                 .with_pair_bytes(self.activity.pair_bytes_max());
-            *order = linking.arrange(0, &activity, self.members)?;
+            *order = linking.arrange(0, &activity, self.members, &|share| {
+                tell((cluster as f64 + share) / clusters);
+            })?;
         }
         Ok(())
     }
