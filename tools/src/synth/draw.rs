@@ -70,19 +70,21 @@ impl Plan {
         let (begin, children) = self.children(population.neurons());
         let mut shares = vec![0.0; population.neurons()];
         let mut chances = vec![0; population.neurons()];
+        let renewal = (population.renewal() * f64::from(ONE)).round() as u32;
+        let mut numbers: Vec<u32> =
+            self.template.iter().map(|_| (self.random.next_u64() >> 48) as u32).collect();
         for (row, token) in drawn.chunks_exact_mut(row_bytes).zip(&self.tokens) {
             population.chances(bits, *token as usize, &mut shares, &mut chances);
-            // Four draws of 16 bits come from one of 64.
-            let (mut word, mut left) = (0, 0);
             for (template, chance) in chances.iter().enumerate().filter(|(_, chance)| **chance > 0)
             {
                 for &neuron in &children[begin[template]..begin[template + 1]] {
-                    if left == 0 {
-                        (word, left) = (self.random.next_u64(), 4);
+                    // Two draws from one of 64 bits: whether to renew, and by what.
+                    let word = self.random.next_u64();
+                    let number = &mut numbers[neuron as usize];
+                    if (word as u32 & (ONE - 1)) < renewal {
+                        *number = (word >> 48) as u32;
                     }
-                    let fires = (word as u32 & (ONE - 1)) < *chance;
-                    (word, left) = (word >> 16, left - 1);
-                    row[neuron as usize / 8] |= u8::from(fires) << (neuron % 8);
+                    row[neuron as usize / 8] |= u8::from(*number < *chance) << (neuron % 8);
                 }
             }
         }

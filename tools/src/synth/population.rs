@@ -9,6 +9,10 @@
 //! m is chosen by it. In real layers the best partner of a neuron is the stronger, the more neurons
 //! there are to choose from; by how much is measured on halves of the real layer. A layer of g times
 //! the neurons is to have the real strength times that growth to the power log2(g).
+//!
+//! Drawn anew at every token, neurons would change more from token to token than real ones. So a
+//! neuron keeps the number that its chance is compared with until it is *renewed*, which happens with
+//! a probability that makes the overlap of successive tokens that of the real layer.
 
 use anyhow::Result;
 
@@ -32,6 +36,7 @@ pub struct Population {
     /// Whether a neuron has kin that fire; one without is its own.
     has_kin: Vec<bool>,
     mix: f64,
+    renewal: f64,
 }
 
 /// For a neuron with itself and with each of its kin: in how many tokens both fire, by the parts of
@@ -67,6 +72,7 @@ impl Population {
             let wanted = real * kin.growth_per_doubling.powf(doublings);
             let siblings = share_with_siblings(neurons, width);
             population.mix = pairs.mix_for(wanted.min(STRENGTH_MAX), siblings);
+            population.renewal = population.renewal_for_overlap(bits);
         }
         Ok(population)
     }
@@ -74,6 +80,11 @@ impl Population {
     /// The share of firing that comes from kin.
     pub fn mix(&self) -> f64 {
         self.mix
+    }
+
+    /// The probability that a neuron is drawn anew where it may fire.
+    pub fn renewal(&self) -> f64 {
+        self.renewal
     }
 
     /// Neurons of the real layer.
@@ -100,7 +111,7 @@ impl Population {
                 }
             }
         }
-        Self { neurons, reach, has_kin, mix: 0.0 }
+        Self { neurons, reach, has_kin, mix: 0.0, renewal: 1.0 }
     }
 
     /// The share of each neuron's kin that fire at a token, at most 1; `shares` is overwritten.
@@ -137,12 +148,42 @@ impl Population {
         }
     }
 
+    /// Tokens after which a neuron is active in both: renewed, in the product of its two chances;
+    /// not renewed, in the lesser one. Their mixture is to be the real number.
+    fn renewal_for_overlap(&self, bits: &[u8]) -> f64 {
+        let mut shares = vec![0.0; self.neurons];
+        let mut chances = [vec![0u32; self.neurons], vec![0u32; self.neurons]];
+        let (mut renewed, mut kept, mut real) = (0.0, 0.0, 0.0);
+        for token in self.fit_tokens(bits).skip(1) {
+            for (before, chances) in chances.iter_mut().enumerate() {
+                self.chances(bits, token - before, &mut shares, chances);
+            }
+            for (now, before) in chances[0].iter().zip(&chances[1]) {
+                let [now, before] =
+                    [*now, *before].map(|chance| f64::from(chance) / f64::from(ONE));
+                renewed += now * before;
+                kept += now.min(before);
+            }
+            let row = |token| active(bits, self.neurons, token);
+            let mut before = row(token - 1).peekable();
+            for id in row(token) {
+                while before.next_if(|other| *other < id).is_some() {}
+                real += f64::from(u8::from(before.next_if_eq(&id).is_some()));
+            }
+        }
+        if kept > renewed { ((kept - real) / (kept - renewed)).clamp(0.0, 1.0) } else { 1.0 }
+    }
+
+    fn fit_tokens(&self, bits: &[u8]) -> impl Iterator<Item = usize> + use<> {
+        let tokens = bits.len() / self.neurons.div_ceil(8);
+        (0..tokens).step_by((tokens / FIT_TOKENS).max(1))
+    }
+
     fn pairs(&self, bits: &[u8], kin: &Kin) -> Pairs {
         let row_bytes = self.neurons.div_ceil(8);
-        let tokens = bits.len() / row_bytes;
         let mut pairs = Pairs::new(kin);
         let mut shares = vec![0.0; self.neurons];
-        for token in (0..tokens).step_by((tokens / FIT_TOKENS).max(1)) {
+        for token in self.fit_tokens(bits) {
             self.kin_shares(bits, token, &mut shares);
             pairs.add(&bits[token * row_bytes..][..row_bytes], &shares);
         }
