@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::files::check_target;
 use crate::links::Profile;
@@ -74,6 +74,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let inputs: Vec<&Path> = args.traces.iter().map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
     let real = Profile::open(&args.traces)?;
+    ensure!(!real.is_synthetic(), "a trace of --traces is synthetic itself: learn from real ones");
     let shape = Shape {
         layers: args.layers as usize,
         neurons: args.neurons as usize,

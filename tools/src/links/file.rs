@@ -4,8 +4,8 @@
 //! `active_count.{i}` `[neurons]`, the last by neuron id. Metadata, all strings: `format` =
 //! [`FORMAT`], `order`, `layers`, `neurons`, `profile_tokens`, `corpora` (comma-separated, one a
 //! trace), `model`, `traces` (JSON list of [`TraceSource`]), `tool`, and `seed` for the random
-//! order. Other entries are notes: `order.pinned`, `order.law`, `order.bundle_bytes` and
-//! `order.chosen_by`, as far as they apply. Same links, same bytes: the header's keys and the tensors are sorted by name.
+//! order. Other entries are notes: `order.pinned`, `order.law`, `order.bundle_bytes`,
+//! `order.chosen_by` and `synthetic` (a trace was made up), as far as they apply. Same links, same bytes: the header's keys and the tensors are sorted by name.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};

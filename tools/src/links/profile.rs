@@ -85,6 +85,11 @@ impl Profile {
         self.traces[0].model().unwrap_or("unknown")
     }
 
+    /// Whether a trace among them was made up by `lnp synth`.
+    pub fn is_synthetic(&self) -> bool {
+        self.traces.iter().any(TraceReader::is_synthetic)
+    }
+
     /// What each trace's text is, without commas.
     pub fn corpora(&self) -> Vec<String> {
         self.traces.iter().map(corpus_of).collect()

@@ -259,3 +259,6 @@ impl<'a> Synthesis<'a> {
         }))?)
     }
 }
+
+#[cfg(test)]
+mod tests;
