@@ -161,11 +161,11 @@ fn wrong_input_is_refused() {
 }
 
 /// The promise: learned from every neuron or from half of them, the gain of greedy links over model
-/// order is that of the real layers, within a few per cent.
+/// order is that of the real layers, within 3 and 9 per cent.
 #[test]
 fn synthetic_traces_link_as_real_ones_do() {
     let Some(models) = models() else { return };
-    for (model, from_half) in MODELS.into_iter().zip([0.03, 0.07]) {
+    for model in MODELS {
         let real = models.join(model).join("traces/alpaca.profile.safetensors");
         let output = common::disk_folder();
         let output = output.path().join("t");
@@ -185,6 +185,6 @@ fn synthetic_traces_link_as_real_ones_do() {
         let gain = |column: &str| told["mean_over_layers"][column]["greedy_gain"].as_f64().unwrap();
         let error = |column: &str| (gain(column) / gain("real") - 1.0).abs();
         let (same, half) = (error("synthetic_same_shape"), error("synthetic_from_half"));
-        assert!(same < 0.03 && half < from_half, "{model}: {same:.4} {half:.4}");
+        assert!(same < 0.03 && half < 0.09, "{model}: {same:.4} {half:.4}");
     }
 }

@@ -6,14 +6,20 @@ use crate::links::LayerActivity;
 /// doubled lose a tenth of the gain of linking (`docs/synth.md`).
 pub const KIN: usize = 8;
 
+/// Best partners that tell how strong a layer's pairs are. A chain gives a neuron two neighbours, but
+/// they cannot be the best two of all; three came nearest where layers of a half, a quarter and an
+/// eighth of the real neurons were widened to all (`docs/synth.md`).
+pub const PARTNERS: usize = 3;
+
 /// The best partners of every neuron of a layer.
 #[derive(Debug, Clone)]
 pub struct Kin {
     /// Per neuron up to [`KIN`] others by descending index, ties by lower id.
     pub best: Vec<Vec<(u32, f32)>>,
-    /// Mean of the best index, weighted by how often a neuron fires: how strong pairs are.
+    /// How strong pairs are: the mean index of a neuron with its [`PARTNERS`] best partners, weighted
+    /// by how often it fires.
     pub strength: f64,
-    /// By how much the strength grows when a layer of half the neurons gets all: at least 1.
+    /// By how much that is more than among half of the neurons: at least 0.
     pub growth_per_doubling: f64,
 }
 
@@ -30,30 +36,32 @@ impl Kin {
         let mut best = vec![Vec::with_capacity(KIN + 1); neurons];
         // The same among neurons of the same half. Model order says nothing about who is kin, so
         // even and odd ids are as good as random halves, and both are measured.
-        let mut best_in_half = vec![0.0f64; neurons];
+        let mut best_in_half = best.clone();
         activity.visit_pairs(&everyone, |i, j, both| {
-            let (i, j) = (i as usize, j as usize);
-            let counts = [activity.count(i), activity.count(j)].map(f64::from);
-            let index = jaccard(both.into(), counts[0], counts[1]);
-            keep(&mut best[i], j as u32, index as f32);
-            keep(&mut best[j], i as u32, index as f32);
+            let (one, other) = (activity.count(i as usize), activity.count(j as usize));
+            let index = jaccard(both.into(), one.into(), other.into()) as f32;
+            keep(&mut best[i as usize], j, index);
+            keep(&mut best[j as usize], i, index);
             if i % 2 == j % 2 {
-                best_in_half[i] = best_in_half[i].max(index);
-                best_in_half[j] = best_in_half[j].max(index);
+                keep(&mut best_in_half[i as usize], j, index);
+                keep(&mut best_in_half[j as usize], i, index);
             }
         });
-        let weighted = |index: &dyn Fn(usize) -> f64| {
-            let firing = |neuron: usize| f64::from(activity.count(neuron));
-            let total: f64 = (0..neurons).map(firing).sum();
-            (0..neurons).map(|neuron| firing(neuron) * index(neuron)).sum::<f64>() / total.max(1.0)
-        };
-        let first =
-            |neuron: usize| best[neuron].first().map_or(0.0, |(_, index)| f64::from(*index));
-        let strength = weighted(&first);
-        let in_half = weighted(&|neuron| best_in_half[neuron]);
-        let growth = if in_half > 0.0 { strength / in_half } else { 1.0 };
-        Self { strength, growth_per_doubling: growth.max(1.0), best }
+        let strength = strength(activity, &best);
+        let growth_per_doubling = (strength - self::strength(activity, &best_in_half)).max(0.0);
+        Self { best, strength, growth_per_doubling }
     }
+}
+
+fn strength(activity: &LayerActivity, best: &[Vec<(u32, f32)>]) -> f64 {
+    let (mut sum, mut total) = (0.0, 0.0);
+    for (neuron, best) in best.iter().enumerate() {
+        let firings = f64::from(activity.count(neuron));
+        let indices: f64 = best.iter().take(PARTNERS).map(|(_, index)| f64::from(*index)).sum();
+        sum += firings * indices / PARTNERS as f64;
+        total += firings;
+    }
+    sum / f64::max(total, 1.0)
 }
 
 /// Inserts where it belongs; pairs come by ascending ids, so that ties stay with the lower.

@@ -6,9 +6,9 @@
 //! template fire together in the sum of q² tokens, those of two templates in the sum of their
 //! products: the strength of pairs is known for any m before anything is drawn.
 //!
-//! m is chosen by it. In real layers the best partner of a neuron is the stronger, the more neurons
-//! there are to choose from; by how much is measured on halves of the real layer. A layer of g times
-//! the neurons is to have the real strength times that growth to the power log2(g).
+//! m is chosen by it. In real layers the best partners of a neuron are the stronger, the more neurons
+//! there are to choose from; by how much is measured on halves of the real layer, and added for every
+//! doubling.
 //!
 //! Drawn anew at every token, neurons would change more from token to token than real ones. So a
 //! neuron keeps the number that its chance is compared with until it is *renewed*, which happens with
@@ -16,7 +16,7 @@
 
 use anyhow::Result;
 
-use super::kin::{KIN, Kin, jaccard};
+use super::kin::{KIN, Kin, PARTNERS, jaccard};
 use crate::links::LayerActivity;
 use crate::trace::active;
 
@@ -68,10 +68,9 @@ impl Population {
         let pairs = population.pairs(bits, &kin);
         let doublings = (width as f64 / neurons as f64).log2();
         if doublings > 0.0 {
-            let real = pairs.strength(0.0, 0.0);
-            let wanted = real * kin.growth_per_doubling.powf(doublings);
-            let siblings = share_with_siblings(neurons, width);
-            population.mix = pairs.mix_for(wanted.min(STRENGTH_MAX), siblings);
+            let wanted = pairs.strength(0.0, 1.0) + kin.growth_per_doubling * doublings;
+            let copies = width as f64 / neurons as f64;
+            population.mix = pairs.mix_for(wanted.min(STRENGTH_MAX), copies);
             population.renewal = population.renewal_for_overlap(bits);
         }
         Ok(population)
@@ -191,16 +190,6 @@ impl Population {
     }
 }
 
-/// Neurons that share their template with another, of `width` neurons that have `templates`.
-fn share_with_siblings(templates: usize, width: usize) -> f64 {
-    let (whole, more) = (width / templates, width % templates);
-    match whole {
-        0 => 0.0,
-        1 => (2 * more) as f64 / width as f64,
-        _ => 1.0,
-    }
-}
-
 /// Who fires together with whom, for each neuron and its kin.
 struct Pairs {
     others: Vec<Vec<u32>>,
@@ -243,9 +232,9 @@ impl Pairs {
         }
     }
 
-    /// Expected index of the best partner, weighted by firings; `siblings` is the share of neurons
-    /// that share their template with another.
-    fn strength(&self, mix: f64, siblings: f64) -> f64 {
+    /// Expected strength, as [`Kin`] has it, where every template has so many copies: a neuron's
+    /// partners are the other copies of its template and all copies of its template's kin.
+    fn strength(&self, mix: f64, copies: f64) -> f64 {
         let firings = |neuron: usize| {
             let [own, kin] = self.firings[neuron];
             (1.0 - mix) * own + mix * kin
@@ -253,25 +242,30 @@ impl Pairs {
         let (mut sum, mut total) = (0.0, 0.0);
         for neuron in 0..self.others.len() {
             let own = firings(neuron);
-            let index = |place: usize, other: usize| {
-                jaccard(self.together[neuron][place].at(mix), own, firings(other))
+            let index = |(place, other): (usize, usize)| {
+                let number = if place == 0 { copies - 1.0 } else { copies };
+                (jaccard(self.together[neuron][place].at(mix), own, firings(other)), number)
             };
-            let others = self.others[neuron].iter().enumerate();
-            let kin =
-                others.map(|(place, other)| index(place + 1, *other as usize)).fold(0.0, f64::max);
-            let best = siblings * kin.max(index(0, neuron)) + (1.0 - siblings) * kin;
-            sum += own * best;
+            let others = self.others[neuron].iter().map(|other| *other as usize);
+            let mut partners: Vec<(f64, f64)> =
+                std::iter::once(neuron).chain(others).enumerate().map(index).collect();
+            partners.sort_by(|a, b| b.0.total_cmp(&a.0));
+            let mut open = PARTNERS as f64;
+            for (index, number) in partners {
+                sum += own * index * number.min(open) / PARTNERS as f64;
+                open -= number.min(open);
+            }
             total += own;
         }
         if total > 0.0 { sum / total } else { 0.0 }
     }
 
     /// The mixture with that strength, or the nearest there is. Strength falls as more is mixed.
-    fn mix_for(&self, strength: f64, siblings: f64) -> f64 {
+    fn mix_for(&self, strength: f64, copies: f64) -> f64 {
         let (mut low, mut high) = (0.0, 1.0);
         for _ in 0..20 {
             let middle = f64::midpoint(low, high);
-            if self.strength(middle, siblings) > strength { low = middle } else { high = middle }
+            if self.strength(middle, copies) > strength { low = middle } else { high = middle }
         }
         // No mixture at all where even that is too weak: `low` never moved.
         if low == 0.0 { 0.0 } else { f64::midpoint(low, high) }
