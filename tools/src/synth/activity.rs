@@ -3,7 +3,7 @@
 //! The odds of every neuron's frequency are multiplied by one factor, the same for all layers. Which
 //! of a neuron's firings stay (or where it fires besides) is told by how many of its kin fire too:
 //! a stand-in for the activations, of which a trace keeps the signs only. Kin alone would make pairs
-//! too strong, chance alone too weak; [`NOISE`] lies where a Gaussian copula says they belong.
+//! too strong, chance alone too weak; the noise here lies where a Gaussian copula says they belong.
 
 use anyhow::{Result, ensure};
 use rand_xoshiro::Xoshiro256PlusPlus;
