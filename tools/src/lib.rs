@@ -1,7 +1,7 @@
 //! The `lnp` tools: everything around the engine that may use std.
 //!
 //! The offline way, one module a step: [`model`] (a checkpoint and its dense parts) and [`trace`]
-//! (which neurons are active) -> [`links`] (in which order to lay them out) -> [`pack`] (written,
+//! (which neurons are active; [`synth`] makes up those of larger models) -> [`links`] (in which order to lay them out) -> [`pack`] (written,
 //! inspected, verified). Online: [`device`] (the measured law of a flash device), [`probe`],
 //! [`replay`] (recorded active sets against a pack), [`compute`] (a pack opened to compute with),
 //! [`generate`] (text, through the engine) and [`perplexity`] (what a pack's number type costs).
@@ -24,6 +24,7 @@ pub mod perplexity;
 pub mod probe;
 pub mod replay;
 pub mod report;
+pub mod synth;
 mod tensor_file;
 pub mod trace;
 pub mod workers;

@@ -183,32 +183,20 @@ pub(crate) fn write_tensors(
     metadata: &BTreeMap<String, String>,
     tensors: &[TensorData<'_>],
 ) -> Result<()> {
-    let mut infos = BTreeMap::new();
-    let mut start = 0;
+    let mut shapes = Vec::new();
     for TensorData { name, dtype, shape, data } in tensors {
         let bytes = match data {
             Elements::Bytes(bytes) => bytes.len(),
             Elements::Words(words) => size_of_val(*words),
         };
-        let bits = shape.iter().try_fold(dtype.bitsize(), |bits, &length| bits.checked_mul(length));
+        let of_shape = shape_bytes(*dtype, shape);
         ensure!(
-            bits.is_some() && bits == bytes.checked_mul(8),
+            of_shape == Some(bytes),
             "tensor {name} is {dtype:?} {shape:?}, but has {bytes} bytes"
         );
-        let data_offsets = (start, start + bytes);
-        start = data_offsets.1;
-        let info = TensorInfo { dtype: *dtype, shape: shape.clone(), data_offsets };
-        ensure!(infos.insert(name.as_str(), info).is_none(), "there are two tensors {name}");
+        shapes.push(TensorShape { name, dtype: *dtype, shape });
     }
-    let mut json = serde_json::to_vec(&HeaderJson { metadata, tensors: infos })?;
-    json.resize(json.len().next_multiple_of(HEADER_ALIGN_BYTES), b' ');
-    ensure!(
-        json.len() as u64 <= HEADER_BYTES_MAX,
-        "header of {} bytes: at most {HEADER_BYTES_MAX} are possible",
-        json.len()
-    );
-    out.write_all(&(json.len() as u64).to_le_bytes())?;
-    out.write_all(&json)?;
+    write_header(out, metadata, &shapes)?;
     for tensor in tensors {
         match tensor.data {
             Elements::Bytes(bytes) => out.write_all(bytes)?,
@@ -220,6 +208,46 @@ pub(crate) fn write_tensors(
         }
     }
     Ok(())
+}
+
+/// What the header says of a tensor.
+pub(crate) struct TensorShape<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: &'a [usize],
+}
+
+/// Writes the header alone; the caller then writes the tensors' bytes, in the order given.
+pub(crate) fn write_header(
+    out: &mut impl Write,
+    metadata: &BTreeMap<String, String>,
+    tensors: &[TensorShape<'_>],
+) -> Result<()> {
+    let mut infos = BTreeMap::new();
+    let mut start = 0;
+    for &TensorShape { name, dtype, shape } in tensors {
+        let end = shape_bytes(dtype, shape).and_then(|bytes| bytes.checked_add(start));
+        let end =
+            end.with_context(|| format!("tensor {name} is {dtype:?} {shape:?}: too large"))?;
+        let info = TensorInfo { dtype, shape: shape.to_vec(), data_offsets: (start, end) };
+        ensure!(infos.insert(name, info).is_none(), "there are two tensors {name}");
+        start = end;
+    }
+    let mut json = serde_json::to_vec(&HeaderJson { metadata, tensors: infos })?;
+    json.resize(json.len().next_multiple_of(HEADER_ALIGN_BYTES), b' ');
+    ensure!(
+        json.len() as u64 <= HEADER_BYTES_MAX,
+        "header of {} bytes: at most {HEADER_BYTES_MAX} are possible",
+        json.len()
+    );
+    out.write_all(&(json.len() as u64).to_le_bytes())?;
+    Ok(out.write_all(&json)?)
+}
+
+/// Bytes of a tensor; `None` where they are no whole number, or too many.
+fn shape_bytes(dtype: Dtype, shape: &[usize]) -> Option<usize> {
+    let bits = shape.iter().try_fold(dtype.bitsize(), |bits, &length| bits.checked_mul(length))?;
+    bits.is_multiple_of(8).then_some(bits / 8)
 }
 
 #[cfg(test)]

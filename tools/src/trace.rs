@@ -3,7 +3,8 @@
 //! A trace is a safetensors file with one U8 tensor `layer.{i}` `[tokens, ceil(neurons / 8)]` per
 //! layer, bit k of byte j = neuron 8j + k, and optionally `token_ids` I32 `[tokens]`. Its metadata
 //! says `neurons`, `layers`, `tokens`, `window` (positions restart every so many tokens) and where
-//! it comes from: `model`, `corpus`, `split`.
+//! it comes from: `model`, `corpus`, `split`. A made-up trace has the entry `synthetic`, which says
+//! how it was made, and says `synthetic(...)` in its `model` and `corpus` ([`crate::synth`]).
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -19,6 +20,8 @@ use crate::tensor_file::{Elements, TensorData, TensorFile, write_tensors};
 const FORMAT: &str = "ffn-activation-bits-v1";
 const BIT_ORDER: &str = "little";
 const TOKEN_IDS: &str = "token_ids";
+/// Metadata entry of made-up traces: how they were made.
+pub const SYNTHETIC: &str = "synthetic";
 
 /// An open trace: its header is validated, its bits are read layer by layer.
 pub struct TraceReader {
@@ -110,6 +113,11 @@ impl TraceReader {
     /// Which model was traced, if the file says.
     pub fn model(&self) -> Option<&str> {
         self.text("model")
+    }
+
+    /// Whether the trace was made up by `lnp synth` and is of no model.
+    pub fn is_synthetic(&self) -> bool {
+        self.metadata().contains_key(SYNTHETIC)
     }
 
     /// Ids of the traced tokens, if the file has them.
@@ -214,19 +222,8 @@ impl TraceData {
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
-        let entries = [
-            ("active", self.active.clone()),
-            ("bitorder", BIT_ORDER.to_owned()),
-            ("corpus", self.corpus.clone()),
-            ("format", FORMAT.to_owned()),
-            ("layers", self.layers.len().to_string()),
-            ("model", self.model.clone()),
-            ("neurons", self.neurons.to_string()),
-            ("split", self.split.clone()),
-            ("tokens", self.tokens.to_string()),
-            ("window", self.window.to_string()),
-        ];
-        entries.map(|(key, value)| (key.to_owned(), value)).into()
+        let numbers = [self.layers.len(), self.neurons, self.tokens, self.window];
+        metadata([&self.model, &self.corpus, &self.split, &self.active], numbers)
     }
 
     fn write_to(&self, out: &mut impl Write) -> Result<()> {
@@ -263,6 +260,22 @@ pub fn write_trace(path: &Path, data: &TraceData) -> Result<()> {
         Ok(out.flush()?)
     })
     .map_err(|error| anyhow!("cannot write trace {error:#}"))
+}
+
+/// The metadata of every trace: texts are model, corpus, split and what makes a neuron active;
+/// numbers are layers, neurons, tokens and window.
+pub(crate) fn metadata(texts: [&str; 4], numbers: [usize; 4]) -> BTreeMap<String, String> {
+    let mut entries = BTreeMap::new();
+    let mut put = |key: &str, value: &str| entries.insert(key.to_owned(), value.to_owned());
+    put("format", FORMAT);
+    put("bitorder", BIT_ORDER);
+    for (key, text) in ["model", "corpus", "split", "active"].into_iter().zip(texts) {
+        put(key, text);
+    }
+    for (key, number) in ["layers", "neurons", "tokens", "window"].into_iter().zip(numbers) {
+        put(key, &number.to_string());
+    }
+    entries
 }
 
 /// Runs the model over the tokens, in windows that each start at position 0 with nothing cached,
@@ -308,7 +321,7 @@ pub fn record(
     })
 }
 
-fn layer_name(layer: usize) -> String {
+pub(crate) fn layer_name(layer: usize) -> String {
     format!("layer.{layer}")
 }
 

@@ -1,5 +1,6 @@
 //! `lnp link`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -13,6 +14,7 @@ use crate::links::orders::UnknownOrder;
 use crate::links::profile::FOLDS;
 use crate::links::{Linking, Links, Objective, Order, Part, Profile, stats::LinkStatistics};
 use crate::report::{plain, print_json, progress, say, table, thousands};
+use crate::trace::SYNTHETIC;
 
 /// Learn from traces in which order to lay out each layer's neurons
 ///
@@ -166,9 +168,18 @@ fn link_profile(profile: &Profile, linking: &Linking) -> Result<Links> {
         model: profile.model().to_owned(),
         traces: profile.sources.clone(),
         tool: Links::this_tool(),
-        notes: linking.notes(),
+        notes: notes(profile, linking),
         layers,
     })
+}
+
+/// How the order was made; and that the traces were made up, where they were.
+fn notes(profile: &Profile, linking: &Linking) -> BTreeMap<String, String> {
+    let mut notes = linking.notes();
+    if profile.is_synthetic() {
+        notes.insert(SYNTHETIC.into(), "made from synthetic traces: no model's own".into());
+    }
+    notes
 }
 
 fn summarise(links: &Links, output: &Path, json: bool) -> Result<()> {
@@ -186,7 +197,8 @@ fn summarise(links: &Links, output: &Path, json: bool) -> Result<()> {
         return print_json(&serde_json::json!({
             "links": output, "order": links.order.to_string(), "placements": links.placements(), "model": links.model,
             "corpora": links.corpora, "profile_tokens": links.profile_tokens,
-            "neurons": links.neurons, "layers": layers,
+            "neurons": links.neurons, "synthetic": links.notes.contains_key(SYNTHETIC),
+            "layers": layers,
         }));
     }
     let rows: Vec<Vec<String>> = statistics

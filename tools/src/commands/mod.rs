@@ -11,6 +11,7 @@ mod perplexity;
 mod probe;
 mod replay;
 mod run;
+mod synth;
 mod trace;
 mod verify;
 
@@ -47,6 +48,7 @@ enum Command {
     Replay(replay::Args),
     Run(run::Args),
     Perplexity(perplexity::Args),
+    Synth(synth::Args),
 }
 
 /// How reads reach the device.
@@ -159,6 +161,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Synth(args) => synth::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

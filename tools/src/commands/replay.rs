@@ -268,6 +268,7 @@ fn report(
                 "file": args.traces, "sha256": trace.sha256_hex()?, "model": trace.model(),
                 "corpus": trace.corpus(), "split": trace.split(), "tokens": trace.tokens(),
                 "window": trace.window(), "layers": trace.layers(), "neurons": trace.neurons(),
+                "synthetic": trace.is_synthetic(),
             },
             "rows": rows,
             "overlap": overlapped,

@@ -5,8 +5,10 @@
 //! [`FORMAT`], `order`, `layers`, `neurons`, `profile_tokens`, `corpora` (comma-separated, one a
 //! trace), `model`, `traces` (JSON list of [`TraceSource`]), `tool`, and `seed` for the random
 //! order. Where a layer has several placements, the entry `placements` says how many, and placement p
-//! from 1 on has tensors `neuron_of_slot.{i}.{p}` and `link_begin.{i}.{p}`. Other entries are notes: `order.pinned`, `order.law`, `order.bundle_bytes` and
-//! `order.chosen_by`, as far as they apply. Same links, same bytes: the header's keys and the tensors are sorted by name.
+//! from 1 on has tensors `neuron_of_slot.{i}.{p}` and `link_begin.{i}.{p}`. Other entries are notes:
+//! `order.pinned`, `order.law`, `order.bundle_bytes`, `order.chosen_by` and `synthetic` (a trace was
+//! made up), as far as they apply. Same links, same bytes: the header's keys and the tensors are
+//! sorted by name.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};

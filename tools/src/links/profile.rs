@@ -1,5 +1,6 @@
 //! The traces that links are made from, read a layer at a time.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -84,9 +85,32 @@ impl Profile {
         self.traces[0].model().unwrap_or("unknown")
     }
 
+    /// Whether a trace among them was made up by `lnp synth`.
+    pub fn is_synthetic(&self) -> bool {
+        self.traces.iter().any(TraceReader::is_synthetic)
+    }
+
     /// What each trace's text is, without commas.
     pub fn corpora(&self) -> Vec<String> {
         self.traces.iter().map(corpus_of).collect()
+    }
+
+    /// Tokens of a window, of the first trace.
+    pub(crate) fn window(&self) -> usize {
+        self.traces[0].window()
+    }
+
+    /// The tokens of all traces, put one after the other as in [`Profile::bits`], in windows of the
+    /// first trace's length; the last of a trace may be shorter.
+    pub(crate) fn windows(&self) -> Vec<Range<usize>> {
+        let (mut windows, mut begin) = (Vec::new(), 0);
+        for trace in &self.traces {
+            let end = begin + trace.tokens();
+            let starts = (begin..end).step_by(self.window());
+            windows.extend(starts.map(|start| start..(start + self.window()).min(end)));
+            begin = end;
+        }
+        windows
     }
 
     /// Least windows of a trace: each trace needs one for every part.
