@@ -190,6 +190,8 @@ pub const fn scratch_len(slots: usize) -> usize {
 /// - [`Collapse::Law`] under [`Combine::Max`]: none is cheaper where that limit forbids no merge that
 ///   the balance asks for. Where it does, extents are merged from the front as long as they fit, and
 ///   a better partition may exist;
+/// - under these three, the whole layer as [`Collapse::Whole`] would read it is never cheaper: where
+///   a stream of everything is the fastest, that is what the plan comes to;
 /// - [`Collapse::Off`]: the fewest reads without reading a hole;
 /// - [`Collapse::Gap`]: stretches are merged from the front, as long as they fit.
 ///
@@ -251,10 +253,21 @@ fn extent_of(slots: &[u32], geometry: &Geometry, first: usize, end: usize) -> Ex
 
 /// What shares or touches a block is one extent, cut where the next bundle would not fit any more.
 fn stretches(slots: &[u32], geometry: &Geometry, extents: &mut [Extent]) -> usize {
+    from_the_front(slots, geometry, 0, extents)
+}
+
+/// Extents from the front, each as long as it fits and no hole in it is above `hole_bytes`. With no
+/// bound on holes none has fewer extents.
+fn from_the_front(
+    slots: &[u32],
+    geometry: &Geometry,
+    hole_bytes: u64,
+    extents: &mut [Extent],
+) -> usize {
     let (mut count, mut first) = (0, 0);
     for end in 1..=slots.len() {
         let goes_on = slots.get(end).is_some_and(|next| {
-            geometry.hole(slots[end - 1], *next) == 0 && geometry.fits(slots[first], *next)
+            geometry.hole(slots[end - 1], *next) <= hole_bytes && geometry.fits(slots[first], *next)
         });
         if !goes_on {
             extents[count] = extent_of(slots, geometry, first, end);

@@ -222,6 +222,29 @@ proptest! {
         prop_assert!(found <= best * (1.0 + 1e-9) + 1e-9, "{found} us planned, {best} us possible");
     }
 
+    /// Where a stream of the whole layer would be faster, that is what is planned, or better.
+    #[test]
+    fn never_slower_than_the_whole_layer(
+        slots in slots(400, 400),
+        stride in strides(),
+        blocks_max in 1u32..100,
+        (a_us, b_mib_s) in laws(),
+        curve in curves(),
+    ) {
+        let geometry = Geometry {
+            bundle_stride: stride, block_bytes: 512, neurons: 400, read_bytes_max: blocks_max * 512,
+        };
+        let law = |combine| Collapse::Law(DeviceLaw::new(0.0, a_us, b_mib_s, combine).unwrap());
+        for collapse in [law(Combine::Sum), law(Combine::Max), Collapse::Curve(curve)] {
+            let cost = |way: &Collapse| {
+                let (plan, extents) = run_plan(&slots, &geometry, way);
+                collapse.cost(&plan, &extents)
+            };
+            let (planned, whole) = (cost(&collapse), cost(&Collapse::Whole));
+            prop_assert!(planned <= whole * (1.0 + 1e-9), "{planned} us planned, {whole} us whole");
+        }
+    }
+
     /// A law under the sum and its curve make plans of the same cost, on sets beyond any search.
     #[test]
     fn the_curve_of_a_law_plans_like_the_law(

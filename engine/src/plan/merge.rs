@@ -1,7 +1,7 @@
 //! Plans that merge stretches: across all holes below a size, or so many of the smallest that the
 //! two sides of [`Combine::Max`](crate::Combine::Max) are balanced.
 
-use super::{Extent, Geometry, stretches};
+use super::{Extent, Geometry, from_the_front, stretches};
 use crate::law::DeviceLaw;
 
 /// Merges across each hole smaller than `bytes`.
@@ -25,7 +25,21 @@ pub(super) fn balanced(
 ) -> usize {
     let count = stretches(slots, geometry, extents);
     let (below, ties) = balance(law, &extents[..count], scratch);
+    let merged = merge(&mut extents[..count], below, ties, geometry);
+    let balanced_us = work_us(law, &extents[..merged]);
+    // Where the limit forbids merges that the balance counts on, fewer reads may cost less after all:
+    // the fewest that there can be, which are never more, nor longer, than those of a stream of all.
+    let fewest = from_the_front(slots, geometry, u64::MAX, extents);
+    if work_us(law, &extents[..fewest]) < balanced_us {
+        return fewest;
+    }
+    let count = stretches(slots, geometry, extents);
     merge(&mut extents[..count], below, ties, geometry)
+}
+
+/// Microseconds of these reads.
+fn work_us(law: &DeviceLaw, extents: &[Extent]) -> f64 {
+    law.work_us(extents.len() as u64, extents.iter().map(Extent::bytes).sum())
 }
 
 /// Merges across each hole smaller than `below`, and across the first `ties` holes as large, where
