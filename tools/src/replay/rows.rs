@@ -50,6 +50,8 @@ pub struct Row {
     pub dtype: String,
     /// Bytes of a bundle.
     pub bundle_bytes: u32,
+    /// Placements of each layer, each batch read from the cheapest.
+    pub placements: u32,
     /// Rule of access collapse.
     pub collapse: String,
     /// Times that there was nothing to do but wait for the device.
@@ -166,6 +168,7 @@ impl Record {
             pack: index.path().to_owned(),
             dtype: pack.shape().dtype.name().to_owned(),
             bundle_bytes: stride,
+            placements: pack.placements(),
             collapse: if label.adapt { "adaptive" } else { label.collapse.name() }.to_owned(),
             waits_per_token: total.waits as f64 / tokens,
             merges_per_token: total.merges as f64 / tokens,
