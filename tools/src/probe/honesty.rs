@@ -174,9 +174,9 @@ mod tests {
     fn zeros_are_seen_and_contents_are_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        std::fs::write(&path, vec![0; 1 << 20]).unwrap();
+        fs::write(&path, vec![0; 1 << 20]).unwrap();
         assert_eq!(zeros(&path, 1 << 20).unwrap(), 1.0);
-        std::fs::write(&path, vec![0x5a; 1 << 20]).unwrap();
+        fs::write(&path, vec![0x5a; 1 << 20]).unwrap();
         assert_eq!(zeros(&path, 1 << 20).unwrap(), 0.0);
         assert_eq!(zeros(&path, 0).unwrap(), 0.0);
     }

@@ -24,7 +24,7 @@ const SLOTS_BYTES: usize = 1 << 16;
 /// Most rounds.
 const ROUNDS_MAX: u32 = 5;
 /// A turn is no shorter, as long as there is one for each kind.
-const TURN_LEAST: Duration = Duration::from_millis(100);
+const TURN_LEAST: Duration = Duration::from_millis(40);
 /// The begin of a turn that does not count: an eighth of it, but no more.
 const LEAD_IN_MOST: Duration = Duration::from_millis(30);
 /// A quantile is told where so many reads lie beyond it.
@@ -284,7 +284,8 @@ mod tests {
     #[test]
     fn rounds_fill_the_time() {
         assert_eq!(rounds(130, Duration::from_secs(238)), 5);
-        assert_eq!(rounds(14, Duration::from_secs(3)), 2);
+        assert_eq!(rounds(14, Duration::from_secs(3)), 5);
+        assert_eq!(rounds(14, Duration::from_millis(1500)), 2);
         assert_eq!(rounds(14, Duration::from_millis(50)), 1);
     }
 }
