@@ -166,7 +166,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
         })),
         None => {
             let doubts = table::doubts(Some(&measured));
-            print(&(table::head(&measured) + &table::streams(&found.streams) + &doubts))
+            print(
+                &(table::head(&measured)
+                    + &table::streams(&found.streams, args.queue_depth)
+                    + &doubts),
+            )
         }
     };
     if let Some(path) = &args.csv {
@@ -223,7 +227,8 @@ fn options(args: &Args) -> Result<FullOptions> {
         queue_depth: args.queue_depth,
         read: args.read.into(),
         buffered: args.buffered,
-        seed: 1,
+        // Other places each time: what was read before may lie in the device's memory, or the host's.
+        seed: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64,
     };
     Ok(FullOptions { probe, custom })
 }

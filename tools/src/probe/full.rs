@@ -8,11 +8,12 @@ use anyhow::{Context, Result, ensure};
 use lnp_engine::sys::DirectFile;
 
 use super::honesty::{warnings_after, warnings_before};
+use super::kernel::waited_ns;
 use super::matrix::{Bounds, Custom};
 use super::place::Place;
 use super::rounds::{Stream, Streamer, Turn};
-use super::stream::StreamBackEnd;
-use super::{ProbeOptions, Probed, probe};
+use super::stream::{StreamBackEnd, StreamKind};
+use super::{ProbeOptions, Probed, check_size, probe};
 use crate::device::open_direct;
 
 /// Share of the time that batches get in a quick probe.
@@ -76,23 +77,25 @@ fn base_time(time: Duration) -> Duration {
     time.mul_f64(BASE_SHARE).min(BASE_MOST)
 }
 
-/// Probes a file or block device, read-only. `progress` is told the share done; where it says false,
-/// the probe ends with what it has.
-///
-/// # Errors
-/// The file cannot be read, is too small or sparse, or there was no time for anything.
-pub fn full(
-    path: &Path,
-    options: &FullOptions,
-    progress: &mut dyn FnMut(f64) -> bool,
-) -> Result<Full> {
-    let time = options.probe.time;
+/// What is known before anything is measured.
+struct Opened {
+    file: &'static DirectFile,
+    place: Place,
+    warnings: Vec<String>,
+    streamer: Streamer,
+    bounds: Bounds,
+    kinds: Vec<StreamKind>,
+}
+
+fn open(path: &Path, options: &FullOptions) -> Result<Opened> {
     let file: &'static DirectFile = Box::leak(Box::new(open_direct(path, options.probe.buffered)?));
+    if options.custom.is_empty() {
+        check_size(path, file.bytes())?;
+    }
     let place = Place::of(path);
-    let mut warnings = warnings_before(path, &place, (file.bytes(), file.is_direct()))
-        .with_context(|| path.display().to_string())?;
-    let mut streamer =
-        Streamer::over(file, options.probe.read, place.number.clone(), options.probe.seed)?;
+    let warnings = warnings_before(path, &place, (file.bytes(), file.is_direct()))?;
+    let read = options.probe.read;
+    let streamer = Streamer::over(file, read, place.number.clone(), options.probe.seed)?;
     let bounds = Bounds {
         file_bytes: file.bytes(),
         align: if file.is_direct() { file.align() } else { 1 },
@@ -104,7 +107,7 @@ pub fn full(
     };
     let kinds = match options.custom.is_empty() {
         false => options.custom.kinds(&bounds),
-        true if time < FULL_LEAST => bounds.quick(),
+        true if options.probe.time < FULL_LEAST => bounds.quick(),
         true => bounds.full(),
     };
     ensure!(
@@ -116,7 +119,22 @@ pub fn full(
         bounds.file_bytes,
         super::matrix::BYTES_IN_FLIGHT_MAX
     );
-    let begin = Instant::now();
+    Ok(Opened { file, place, warnings, streamer, bounds, kinds })
+}
+
+/// Probes a file or block device, read-only. `progress` is told the share done; where it says false,
+/// the probe ends with what it has.
+///
+/// # Errors
+/// The file cannot be read, is too small or sparse, or there was no time for anything.
+pub fn full(
+    path: &Path,
+    options: &FullOptions,
+    progress: &mut dyn FnMut(f64) -> bool,
+) -> Result<Full> {
+    let time = options.probe.time;
+    let Opened { file, place, mut warnings, mut streamer, bounds, kinds } = open(path, options)?;
+    let (begin, waited_begin_ns) = (Instant::now(), waited_ns());
     let mut stopped = false;
     let mut go_on = |share: f64| {
         stopped |= !progress(share.min(1.0));
@@ -145,7 +163,11 @@ pub fn full(
     };
     let drift = first.zip(again).map(|(first, again)| again.reads_per_s / first.reads_per_s - 1.0);
     let device_share = share_of(&turns);
-    warnings.extend(warnings_after(device_share, drift));
+    let waited = waited_begin_ns.zip(waited_ns());
+    let waited = waited.map(|(begin_ns, end_ns)| {
+        end_ns.saturating_sub(begin_ns) as f64 / begin.elapsed().as_nanos() as f64
+    });
+    warnings.extend(warnings_after(device_share, drift, waited));
     if stopped {
         warnings.push("stopped before the end: not all was measured".to_owned());
     }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rustix::fs::SeekFrom;
@@ -20,6 +20,8 @@ const HOLES_MOST: f64 = 0.5;
 const SHARE_TOLD: f64 = 0.02;
 /// A device that is so much slower or faster at the end is told of.
 const DRIFT_TOLD: f64 = 0.1;
+/// Waiting for a core is told of from such a share of the time on.
+const WAITED_TOLD: f64 = 0.02;
 /// Blocks that are looked at.
 const SAMPLES: u64 = 256;
 const SAMPLE_BYTES: usize = 4096;
@@ -47,13 +49,13 @@ pub fn refuse_holes(path: &Path) -> Result<()> {
 /// # Errors
 /// The file cannot be opened.
 fn holes(path: &Path) -> Result<f64> {
-    let facts = fs::metadata(path)?;
+    let facts = fs::metadata(path).with_context(|| path.display().to_string())?;
     if !facts.is_file() || facts.len() == 0 {
         return Ok(0.0);
     }
     // What the file's size says, where the file system does not know its holes.
     let by_blocks = 1.0 - (facts.blocks() * 512) as f64 / facts.len() as f64;
-    let file = File::open(path)?;
+    let file = File::open(path).with_context(|| path.display().to_string())?;
     let (mut at, mut hole_bytes) = (0, 0);
     for _ in 0..PIECES_MOST {
         let Ok(hole) = rustix::fs::seek(&file, SeekFrom::Hole(at)) else { break };
@@ -103,7 +105,7 @@ pub fn warnings_before(path: &Path, place: &Place, file: (u64, bool)) -> Result<
         let percent = holes * 100.0;
         found.push(format!("{percent:.0} % of the file is holes that no device is asked for"));
     }
-    let zeros = zeros(path, file_bytes)?;
+    let zeros = zeros(path, file_bytes).with_context(|| path.display().to_string())?;
     if zeros >= SHARE_TOLD && zeros > holes {
         found.push(format!(
             "{:.0} % of it is zeros, which some devices answer without reading; use random contents, \
@@ -126,8 +128,9 @@ fn compression(place: &Place) -> Option<String> {
 }
 
 /// What shows only in what was measured: `share` is what the device read over what was asked of it,
-/// `drift` how much faster the first point was at the end.
-pub fn warnings_after(share: Option<f64>, drift: Option<f64>) -> Vec<String> {
+/// `drift` how much faster the first point was at the end, `waited` the share of the time that the reading
+/// thread was ready and had no core.
+pub fn warnings_after(share: Option<f64>, drift: Option<f64>, waited: Option<f64>) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(share) = share.filter(|share| *share < 1.0 - SHARE_TOLD) {
         found.push(format!(
@@ -141,6 +144,13 @@ pub fn warnings_after(share: Option<f64>, drift: Option<f64>) -> Vec<String> {
             "the device drifted: the first point was {:.0} % {} at the end (heat, or a neighbour)",
             drift.abs() * 100.0,
             if drift < 0.0 { "slower" } else { "faster" }
+        ));
+    }
+    if let Some(waited) = waited.filter(|waited| *waited > WAITED_TOLD) {
+        found.push(format!(
+            "a busy machine: the reading thread waited for a core {:.0} % of the time, which looks like a \
+             slow device, or like one that is held back",
+            waited * 100.0
         ));
     }
     found
@@ -197,8 +207,9 @@ mod tests {
 
     #[test]
     fn what_only_measuring_shows() {
-        assert!(warnings_after(Some(0.0), None)[0].contains("NOT READ"));
-        assert!(warnings_after(None, Some(-0.3))[0].contains("30 % slower"));
-        assert_eq!(warnings_after(Some(1.1), Some(0.03)), Vec::<String>::new());
+        assert!(warnings_after(Some(0.0), None, None)[0].contains("NOT READ"));
+        assert!(warnings_after(None, Some(-0.3), None)[0].contains("30 % slower"));
+        assert!(warnings_after(None, None, Some(0.3))[0].contains("30 % of the time"));
+        assert_eq!(warnings_after(Some(1.1), Some(0.03), Some(0.001)), Vec::<String>::new());
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel counts: bytes that were really read from a device, and CPU time.
+//! What the kernel counts: bytes that were really read from a device, CPU time, and waiting for a core.
 
 use std::fs;
 
@@ -50,6 +50,15 @@ pub(super) fn cpu_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Time that this thread was ready and had no core, nanoseconds; none where the kernel does not tell.
+pub(super) fn waited_ns() -> Option<u64> {
+    second(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+}
+
+fn second(text: &str) -> Option<u64> {
+    text.split_whitespace().nth(1)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +71,8 @@ mod tests {
         let stat = "  178523 12 9876543 44400 5 6 7 8 0 9 10 0 0 0 0 0 0\n";
         assert_eq!(device_bytes(stat), Some(9_876_543 * 512));
         assert_eq!(device_bytes(""), None);
+        assert_eq!(second("812345 6789 12\n"), Some(6789));
+        assert_eq!(second("812345\n"), None);
     }
 
     #[test]

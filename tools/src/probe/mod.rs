@@ -89,13 +89,7 @@ pub fn probe(
 ) -> Result<Probed> {
     let file: &'static DirectFile = Box::leak(Box::new(open_direct(path, options.buffered)?));
     let file_bytes = file.bytes();
-    let least = u64::from(READ_BYTES[READ_BYTES.len() - 1]) * 4;
-    ensure!(
-        file_bytes >= least,
-        "{}: {file_bytes} bytes are too few to probe: use a file of at least {least}, better {}",
-        path.display(),
-        FILE_BYTES_USUAL
-    );
+    check_size(path, file_bytes)?;
     honesty::refuse_holes(path)?;
     let mut prober = Prober::over(file, options)?;
     let begin = Instant::now();
@@ -123,4 +117,16 @@ pub fn probe(
         direct: file.is_direct(),
         seconds: begin.elapsed().as_secs_f64(),
     })
+}
+
+/// Refuses a file that is too small for batches.
+fn check_size(path: &Path, file_bytes: u64) -> Result<()> {
+    let least = u64::from(READ_BYTES[READ_BYTES.len() - 1]) * 4;
+    ensure!(
+        file_bytes >= least,
+        "{}: {file_bytes} bytes are too few to probe: use a file of at least {least}, better {}",
+        path.display(),
+        FILE_BYTES_USUAL
+    );
+    Ok(())
 }

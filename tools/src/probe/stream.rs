@@ -302,7 +302,7 @@ mod tests {
             let mut last = None;
             for _ in 0..50 {
                 let place = places.next();
-                prop_assert!(place + u64::from(read_bytes) <= range_bytes && place % 512 == 0);
+                prop_assert!(place + u64::from(read_bytes) <= range_bytes && place.is_multiple_of(512));
                 if sequential && let Some(last) = last {
                     prop_assert!(place == last + u64::from(read_bytes) || place == 0);
                 }

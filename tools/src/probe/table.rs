@@ -17,7 +17,8 @@ pub fn profile(profile: &DeviceProfile) -> String {
         out += &format!("without pauses (up to {most:.2} times as long as in turns):\n");
         out += &points_table(&profile.sustained);
     }
-    out += &streams(&profile.streams);
+    let depth = profile.measured.as_ref().map_or(1, |measured| measured.queue_depth);
+    out += &streams(&profile.streams, depth);
     if profile.fit.is_some_and(|fit| fit.sustained) {
         out += "held back: the device does not keep up its bursts; the law is that of reads without pauses\n";
     }
@@ -80,9 +81,9 @@ fn points_table(points: &[Point]) -> String {
     table(&head, &rows, 0)
 }
 
-/// Streams: the plane of sizes and depths as one table of MiB/s; each of the others, and of the first and the
-/// usual depth, in full.
-pub fn streams(streams: &[Stream]) -> String {
+/// Streams: the plane of sizes and depths as one table of MiB/s; in full those of the least depth and of the queue
+/// depth, and all beside the plane.
+pub fn streams(streams: &[Stream], queue_depth: u32) -> String {
     let Some(longest) = streams.iter().map(|one| one.kind.range_bytes).max() else {
         return String::new();
     };
@@ -124,7 +125,9 @@ pub fn streams(streams: &[Stream]) -> String {
         out += &table(&head, &rows, 0);
     }
     let in_full = |one: &&Stream| {
-        !as_plane || !in_plane(one) || (one.kind.depth == depths[0] || one.kind.depth == 32)
+        !as_plane
+            || !in_plane(one)
+            || (one.kind.depth == depths[0] || one.kind.depth == queue_depth)
     };
     let rows: Vec<Vec<String>> =
         streams.iter().filter(in_full).map(|one| row(one, longest)).collect();
