@@ -28,10 +28,11 @@ const CUSTOM_SECONDS: f64 = 2.0;
 /// depth (1 to 64), pattern, range and back end. Ctrl-C ends it with what it has.
 ///
 /// With --size, --depth, --range or --pattern, it measures all combinations of those and no law.
+///
+/// Example: lnp probe big.file --quick -o device.toml
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  lnp probe big.file --create 4G                 make a file to probe, then probe it: 5 minutes
-  lnp probe big.file --quick -o device.toml      the law and little else, in 20 seconds
+#[command(after_help = "More examples:
+  lnp probe big.file --create 4G -o device.toml     make a file to probe, then probe it: 5 minutes
   lnp probe /dev/nvme0n1 -o device.toml --csv raw.csv --svg charts
   lnp probe big.file --size 4K,64K --depth 1,32 --range 64M,whole
   lnp replay model.lnp --traces T --device device.toml --curve")]
