@@ -71,6 +71,7 @@ pub fn lines(title: &str, (x, y): (&Axis<'_>, &Axis<'_>), lines: &[Line]) -> Res
         .ok_or_else(|| anyhow!("chart '{title}': no points"))?;
     let up = Divided::over(all().map(|point| point.1), y)
         .ok_or_else(|| anyhow!("chart '{title}': no points"))?;
+    let corner = emptiest_corner(all(), (&across, &up));
     drawn(|area| {
         let mut chart = ChartBuilder::on(area)
             .caption(title, (FONT, 20))
@@ -93,7 +94,7 @@ pub fn lines(title: &str, (x, y): (&Axis<'_>, &Axis<'_>), lines: &[Line]) -> Res
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(corner)
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.3))
             .label_font((FONT, 13))
@@ -143,6 +144,33 @@ pub fn bars(title: &str, y: &Axis<'_>, bars: &[(String, f64)]) -> Result<String>
     })
 }
 
+/// Where the fewest points lie under a legend.
+fn emptiest_corner<'p>(
+    points: impl Iterator<Item = &'p (f64, f64)>,
+    (across, up): (&Divided, &Divided),
+) -> SeriesLabelPosition {
+    /// Of the chart's width and height.
+    const LEGEND: (f64, f64) = (0.2, 0.35);
+    let mut counts = [0; 4];
+    for (x, y) in points {
+        let (x, y) = (across.share(*x), up.share(*y));
+        let (left, right) = (x < LEGEND.0, x > 1.0 - LEGEND.0);
+        let (low, high) = (y < LEGEND.1, y > 1.0 - LEGEND.1);
+        let under = [left && high, right && high, left && low, right && low];
+        for (count, under) in counts.iter_mut().zip(under) {
+            *count += u32::from(under);
+        }
+    }
+    let corners = [
+        SeriesLabelPosition::UpperLeft,
+        SeriesLabelPosition::UpperRight,
+        SeriesLabelPosition::LowerLeft,
+        SeriesLabelPosition::LowerRight,
+    ];
+    let least = counts.iter().zip(corners).min_by_key(|(count, _)| **count);
+    least.map_or(SeriesLabelPosition::UpperLeft, |(_, corner)| corner)
+}
+
 fn trouble(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("a chart cannot be drawn: {error}")
 }
@@ -189,6 +217,12 @@ impl Divided {
             Scale::Log2 | Scale::Log10 => (low / 1.1, high * 1.1),
         };
         Some(Self { low, high, scale: axis.scale, told: axis.told })
+    }
+
+    /// How far along the axis a value lies: 0 at its begin, 1 at its end.
+    fn share(&self, value: f64) -> f64 {
+        let (low, high) = (self.along(self.low), self.along(self.high));
+        (self.along(value) - low) / (high - low)
     }
 
     fn along(&self, value: f64) -> f64 {
@@ -240,9 +274,7 @@ impl Ranged for Divided {
     type ValueType = f64;
 
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        let (low, high) = (self.along(self.low), self.along(self.high));
-        let share = (self.along(*value) - low) / (high - low);
-        limit.0 + (share * f64::from(limit.1 - limit.0)).round() as i32
+        limit.0 + (self.share(*value) * f64::from(limit.1 - limit.0)).round() as i32
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
