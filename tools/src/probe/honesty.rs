@@ -114,6 +114,10 @@ pub fn warnings_before(path: &Path, place: &Place, file: (u64, bool)) -> Result<
         ));
     }
     found.extend(compression(place));
+    let direct =
+        |number: &String| fs::read_to_string(format!("/sys/dev/block/{number}/loop/dio")).ok();
+    let loop_direct = place.number.as_ref().and_then(direct).is_some_and(|text| text.trim() == "1");
+    found.extend(memory(place, loop_direct));
     Ok(found)
 }
 
@@ -125,6 +129,18 @@ fn compression(place: &Place) -> Option<String> {
     let always = matches!(kind, "zfs" | "squashfs" | "erofs" | "bcachefs");
     let may = always || (asked && matches!(kind, "btrfs" | "f2fs" | "ubifs"));
     may.then(|| format!("{kind} may compress: the device may read less than is asked for"))
+}
+
+/// Whether the device is memory, or a file behind the page cache, which the kernel's counters do not show.
+fn memory(place: &Place, loop_direct: bool) -> Option<String> {
+    let name = place.name.as_deref()?;
+    if name.starts_with("loop") && !loop_direct {
+        return Some(format!(
+            "{name} is a loop device without direct reads: the page cache answers for its file"
+        ));
+    }
+    let is_memory = name.starts_with("ram") || name.starts_with("zram");
+    is_memory.then(|| format!("{name} is memory, not flash"))
 }
 
 /// What shows only in what was measured: `share` is what the device read over what was asked of it,
@@ -203,6 +219,17 @@ mod tests {
         assert!(of("btrfs", "rw,compress-force=zstd:3").unwrap().contains("btrfs"));
         assert!(of("zfs", "rw").is_some());
         assert!(of("btrfs", "rw").is_none() && of("ext4", "rw,discard").is_none());
+    }
+
+    #[test]
+    fn devices_that_are_none_are_named() {
+        let of = |name: &str, direct| {
+            memory(&Place { name: Some(name.into()), ..Place::default() }, direct)
+        };
+        assert!(of("loop0", false).unwrap().contains("page cache"));
+        assert!(of("zram1", false).unwrap().contains("memory"));
+        assert!(of("loop0", true).is_none() && of("nvme0n1", false).is_none());
+        assert!(memory(&Place::default(), false).is_none());
     }
 
     #[test]
