@@ -272,6 +272,9 @@ impl DeviceProfile {
             !self.fit.is_some_and(|fit| fit.sustained),
             "the device does not keep up its bursts, which the curves are of: plan by the law"
         );
+        // pread has one read in flight whatever the queue takes.
+        let by_pread = self.measured.as_ref().is_some_and(|measured| measured.back_end == "pread");
+        let depth = if by_pread { 1 } else { depth };
         let curve = self.curves.iter().find(|curve| curve.depth == depth).with_context(|| {
             let depths: Vec<String> =
                 self.curves.iter().map(|curve| curve.depth.to_string()).collect();

@@ -103,7 +103,8 @@ fn the_profile_in_toml_is_the_one_in_json() {
         let engine = profile.curve(curve.depth).unwrap();
         assert_eq!(engine.points().len(), curve.read_bytes.len());
     }
-    assert!(profile.curve(3).is_err());
+    let by_uring = told["measured"]["back_end"] == "io_uring";
+    assert_eq!(profile.curve(3).is_err(), by_uring, "pread has one read in flight at any depth");
     assert!(
         !lnp(&["probe", &big, "--size", "4K", "-o", output]).status.success(),
         "no law, no profile"

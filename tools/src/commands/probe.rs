@@ -154,7 +154,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     warn(args, &found);
     let printed = match &found.probed {
         Some(probed) => {
-            let profile = profile(&options, &found, probed, measured);
+            let profile = profile(&found, probed, measured);
             let printed =
                 if args.json { print_json(&profile) } else { print(&table::profile(&profile)) };
             if let Some(output) = &args.output {
@@ -277,12 +277,7 @@ fn measured(args: &Args, options: &FullOptions, found: &Full) -> Measured {
     }
 }
 
-fn profile(
-    options: &FullOptions,
-    found: &Full,
-    probed: &Probed,
-    measured: Measured,
-) -> DeviceProfile {
+fn profile(found: &Full, probed: &Probed, measured: Measured) -> DeviceProfile {
     let fitted = if probed.fit.sustained { &probed.sustained } else { &probed.points };
     DeviceProfile {
         fit: Some(probed.fit),
@@ -291,7 +286,7 @@ fn profile(
         points: probed.points.clone(),
         sustained: probed.sustained.clone(),
         misfits: misfits(&probed.law, fitted),
-        curves: curves(&found.streams, &probed.points, options.probe.queue_depth),
+        curves: curves(&found.streams, &probed.points, found.bounds.base().depth),
         streams: found.streams.clone(),
         ..DeviceProfile::of_law(LawText::from(&probed.law))
     }
