@@ -12,7 +12,7 @@ use lnp_engine::sys::{DirectFile, FileError};
 use lnp_engine::{Combine, DeviceLaw};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{read_text, write_whole};
+use crate::files::{read_text, write_text};
 use crate::probe::curve::DepthCurve;
 use crate::probe::place::Place;
 use crate::probe::rounds::Stream;
@@ -315,7 +315,7 @@ impl DeviceProfile {
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = toml::to_string_pretty(self)?;
-        write_whole(path, |file| Ok(std::io::Write::write_all(file, text.as_bytes())?))
+        write_text(path, &text)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Files as wholes: written completely or not at all, and named by content.
 
 use std::fs::{File, Permissions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -10,47 +10,83 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::interrupt::Temporary;
+use crate::report::bytes;
 
 const HASH_CHUNK_BYTES: usize = 1 << 20;
 
-/// Lets `write` fill a file that then appears under `path`, complete and durable. After an error
-/// `path` holds what it held before: the file is written under another name in the same folder,
-/// synced and renamed.
+/// Lets `write` fill a file of about `file_bytes` that then appears under `path`, complete and
+/// durable. After an error `path` holds what it held before: the file is written under another name
+/// in the same folder, synced and renamed.
 ///
 /// # Errors
-/// Whatever `write` returns, no such folder, something at `path` that is no file, or a failed
-/// write. The message begins with the path.
-pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    told(path, fill_and_rename(path, true, write))
+/// No room for so many bytes, whatever `write` returns, no such folder, something at `path` that is
+/// no file, or a failed write. The message begins with the path.
+pub fn write_whole(
+    path: &Path,
+    file_bytes: u64,
+    write: impl FnOnce(&mut File) -> Result<()>,
+) -> Result<()> {
+    told(path, file_bytes, fill_and_rename(path, file_bytes, true, write))
+}
+
+/// The same for a text.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    write_whole(path, text.len() as u64, |file| Ok(file.write_all(text.as_bytes())?))
 }
 
 /// The same for a file that must not exist yet.
 ///
 /// # Errors
 /// As [`write_whole`], or something has that name.
-pub fn write_new(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    told(path, fill_and_rename(path, false, write))
+pub fn write_new(
+    path: &Path,
+    file_bytes: u64,
+    write: impl FnOnce(&mut File) -> Result<()>,
+) -> Result<()> {
+    told(path, file_bytes, fill_and_rename(path, file_bytes, false, write))
 }
 
 /// An error, with the path and what to do.
-fn told(path: &Path, result: Result<()>) -> Result<()> {
+fn told(path: &Path, file_bytes: u64, result: Result<()>) -> Result<()> {
     result.map_err(|error| {
         let full = match error.root_cause().downcast_ref().map(io::Error::kind) {
             Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
-                ": not written; make room, or choose another disk"
+                let wanted = bytes(file_bytes as f64);
+                format!(": not written, {wanted} are needed; make room, or choose another disk")
             }
-            _ => "",
+            _ => String::new(),
         };
         error.context(format!("{}{full}", path.display()))
     })
 }
 
+/// Checks that a file of about so many bytes has room beside what `path` holds now.
+///
+/// # Errors
+/// It has not, or there is no such folder.
+pub fn check_room(path: &Path, file_bytes: u64) -> Result<()> {
+    check_name(path)?;
+    // Where a file system does not tell (some network ones), the write itself will.
+    let Ok(room) = rustix::fs::statvfs(folder_of(path)) else { return Ok(()) };
+    let room = room.f_bavail.saturating_mul(room.f_frsize);
+    let (wanted, free) = (bytes(file_bytes as f64), bytes(room as f64));
+    ensure!(
+        file_bytes <= room,
+        "{wanted} are needed, {free} are free there; make room, or choose another disk"
+    );
+    Ok(())
+}
+
 fn fill_and_rename(
     path: &Path,
+    file_bytes: u64,
     replace: bool,
     write: impl FnOnce(&mut File) -> Result<()>,
 ) -> Result<()> {
-    check_name(path)?;
+    check_room(path, file_bytes)?;
     // A link stays one: the file that it names is replaced.
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut temporary = tempfile_beside(path)?;
@@ -103,7 +139,7 @@ fn tempfile_beside(path: &Path) -> Result<NamedTempFile> {
         })
 }
 
-/// Checks early that `write_whole` will be able to write `path`, and that it is none of the files
+/// Checks early that [`write_whole`] will be able to write `path`, and that it is none of the files
 /// that are about to be read.
 ///
 /// # Errors
@@ -158,15 +194,13 @@ pub fn sha256_hex(path: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     #[test]
     fn whole_or_not_at_all() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("x");
-        write_whole(&path, |file| Ok(file.write_all(b"abc")?))?;
+        write_whole(&path, 3, |file| Ok(file.write_all(b"abc")?))?;
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256_hex(&path)?, abc);
         // As private as any other new file here.
@@ -174,12 +208,15 @@ mod tests {
         File::create(&plain)?;
         assert_eq!(path.metadata()?.permissions(), plain.metadata()?.permissions());
 
-        let half_written = write_whole(&path, |file| {
+        let half_written = write_whole(&path, 5 << 10, |file| {
             file.write_all(b"half")?;
             Err(io::Error::from(ErrorKind::StorageFull).into())
         });
         let error = format!("{:#}", half_written.unwrap_err());
-        assert!(error.contains("x: not written; make room"), "{error}");
+        assert!(error.contains("x: not written, 5.0 KiB are needed; make room"), "{error}");
+        let error = write_whole(&path, 1 << 60, |_| panic!("not to be called")).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("x: 1,073,741,824.0 GiB are needed, "), "{error}");
         assert_eq!(std::fs::read(&path)?, b"abc");
         assert_eq!(std::fs::read_dir(dir.path())?.count(), 2, "nothing left behind");
         Ok(())
@@ -195,11 +232,11 @@ mod tests {
             (".", "something other than a file"),
             ("", "something other than a file"),
         ] {
-            let result = write_whole(&dir.path().join(path), |_| panic!("not to be called"));
+            let result = write_whole(&dir.path().join(path), 0, |_| panic!("not to be called"));
             let error = format!("{:#}", result.unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
-        assert!(write_whole(Path::new("/dev/null"), |_| Ok(())).is_err());
+        assert!(write_whole(Path::new("/dev/null"), 0, |_| Ok(())).is_err());
         let error = sha256_hex(&dir.path().join("none")).unwrap_err().to_string();
         assert!(error.contains("none: cannot hash"), "{error}");
         Ok(())

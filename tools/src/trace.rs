@@ -254,7 +254,8 @@ impl TraceData {
 /// # Errors
 /// Data that contradicts itself, or a failed write.
 pub fn write_trace(path: &Path, data: &TraceData) -> Result<()> {
-    write_whole(path, |file| {
+    let file_bytes = data.layers.iter().map(Vec::len).sum::<usize>() + 4 * data.tokens;
+    write_whole(path, file_bytes as u64, |file| {
         let mut out = BufWriter::new(file);
         data.write_to(&mut out)?;
         Ok(out.flush()?)

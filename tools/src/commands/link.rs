@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::device::{DeviceProfile, LawText};
-use crate::files::check_target;
+use crate::files::{check_room, check_target};
 use crate::links::choose::{Candidate, compare, contenders};
 use crate::links::linking::LAYER_STEPS;
 use crate::links::orders::UnknownOrder;
@@ -108,6 +108,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     );
     let pin = args.pin.unwrap_or(if needs_pin { PIN_DEFAULT } else { 0.0 });
     let profile = Profile::open(&args.traces)?.with_memory(args.memory);
+    let placements = match args.order {
+        OrderName::One(Order::Replicas { placements }) => placements,
+        _ => 1,
+    };
+    let links_bytes = Links::file_bytes(profile.layers(), profile.neurons(), placements);
+    check_room(&args.output, links_bytes).with_context(|| args.output.display().to_string())?;
     let linking = match args.order {
         OrderName::One(Order::Random { .. }) => {
             Linking { order: Order::Random { seed: args.seed }, objective, pin }

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::ReadArgs;
 use crate::device::{DeviceProfile, LawText, Measured};
-use crate::files::{check_target, write_whole};
+use crate::files::{check_target, write_text};
 use crate::interrupt;
 use crate::probe::curve::curves;
 use crate::probe::fit::misfits;
@@ -176,7 +176,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     };
     if let Some(path) = &args.csv {
         let text = csv(&found.turns);
-        write_whole(path, |file| Ok(std::io::Write::write_all(file, text.as_bytes())?))?;
+        write_text(path, &text)?;
     }
     if let Some(folder) = &args.svg
         && !found.streams.is_empty()

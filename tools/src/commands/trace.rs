@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::files::{check_target, read_text};
+use crate::files::{check_room, check_target, read_text};
 use crate::model::{DenseFfn, Model, Tokenizer};
 use crate::report::{print_json, progress, say, thousands};
 use crate::trace::{TraceData, TraceReader, record, write_trace};
@@ -63,6 +63,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let most = model.config().max_positions;
     let window = args.window.or(source_window).unwrap_or(WINDOW_USUAL.min(most));
     ensure!((1..=most).contains(&window), "a window of {window}: the model's context is {most}");
+    let config = model.config();
+    let trace_bytes = (ids.len() * (4 + config.layers * config.neurons.div_ceil(8))) as u64;
+    check_room(&args.output, trace_bytes).with_context(|| args.output.display().to_string())?;
     let corpus = args.corpus.clone().unwrap_or(source_corpus);
     let data = trace_tokens(&model, &ids, window, corpus, args.split.clone())?;
     write_trace(&args.output, &data)?;

@@ -155,12 +155,18 @@ impl Links {
         Ok(())
     }
 
+    /// About the length of a links file: ids by slot and counts, without links and header.
+    pub fn file_bytes(layers: usize, neurons: usize, placements: usize) -> u64 {
+        4 * (layers as u64) * (neurons as u64) * (1 + placements as u64)
+    }
+
     /// Writes the links file, so that `path` holds either what it held before or the whole file.
     ///
     /// # Errors
     /// A rule of [`Links::check`] is broken, or the file can't be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        write_whole(path, |file| {
+        let file_bytes = Self::file_bytes(self.layers.len(), self.neurons, self.placements());
+        write_whole(path, file_bytes, |file| {
             let mut out = BufWriter::new(file);
             self.write_to(&mut out)?;
             Ok(out.flush()?)

@@ -24,7 +24,7 @@ pub fn write_pack(
     progress: &mut dyn FnMut(u64),
 ) -> Result<PackLayout> {
     let mut layout = recipe.layout()?;
-    write_whole(path, |file| {
+    write_whole(path, layout.extent.file_bytes, |file| {
         let mut out = BufWriter::with_capacity(1 << 20, file);
         let mut written = layout.extent.index_bytes;
         out.seek(SeekFrom::Start(written))?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::rounds::Stream;
 use super::stream::Pattern;
-use crate::files::write_whole;
+use crate::files::write_text;
 use crate::report::bytes;
 use crate::report::svg::{Axis, Line, Scale, lines};
 
@@ -108,10 +108,7 @@ pub fn write(folder: &Path, streams: &[Stream]) -> Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{}: cannot be made a folder for charts", folder.display()))?;
     for (name, text) in charts(streams) {
-        let text = text?;
-        write_whole(&folder.join(name), |file| {
-            Ok(std::io::Write::write_all(file, text.as_bytes())?)
-        })?;
+        write_text(&folder.join(name), &text?)?;
     }
     Ok(())
 }

@@ -8,8 +8,7 @@ use anyhow::{Context, Result, ensure};
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::files::{folder_of, write_new};
-use crate::report::bytes;
+use crate::files::{check_room, write_new};
 
 /// Bytes written at a time.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -26,21 +25,12 @@ pub fn create(path: &Path, file_bytes: u64, progress: &mut dyn FnMut(u64)) -> Re
         "{}: exists; --create makes a new file and overwrites nothing",
         path.display()
     );
-    let folder = folder_of(path);
-    let room = rustix::fs::statvfs(folder)
-        .with_context(|| format!("there is no folder {}; make it first", folder.display()))?;
-    let room = room.f_bavail.saturating_mul(room.f_frsize);
-    ensure!(
-        file_bytes.saturating_add(SPARE_BYTES) <= room,
-        "{}: {} are wanted, {} are free there; make room, or choose another disk",
-        path.display(),
-        bytes(file_bytes as f64),
-        bytes(room as f64)
-    );
+    check_room(path, file_bytes.saturating_add(SPARE_BYTES))
+        .with_context(|| path.display().to_string())?;
     // Another sequence each time, so that a device that finds what it has already finds nothing.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut random = Xoshiro256PlusPlus::seed_from_u64(now.as_nanos() as u64);
-    write_new(path, |file| {
+    write_new(path, file_bytes, |file| {
         let mut chunk = vec![0; CHUNK_BYTES as usize];
         let mut written = 0;
         while written < file_bytes {
@@ -87,7 +77,8 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path().join("none"), &link).unwrap();
         assert!(create(&link, 4096, &mut |_| {}).is_err());
-        let error = create(&dir.path().join("huge"), 1 << 60, &mut |_| {}).unwrap_err().to_string();
+        let error = create(&dir.path().join("huge"), 1 << 60, &mut |_| {}).unwrap_err();
+        let error = format!("{error:#}");
         assert!(error.contains("are free there"), "{error}");
         assert!(create(&dir.path().join("none/x"), 1, &mut |_| {}).is_err());
         assert!(create(Path::new("/dev/null"), 1, &mut |_| {}).is_err());

@@ -52,14 +52,14 @@ impl SyntheticTrace {
             .iter()
             .map(|name| TensorShape { name, dtype: Dtype::U8, shape: &shape })
             .collect();
-        write_whole(path, |file| {
+        let file_bytes = (self.layers * shape[0] * shape[1]) as u64;
+        write_whole(path, file_bytes, |file| {
             let mut out = BufWriter::new(file);
             write_header(&mut out, &metadata, &tensors)?;
             let begin = out.stream_position()?;
             write_layers(&mut out)?;
-            let (written, expected) =
-                (out.stream_position()? - begin, self.layers as u64 * (shape[0] * shape[1]) as u64);
-            ensure!(written == expected, "{written} bytes of bits, expected {expected}");
+            let written = out.stream_position()? - begin;
+            ensure!(written == file_bytes, "{written} bytes of bits, expected {file_bytes}");
             Ok(out.flush()?)
         })
         .map_err(|error| anyhow!("cannot write trace {error:#}"))

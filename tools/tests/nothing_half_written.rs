@@ -1,0 +1,145 @@
+//! What is killed while it writes, or has no room, leaves the old file, the new one or none.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use common::{demo_model, lnp, ok, skipped};
+
+const KILLS: u32 = 500;
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+/// Files of the demo model, made once: a text, a trace, links.
+fn inputs(folder: &Path) -> [String; 4] {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let (model, text, trace, links) =
+        (demo_model().display().to_string(), path("text"), path("trace"), path("links"));
+    std::fs::write(&text, "The quick brown fox jumps over the lazy dog. ".repeat(12)).unwrap();
+    ok(&["trace", "--model", &model, "--text", &text, "-o", &trace]);
+    ok(&["link", "--traces", &trace, "-o", &links]);
+    [model, text, trace, links]
+}
+
+#[test]
+fn killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
+    let inside = tempfile::tempdir().unwrap();
+    let [model, text, trace, links] = inputs(inside.path());
+    let out = inside.path().join("out");
+    let target = out.join("x").display().to_string();
+    let commands: [&[&str]; 4] = [
+        &["trace", "--model", &model, "--text", &text],
+        &["link", "--traces", &trace, "--order", "jaccard"],
+        &["pack", "--model", &model, "--links", &links],
+        &[
+            "synth",
+            "--traces",
+            &trace,
+            "--layers",
+            "2",
+            "--neurons",
+            "128",
+            "--tokens",
+            "200",
+            "--unmeasured",
+        ],
+    ];
+    let (mut random, mut counts) = (Random(1), [0_u32; 3]);
+    for (number, command) in commands.iter().enumerate() {
+        std::fs::create_dir(&out).unwrap();
+        let run = |target: &str| {
+            let mut process = Command::new(env!("CARGO_BIN_EXE_lnp"));
+            process.args(*command).args(["-o", target]).stdout(Stdio::null()).stderr(Stdio::null());
+            process.spawn().unwrap()
+        };
+        let begin = Instant::now();
+        assert!(run(&target).wait().unwrap().success(), "{command:?}");
+        let usual = begin.elapsed();
+        let new = std::fs::read(&target).unwrap();
+        for kill in 0..KILLS / commands.len() as u32 {
+            // there before, or not
+            let old = (kill % 2 == 0).then(|| format!("what was there, {kill}").into_bytes());
+            match &old {
+                Some(old) => std::fs::write(&target, old).unwrap(),
+                None => drop(std::fs::remove_file(&target)),
+            }
+            let mut process = run(&target);
+            // most in the second half, which is when something is written
+            let share = 300 + random.below(800);
+            std::thread::sleep(usual * share as u32 / 1000);
+            process.kill().unwrap();
+            process.wait().unwrap();
+            let found = std::fs::read(&target).ok();
+            let kind = match &found {
+                None => 0,
+                Some(found) if Some(found) == old.as_ref() => 1,
+                Some(found) => {
+                    assert_eq!(found, &new, "{command:?}, kill {kill}: half a file");
+                    2
+                }
+            };
+            assert!(found.is_some() || old.is_none(), "{command:?}, kill {kill}: the file is gone");
+            counts[kind] += 1;
+        }
+        // What is left beside it is not under anyone's name.
+        for entry in std::fs::read_dir(&out).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(name == "x" || name.starts_with(".lnp-") && name.ends_with(".tmp"), "{name}");
+        }
+        println!("{command:?}: usually {usual:?}");
+        std::fs::rename(&out, inside.path().join(format!("out.{number}"))).unwrap();
+    }
+    let [none, old, new] = counts;
+    println!(
+        "{KILLS} kills: {none} without a file, {old} with the old one, {new} with the new one"
+    );
+    assert!(none + old > KILLS / 10, "{KILLS} kills: next to all came too late");
+}
+
+/// A file system of a MiB, for one shell and its children: needs no root where user namespaces work.
+#[test]
+fn a_full_disk_is_named_before_anything_is_written() {
+    let inside = tempfile::tempdir().unwrap();
+    let [model, text, _, links] = inputs(inside.path());
+    let mount = inside.path().join("small");
+    std::fs::create_dir(&mount).unwrap();
+    let small = mount.display().to_string();
+    let script = "mount -t tmpfs -o size=64k none \"$1\" || exit 99
+        shift; \"$@\" 2>&1; code=$?; ls -A \"$SMALL\"; exit $code";
+    let within = |args: &[&str]| {
+        Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", &small])
+            .arg(env!("CARGO_BIN_EXE_lnp"))
+            .args(args)
+            .env("SMALL", &small)
+            .output()
+    };
+    let target = mount.join("x").display().to_string();
+    let pack = ["pack", "--model", &model, "--links", &links, "-o", &target];
+    let trace = ["trace", "--model", &model, "--text", &text, "-o", &target];
+    for args in [&pack[..], &trace[..]] {
+        let output = match within(args) {
+            Ok(output) if output.status.code() != Some(99) => output,
+            _ => return skipped("no unshare, or no user namespaces, to mount a small disk in"),
+        };
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        // one line, with what is needed; and nothing lies in the folder
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.contains("are needed, 64.0 KiB are free there; make room"), "{told}");
+    }
+    assert!(lnp(&["verify", &target]).status.code() == Some(1));
+}
