@@ -342,6 +342,7 @@ fn replay_counts_what_the_traces_say() {
                     rules: Rules::default(),
                     queue_depth: 32,
                     repeats: 1,
+                    turn: None,
                     time_max: None,
                 };
                 let rows = replay(&[index], &sets, &Target::Simulated, &options, &mut |_| ())

@@ -59,6 +59,7 @@ fn replayed(law: DeviceLaw, percent: u32, strategy: &str) -> Row {
         rules: Rules::default(),
         queue_depth: 32,
         repeats: 1,
+        turn: None,
         time_max: None,
     };
     let sets = random_sets(percent);

@@ -92,6 +92,7 @@ fn decisions_cost_what_they_did() {
                     rules: Rules::default(),
                     queue_depth: 32,
                     repeats: 1,
+                    turn: None,
                     time_max: None,
                 };
                 let rows =
@@ -140,6 +141,7 @@ fn the_price_of_an_order_is_that_of_its_replay() {
             rules: Rules::default(),
             queue_depth: 32,
             repeats: 1,
+            turn: None,
             time_max: None,
         };
         let links = link_layers(Order::Greedy, LAYERS, activity, |_| ()).unwrap();

@@ -268,6 +268,7 @@ impl Demo<'_> {
                 rules: Rules::default(),
                 queue_depth: lnp_engine::limits::QUEUE_DEPTH_DEFAULT,
                 repeats: REPEATS,
+                turn: None,
                 time_max: Some(REPLAY_TIME_MAX),
             };
             let bar = progress("replaying", 1000);

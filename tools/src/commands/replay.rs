@@ -18,7 +18,7 @@ use crate::probe::{ProbeOptions, probe};
 use crate::replay::{
     ActiveSets, Caches, ReplayOptions, Replayed, Rules, Target,
     overlap::{self, OverlapRow, overlap},
-    replay, table,
+    replay, sustained, table,
 };
 use crate::report::{Machine, plain, print, print_json, progress, say};
 use crate::trace::TraceReader;
@@ -81,6 +81,10 @@ pub(super) struct Args {
     /// Replay everything so many times; a token's time is the median
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     repeats: u16,
+    /// Let each strategy read so many seconds without a pause, for a device that does not keep up its
+    /// bursts; 0 for turns of 8 tokens [default: 2 where the profile says it is such a device, else 0]
+    #[arg(long, value_name = "SECONDS", value_parser = turn_seconds, conflicts_with = "simulate")]
+    turn: Option<f64>,
     /// Reads in flight
     #[arg(long, value_name = "N", default_value_t = lnp_engine::limits::QUEUE_DEPTH_DEFAULT)]
     queue_depth: u32,
@@ -92,6 +96,13 @@ pub(super) struct Args {
     /// Print the rows as JSON
     #[arg(long)]
     json: bool,
+}
+
+fn turn_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("must be 0 to 3600 seconds".into()),
+    }
 }
 
 /// The policies of `--cache-policies`.
@@ -137,6 +148,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         rules: Rules { gap_bytes: args.gap, curve: find_curve(args)?, adapt: args.adapt },
         queue_depth: args.queue_depth,
         repeats: args.repeats.into(),
+        turn: find_turn(args)?,
         time_max: None,
     };
     let bar = progress("replaying", 1000);
@@ -242,6 +254,16 @@ fn find_law(args: &Args, packs: &[PackIndex]) -> Result<(DeviceLaw, String)> {
     Ok((probed.law, format!("probed: {}", pack.display())))
 }
 
+/// Seconds of a turn: as asked for, or as a device needs that does not keep up its bursts.
+fn find_turn(args: &Args) -> Result<Option<Duration>> {
+    if let Some(seconds) = args.turn {
+        return Ok((seconds > 0.0).then(|| Duration::from_secs_f64(seconds)));
+    }
+    let Some(device) = args.device.as_ref().filter(|_| !args.simulate) else { return Ok(None) };
+    let held_back = DeviceProfile::read(device)?.fit.is_some_and(|fit| fit.sustained);
+    Ok(held_back.then_some(sustained::TURN))
+}
+
 /// The curve of `--device` at the queue depth, where `--curve` asks for it.
 fn find_curve(args: &Args) -> Result<Option<Curve>> {
     let Some(device) = args.device.as_ref().filter(|_| args.curve) else { return Ok(None) };
@@ -267,6 +289,7 @@ fn report(
             "device": {
                 "law": text, "law_source": law_source, "gap_bytes": law.gap_bytes(),
                 "simulated": args.simulate, "queue_depth": args.queue_depth,
+                "turn_s": if args.simulate { None } else { find_turn(args)?.map(|turn| turn.as_secs_f64()) },
                 "direct": file.map(DirectFile::is_direct),
                 "calibrated_law": replayed.calibrated_law.as_ref().map(LawText::from),
                 "align_bytes": file.map(DirectFile::align),
@@ -294,7 +317,7 @@ fn report(
     let placeholder = rows.iter().any(|row| row.dtype == "placeholder");
     print(&format!(
         "{} of {}, {} tokens; {device}, queue depth {}, {}\n\
-         law: {} ({law_source}){}\n\n{}{}{}{}",
+         law: {} ({law_source}){}\n\n{}{}{}{}{}",
         plain(trace.corpus().unwrap_or("unknown corpus")),
         plain(trace.model().unwrap_or("unknown model")),
         rows.iter().map(|row| row.tokens).max().unwrap_or(0),
@@ -308,6 +331,7 @@ fn report(
         },
         table::render(rows),
         table::BOUND_NOTE,
+        table::sustained(rows),
         replayed.calibrated_law.as_ref().map_or(String::new(), |law| format!(
             "\nthe law that the device obeyed meanwhile: {}\n{}",
             told_of_law(law),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use lnp_engine::queue::ReadQueue;
-use lnp_engine::{DeviceLaw, Engine};
+use lnp_engine::{DeviceLaw, Engine, FetchStats};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -12,7 +12,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::calibrate::{Calibrated, calibrate};
 use super::rows::{Label, Record, Row};
 use super::strategy::{CacheState, Strategy};
-use super::{ActiveSets, ReplayOptions};
+use super::{ActiveSets, ReplayOptions, sustained};
 use crate::pack::PackIndex;
 use crate::trace::active;
 
@@ -23,11 +23,11 @@ const DENSE_TOKENS: usize = 64;
 
 /// One strategy on one pack, under way.
 pub(super) struct Contestant<'a, Q> {
-    strategy: Strategy,
+    pub(super) strategy: Strategy,
     pack: &'a PackIndex,
-    engine: Engine<'a, Q>,
+    pub(super) engine: Engine<'a, Q>,
     copies: usize,
-    tokens: usize,
+    pub(super) tokens: usize,
     cold: Record,
     warm: Record,
 }
@@ -51,37 +51,55 @@ impl<'a, Q: ReadQueue<'a> + Send> Contestant<'a, Q> {
         })
     }
 
-    fn replay(
+    /// What is counted in a state of the cache.
+    pub(super) fn record(&mut self, state: CacheState) -> &mut Record {
+        match state {
+            CacheState::Cold => &mut self.cold,
+            CacheState::Warm => &mut self.warm,
+        }
+    }
+
+    /// Reads the active set of a token, layer by layer; `each` is told what came of every layer.
+    pub(super) fn read(
+        &mut self,
+        sets: &ActiveSets,
+        token: usize,
+        mut each: impl FnMut(usize, &FetchStats),
+    ) -> Result<()> {
+        let copy = token % self.copies;
+        let mut ids = Vec::new();
+        for (layer, bits) in sets.layers.iter().enumerate() {
+            ids.clear();
+            ids.extend(active(bits, sets.neurons, token));
+            let placed = copy * sets.layers.len() + layer;
+            each(layer, &self.engine.fetch(placed as u32, &ids, |_, _| Ok(()))?);
+        }
+        Ok(())
+    }
+
+    /// Reads a token and records it.
+    pub(super) fn replay(
         &mut self,
         sets: &ActiveSets,
         law: &DeviceLaw,
         token: usize,
         state: CacheState,
     ) -> Result<()> {
-        let copy = token % self.copies;
-        let record = match state {
-            CacheState::Cold => &mut self.cold,
-            CacheState::Warm => &mut self.warm,
-        };
+        let mut stats_of = Vec::with_capacity(sets.layers.len());
+        self.read(sets, token, |_, stats| stats_of.push(*stats))?;
+        let record = self.record(state);
         if record.times_us.len() == token {
             record.times_us.push(Vec::new());
             record.batches.push(Vec::new());
         }
-        let first = record.times_us[token].is_empty();
-        let mut io_ns = 0;
-        let mut ids = Vec::new();
-        for (layer, bits) in sets.layers.iter().enumerate() {
-            ids.clear();
-            ids.extend(active(bits, sets.neurons, token));
-            let placed = copy * sets.layers.len() + layer;
-            let stats = self.engine.fetch(placed as u32, &ids, |_, _| Ok(()))?;
-            io_ns += stats.io_ns;
-            if first {
-                record.layers[layer].add(&stats);
+        if record.times_us[token].is_empty() {
+            for (layer, stats) in stats_of.iter().enumerate() {
+                record.layers[layer].add(stats);
                 record.batches[token].push((stats.reads as u32, stats.bytes_read as u32));
                 record.predicted_us += law.time_us(stats.reads, stats.bytes_read);
             }
         }
+        let io_ns: u64 = stats_of.iter().map(|stats| stats.io_ns).sum();
         record.times_us[token].push(io_ns as f64 / 1e3);
         Ok(())
     }
@@ -134,7 +152,8 @@ impl<'a, Q: ReadQueue<'a> + Send> Contestant<'a, Q> {
 }
 
 /// Lets all contestants take turns; returns the rows of each, and the law that they obeyed on a real
-/// device.
+/// device. Turns are of a few tokens, or, on a real device and where the options say so, seconds long:
+/// no law is fitted then, since single tokens say nothing.
 pub(super) fn compete<'a, Q: ReadQueue<'a> + Send>(
     mut contestants: Vec<Contestant<'a, Q>>,
     sets: &ActiveSets,
@@ -142,6 +161,41 @@ pub(super) fn compete<'a, Q: ReadQueue<'a> + Send>(
     simulated: bool,
     progress: &mut dyn FnMut(f64),
 ) -> Result<(Vec<Vec<Row>>, Option<DeviceLaw>)> {
+    let turn = options.turn.filter(|_| !simulated);
+    let tokens = match turn {
+        Some(turn) => {
+            let begin = Instant::now();
+            let now = || begin.elapsed();
+            sustained::compete(&mut contestants, sets, options, turn, &now, progress)?;
+            sets.tokens
+        }
+        None => in_short_turns(&mut contestants, sets, options, simulated, progress)?,
+    };
+    for contestant in contestants.iter_mut().filter(|contestant| contestant.strategy.is_dense()) {
+        contestant.count_all_tokens(sets, tokens);
+    }
+    // Cold and warm of each, one after the other. What adapts does not do the same in each repeat.
+    let records: Vec<&Record> =
+        contestants.iter().flat_map(|contestant| [&contestant.cold, &contestant.warm]).collect();
+    let adapts = |at: usize| contestants[at / 2].strategy.adapt;
+    let calibrated = if simulated || turn.is_some() { None } else { calibrate(&records, &adapts) };
+    let of = |at: usize| calibrated.as_ref().and_then(|(_, rows)| rows[at]);
+    let rows = contestants
+        .iter()
+        .enumerate()
+        .map(|(at, contestant)| contestant.rows(options, simulated, [of(2 * at), of(2 * at + 1)]))
+        .collect::<Result<_>>()?;
+    Ok((rows, calibrated.map(|(law, _)| law)))
+}
+
+/// Turns of [`BLOCK_TOKENS`]; returns the tokens that were replayed.
+fn in_short_turns<'a, Q: ReadQueue<'a> + Send>(
+    contestants: &mut [Contestant<'a, Q>],
+    sets: &ActiveSets,
+    options: &ReplayOptions,
+    simulated: bool,
+    progress: &mut dyn FnMut(f64),
+) -> Result<usize> {
     // Simulated time is the same every time.
     let repeats = if simulated { 1 } else { options.repeats.max(1) };
     let states = options.caches.states();
@@ -176,19 +230,5 @@ pub(super) fn compete<'a, Q: ReadQueue<'a> + Send>(
             break;
         }
     }
-    for contestant in contestants.iter_mut().filter(|contestant| contestant.strategy.is_dense()) {
-        contestant.count_all_tokens(sets, tokens);
-    }
-    // Cold and warm of each, one after the other. What adapts does not do the same in each repeat.
-    let records: Vec<&Record> =
-        contestants.iter().flat_map(|contestant| [&contestant.cold, &contestant.warm]).collect();
-    let adapts = |at: usize| contestants[at / 2].strategy.adapt;
-    let calibrated = if simulated { None } else { calibrate(&records, &adapts) };
-    let of = |at: usize| calibrated.as_ref().and_then(|(_, rows)| rows[at]);
-    let rows = contestants
-        .iter()
-        .enumerate()
-        .map(|(at, contestant)| contestant.rows(options, simulated, [of(2 * at), of(2 * at + 1)]))
-        .collect::<Result<_>>()?;
-    Ok((rows, calibrated.map(|(law, _)| law)))
+    Ok(tokens)
 }

@@ -11,6 +11,7 @@ mod contest;
 pub mod overlap;
 pub mod rows;
 pub mod strategy;
+pub mod sustained;
 pub mod table;
 
 use std::time::Duration;
@@ -101,7 +102,10 @@ pub struct ReplayOptions {
     pub queue_depth: u32,
     /// Times that everything is replayed; a token's time is the median.
     pub repeats: usize,
-    /// Ends the replay early, after whole turns of all strategies.
+    /// Turns at least so long, for a real device that does not keep up its bursts ([`sustained`]);
+    /// `None`: of a few tokens.
+    pub turn: Option<Duration>,
+    /// Ends the replay early, after whole turns of all strategies; not one with `turn`.
     pub time_max: Option<Duration>,
 }
 

@@ -26,6 +26,28 @@ pub struct Times {
     pub p99: f64,
 }
 
+/// What turns of seconds took, and how that compares with the law of the device profile.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Sustained {
+    /// Turns.
+    pub turns: usize,
+    /// Measured / predicted - 1, for the median of the turns.
+    pub error: f64,
+    /// (Longest - shortest turn) / median, per token.
+    pub turn_spread: f64,
+}
+
+impl Sustained {
+    fn of(turns_us: &[f64], predicted_us: f64) -> Option<Self> {
+        let of = |p| quantile(&mut turns_us.to_vec(), p);
+        (!turns_us.is_empty() && predicted_us > 0.0).then(|| Self {
+            turns: turns_us.len(),
+            error: of(0.5) / predicted_us - 1.0,
+            turn_spread: (of(1.0) - of(0.0)) / of(0.5).max(1e-9),
+        })
+    }
+}
+
 /// One layer's part of a row.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct LayerRow {
@@ -93,6 +115,9 @@ pub struct Row {
     /// The same by the law of this very replay; on a real device only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibrated: Option<Calibrated>,
+    /// Turns of seconds, which the mean of `io_us_per_token` is then of; only where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sustained: Option<Sustained>,
     /// Useful bytes over I/O time.
     pub effective_mib_s: f64,
     /// All bytes read over I/O time.
@@ -133,6 +158,8 @@ pub(super) struct Record {
     pub(super) batches: Vec<Vec<Batch>>,
     /// Of each token that was replayed, the time of each repeat, microseconds.
     pub(super) times_us: Vec<Vec<f64>>,
+    /// Of each turn that was seconds long, microseconds per token; none where turns were short.
+    pub(super) turns_us: Vec<f64>,
 }
 
 impl Record {
@@ -156,7 +183,10 @@ impl Record {
         self.layers.iter().for_each(|stats| total.add(stats));
         let mut times: Vec<f64> =
             self.times_us.iter().map(|repeats| quantile(&mut repeats.clone(), 0.5)).collect();
-        let mean = times.iter().sum::<f64>() / tokens;
+        let mean = match self.turns_us.is_empty() {
+            true => times.iter().sum::<f64>() / tokens,
+            false => quantile(&mut self.turns_us.clone(), 0.5),
+        };
         let mib_s = |bytes: u64| {
             if mean > 0.0 { bytes as f64 / tokens / mean * 1e6 / lnp_engine::law::MIB } else { 0.0 }
         };
@@ -188,6 +218,7 @@ impl Record {
             hit_rate: ratio(total.hits, total.active),
             predicted_io_us_per_token: self.predicted_us / tokens,
             calibrated: label.calibrated,
+            sustained: Sustained::of(&self.turns_us, self.predicted_us / tokens),
             effective_mib_s: mib_s(total.useful_bytes),
             device_mib_s: mib_s(total.bytes_read),
             bound_io_us_per_token: options.law.transfer_us(total.active * u64::from(stride))

@@ -131,6 +131,31 @@ pub fn calibrated(rows: &[Row]) -> String {
      over predicted - 1; spread: largest over smallest of the repeats' means - 1\n"
 }
 
+/// How well the law of the device profile predicts turns of seconds; empty where there were none.
+pub fn sustained(rows: &[Row]) -> String {
+    let lines: Vec<Vec<String>> = rows
+        .iter()
+        .filter_map(|row| Some((row, row.sustained?)))
+        .map(|(row, sustained)| {
+            vec![
+                name_of(row, rows),
+                bytes(row.bundle_bytes.into()),
+                thousands(row.io_us_per_token.mean),
+                thousands(row.predicted_io_us_per_token),
+                format!("{:+.1} %", 100.0 * sustained.error),
+                format!("{:.1} %", 100.0 * sustained.turn_spread),
+            ]
+        })
+        .collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    let head = ["strategy", "bundle", "I/O us", "law us", "error", "spread"];
+    "\nturns of seconds, begin to end:\n".to_owned()
+        + &table(&head, &lines, 1)
+        + "law: the one above, measured before; error: median turn over it - 1; spread: longest over shortest turn - 1\n"
+}
+
 /// I/O time per token as bars, and the bound, on one scale.
 pub fn chart(rows: &[Row]) -> String {
     const WIDTH: f64 = 40.0;
