@@ -6,12 +6,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use lnp_engine::law::Curve;
 use lnp_engine::sys::{DirectFile, FileError};
 use lnp_engine::{Combine, DeviceLaw};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{read_text, write_whole};
+use crate::probe::curve::DepthCurve;
+use crate::probe::place::Place;
+use crate::probe::rounds::Stream;
 use crate::report::Machine;
 
 /// Longest device profile, bytes.
@@ -138,6 +142,17 @@ pub struct Fit {
     pub sustained: bool,
 }
 
+/// Where a law is off by more than a fifth.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Misfit {
+    /// Bytes of each read.
+    pub read_bytes: u32,
+    /// Reads of the batch.
+    pub reads: u32,
+    /// Predicted / measured - 1.
+    pub error: f64,
+}
+
 /// One measured kind of batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Point {
@@ -174,6 +189,31 @@ pub struct Measured {
     pub command: String,
     /// When it ended, seconds since 1970 (UTC).
     pub unix_time: u64,
+    /// The same for people.
+    #[serde(default)]
+    pub date: String,
+    /// Whether all was measured that should be; not where somebody stopped it.
+    #[serde(default = "yes")]
+    pub complete: bool,
+    /// The core that the reading thread was kept on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core: Option<u32>,
+    /// How much faster the first point was when it was measured again at the end (-0.1: a tenth slower).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<f64>,
+    /// Bytes that the device read by the kernel's count, over those that streams asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_share: Option<f64>,
+    /// What makes these figures doubtful.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Device and file system.
+    #[serde(default)]
+    pub place: Place,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// A device profile: what `lnp probe -o` writes and `--device` reads.
@@ -196,9 +236,56 @@ pub struct DeviceProfile {
     /// What was measured without pauses: the median is the time of a batch over the whole stretch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sustained: Vec<Point>,
+    /// Where the law is off by more than a fifth, the worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub misfits: Vec<Misfit>,
+    /// What one read costs by its size, a curve each queue depth.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<DepthCurve>,
+    /// What streams of reads did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<Stream>,
 }
 
 impl DeviceProfile {
+    /// A profile of a law and nothing else.
+    pub fn of_law(law: LawText) -> Self {
+        Self {
+            law,
+            fit: None,
+            measured: None,
+            machine: None,
+            points: Vec::new(),
+            sustained: Vec::new(),
+            misfits: Vec::new(),
+            curves: Vec::new(),
+            streams: Vec::new(),
+        }
+    }
+
+    /// The measured curve at a queue depth, to plan by instead of the law.
+    ///
+    /// # Errors
+    /// There is none at that depth, or the device does not keep up what it was measured at.
+    pub fn curve(&self, depth: u32) -> Result<Curve> {
+        ensure!(
+            !self.fit.is_some_and(|fit| fit.sustained),
+            "the device does not keep up its bursts, which the curves are of: plan by the law"
+        );
+        let curve = self.curves.iter().find(|curve| curve.depth == depth).with_context(|| {
+            let depths: Vec<String> =
+                self.curves.iter().map(|curve| curve.depth.to_string()).collect();
+            match depths.is_empty() {
+                true => "the profile has no curves: a full `lnp probe` measures them".to_owned(),
+                false => format!(
+                    "the profile has no curve at queue depth {depth}, but at {}",
+                    depths.join(", ")
+                ),
+            }
+        })?;
+        curve.curve()
+    }
+
     /// Reads a profile.
     ///
     /// # Errors

@@ -21,7 +21,20 @@ const HASH_CHUNK_BYTES: usize = 1 << 20;
 /// Whatever `write` returns, no such folder, something at `path` that is no file, or a failed
 /// write. The message begins with the path.
 pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    fill_and_rename(path, write).map_err(|error| {
+    told(path, fill_and_rename(path, true, write))
+}
+
+/// The same for a file that must not exist yet.
+///
+/// # Errors
+/// As [`write_whole`], or something has that name.
+pub fn write_new(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    told(path, fill_and_rename(path, false, write))
+}
+
+/// An error, with the path and what to do.
+fn told(path: &Path, result: Result<()>) -> Result<()> {
+    result.map_err(|error| {
         let full = match error.root_cause().downcast_ref().map(io::Error::kind) {
             Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
                 ": not written; make room, or choose another disk"
@@ -32,7 +45,11 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> 
     })
 }
 
-fn fill_and_rename(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+fn fill_and_rename(
+    path: &Path,
+    replace: bool,
+    write: impl FnOnce(&mut File) -> Result<()>,
+) -> Result<()> {
     check_name(path)?;
     // A link stays one: the file that it names is replaced.
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -40,13 +57,18 @@ fn fill_and_rename(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> 
     let registered = Temporary::new(temporary.path());
     write(temporary.as_file_mut())?;
     temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
+    if replace {
+        temporary.persist(path).map_err(|error| error.error)?;
+    } else {
+        temporary.persist_noclobber(path).map_err(|error| error.error)?;
+    }
     drop(registered);
     // The new name is durable once the folder is.
     Ok(File::open(folder_of(path))?.sync_all()?)
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that a file of this path lies in.
+pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

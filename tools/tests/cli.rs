@@ -288,18 +288,17 @@ fn probe_writes_a_profile_that_replay_reads() {
     let profile = work.path("device.toml");
     let told = json(&["probe", &big, "--seconds", "0.5", "--buffered", "-o", &profile]);
     assert!(told["law"]["a_us"].as_f64().unwrap() >= 0.0);
-    let replayed = json(&[
-        "replay",
-        &work.path("greedy.lnp"),
-        "--traces",
-        &work.path("test.trace"),
-        "--device",
-        &profile,
-        "--simulate",
-        "--tokens",
-        "4",
-    ]);
+    let (greedy, trace) = (work.path("greedy.lnp"), work.path("test.trace"));
+    let replay = ["replay", &greedy, "--traces", &trace, "--device", &profile, "--simulate"];
+    let with = |more: &[&'static str]| [&replay[..], &["--tokens", "4"], more].concat();
+    let replayed = json(&with(&[]));
     assert_eq!(replayed["device"]["law"], told["law"]);
+    let curved = json(&with(&["--curve"]));
+    let rows = curved["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), replayed["rows"].as_array().unwrap().len() + 1);
+    assert!(rows.iter().any(|row| row["collapse"] == "curve"), "{curved}");
+    let told = fails(&with(&["--curve", "--queue-depth", "5"]));
+    assert!(told.contains("no curve at queue depth 5, but at 1, 32"), "{told}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::model::{ExactPredictor, Model, Tokenizer};
 use crate::pack::recipe::ModelSize;
 use crate::pack::verify::verify_file;
 use crate::pack::{CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, write_pack};
-use crate::probe::{ProbeOptions, probe};
+use crate::probe::{ProbeOptions, probe, table::law_line};
 use crate::replay::{ActiveSets, Caches, ReplayOptions, Rules, Target, replay, table};
 use crate::report::{bytes, print, print_json, progress, say, thousands};
 use crate::trace::{TraceReader, write_trace};
@@ -343,15 +343,9 @@ impl Demo<'_> {
             true
         })?;
         bar.finish_and_clear();
-        let profile = DeviceProfile {
-            law: LawText::from(&probed.law),
-            fit: Some(probed.fit),
-            measured: None,
-            machine: None,
-            points: Vec::new(),
-            sustained: Vec::new(),
-        };
-        self.say(&format!("probe     {}", super::probe::law_line(&profile)))?;
+        let mut profile = DeviceProfile::of_law(LawText::from(&probed.law));
+        profile.fit = Some(probed.fit);
+        self.say(&format!("probe     {}", law_line(&profile)))?;
         Ok(probed.law)
     }
 }

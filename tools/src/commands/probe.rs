@@ -1,174 +1,316 @@
 //! `lnp probe`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 
 use super::ReadArgs;
-use crate::device::{DeviceProfile, LawText, Measured, Point};
-use crate::files::check_target;
+use crate::device::{DeviceProfile, LawText, Measured};
+use crate::files::{check_target, write_whole};
 use crate::interrupt;
-use crate::probe::{FILE_BYTES_USUAL, ProbeOptions, Probed, over_turns, probe};
-use crate::report::{Machine, bytes, print, print_json, progress, table, thousands};
+use crate::probe::curve::curves;
+use crate::probe::fit::misfits;
+use crate::probe::full::{FULL, Full, FullOptions, QUICK, full};
+use crate::probe::matrix::{Custom, DEPTH_MAX, READ_BYTES_MOST};
+use crate::probe::stream::Pattern;
+use crate::probe::{ProbeOptions, Probed, charts, create::create, csv::csv, table};
+use crate::report::{Machine, print, print_json, progress, say, utc};
 
-/// Measure a flash device and fit its law
+/// What a custom probe gives each point, seconds.
+const CUSTOM_SECONDS: f64 = 2.0;
+
+/// Measure a flash device: fit its law, and show latency and throughput
 ///
-/// Reads only. The law says what a batch of reads costs: t = t0 + combine(a * reads, bytes / B).
+/// Reads only; never writes to a device. The law says what a batch of reads costs:
+/// t = t0 + combine(a * reads, bytes / B). Beside it stand streams of reads by size (512 B to 4 MiB),
+/// depth (1 to 64), pattern, range and back end. Ctrl-C ends it with what it has.
+///
+/// With --size, --depth, --range or --pattern, it measures all combinations of those and no law.
 ///
 /// Example: lnp probe big.file --quick -o device.toml
 #[derive(Debug, clap::Args)]
+#[command(after_help = "More examples:
+  lnp probe big.file --create 4G -o device.toml     make a file to probe, then probe it: 5 minutes
+  lnp probe /dev/nvme0n1 -o device.toml --csv raw.csv --svg charts
+  lnp probe big.file --size 4K,64K --depth 1,32 --range 64M,whole
+  lnp replay model.lnp --traces T --device device.toml --curve")]
 pub(super) struct Args {
     /// File or block device to read; better larger than 64 MiB
     #[arg(value_name = "FILE|DEVICE")]
     path: PathBuf,
-    /// 20 seconds instead of 60; today's only difference
+    /// First make the file, with so many random bytes (4G); overwrites nothing
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    create: Option<u64>,
+    /// 20 seconds instead of 5 minutes: the law, its curve in six sizes, latency at depth 1
     #[arg(long)]
     quick: bool,
-    /// For so many seconds; less than 20 do not show a limit of reads or bytes a second
+    /// For so many seconds; less than 20 do not show a limit of reads or bytes a second, less than 60
+    /// not the whole matrix
     #[arg(long, value_name = "S")]
     seconds: Option<f64>,
-    /// Reads in flight
+    /// Reads in flight: of the batches that the law is fitted to
     #[arg(long, value_name = "N", default_value_t = lnp_engine::limits::QUEUE_DEPTH_DEFAULT)]
     queue_depth: u32,
+    /// Only reads of these sizes: 4K,64K,1M
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', value_parser = parse_bytes)]
+    size: Vec<u64>,
+    /// Only with so many in flight: 1,8,32 [default then: the queue depth]
+    #[arg(long, value_name = "N", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=DEPTH_MAX as i64))]
+    depth: Vec<u32>,
+    /// Only in the first so many bytes: 64M,1G,whole
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', value_parser = parse_range)]
+    range: Vec<u64>,
+    /// Only at places by chance, or one after the other
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pattern: Vec<PatternArg>,
+    /// Keep the reading thread on this core
+    #[arg(long, value_name = "N")]
+    core: Option<u32>,
     #[command(flatten)]
     read: ReadArgs,
     /// Go on through the page cache where the file system refuses direct reads
     #[arg(long)]
     buffered: bool,
     /// The device profile to write
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["size", "depth", "range", "pattern"])]
     output: Option<PathBuf>,
+    /// The raw results to write: a line for each turn of each stream
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Folder for charts: throughput, latency by size, latency by depth
+    #[arg(long, value_name = "DIR")]
+    svg: Option<PathBuf>,
     /// Print the profile as JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
-    let seconds = args.seconds.unwrap_or(if args.quick { 20.0 } else { 60.0 });
-    anyhow::ensure!(
-        (0.1..=3600.0).contains(&seconds),
-        "--seconds {seconds}: 0.1 to 3600 is possible"
-    );
-    anyhow::ensure!(
-        (1..=256).contains(&args.queue_depth),
-        "--queue-depth {}: 1 to 256 is possible",
-        args.queue_depth
-    );
-    let options = ProbeOptions {
-        time: Duration::from_secs_f64(seconds),
-        queue_depth: args.queue_depth,
-        read: args.read.into(),
-        buffered: args.buffered,
-        seed: 1,
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PatternArg {
+    /// At places by chance
+    Random,
+    /// One after the other
+    Sequential,
+}
+
+impl From<PatternArg> for Pattern {
+    fn from(pattern: PatternArg) -> Self {
+        match pattern {
+            PatternArg::Random => Self::Random,
+            PatternArg::Sequential => Self::Sequential,
+        }
+    }
+}
+
+/// `4096`, `4K`, `64KiB`, `1M`, `4G`, `1T`: powers of 1024.
+fn parse_bytes(text: &str) -> Result<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text[digits.len()..].to_ascii_lowercase();
+    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => anyhow::bail!("no such unit: write 4096, 4K, 1M or 4G"),
     };
-    if let Some(output) = &args.output {
-        check_target(output, &[&args.path])?;
+    let number: u64 = digits.parse().context("not a number: write 4096, 4K, 1M or 4G")?;
+    let bytes = number.checked_mul(1 << power).context("too large")?;
+    ensure!(bytes > 0, "must be above 0");
+    Ok(bytes)
+}
+
+fn parse_range(text: &str) -> Result<u64> {
+    if text == "whole" { Ok(u64::MAX) } else { parse_bytes(text) }
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let options = options(args)?;
+    if let Some(create_bytes) = args.create {
+        for file in [&args.output, &args.csv].into_iter().flatten() {
+            ensure!(file != &args.path, "{}: is what is made; give another path", file.display());
+        }
+        make(&args.path, create_bytes)?;
+    }
+    for file in [&args.output, &args.csv].into_iter().flatten() {
+        check_target(file, &[&args.path])?;
+    }
+    if let Some(core) = args.core {
+        pin(core)?;
     }
     // Ctrl-C ends the probe with what it has.
     interrupt::end_gracefully();
     let bar = progress("probing", 1000);
-    let probed = probe(&args.path, &options, &mut |share| {
+    let found = full(&args.path, &options, &mut |share| {
         bar.set_position((share * 1000.0) as u64);
         !interrupt::stopped()
     })?;
     bar.finish_and_clear();
-    let profile = profile(args, &probed);
     // First what was measured: it must not be lost with a file that cannot be written.
-    let printed = if args.json { print_json(&profile) } else { print(&render(&profile)) };
-    if let Some(output) = &args.output {
-        profile.write(output)?;
+    let measured = measured(args, &options, &found);
+    warn(args, &found);
+    let printed = match &found.probed {
+        Some(probed) => {
+            let profile = profile(&options, &found, probed, measured);
+            let printed =
+                if args.json { print_json(&profile) } else { print(&table::profile(&profile)) };
+            if let Some(output) = &args.output {
+                profile.write(output)?;
+            }
+            printed
+        }
+        None if args.json => print_json(&serde_json::json!({
+            "measured": measured, "machine": Machine::here(), "streams": found.streams,
+        })),
+        None => {
+            let doubts = table::doubts(Some(&measured));
+            print(
+                &(table::head(&measured)
+                    + &table::streams(&found.streams, args.queue_depth)
+                    + &doubts),
+            )
+        }
+    };
+    if let Some(path) = &args.csv {
+        let text = csv(&found.turns);
+        write_whole(path, |file| Ok(std::io::Write::write_all(file, text.as_bytes())?))?;
+    }
+    if let Some(folder) = &args.svg
+        && !found.streams.is_empty()
+    {
+        charts::write(folder, &found.streams)?;
     }
     printed
 }
 
-fn profile(args: &Args, probed: &Probed) -> DeviceProfile {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+/// Where stdout is not for people, stderr tells what makes the figures doubtful.
+fn warn(args: &Args, found: &Full) {
+    if args.json {
+        for warning in &found.warnings {
+            say(&format!("lnp: warning: {warning}\n"));
+        }
+    }
+}
+
+fn options(args: &Args) -> Result<FullOptions> {
+    ensure!(
+        (1..=256).contains(&args.queue_depth),
+        "--queue-depth {}: 1 to 256 is possible",
+        args.queue_depth
+    );
+    let size = |bytes: &u64| {
+        let known = u32::try_from(*bytes).ok().filter(|bytes| *bytes <= READ_BYTES_MOST);
+        known.with_context(|| format!("--size {bytes}: at most {READ_BYTES_MOST} is possible"))
+    };
+    let custom = Custom {
+        read_bytes: args.size.iter().map(size).collect::<Result<_>>()?,
+        depths: args.depth.clone(),
+        ranges: args.range.clone(),
+        patterns: args.pattern.iter().map(|pattern| (*pattern).into()).collect(),
+    };
+    let count = |list: usize| list.max(1) as f64;
+    let points = count(args.size.len())
+        * count(args.depth.len())
+        * count(args.range.len())
+        * count(args.pattern.len());
+    let usual = match (args.quick, custom.is_empty()) {
+        (true, _) => QUICK.as_secs_f64(),
+        (false, true) => FULL.as_secs_f64(),
+        (false, false) => (CUSTOM_SECONDS * points).min(FULL.as_secs_f64()),
+    };
+    let seconds = args.seconds.unwrap_or(usual);
+    ensure!((0.1..=3600.0).contains(&seconds), "--seconds {seconds}: 0.1 to 3600 is possible");
+    let probe = ProbeOptions {
+        time: Duration::from_secs_f64(seconds),
+        queue_depth: args.queue_depth,
+        read: args.read.into(),
+        buffered: args.buffered,
+        // Other places each time: what was read before may lie in the device's memory, or the host's.
+        seed: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64,
+    };
+    Ok(FullOptions { probe, custom })
+}
+
+fn make(path: &Path, file_bytes: u64) -> Result<()> {
+    let bar = progress("writing", file_bytes);
+    create(path, file_bytes, &mut |written| bar.set_position(written))?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Keeps this thread on a core.
+fn pin(core: u32) -> Result<()> {
+    let wrong = || format!("--core {core}: this process may not use such a core");
+    let mut cores = rustix::thread::CpuSet::new();
+    ensure!((core as usize) < rustix::thread::CpuSet::MAX_CPU, wrong());
+    cores.set(core as usize);
+    rustix::thread::sched_setaffinity(None, &cores).with_context(wrong)
+}
+
+fn measured(args: &Args, options: &FullOptions, found: &Full) -> Measured {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Measured {
+        path: args.path.display().to_string(),
+        file_bytes: found.bounds.file_bytes,
+        queue_depth: options.probe.queue_depth,
+        back_end: match &found.probed {
+            Some(probed) => probed.back_end.clone(),
+            None => found.bounds.back_end.name().to_owned(),
+        },
+        direct: found.direct,
+        seconds: found.seconds,
+        command: std::env::args_os()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+            .join(" "),
+        unix_time: now,
+        date: utc(now),
+        complete: found.complete,
+        core: args.core,
+        drift: found.drift,
+        device_share: found.device_share,
+        warnings: found.warnings.clone(),
+        place: found.place.clone(),
+    }
+}
+
+fn profile(
+    options: &FullOptions,
+    found: &Full,
+    probed: &Probed,
+    measured: Measured,
+) -> DeviceProfile {
+    let fitted = if probed.fit.sustained { &probed.sustained } else { &probed.points };
     DeviceProfile {
-        law: LawText::from(&probed.law),
         fit: Some(probed.fit),
-        measured: Some(Measured {
-            path: args.path.display().to_string(),
-            file_bytes: probed.file_bytes,
-            queue_depth: args.queue_depth,
-            back_end: probed.back_end.clone(),
-            direct: probed.direct,
-            seconds: probed.seconds,
-            command: std::env::args().collect::<Vec<_>>().join(" "),
-            unix_time: now.as_secs(),
-        }),
+        measured: Some(measured),
         machine: Some(Machine::here()),
         points: probed.points.clone(),
         sustained: probed.sustained.clone(),
+        misfits: misfits(&probed.law, fitted),
+        curves: curves(&found.streams, &probed.points, options.probe.queue_depth),
+        streams: found.streams.clone(),
+        ..DeviceProfile::of_law(LawText::from(&probed.law))
     }
 }
 
-fn render(profile: &DeviceProfile) -> String {
-    let mut out = String::new();
-    if let Some(measured) = &profile.measured {
-        out += &format!(
-            "{}: {}, {} of {}, queue depth {}, {:.0} s\n",
-            measured.path,
-            measured.back_end,
-            if measured.direct { "direct reads" } else { "BUFFERED reads (page cache!)" },
-            bytes(measured.file_bytes as f64),
-            measured.queue_depth,
-            measured.seconds
-        );
-        if measured.file_bytes < FILE_BYTES_USUAL {
-            out += "  a small file: the device may have answered from its own memory\n";
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_with_units() {
+        for (text, expected) in
+            [("4096", 4096), ("4K", 4096), ("64KiB", 65536), ("1m", 1 << 20), ("4GB", 4 << 30)]
+        {
+            assert_eq!(parse_bytes(text).unwrap(), expected, "{text}");
         }
+        for wrong in ["", "K", "4X", "-1", "0", "99999999999999T", "1.5G"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(parse_range("whole").unwrap(), u64::MAX);
     }
-    out += &points_table(&profile.points);
-    if let Some(most) = over_turns(&profile.points, &profile.sustained).reduce(f64::max) {
-        out += &format!("without pauses (up to {most:.2} times as long as in turns):\n");
-        out += &points_table(&profile.sustained);
-    }
-    if profile.fit.is_some_and(|fit| fit.sustained) {
-        out += "held back: the device does not keep up its bursts; the law is that of reads without pauses\n";
-    }
-    out + &law_line(profile)
-}
-
-fn points_table(points: &[Point]) -> String {
-    let rows: Vec<Vec<String>> = points
-        .iter()
-        .map(|point| {
-            let us = point.batch_us_median;
-            let batch_bytes = f64::from(point.reads) * f64::from(point.read_bytes);
-            vec![
-                bytes(point.read_bytes.into()),
-                point.reads.to_string(),
-                thousands(us),
-                thousands(point.batch_us_p10),
-                thousands(point.batch_us_p90),
-                thousands(f64::from(point.reads) / us * 1e6),
-                thousands(batch_bytes / us * 1e6 / lnp_engine::law::MIB),
-            ]
-        })
-        .collect();
-    let head = ["read", "reads", "batch us", "p10", "p90", "reads/s", "MiB/s"];
-    table(&head, &rows, 0)
-}
-
-/// The law in one line, with how well it fits.
-pub(super) fn law_line(profile: &DeviceProfile) -> String {
-    let law = &profile.law;
-    let gap = law.law().map_or(0, |law| law.gap_bytes());
-    let combine = format!("{:?}", law.combine).to_lowercase();
-    let fit = profile.fit.map_or(String::new(), |fit| {
-        format!(
-            "; error {:.0} % median, {:.0} % p90 (other form: {:.0} %)",
-            100.0 * fit.error_median,
-            100.0 * fit.error_p90,
-            100.0 * fit.other_combine_error_median
-        )
-    });
-    format!(
-        "device law: t0 {:.0} us, a {:.2} us, B {:.0} MiB/s, {combine}; break-even gap {}{fit}\n",
-        law.t0_us,
-        law.a_us,
-        law.b_mib_s,
-        bytes(gap as f64)
-    )
 }

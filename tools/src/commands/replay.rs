@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lnp_engine::law::Curve;
 use lnp_engine::sys::DirectFile;
 use lnp_engine::{CachePolicy, DeviceLaw};
 
@@ -62,6 +63,9 @@ pub(super) struct Args {
     /// Show the published rule of collapse too: holes smaller than so many bytes are read through
     #[arg(long, value_name = "BYTES")]
     gap: Option<u64>,
+    /// Show collapse by the profile's measured curve at this queue depth too
+    #[arg(long, requires = "device")]
+    curve: bool,
     /// Show adaptive collapse too: the law is where the engine begins, and it learns the device's own
     #[arg(long)]
     adapt: bool,
@@ -130,7 +134,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let options = ReplayOptions {
         law,
         caches: caches(args),
-        rules: Rules { gap_bytes: args.gap, adapt: args.adapt },
+        rules: Rules { gap_bytes: args.gap, curve: find_curve(args)?, adapt: args.adapt },
         queue_depth: args.queue_depth,
         repeats: args.repeats.into(),
         time_max: None,
@@ -236,6 +240,14 @@ fn find_law(args: &Args, packs: &[PackIndex]) -> Result<(DeviceLaw, String)> {
     let probed = probe(pack, &options, &mut |_| true)
         .context("no device law: give one with --device or --law")?;
     Ok((probed.law, format!("probed: {}", pack.display())))
+}
+
+/// The curve of `--device` at the queue depth, where `--curve` asks for it.
+fn find_curve(args: &Args) -> Result<Option<Curve>> {
+    let Some(device) = args.device.as_ref().filter(|_| args.curve) else { return Ok(None) };
+    let profile = DeviceProfile::read(device)?;
+    let at_device = || format!("--curve: {}", device.display());
+    Ok(Some(profile.curve(args.queue_depth).with_context(at_device)?))
 }
 
 fn report(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lnp_engine::{Collapse, Config, FetchStats};
 
 use super::{KernelArgs, ReadArgs, say_back_end};
@@ -52,6 +52,9 @@ pub(super) struct Args {
     /// Device profile whose law decides which reads are merged
     #[arg(long, value_name = "FILE", conflicts_with = "gap")]
     device: Option<PathBuf>,
+    /// Merge by the profile's measured curve at this queue depth instead of its law
+    #[arg(long, requires = "device")]
+    curve: bool,
     /// Merge across holes smaller than so many bytes [default: the law of --device, or 16384]
     #[arg(long, value_name = "BYTES")]
     gap: Option<u64>,
@@ -147,6 +150,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 fn collapse(args: &Args) -> Result<Collapse> {
     Ok(match (&args.device, args.gap) {
+        (Some(device), _) if args.curve => {
+            let curve = DeviceProfile::read(device)?.curve(args.queue_depth);
+            Collapse::Curve(curve.with_context(|| format!("--curve: {}", device.display()))?)
+        }
         (Some(device), _) => Collapse::Law(DeviceProfile::read(device)?.law.law()?),
         (None, Some(0)) => Collapse::Off,
         (None, gap) => Collapse::Gap { bytes: gap.unwrap_or(GAP_BYTES_USUAL) },

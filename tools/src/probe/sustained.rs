@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rand::seq::SliceRandom;
 
-use super::Prober;
+use super::batches::Prober;
 use crate::device::Point;
 use crate::report::quantile;
 
@@ -30,15 +30,15 @@ const KINDS: [(u32, u32); 8] = [
 const STRETCH: Duration = Duration::from_secs(1);
 /// Its begin, which is not counted: what the kind before had left, or left to pay.
 const LEAD_IN: Duration = Duration::from_millis(200);
-/// Share of a probe's time.
-const SHARE: f64 = 0.4;
+/// Share of the time that batches get.
+const SHARE: f64 = 0.5;
 /// A kind is held back where it takes so many times as long sustained as in turns; a device, where two are.
 const HELD_BACK: f64 = 1.25;
 
-/// Times that each kind is sustained in a probe of such a length: none in a short one.
-pub(super) fn rounds(probe: Duration) -> u32 {
+/// Times that each kind is sustained where batches get so much time: none where it is short.
+pub(super) fn rounds(batches: Duration) -> u32 {
     let round = STRETCH.as_secs_f64() * KINDS.len() as f64;
-    (probe.as_secs_f64() * SHARE / round) as u32
+    (batches.as_secs_f64() * SHARE / round) as u32
 }
 
 /// The time that they take.
@@ -144,7 +144,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_xoshiro::Xoshiro256PlusPlus;
 
-    use super::super::fit_law;
+    use super::super::fit::fit_law;
     use super::*;
 
     const READS_PER_S: f64 = 20_000.0;
@@ -231,8 +231,9 @@ mod tests {
 
     #[test]
     fn a_quick_probe_sustains_once_and_a_short_one_never() {
-        let of = |seconds| rounds(Duration::from_secs(seconds));
-        assert_eq!((of(1), of(19), of(20), of(60)), (0, 0, 1, 3));
+        let of = |seconds| rounds(super::super::full::batch_time(Duration::from_secs(seconds)));
+        assert_eq!((of(1), of(19), of(20), of(60), of(300)), (0, 0, 1, 1, 3));
+        assert!(rounds(Duration::from_secs(4)) == 0, "what replay and demo probe themselves");
         assert!(time(3) < Duration::from_secs(60) / 2);
     }
 }

@@ -1,6 +1,7 @@
 //! The strategies that a replay compares.
 
 use anyhow::{Result, ensure};
+use lnp_engine::law::Curve;
 use lnp_engine::limits::STAGING_BYTES_MAX;
 use lnp_engine::{CachePolicy, Collapse, Config};
 use lnp_format::Pack;
@@ -160,6 +161,8 @@ impl Strategy {
 pub struct Rules {
     /// The published rule: holes smaller than so many bytes.
     pub gap_bytes: Option<u64>,
+    /// A measured curve of the device, at the queue depth of the replay.
+    pub curve: Option<Curve>,
     /// The law is where the engine begins; it learns the device's own.
     pub adapt: bool,
 }
@@ -188,6 +191,9 @@ pub fn strategies(order: &str, options: &ReplayOptions, dense: bool) -> Vec<Stra
     all.push(strategy(format!("{base}+collapse"), law));
     if let Some(bytes) = options.rules.gap_bytes {
         all.push(strategy(format!("{base}+gap"), Collapse::Gap { bytes }));
+    }
+    if let Some(curve) = options.rules.curve {
+        all.push(strategy(format!("{base}+curve"), Collapse::Curve(curve)));
     }
     if options.rules.adapt {
         all.push(Strategy { adapt: true, ..strategy(format!("{base}+adaptive"), law) });

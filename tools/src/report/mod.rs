@@ -1,6 +1,8 @@
 //! What the tools print: tables, numbers, the machine, progress.
 
+mod date;
 mod machine;
+pub mod svg;
 
 use std::io::Write;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
+pub use date::utc;
 pub use machine::{Machine, peak_memory_bytes};
 
 /// Whoever read our results has gone (`| head`): the end, but no failure.
