@@ -81,7 +81,8 @@ impl FromStr for OrderName {
     }
 }
 
-fn share(text: &str) -> Result<f64, String> {
+/// A share of an option: 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         _ => Err("must be a share from 0 to 1".into()),

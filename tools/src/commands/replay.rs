@@ -94,9 +94,9 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// The policies of `--cache-policies`.
+/// The policies of `--cache-policies`, here and in `lnp study`.
 #[derive(Debug, Clone)]
-struct PolicyNames(Vec<CachePolicy>);
+pub(super) struct PolicyNames(pub(super) Vec<CachePolicy>);
 
 impl FromStr for PolicyNames {
     type Err = String;
