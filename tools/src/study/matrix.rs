@@ -1,9 +1,9 @@
-//! Pictures of a matrix in shades of grey, as SVG: one path a shade, so that the file stays small.
+//! Pictures of a matrix in shades of grey, as SVG: one path of dashes a shade, so that the file stays small.
 
 use std::fmt::Write as _;
 
 /// Shades besides white.
-const SHADES: usize = 9;
+const SHADES: usize = 8;
 /// Pixels of a value's side.
 const SIDE: usize = 4;
 /// Pixels around the pictures, and above them for the titles.
@@ -30,15 +30,17 @@ pub fn matrices(title: &str, side: usize, matrices: &[(String, Vec<f64>)]) -> St
             out,
             "<text x=\"{x}\" y=\"40\" font-size=\"13\">{}</text>\n\
              <rect x=\"{x}\" y=\"{HEAD}\" width=\"{picture}\" height=\"{picture}\" fill=\"none\" stroke=\"#999\"/>\n\
-             <g transform=\"translate({x} {HEAD}) scale({SIDE})\" shape-rendering=\"crispEdges\">",
+             <g transform=\"translate({x} {HEAD}) scale({SIDE}) translate(0 .5)\" shape-rendering=\"crispEdges\">",
             escaped(name)
         );
         for shade in 1..=SHADES {
             let path = path(side, values, shade);
             if !path.is_empty() {
                 let grey = 255 - 255 * shade / SHADES;
-                let _ =
-                    writeln!(out, "<path fill=\"#{grey:02x}{grey:02x}{grey:02x}\" d=\"{path}\"/>");
+                let _ = writeln!(
+                    out,
+                    "<path stroke=\"#{grey:02x}{grey:02x}{grey:02x}\" d=\"{path}\"/>"
+                );
             }
         }
         out.push_str("</g>\n");
@@ -54,7 +56,7 @@ fn path(side: usize, values: &[f64], shade: usize) -> String {
         let mut x = 0;
         for stretch in row.chunk_by(|one, next| shade_of(*one) == shade_of(*next)) {
             if shade_of(stretch[0]) == shade {
-                let _ = write!(out, "M{x} {y}h{0}v1h-{0}z", stretch.len());
+                let _ = write!(out, "M{x} {y}h{}", stretch.len());
             }
             x += stretch.len();
         }
