@@ -36,7 +36,8 @@ impl Resamples {
             let (mut drawn, mut first) = (Vec::new(), 0);
             for blocks in blocks_of_texts {
                 // The high half of draw * blocks; its bias is under 2^-32.
-                let mut draw = || (u128::from(random.next_u64()) * *blocks as u128 >> 64) as usize;
+                let mut draw =
+                    || ((u128::from(random.next_u64()) * *blocks as u128) >> 64) as usize;
                 drawn.extend((0..*blocks).map(|_| first + draw()));
                 first += blocks;
             }

@@ -277,7 +277,8 @@ fn price_missed(settings: &Settings, test: &Test, missed: &Missed, layout: &Layo
     cells
 }
 
-/// The same where the cache asks in which runs bundles are read: bundle size by bundle size.
+/// The same where the cache asks in which runs bundles are read. With several placements these depend on
+/// the bundle size, by which the cheapest is chosen; with one all sizes have the same cache.
 fn price_cached(
     settings: &Settings,
     cache: CacheKind,
@@ -285,26 +286,32 @@ fn price_cached(
     learned: &Learned,
     layout: &Layout,
 ) -> Result<Vec<Cell>> {
-    let mut cells = Vec::new();
+    let several = layout.slots.iter().any(|placements| placements.len() > 1);
+    let together = if several { 1 } else { settings.bundle_bytes.len().max(1) };
     let cache_cells = hot_bundles(test.layers.len(), test.neurons, cache.ratio);
-    let mut keys = Vec::new();
-    for bytes in &settings.bundle_bytes {
-        let mut pricer = Pricer::new(&settings.objective(*bytes), test.neurons);
-        let mut cell = Cell::of(test);
+    let (mut cells, mut keys, mut slots) = (Vec::new(), Vec::new(), Vec::new());
+    for sizes in settings.bundle_bytes.chunks(together) {
+        let of_size =
+            |bytes: &u32| (Pricer::new(&settings.objective(*bytes), test.neurons), Cell::of(test));
+        let mut priced: Vec<(Pricer, Cell)> = sizes.iter().map(of_size).collect();
         let counts = &learned.active_counts;
         through_cache(test, cache.policy, cache_cells, counts, |batch, runs| {
             let placements = &layout.slots[batch.layer];
-            let (placement, price) = match (placements.len(), batch.warm) {
-                // Nothing to choose, and not counted.
-                (1, false) => (0, Price::default()),
-                _ => pricer.cheapest(batch.missed, placements),
+            let placement = match placements.len() {
+                1 => 0,
+                _ => priced[0].0.cheapest(batch.missed, placements).0,
             };
             run_lengths(batch.missed, &placements[placement], &mut keys, runs);
             if batch.warm {
-                cell.add(test, batch.token, batch.missed.len(), &price);
+                slots.clear();
+                slots.extend(keys.iter().map(|(slot, _)| *slot));
+                for (pricer, cell) in &mut priced {
+                    let price = pricer.slots_price(&slots);
+                    cell.add(test, batch.token, batch.missed.len(), &price);
+                }
             }
         })?;
-        cells.push(cell);
+        cells.extend(priced.into_iter().map(|(_, cell)| cell));
     }
     Ok(cells)
 }
