@@ -216,7 +216,7 @@ mod tests {
         assert!(error.contains("x: not written, 5.0 KiB are needed; make room"), "{error}");
         let error = write_whole(&path, 1 << 60, |_| panic!("not to be called")).unwrap_err();
         let error = format!("{error:#}");
-        assert!(error.contains("x: 1,073,741,824.0 GiB are needed, "), "{error}");
+        assert!(error.contains("x: 1048576.0 TiB are needed, "), "{error}");
         assert_eq!(std::fs::read(&path)?, b"abc");
         assert_eq!(std::fs::read_dir(dir.path())?.count(), 2, "nothing left behind");
         Ok(())

@@ -5,7 +5,7 @@
 //! inspected, verified). Online: [`device`] (the measured law of a flash device), [`probe`],
 //! [`replay`] (recorded active sets against a pack), [`compute`] (a pack opened to compute with),
 //! [`generate`] (text, through the engine) and [`perplexity`] (what a pack's number type costs).
-//! [`commands`] is the command line; [`report`] what it prints.
+//! [`study`] compares every order on every corpus. [`commands`] is the command line; [`report`] what it prints.
 #![forbid(unsafe_code)]
 // stdout and stderr go through `report`, which knows what to do when nobody reads them
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -24,6 +24,7 @@ pub mod perplexity;
 pub mod probe;
 pub mod replay;
 pub mod report;
+pub mod study;
 pub mod synth;
 mod tensor_file;
 pub mod trace;

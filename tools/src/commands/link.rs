@@ -34,14 +34,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     traces: Vec<PathBuf>,
     /// identity, random, frequency, greedy, jaccard, refined, bisect, miss, replicas:K or best
-    #[arg(long, value_name = "NAME", default_value = "greedy")]
+    #[arg(long, value_name = "NAME", default_value = "refined")]
     order: OrderName,
     /// Seed of the random order
     #[arg(long, default_value_t = Order::SEED_DEFAULT)]
     seed: u64,
     /// Share of the model's bundles that a cache pins, the most frequent: they are placed apart, and
-    /// the order is made for what is left [default: 0.1 for miss, replicas
-    /// and best, else 0]
+    /// the order is made for what is left [default: 0.1 for refined, miss,
+    /// replicas and best, else 0]
     #[arg(long, value_name = "R", value_parser = share)]
     pin: Option<f64>,
     /// Device profile with the law that refined and best go by [default: that of a OnePlus 12]
@@ -81,7 +81,8 @@ impl FromStr for OrderName {
     }
 }
 
-fn share(text: &str) -> Result<f64, String> {
+/// A share of an option: 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         _ => Err("must be a share from 0 to 1".into()),
@@ -104,7 +105,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     check_target(&args.output, &inputs)?;
     let needs_pin = matches!(
         args.order,
-        OrderName::Best | OrderName::One(Order::Miss | Order::Replicas { .. })
+        OrderName::Best | OrderName::One(Order::Refined | Order::Miss | Order::Replicas { .. })
     );
     let pin = args.pin.unwrap_or(if needs_pin { PIN_DEFAULT } else { 0.0 });
     let profile = Profile::open(&args.traces)?.with_memory(args.memory);

@@ -11,6 +11,7 @@ mod perplexity;
 mod probe;
 mod replay;
 mod run;
+mod study;
 mod synth;
 mod trace;
 mod verify;
@@ -49,6 +50,7 @@ enum Command {
     Run(run::Args),
     Perplexity(perplexity::Args),
     Synth(synth::Args),
+    Study(study::Args),
 }
 
 /// How reads reach the device.
@@ -162,6 +164,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Synth(args) => synth::run(&args),
+        Command::Study(args) => study::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -105,9 +105,9 @@ fn turn_seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The policies of `--cache-policies`.
+/// The policies of `--cache-policies`, here and in `lnp study`.
 #[derive(Debug, Clone)]
-struct PolicyNames(Vec<CachePolicy>);
+pub(super) struct PolicyNames(pub(super) Vec<CachePolicy>);
 
 impl FromStr for PolicyNames {
     type Err = String;

@@ -196,7 +196,8 @@ impl Linking {
         })
     }
 
-    /// The Jaccard chains, improved; or those themselves, should the planner find them cheaper.
+    /// The Jaccard chains or the order by frequency, whichever is cheaper, improved; or that itself,
+    /// should the planner find it cheaper still.
     fn refined(
         &self,
         activity: &LayerActivity,
@@ -204,24 +205,34 @@ impl Linking {
         tell: &dyn Fn(f64),
     ) -> Result<Vec<u32>> {
         let [from, to] = REFINED_SHARES;
-        let start = chains_of(activity, members, Weight::Jaccard).0;
+        let bits = activity.token_bits();
+        let price = |order: &[u32]| self.price_of(activity, &bits, order);
+        // Where reads are dear and bundles small, a dense front may beat any chains.
+        let by_count = by_frequency(activity.active_count(), members.to_vec());
+        let chains = chains_of(activity, members, Weight::Jaccard).0;
+        let (by_count_us, chains_us) = (price(&by_count)?, price(&chains)?);
+        let (start, start_us) = match chains_us <= by_count_us {
+            true => (chains, chains_us),
+            false => (by_count, by_count_us),
+        };
         let (refined, _) = refine(activity, &self.objective, start.clone(), |share| {
             tell(from + share * (to - from));
         });
         tell(to);
-        let bits = activity.token_bits();
-        let price = |order: &[u32]| -> Result<f64> {
-            // What is not a member is not read; its place does not matter.
-            let mut resident = vec![true; activity.neurons()];
-            let mut slots = vec![0; activity.neurons()];
-            for (slot, &id) in order.iter().enumerate() {
-                resident[id as usize] = false;
-                slots[id as usize] = slot as u32;
-            }
-            let rows = bits.chunks_exact(activity.neurons().div_ceil(8));
-            Ok(price_layer(&self.objective, rows, &[slots], &resident)?.time_us)
-        };
-        Ok(if price(&refined)? <= price(&start)? { refined } else { start })
+        Ok(if price(&refined)? <= start_us { refined } else { start })
+    }
+
+    /// Microseconds of the whole profile, whose `bits` these are, where only `order` is read.
+    fn price_of(&self, activity: &LayerActivity, bits: &[u8], order: &[u32]) -> Result<f64> {
+        // What is not a member is not read; its place does not matter.
+        let mut resident = vec![true; activity.neurons()];
+        let mut slots = vec![0; activity.neurons()];
+        for (slot, &id) in order.iter().enumerate() {
+            resident[id as usize] = false;
+            slots[id as usize] = slot as u32;
+        }
+        let rows = bits.chunks_exact(activity.neurons().div_ceil(8));
+        Ok(price_layer(&self.objective, rows, &[slots], &resident)?.time_us)
     }
 }
 

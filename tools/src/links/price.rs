@@ -7,7 +7,7 @@
 use anyhow::{Result, ensure};
 use lnp_engine::DeviceLaw;
 use lnp_engine::limits::READ_BYTES_DEFAULT;
-use lnp_engine::plan::{Collapse, Extent, Geometry, plan, scratch_len};
+use lnp_engine::plan::{Collapse, Extent, Geometry, Plan, plan, scratch_len};
 
 use super::coactivation::active_neurons;
 use crate::device::LawText;
@@ -93,6 +93,7 @@ pub struct Pricer {
     extents: Vec<Extent>,
     scratch: Vec<u64>,
     slots: Vec<u32>,
+    last: Plan,
 }
 
 impl Pricer {
@@ -105,7 +106,15 @@ impl Pricer {
             extents: vec![Extent::default(); neurons],
             scratch: vec![0; scratch_len(neurons)],
             slots: Vec::with_capacity(neurons),
+            last: Plan::default(),
         }
+    }
+
+    /// The price of reading a whole layer, whatever is active: the dense baseline.
+    pub fn dense(objective: &Objective, neurons: usize) -> Price {
+        let mut pricer = Self::new(objective, neurons);
+        pricer.collapse = Collapse::Whole;
+        pricer.slots_price(&[0])
     }
 
     /// The price of reading `neurons` in one batch, by their slots.
@@ -113,10 +122,24 @@ impl Pricer {
         self.slots.clear();
         self.slots.extend(neurons.iter().map(|&id| slot_of_neuron[id as usize]));
         self.slots.sort_unstable();
+        let slots = std::mem::take(&mut self.slots);
+        let price = self.slots_price(&slots);
+        self.slots = slots;
+        price
+    }
+
+    /// The price of reading `slots`, ascending, in one batch.
+    pub fn slots_price(&mut self, slots: &[u32]) -> Price {
         let (extents, scratch) = (&mut self.extents, &mut self.scratch);
-        let plan = plan(&self.slots, &self.geometry, &self.collapse, extents, scratch);
+        let plan = plan(slots, &self.geometry, &self.collapse, extents, scratch);
+        self.last = plan;
         let time_us = self.objective.law.time_us(plan.reads, plan.bytes);
         Price { tokens: 1, reads: plan.reads, bytes: plan.bytes, time_us }
+    }
+
+    /// The reads of the batch that was priced last.
+    pub fn reads(&self) -> &[Extent] {
+        &self.extents[..self.last.extents]
     }
 
     /// The same from the cheapest of several placements, the first of equals; and which that is.

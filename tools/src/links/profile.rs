@@ -178,7 +178,8 @@ fn check_same_model(
     Ok(())
 }
 
-fn corpus_of(trace: &TraceReader) -> String {
+/// What the text of a trace is, without commas; `unknown` where it does not say.
+pub(crate) fn corpus_of(trace: &TraceReader) -> String {
     match trace.corpus() {
         Some(corpus) if !corpus.is_empty() => corpus.replace(',', " "),
         _ => "unknown".to_owned(),

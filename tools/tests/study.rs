@@ -1,0 +1,326 @@
+//! `lnp study` as scripts see it: its cells are what `lnp replay --simulate` says of the same links and
+//! caches, its table can be read back, and what it cannot do is refused in one line.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use common::{fails, json, lnp, ok, skipped};
+use lnp::trace::{TraceData, write_trace};
+
+const NEURONS: usize = 192;
+const TOKENS: usize = 96;
+
+/// A small trace: each token has most of the neurons of two of sixteen groups, which ones by corpus.
+fn write_small(path: &str, corpus: &str, seed: u64) {
+    let mut state = seed;
+    let mut below = |end: u64| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % end
+    };
+    let favourite = corpus.len() as u64;
+    let mut layer = |number: usize| -> Vec<u8> {
+        let mut bits = vec![0_u8; TOKENS * NEURONS / 8];
+        for row in bits.chunks_mut(NEURONS / 8) {
+            let groups = [(below(8) * favourite) % 16, below(16)];
+            for neuron in 0..NEURONS {
+                let group = (neuron * (5 + 2 * number) % 16) as u64;
+                let often = if groups.contains(&group) { 70 } else { 3 };
+                row[neuron / 8] |= u8::from(below(100) < often) << (neuron % 8);
+            }
+        }
+        bits
+    };
+    let data = TraceData {
+        model: "m".into(),
+        corpus: corpus.into(),
+        split: "profile".into(),
+        active: "made up".into(),
+        neurons: NEURONS,
+        tokens: TOKENS,
+        window: 32,
+        token_ids: None,
+        layers: vec![layer(0), layer(1)],
+    };
+    write_trace(Path::new(path), &data).unwrap();
+}
+
+struct Work(tempfile::TempDir);
+
+impl Work {
+    fn new() -> Self {
+        let work = Self(tempfile::tempdir().unwrap());
+        for (seed, name) in ["a.profile", "bbb.profile", "a.test", "bbb.test"].iter().enumerate() {
+            write_small(&work.path(name), name.split('.').next().unwrap(), seed as u64 + 1);
+        }
+        work
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// A study of everything, with some orders.
+    fn study(&self, output: &str, more: &[&str]) -> Vec<String> {
+        let mut args = vec!["study".into(), "--traces".into()];
+        args.extend(["a.profile", "bbb.profile"].map(|name| self.path(name)));
+        args.push("--tests".into());
+        args.extend(["a.test", "bbb.test"].map(|name| self.path(name)));
+        args.extend(["-o".into(), self.path(output)]);
+        args.extend(more.iter().map(|one| (*one).to_owned()));
+        args
+    }
+
+    /// The lines of its table, by column.
+    fn cells(&self, output: &str) -> Vec<BTreeMap<String, String>> {
+        let text = std::fs::read_to_string(self.path(output) + "/cells.csv").unwrap();
+        let mut lines = text.lines();
+        let head: Vec<&str> = lines.next().unwrap().split(',').collect();
+        let cell = |line: &str| {
+            let values: Vec<&str> = line.split(',').collect();
+            assert_eq!(values.len(), head.len(), "{line}");
+            head.iter().zip(values).map(|(k, v)| ((*k).to_owned(), v.to_owned())).collect()
+        };
+        lines.map(cell).collect()
+    }
+}
+
+fn strs(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
+fn number(cell: &BTreeMap<String, String>, column: &str) -> f64 {
+    cell[column].parse().unwrap_or_else(|_| panic!("{column} of {cell:?}"))
+}
+
+#[test]
+fn a_cell_is_what_replay_says() {
+    let work = Work::new();
+    let policies = "pinned,lru,s3-fifo,linking-aligned,pinned+linking-aligned";
+    let law = "a_us=20,b_mib_s=900,combine=sum,t0_us=30";
+    let more = [
+        "--orders",
+        "greedy,jaccard,replicas:2",
+        "--bundle-bytes",
+        "1536,4096",
+        "--cache-ratios",
+        "0,0.1,0.25",
+        "--cache-policies",
+        policies,
+        "--law",
+        law,
+        "--made-for",
+        "4096",
+    ];
+    ok(&strs(&work.study("out", &more)));
+    let cells = work.cells("out");
+    let mut compared = 0;
+    for (order, pin) in
+        [("identity", "0"), ("greedy", "0"), ("jaccard", "0.1"), ("replicas:2", "0.1")]
+    {
+        let (links, test) = (work.path("links"), work.path("bbb.test"));
+        let profiles = [work.path("a.profile"), work.path("bbb.profile")];
+        ok(&[
+            "link",
+            "--traces",
+            &profiles[0],
+            &profiles[1],
+            "--order",
+            order,
+            "--pin",
+            pin,
+            "--law",
+            law,
+            "-o",
+            &links,
+        ]);
+        for bytes in ["1536", "4096"] {
+            let replayed = json(&[
+                "replay",
+                "--simulate",
+                "--links",
+                &links,
+                "--bundle-bytes",
+                bytes,
+                "--traces",
+                &test,
+                "--cache-ratio",
+                "0.1,0.25",
+                "--cache-policies",
+                policies,
+                "--warm",
+                "--law",
+                law,
+            ]);
+            for row in replayed["rows"].as_array().unwrap() {
+                let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+                let dense = row["strategy"] == "dense";
+                let plain = text("strategy").ends_with("+collapse");
+                if !(dense
+                    || plain
+                    || text("cache_state") == "warm" && text("cache_policy") != "none")
+                {
+                    continue;
+                }
+                if text("strategy").contains("belady") || text("strategy").contains("bound") {
+                    continue;
+                }
+                let name = if dense { "dense" } else { order };
+                let is_it = |cell: &&BTreeMap<String, String>| {
+                    (&cell["profile"][..], &cell["test"][..], &cell["order"][..])
+                        == ("mixed", "bbb", name)
+                        && (dense || cell["pinned_apart"] == pin)
+                        && cell["bundle_bytes"] == bytes
+                        && cell["cache_policy"] == text("cache_policy")
+                        && number(cell, "cache_ratio") == row["cache_ratio"].as_f64().unwrap()
+                };
+                let Some(cell) = cells.iter().find(is_it) else { continue };
+                compared += 1;
+                let tokens = TOKENS as f64;
+                for (ours, theirs, unit) in [
+                    ("reads_per_token", "reads_per_token", 1.0),
+                    ("bytes_per_token", "bytes_read_per_token", 4096.0),
+                ] {
+                    let all = |per_token: f64| (per_token * tokens / unit).round();
+                    let (ours, theirs) = (number(cell, ours), row[theirs].as_f64().unwrap());
+                    assert_eq!(all(ours), all(theirs), "{ours} {theirs}: {cell:?} {row}");
+                }
+                let predicted = row["predicted_io_us_per_token"].as_f64().unwrap();
+                assert!((number(cell, "us") / predicted - 1.0).abs() < 1e-4, "{cell:?} {row}");
+            }
+        }
+    }
+    // Four orders, two sizes: a dense stream, no cache, and five policies at two ratios.
+    assert_eq!(compared, 4 * 2 * (1 + 1 + 10));
+}
+
+#[test]
+fn the_table_and_the_summary_belong_together() {
+    let work = Work::new();
+    let more = ["--orders", "greedy", "--tokens", "64", "--resamples", "50"];
+    let summary = json(&strs(&work.study("out", &more)));
+    let written = std::fs::read_to_string(work.path("out/study.json")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&written).unwrap(), summary);
+    let cells = work.cells("out");
+    // 3 profiles, 2 tests, 5 sizes, no cache and 4 policies at 3 ratios; 3 orders, dense and bound.
+    assert_eq!(cells.len(), 3 * 2 * 5 * 13 * 5);
+    let relation = |profile: &str, test: &str| {
+        let cell = cells.iter().find(|cell| cell["profile"] == profile && cell["test"] == test);
+        cell.unwrap()["relation"].clone()
+    };
+    assert_eq!(relation("a", "a"), "matched");
+    assert_eq!(relation("a", "bbb"), "mismatched");
+    assert_eq!(relation("mixed", "bbb"), "mixed");
+    let main = |order: &str, column: &str| {
+        let of = |cell: &&BTreeMap<String, String>| {
+            cell["order"] == order
+                && cell["profile"] == "mixed"
+                && cell["bundle_bytes"] == "4096"
+                && cell["cache_policy"] == "pinned"
+                && cell["cache_ratio"] == "0.1"
+        };
+        cells.iter().filter(of).map(|cell| number(cell, column)).collect::<Vec<_>>()
+    };
+    for row in summary["summary"]["main"].as_array().unwrap() {
+        let order = row["order"].as_str().unwrap();
+        let us = main(order, "us");
+        let mean = us.iter().sum::<f64>() / us.len() as f64;
+        let told = row["verdict"]["us"]["value"].as_f64().unwrap();
+        assert!((told / mean - 1.0).abs() < 1e-4, "{order}: {told}, {us:?}");
+        assert!(main(order, "to_bound").iter().all(|ratio| *ratio >= 1.0 - 1e-9), "{order}");
+    }
+    assert!(main("frequency", "to_frequency").iter().all(|ratio| *ratio == 1.0));
+    // No order is slower than the bound or faster for a smaller cache of the same, larger hot set.
+    let of_no_cache = |cell: &&BTreeMap<String, String>| {
+        cell["order"] == "greedy" && cell["cache_policy"] == "none"
+    };
+    assert!(
+        cells
+            .iter()
+            .filter(of_no_cache)
+            .all(|cell| number(cell, "us_p5") <= number(cell, "us_p95"))
+    );
+
+    // The same again gives the same files; one thread or several.
+    let status = Command::new(env!("CARGO_BIN_EXE_lnp"))
+        .args(work.study("again", &more))
+        .env("RAYON_NUM_THREADS", "1")
+        .output();
+    assert!(status.unwrap().status.success());
+    for name in
+        ["cells.csv", "study.json", "io-over-cache.svg", "read-lengths.svg", "coactivation.svg"]
+    {
+        let read = |folder: &str| std::fs::read(work.path(&format!("{folder}/{name}"))).unwrap();
+        assert_eq!(read("out"), read("again"), "{name}");
+        assert!(read("out").len() < 500_000);
+    }
+    well_formed(
+        &["io-over-cache.svg", "read-lengths.svg", "coactivation.svg"]
+            .map(|n| work.path(&format!("out/{n}"))),
+    );
+}
+
+/// By Python's parser.
+fn well_formed(pictures: &[String]) {
+    let script = "import sys, xml.etree.ElementTree as t\nfor f in sys.argv[1:]: t.parse(f)";
+    match Command::new("python3").args(["-c", script]).args(pictures).output() {
+        Err(_) => skipped("no python3 to parse the charts: install it"),
+        Ok(output) => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_studied_is_refused() {
+    let work = Work::new();
+    let (a, test) = (work.path("a.profile"), work.path("a.test"));
+    let out = work.path("out");
+    let refused = |traces: &[&str], tests: &[&str], more: &[&str]| {
+        fails(&[&["study", "--traces"], traces, &["--tests"], tests, &["-o", &out], more].concat())
+    };
+    assert!(refused(&[&a, &test], &[&work.path("bbb.test")], &[]).contains("two traces of `a`"));
+    assert!(refused(&[&a], &[&test, &test], &[]).contains("--tests: two traces of `a`"));
+    assert!(refused(&[&a], &[&a], &[]).contains("is a profile too"));
+    assert!(refused(&[&work.path("none")], &[&test], &[]).contains("none"));
+    let policies = ["--cache-policies", "none", "--cache-ratios", "0.1"];
+    assert!(refused(&[&a], &[&test], &policies).contains("needs 0"));
+    assert!(!Path::new(&out).exists(), "made before it was clear that it can be written");
+    std::fs::write(&out, "a file").unwrap();
+    assert!(refused(&[&a], &[&test], &[]).contains("cannot be made"));
+    let usage = ["study", "--traces", &a, "--tests", &test, "-o", &out, "--orders", "sorted"];
+    assert_eq!(lnp(&usage).status.code(), Some(2));
+}
+
+#[test]
+fn made_up_traces_are_called_that() {
+    let work = Work::new();
+    let synth = |name: &str, split: &str| {
+        ok(&[
+            "synth",
+            "--traces",
+            &work.path("a.profile"),
+            "--layers",
+            "2",
+            "--neurons",
+            "64",
+            "--tokens",
+            "64",
+            "--split",
+            split,
+            "--unmeasured",
+            "-o",
+            &work.path(name),
+        ]);
+        work.path(name)
+    };
+    let (profile, test) = (synth("p", "profile"), synth("t", "test"));
+    let out = work.path("out");
+    let args = ["study", "--traces", &profile, "--tests", &test, "--orders", "greedy", "-o", &out];
+    assert!(ok(&args).contains("SYNTHETIC traces, SIMULATED device"));
+    let written = std::fs::read_to_string(out + "/study.json").unwrap();
+    assert!(written.contains("\"synthetic\": true"));
+}
