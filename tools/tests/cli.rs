@@ -499,13 +499,18 @@ fn an_interrupted_pack_leaves_nothing_behind() {
     let before = std::fs::read_dir(work.folder.path()).unwrap().count();
     let mut child = Command::new(env!("CARGO_BIN_EXE_lnp"))
         .args(["pack", "--model", model.to_str().unwrap(), "--placeholder-bundle", "65536"])
-        .args(["--copies", "200", "-o", &target])
+        .args(["--copies", "10", "-o", &target])
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
     // interrupted as soon as there is something to leave behind
     let files = || std::fs::read_dir(work.folder.path()).unwrap().count();
     while files() == before {
+        assert_eq!(
+            child.try_wait().unwrap(),
+            None,
+            "it needs 2 GB of room, and time to write them"
+        );
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
