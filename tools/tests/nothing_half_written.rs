@@ -1,27 +1,17 @@
 //! What is killed while it writes, or has no room, leaves the old file, the new one or none.
 
 mod common;
+#[path = "../../engine/tests/support/mod.rs"]
+mod support;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use common::{demo_model, lnp, ok, skipped};
+use support::Dice;
 
 const KILLS: u32 = 500;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 /// Files of the demo model, made once: a text, a trace, links.
 fn inputs(folder: &Path) -> [String; 4] {
@@ -57,7 +47,7 @@ fn killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
             "--unmeasured",
         ],
     ];
-    let (mut random, mut counts) = (Random(1), [0_u32; 3]);
+    let (mut dice, mut counts) = (Dice::new(1), [0_u32; 3]);
     for (number, command) in commands.iter().enumerate() {
         std::fs::create_dir(&out).unwrap();
         let run = |target: &str| {
@@ -78,8 +68,8 @@ fn killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
             }
             let mut process = run(&target);
             // most in the second half, which is when something is written
-            let share = 300 + random.below(800);
-            std::thread::sleep(usual * share as u32 / 1000);
+            let share = 300 + dice.below(800);
+            std::thread::sleep(usual * share / 1000);
             process.kill().unwrap();
             process.wait().unwrap();
             let found = std::fs::read(&target).ok();
@@ -109,7 +99,7 @@ fn killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
     assert!(none + old > KILLS / 10, "{KILLS} kills: next to all came too late");
 }
 
-/// A file system of a MiB, for one shell and its children: needs no root where user namespaces work.
+/// A file system of 64 KiB, for one shell and its children: needs no root where user namespaces work.
 #[test]
 fn a_full_disk_is_named_before_anything_is_written() {
     let inside = tempfile::tempdir().unwrap();

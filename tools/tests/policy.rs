@@ -2,6 +2,9 @@
 //! cache or an order shows in review. Made-up but clustered active sets from one seed, on the
 //! simulated device; `LNP_BLESS=1` writes the table anew.
 
+#[path = "../../engine/tests/support/mod.rs"]
+mod support;
+
 use std::fmt::Write;
 use std::path::Path;
 
@@ -13,39 +16,27 @@ use lnp::pack::recipe::ModelSize;
 use lnp::pack::{PackIndex, Recipe};
 use lnp::replay::{ActiveSets, Caches, ReplayOptions, Rules, Target, replay};
 use lnp_engine::{Combine, DeviceLaw};
+use support::Dice;
 
 const LAYERS: usize = 2;
 const NEURONS: usize = 512;
 const TOKENS: usize = 400;
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound) as usize
-    }
-}
-
 /// Each token activates three of 24 scattered groups of 12 neurons, most of each, the first groups
 /// more often, and a few neurons besides.
 fn bits(seed: u64) -> Vec<Vec<u8>> {
-    let mut random = Random(seed);
+    let mut dice = Dice::new(seed);
     let mut layer = |number: usize| {
         let mut bits = vec![0_u8; TOKENS * NEURONS / 8];
         for row in bits.chunks_exact_mut(NEURONS / 8) {
             let mut activate = |neuron: usize| row[neuron / 8] |= 1 << (neuron % 8);
             for _ in 0..3 {
-                let group = random.below(24).min(random.below(24));
-                for member in (0..12).filter(|_| random.below(10) < 8) {
+                let group = dice.below(24).min(dice.below(24)) as usize;
+                for member in (0..12).filter(|_| dice.below(10) < 8) {
                     activate((group * 12 + member) * (101 + 2 * number) % NEURONS);
                 }
             }
-            (0..6).for_each(|_| activate(random.below(NEURONS as u64)));
+            (0..6).for_each(|_| activate(dice.below(NEURONS as u32) as usize));
         }
         bits
     };

@@ -45,26 +45,35 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         active: &[u32],
     ) -> Result<(usize, Plan, bool), EngineError> {
         let mut planned = self.plan_placement(bank, layer, 0, active)?;
-        let (mut last, mut best) = (0, (0, f64::INFINITY));
-        for placement in 0..self.pack.placements() {
-            if placement > 0 {
+        let (mut last, mut best) = (0, 0);
+        // With one placement there is nothing to compare.
+        if self.pack.placements() > 1 {
+            let mut least = self.cost_in(bank, &planned);
+            for placement in 1..self.pack.placements() {
                 planned = self.plan_placement(bank, layer, placement, active)?;
                 last = placement;
-            }
-            let (_, plan, fits) = planned;
-            let cost = self.collapse().cost(&plan, self.banks[bank].table.extents());
-            if fits && cost < best.1 {
-                best = (placement, cost);
+                let cost = self.cost_in(bank, &planned);
+                if cost < least {
+                    (best, least) = (placement, cost);
+                }
             }
         }
-        if best.0 != last {
-            planned = self.plan_placement(bank, layer, best.0, active)?;
+        if best != last {
+            planned = self.plan_placement(bank, layer, best, active)?;
         }
         if planned.2 {
-            let view = self.pack.placement(layer, best.0).ok_or(EngineError::OUT_OF_STEP)?;
-            self.banks[bank].open(layer, best.0, &view);
+            let view = self.pack.placement(layer, best).ok_or(EngineError::OUT_OF_STEP)?;
+            self.banks[bank].open(layer, best, &view);
         }
         Ok(planned)
+    }
+
+    /// What has just been planned into a bank costs; more than anything where it does not fit.
+    fn cost_in(&self, bank: usize, (_, plan, fits): &(usize, Plan, bool)) -> f64 {
+        if !fits {
+            return f64::INFINITY;
+        }
+        self.collapse().cost(plan, self.banks[bank].table.extents())
     }
 
     /// The same from one placement.

@@ -20,10 +20,10 @@ use crate::trace::SYNTHETIC;
 ///
 /// identity: as in the model; random; frequency: the most frequent first; greedy: chains of neurons
 /// that fire together, as published; jaccard: the same, corrected for how often each fires at all;
-/// refined: jaccard, improved in the device's own time; bisect: recursive halves that rarely fire
-/// together; miss: greedy for what a pinned hot set leaves to be read; replicas:K: K placements of
-/// each layer, each for a cluster of tokens, for K times the flash; best: the cheapest of the single
-/// ones in a cross-validation on the traces.
+/// refined: jaccard or frequency, whichever is cheaper, improved in the device's own time; bisect:
+/// recursive halves that rarely fire together; miss: greedy for what a pinned hot set leaves to be
+/// read; replicas:K: K placements of each layer, each for a cluster of tokens, for K times the
+/// flash; best: the cheapest of the single ones in a cross-validation on the traces.
 ///
 /// Example: lnp link --traces profile.trace.safetensors -o links.safetensors
 /// Example: lnp link --traces a.trace b.trace --order best --pin 0.1 --device d.toml -o best.links

@@ -28,7 +28,8 @@ pub enum Order {
     Greedy,
     /// The same by a weight that is corrected for how often each neuron is active at all.
     Jaccard,
-    /// The Jaccard chains, improved in device time ([`super::refine`]).
+    /// The Jaccard chains or the order by frequency, whichever is cheaper, improved in device time
+    /// ([`super::refine`]).
     Refined,
     /// Recursive bisection ([`super::bisect`]).
     Bisect,
