@@ -60,7 +60,7 @@ mod sync;
 pub mod sys;
 
 pub use cache::CachePolicy;
-pub use engine::{Config, Engine, FetchStats, required_bytes};
+pub use engine::{Config, Dimensions, Engine, FetchStats, required_bytes};
 pub use error::EngineError;
 pub use law::{Combine, Curve, DeviceLaw};
 pub use plan::Collapse;

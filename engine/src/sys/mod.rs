@@ -14,7 +14,9 @@ mod uring;
 pub use file::{DirectFile, FileError};
 pub use pread::PreadQueue;
 pub use ring::Polling;
-pub use select::{BackEnd, BackEndChoice, DeviceQueue, OpenError, ReadOptions, open_engine};
+pub use select::{
+    BackEnd, BackEndChoice, DeviceQueue, OpenError, ReadOptions, open_engine, open_session,
+};
 pub use uring::UringQueue;
 
 /// The error number of the last failed system call of this thread.
