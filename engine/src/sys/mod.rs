@@ -11,6 +11,7 @@ mod ring;
 mod select;
 mod uring;
 
+pub use clock::now_ns;
 pub use file::{DirectFile, FileError};
 pub use pread::PreadQueue;
 pub use ring::Polling;
