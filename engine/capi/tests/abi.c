@@ -334,7 +334,7 @@ static void broken_packs(const char *path, const char *damaged) {
     lnp_engine_t *engine;
     source = at(other);
     /* cut short anywhere */
-    for (long length = 1; length < 40000; length += 3001) {
+    for (long length = 100; length < 40000; length += 3001) {
         copy(path, other, length);
         int32_t status = lnp_open(&source, &config, arena.bytes, bytes, &engine);
         EXPECT(status == LNP_ERROR_PACK || status == LNP_ERROR_READ);
