@@ -11,7 +11,9 @@ use std::time::Instant;
 use common::{demo_model, lnp, ok, skipped};
 use support::Dice;
 
-const KILLS: u32 = 500;
+/// Kills of the commands that write the same each time, and of `probe`.
+const KILLS: u32 = 400;
+const KILLS_PROBE: u32 = 100;
 
 /// Files of the demo model, made once: a text, a trace, links.
 fn inputs(folder: &Path) -> [String; 4] {
@@ -97,6 +99,67 @@ fn killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
         "{KILLS} kills: {none} without a file, {old} with the old one, {new} with the new one"
     );
     assert!(none + old > KILLS / 10, "{KILLS} kills: next to all came too late");
+}
+
+#[test]
+fn a_probe_killed_at_any_moment_leaves_whole_files() {
+    let inside = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let out = inside.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let [data, profile, raw] = ["data", "profile", "raw"].map(|name| out.join(name));
+    const DATA_BYTES: u64 = 65 << 20;
+    let run = || {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_lnp"));
+        process.arg("probe").arg(&data).args(["--seconds", "0.1", "--buffered"]);
+        process.arg("-o").arg(&profile).arg("--csv").arg(&raw);
+        if !data.exists() {
+            process.args(["--create", &DATA_BYTES.to_string()]);
+        }
+        process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let keys = |text: &str| -> Option<Vec<String>> {
+        let table: toml::Table = text.parse().ok()?;
+        Some(table.keys().cloned().collect())
+    };
+    let begin = Instant::now();
+    assert!(run().wait().unwrap().success());
+    let usual = begin.elapsed();
+    let whole = keys(&std::fs::read_to_string(&profile).unwrap()).unwrap();
+    let columns = |text: &str| text.lines().next().map(|line| line.split(',').count());
+    let raw_columns = columns(&std::fs::read_to_string(&raw).unwrap());
+    let (mut dice, mut counts) = (Dice::new(2), [0_u32; 3]);
+    for kill in 0..KILLS_PROBE {
+        // the file to read is there already, or is made
+        if kill % 2 == 0 {
+            let _ = std::fs::remove_file(&data);
+        }
+        let _ = std::fs::remove_file(&raw);
+        let old = format!("what was there, {kill}");
+        std::fs::write(&profile, &old).unwrap();
+        let mut process = run();
+        std::thread::sleep(usual * dice.below(1100) / 1000);
+        process.kill().unwrap();
+        process.wait().unwrap();
+        if let Ok(found) = data.metadata() {
+            assert_eq!(found.len(), DATA_BYTES, "kill {kill}: half a file to probe");
+        }
+        if let Ok(found) = std::fs::read_to_string(&raw) {
+            assert!(found.ends_with('\n'), "kill {kill}: half a table");
+            assert!(found.lines().all(|line| columns(line) == raw_columns), "kill {kill}");
+        }
+        let found = std::fs::read_to_string(&profile).unwrap();
+        if found == old {
+            counts[usize::from(data.exists())] += 1;
+        } else {
+            assert_eq!(keys(&found).as_ref(), Some(&whole), "kill {kill}: half a profile");
+            counts[2] += 1;
+        }
+    }
+    let [none, old, new] = counts;
+    println!(
+        "{KILLS_PROBE} kills: {none} without a file to probe, {old} with the old profile, {new} with the new one"
+    );
+    assert!(none + old > KILLS_PROBE / 10, "{KILLS_PROBE} kills: next to all came too late");
 }
 
 /// A file system of 64 KiB, for one shell and its children: needs no root where user namespaces work.
