@@ -8,7 +8,7 @@
 //! - [`cache`]: which bundles stay in the arena, by one of several policies;
 //! - [`arena`]: the caller's one piece of memory, cut into slices;
 //! - [`queue`]: the trait [`queue::ReadQueue`] and the simulated device; its real back ends are in
-//!   `sys` (feature `sys`: pread; feature `uring`: io_uring);
+//!   `sys` (feature `sys`: pread and io_uring);
 //! - [`engine`]: [`Engine`], which joins the above: fetches a layer's active bundles, computes them
 //!   as they arrive, and hands them out in ascending neuron id;
 //! - [`ffn`]: [`ffn::Ffn`], which joins the engine to the kernels.
@@ -17,8 +17,8 @@
 //! sizes lies in the arena, whose size [`required_bytes`] tells, and what is bounded at compile time
 //! is in [`limits`].
 //!
-#![cfg_attr(feature = "uring", doc = "```no_run")]
-#![cfg_attr(not(feature = "uring"), doc = "```ignore")]
+#![cfg_attr(feature = "sys", doc = "```no_run")]
+#![cfg_attr(not(feature = "sys"), doc = "```ignore")]
 //! use lnp_engine::sys::{BackEndChoice, DirectFile, cpu, open_engine};
 //! use lnp_engine::{Config, ffn::Ffn, required_bytes};
 //! use lnp_format::Pack;
@@ -38,8 +38,11 @@
 //! # Ok(())
 //! # }
 //! ```
-#![cfg_attr(not(feature = "uring"), no_std)]
+#![no_std]
 #![deny(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[cfg(test)]
+extern crate std;
 
 pub mod adapt;
 pub mod arena;
@@ -57,7 +60,7 @@ mod sync;
 pub mod sys;
 
 pub use cache::CachePolicy;
-pub use engine::{Config, Engine, FetchStats, required_bytes};
+pub use engine::{Config, Dimensions, Engine, FetchStats, required_bytes};
 pub use error::EngineError;
 pub use law::{Combine, Curve, DeviceLaw};
 pub use plan::Collapse;

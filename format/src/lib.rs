@@ -23,6 +23,7 @@ pub mod error;
 mod layer;
 pub mod layout;
 pub mod limits;
+pub mod peek;
 pub mod provenance;
 pub mod read;
 mod sections;
@@ -31,6 +32,7 @@ pub mod write;
 
 pub use codes::{Activation, Dtype, SectionKind};
 pub use error::FormatError;
+pub use peek::Peek;
 pub use provenance::Provenance;
 pub use read::{Layer, Pack};
 pub use shape::Shape;

@@ -1,6 +1,6 @@
 //! The settings of an engine, and the memory that they ask for.
 
-use lnp_format::Pack;
+use lnp_format::{Pack, Peek, Shape};
 
 use super::bank::Bank;
 use super::round::Place;
@@ -13,6 +13,27 @@ use crate::limits::{
 };
 use crate::plan::{Collapse, Geometry, scratch_len};
 use crate::sync::AtomicU32;
+
+/// What of a pack the memory depends on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dimensions {
+    /// The model shape.
+    pub shape: Shape,
+    /// Bytes of a block.
+    pub block_bytes: u32,
+}
+
+impl From<&Pack<'_>> for Dimensions {
+    fn from(pack: &Pack<'_>) -> Self {
+        Self { shape: *pack.shape(), block_bytes: pack.block_bytes() }
+    }
+}
+
+impl From<&Peek> for Dimensions {
+    fn from(peek: &Peek) -> Self {
+        Self { shape: peek.shape, block_bytes: peek.block_bytes }
+    }
+}
 
 /// The settings of an engine.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,7 +66,7 @@ pub struct Config {
 
 impl Config {
     /// Settings for a pack: no cache, no collapse, a whole layer in one round where it fits.
-    pub fn new(pack: &Pack<'_>) -> Self {
+    pub fn new(pack: impl Into<Dimensions>) -> Self {
         Self {
             collapse: Collapse::Off,
             adapt: false,
@@ -61,28 +82,29 @@ impl Config {
     }
 
     /// The least staging area: one bundle, rounded out to blocks.
-    pub fn staging_bytes_min(pack: &Pack<'_>) -> usize {
-        let block = pack.block_bytes() as usize;
-        (pack.shape().bundle_stride as usize).next_multiple_of(block) + block
+    pub fn staging_bytes_min(pack: impl Into<Dimensions>) -> usize {
+        let Dimensions { shape, block_bytes } = pack.into();
+        let block = block_bytes as usize;
+        (shape.bundle_stride as usize).next_multiple_of(block) + block
     }
 
     /// The staging area that holds a whole layer, as [`Collapse::Whole`] reads it in reads of
     /// [`READ_BYTES_DEFAULT`].
-    pub fn staging_bytes_full(pack: &Pack<'_>) -> usize {
+    pub fn staging_bytes_full(pack: impl Into<Dimensions>) -> usize {
         Self::staging_bytes_full_with(pack, READ_BYTES_DEFAULT)
     }
 
     /// The same in reads of at most `read_bytes_max`.
-    pub fn staging_bytes_full_with(pack: &Pack<'_>, read_bytes_max: u32) -> usize {
-        geometry(pack, read_bytes_max).whole_bytes().try_into().unwrap_or(usize::MAX)
+    pub fn staging_bytes_full_with(pack: impl Into<Dimensions>, read_bytes_max: u32) -> usize {
+        geometry(pack.into(), read_bytes_max).whole_bytes().try_into().unwrap_or(usize::MAX)
     }
 
     /// How a pack's bundles lie, and how long a read may be: what the planner works from.
-    pub fn geometry(&self, pack: &Pack<'_>) -> Geometry {
-        geometry(pack, self.read_bytes_max)
+    pub fn geometry(&self, pack: impl Into<Dimensions>) -> Geometry {
+        geometry(pack.into(), self.read_bytes_max)
     }
 
-    pub(super) fn check(&self, pack: &Pack<'_>) -> Result<(), EngineError> {
+    pub(super) fn check(&self, pack: Dimensions) -> Result<(), EngineError> {
         let rule = |ok: bool, field, rule, found: u64| {
             if ok { Ok(()) } else { Err(EngineError::Config { field, rule, found }) }
         };
@@ -94,7 +116,7 @@ impl Config {
         rule(cells <= CACHE_BUNDLES_MAX.into(), "cache_bundles", "must be at most 2^29", cells)?;
         let read = self.read_bytes_max;
         let read_fits =
-            read.is_multiple_of(pack.block_bytes()) && (1..=READ_BYTES_MAX).contains(&read);
+            read.is_multiple_of(pack.block_bytes) && (1..=READ_BYTES_MAX).contains(&read);
         let read_rule = "must be a multiple of the block, at most 2^24";
         rule(read_fits, "read_bytes_max", read_rule, read.into())?;
         let learns = !self.adapt || matches!(self.collapse, Collapse::Law(_));
@@ -137,14 +159,16 @@ impl Config {
 ///
 /// # Errors
 /// [`EngineError::Config`] for a setting that breaks its rule.
-pub fn required_bytes(config: &Config, pack: &Pack<'_>) -> Result<usize, EngineError> {
-    config.check(pack)?;
-    let neurons = pack.shape().neurons as usize;
+pub fn required_bytes(config: &Config, pack: impl Into<Dimensions>) -> Result<usize, EngineError> {
+    let dimensions = pack.into();
+    config.check(dimensions)?;
+    let shape = dimensions.shape;
+    let neurons = shape.neurons as usize;
     let cells = config.cells();
     let mut size = ArenaSize::default();
     size.add_bytes(config.bank_bytes().iter().sum(), STAGING_ALIGN);
-    size.add::<u8>(cells.saturating_mul(pack.shape().bundle_stride as usize));
-    Cache::size(&mut size, pack.shape().bundles() as usize, cells, config.cache_policy);
+    size.add::<u8>(cells.saturating_mul(shape.bundle_stride as usize));
+    Cache::size(&mut size, shape.bundles() as usize, cells, config.cache_policy);
     size.add::<Place>(neurons);
     size.add::<AtomicU32>(neurons);
     size.add::<AtomicU32>(neurons.div_ceil(HIT_GROUP_BUNDLES));
@@ -160,11 +184,11 @@ pub(super) const fn scratch_entries(neurons: usize) -> usize {
     neurons + scratch_len(neurons)
 }
 
-fn geometry(pack: &Pack<'_>, read_bytes_max: u32) -> Geometry {
+fn geometry(pack: Dimensions, read_bytes_max: u32) -> Geometry {
     Geometry {
-        bundle_stride: pack.shape().bundle_stride,
-        block_bytes: pack.block_bytes(),
-        neurons: pack.shape().neurons,
+        bundle_stride: pack.shape.bundle_stride,
+        block_bytes: pack.block_bytes,
+        neurons: pack.shape.neurons,
         read_bytes_max,
     }
 }

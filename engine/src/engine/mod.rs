@@ -28,7 +28,7 @@ use crate::plan::{Collapse, Plan};
 use crate::queue::ReadQueue;
 use crate::sync::AtomicU32;
 use bank::{Bank, Progress};
-pub use config::{Config, required_bytes};
+pub use config::{Config, Dimensions, required_bytes};
 use round::{CACHED, Drained, Driver, Place, Work};
 pub use session::Session;
 pub use stats::{FetchStats, Latencies};

@@ -17,12 +17,16 @@ pub struct Session<'s, 'a, Q: ReadQueue<'a>> {
 impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
     /// Runs `body` with a session.
     pub fn session<R>(&mut self, body: impl FnOnce(&mut Session<'_, 'a, Q>) -> R) -> R {
-        let mut session = Session { engine: self };
+        let mut session = Session::new(self);
         body(&mut session)
     }
 }
 
-impl<'a, Q: ReadQueue<'a>> Session<'_, 'a, Q> {
+impl<'s, 'a, Q: ReadQueue<'a>> Session<'s, 'a, Q> {
+    pub(crate) const fn new(engine: &'s mut Engine<'a, Q>) -> Self {
+        Self { engine }
+    }
+
     /// The engine.
     pub const fn engine(&self) -> &Engine<'a, Q> {
         self.engine

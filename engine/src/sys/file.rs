@@ -4,6 +4,8 @@ use core::ffi::CStr;
 use core::fmt;
 
 use super::errno;
+use crate::limits::READ_RETRIES_MAX;
+use crate::queue::ReadFailure;
 
 /// Alignment taken where the kernel does not tell it: right for every file system we know.
 const ALIGN_FALLBACK: u32 = 4096;
@@ -67,20 +69,95 @@ impl DirectFile {
         if fd < 0 {
             return Err(FileError::System { action: "open the file", errno: errno() });
         }
-        let mut file = Self { fd, bytes: 0, align: ALIGN_FALLBACK, direct };
-        file.bytes = file.length()?;
-        // Some file systems take the flag and read through memory all the same.
-        match file.direct_io_align() {
-            // That, or an emulator passed the answer on without its numbers (qemu-user): then a
-            // misaligned read is refused.
-            Some(0) => file.direct &= file.refuses_misaligned_reads(),
-            Some(align) => file.align = align,
-            None => file.direct &= !file.is_in_memory(),
+        Self { fd, bytes: 0, align: ALIGN_FALLBACK, direct }.looked_at(allow_buffered)
+    }
+
+    /// The same of a file that the caller has opened, for reading; direct where it was opened with
+    /// `O_DIRECT`. The descriptor is duplicated: the caller's stays the caller's to close.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn duplicate(fd: core::ffi::c_int, allow_buffered: bool) -> Result<Self, FileError> {
+        // SAFETY: takes numbers; whether the descriptor is open is for the kernel to say.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+        if flags < 0 {
+            return Err(FileError::System { action: "use the file descriptor", errno: errno() });
         }
-        if !file.direct && !allow_buffered {
+        let direct = flags & libc::O_DIRECT != 0;
+        if !direct && !allow_buffered {
             return Err(FileError::NoDirectReads);
         }
-        Ok(file)
+        // SAFETY: as above.
+        let fd = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+        if fd < 0 {
+            let action = "duplicate the file descriptor";
+            return Err(FileError::System { action, errno: errno() });
+        }
+        Self { fd, bytes: 0, align: ALIGN_FALLBACK, direct }.looked_at(allow_buffered)
+    }
+
+    /// Finds out length and alignment.
+    fn looked_at(mut self, allow_buffered: bool) -> Result<Self, FileError> {
+        self.bytes = self.length()?;
+        // Some file systems take the flag and read through memory all the same.
+        match self.direct_io_align() {
+            // That, or an emulator passed the answer on without its numbers (qemu-user): then a
+            // misaligned read is refused.
+            Some(0) => self.direct &= self.refuses_misaligned_reads(),
+            Some(align) => self.align = align,
+            None => self.direct &= !self.is_in_memory(),
+        }
+        if !self.direct && !allow_buffered {
+            return Err(FileError::NoDirectReads);
+        }
+        Ok(self)
+    }
+
+    /// Whether it is a block device, which may be longer than the pack on it.
+    pub fn is_device(&self) -> bool {
+        let mut found = core::mem::MaybeUninit::<libc::stat>::zeroed();
+        // SAFETY: `fd` is open; `found` is large enough for what the call writes.
+        let result = unsafe { libc::fstat(self.fd, found.as_mut_ptr()) };
+        // SAFETY: all-zero bytes are a valid stat, and the call wrote no less.
+        let found = unsafe { found.assume_init() };
+        result == 0 && found.st_mode & libc::S_IFMT == libc::S_IFBLK
+    }
+
+    /// Fills a buffer with what is at an offset, bytes; both, and the buffer's place in memory, are
+    /// multiples of [`DirectFile::align`] where reads are direct. Tries again after EINTR, EAGAIN and
+    /// short reads, [`READ_RETRIES_MAX`] times.
+    ///
+    /// # Errors
+    /// [`ReadFailure`].
+    pub fn read_exact_at(&self, mut offset: u64, mut buffer: &mut [u8]) -> Result<(), ReadFailure> {
+        let bytes = buffer.len();
+        let mut tries = 0;
+        while !buffer.is_empty() {
+            // SAFETY: `buffer` is ours to be written to for its whole length, and the descriptor is
+            // open.
+            let count = unsafe {
+                libc::pread(
+                    self.fd,
+                    buffer.as_mut_ptr().cast(),
+                    buffer.len(),
+                    offset as libc::off_t,
+                )
+            };
+            if count == 0 {
+                return Err(ReadFailure::Short { found: (bytes - buffer.len()) as u32 });
+            }
+            tries += 1;
+            if let Ok(count) = usize::try_from(count) {
+                offset += count as u64;
+                buffer = buffer.get_mut(count..).unwrap_or_default();
+            } else if !matches!(errno(), libc::EINTR | libc::EAGAIN) {
+                return Err(ReadFailure::System { errno: errno() });
+            }
+            if tries > READ_RETRIES_MAX && !buffer.is_empty() {
+                return Err(ReadFailure::System { errno: libc::EAGAIN });
+            }
+        }
+        Ok(())
     }
 
     /// Length, bytes; of a block device too.

@@ -4,24 +4,19 @@
 //! memory that the kernel writes into behind the compiler's back.
 
 mod clock;
-#[cfg(feature = "uring")]
 pub mod cpu;
 mod file;
 mod pread;
-#[cfg(feature = "uring")]
 mod ring;
-#[cfg(feature = "uring")]
 mod select;
-#[cfg(feature = "uring")]
 mod uring;
 
 pub use file::{DirectFile, FileError};
 pub use pread::PreadQueue;
-#[cfg(feature = "uring")]
 pub use ring::Polling;
-#[cfg(feature = "uring")]
-pub use select::{BackEnd, BackEndChoice, DeviceQueue, OpenError, ReadOptions, open_engine};
-#[cfg(feature = "uring")]
+pub use select::{
+    BackEnd, BackEndChoice, DeviceQueue, OpenError, ReadOptions, open_engine, open_session,
+};
 pub use uring::UringQueue;
 
 /// The error number of the last failed system call of this thread.
@@ -30,4 +25,16 @@ fn errno() -> i32 {
     let location = unsafe { libc::__errno_location() };
     // SAFETY: the location is this thread's own, valid for its life and written by nobody now.
     unsafe { *location }
+}
+
+/// Ends the process.
+fn abort() -> ! {
+    // SAFETY: takes nothing and does not return.
+    unsafe { libc::abort() }
+}
+
+/// Lets another thread go first.
+fn yield_now() {
+    // SAFETY: takes nothing and touches no memory.
+    unsafe { libc::sched_yield() };
 }

@@ -2,8 +2,8 @@
 
 use heapless::Deque;
 
-use super::{DirectFile, clock, errno};
-use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX};
+use super::{DirectFile, clock};
+use crate::limits::QUEUE_DEPTH_MAX;
 use crate::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
 
 /// Reads are done one at a time, when their completion is asked for.
@@ -19,40 +19,6 @@ impl<'a> PreadQueue<'a> {
     pub fn new(file: &'a DirectFile, depth: u32) -> Self {
         let depth = depth.clamp(1, QUEUE_DEPTH_MAX as u32);
         Self { file, depth, waiting: Deque::new() }
-    }
-
-    fn read(&self, read: &mut Read<'a>) -> Result<(), ReadFailure> {
-        let bytes = read.lease.bytes();
-        let mut buffer = read.lease.as_mut_slice();
-        let mut offset = read.file_offset;
-        let mut tries = 0;
-        while !buffer.is_empty() {
-            // SAFETY: `buffer` is ours to be written to for its whole length, and the descriptor
-            // is open for as long as `file` is borrowed.
-            let count = unsafe {
-                libc::pread(
-                    self.file.fd(),
-                    buffer.as_mut_ptr().cast(),
-                    buffer.len(),
-                    offset as libc::off_t,
-                )
-            };
-            if count == 0 {
-                let found = bytes - buffer.len() as u32;
-                return Err(ReadFailure::Short { found });
-            }
-            tries += 1;
-            if let Ok(count) = usize::try_from(count) {
-                offset += count as u64;
-                buffer = &mut buffer[count..];
-            } else if !matches!(errno(), libc::EINTR | libc::EAGAIN) {
-                return Err(ReadFailure::System { errno: errno() });
-            }
-            if tries > READ_RETRIES_MAX && !buffer.is_empty() {
-                return Err(ReadFailure::System { errno: libc::EAGAIN });
-            }
-        }
-        Ok(())
     }
 }
 
@@ -86,7 +52,7 @@ impl<'a> ReadQueue<'a> for PreadQueue<'a> {
 
     fn wait(&mut self) -> Option<Completion> {
         let mut read = self.waiting.pop_front()?;
-        let result = self.read(&mut read);
+        let result = self.file.read_exact_at(read.file_offset, read.lease.as_mut_slice());
         Some(Completion::of(read, result))
     }
 }

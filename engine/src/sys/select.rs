@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::{DirectFile, Polling, PreadQueue, UringQueue};
 use crate::arena::StagingMemory;
-use crate::engine::{Config, Engine};
+use crate::engine::{Config, Engine, Session};
 use crate::error::EngineError;
 use crate::queue::{Clock, Completion, Read, ReadError, ReadQueue};
 use lnp_format::Pack;
@@ -249,6 +249,18 @@ impl From<EngineError> for OpenError {
     fn from(error: EngineError) -> Self {
         Self::Engine(error)
     }
+}
+
+/// A session that is not lent but given: for callers that keep it over calls of their own, as the C ABI
+/// does.
+///
+/// # Safety
+/// The memory that the engine was opened with is not given back before the session or the engine was
+/// dropped: until then the kernel may be writing to it.
+pub unsafe fn open_session<'s, 'a, Q: ReadQueue<'a>>(
+    engine: &'s mut Engine<'a, Q>,
+) -> Session<'s, 'a, Q> {
+    Session::new(engine)
 }
 
 /// Opens an engine on a file, and checks that the file is the pack.

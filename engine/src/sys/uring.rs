@@ -1,8 +1,8 @@
 //! The read queue over io_uring: registered file and buffer, one system call for many reads.
 
-use io_uring::{IoUring, opcode, squeue, types};
+use zerocopy::FromZeros;
 
-use super::ring::{self, Polling, Ring, errno};
+use super::ring::{self, FIXED_FILE, OP_READ, OP_READ_FIXED, Opened, Polling, Ring, Submission};
 use super::{DirectFile, clock};
 use crate::arena::StagingMemory;
 use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX, WAIT_RETRIES_MAX};
@@ -19,7 +19,7 @@ struct Pending<'a> {
 
 /// Reads go to the kernel in batches; the kernel writes straight into the staging area.
 pub struct UringQueue<'a> {
-    ring: IoUring,
+    ring: Ring,
     /// Its descriptor is registered with the ring.
     file: &'a DirectFile,
     /// Why the staging area is not registered with the kernel (errno), if it is not.
@@ -65,11 +65,10 @@ impl<'a> UringQueue<'a> {
         polling: Polling,
     ) -> Result<Self, i32> {
         let depth = depth.clamp(1, QUEUE_DEPTH_MAX as u32);
-        let Ring { ring, polling, refused } = ring::open(file, depth, polling)?;
-        let buffer = libc::iovec { iov_base: staging.base().cast(), iov_len: staging.bytes() };
-        // SAFETY: the memory is borrowed for as long as the queue lives, and the queue's drop (or
-        // the caller's promise) keeps it until the kernel is done.
-        let registered = unsafe { ring.submitter().register_buffers(&[buffer]) };
+        // SAFETY: the caller leases from the memory only to reads of this queue, which is not there yet.
+        let opened = unsafe { ring::open(file, staging, depth, polling) };
+        let Opened { ring, polling, refused } = opened?;
+        let registered = ring.register_buffer(staging.base(), staging.bytes());
         let mut free = [0; QUEUE_DEPTH_MAX];
         for (number, place) in (0..).zip(&mut free) {
             *place = number;
@@ -77,7 +76,7 @@ impl<'a> UringQueue<'a> {
         Ok(Self {
             ring,
             file,
-            unregistered: registered.err().map(errno),
+            unregistered: registered.err(),
             polling,
             polling_refused: refused,
             depth,
@@ -107,35 +106,30 @@ impl<'a> UringQueue<'a> {
         let Some(Some(Pending { read, done, .. })) = self.pending.get(usize::from(number)) else {
             return Err(ReadFailure::NoSlot); // cannot be: callers have just filled the place
         };
-        let buffer = read.lease.as_mut_ptr().wrapping_add(*done as usize);
-        let file = types::Fixed(0);
-        let (bytes, offset) = (read.lease.bytes() - done, read.file_offset + u64::from(*done));
-        let entry = match self.unregistered {
-            None => opcode::ReadFixed::new(file, buffer, bytes, 0).offset(offset).build(),
-            Some(_) => opcode::Read::new(file, buffer, bytes).offset(offset).build(),
+        let submission = Submission {
+            opcode: if self.unregistered.is_none() { OP_READ_FIXED } else { OP_READ },
+            flags: FIXED_FILE,
+            file_offset: read.file_offset + u64::from(*done),
+            address: read.lease.as_mut_ptr().expose_provenance() as u64 + u64::from(*done),
+            bytes: read.lease.bytes() - done,
+            tag: number.into(),
+            ..Submission::new_zeroed()
         };
-        let entry = entry.user_data(number.into());
-        if self.push_entry(&entry) {
+        if self.push_submission(&submission) {
             return Ok(());
         }
-        // The submission queue has `depth` places; it is full only with what was never handed over.
-        let mut submitted = self.ring.submit();
-        if self.polling == Polling::Submission && submitted.is_ok() {
-            // The kernel's thread gives places back a moment after it has taken what is in them.
-            submitted = self.ring.submitter().squeue_wait();
-        }
-        if self.push_entry(&entry) {
+        let room = self.ring.make_room();
+        if self.push_submission(&submission) {
             return Ok(());
         }
-        let errno = submitted.err().map_or(libc::EBUSY, errno);
-        Err(ReadFailure::System { errno })
+        Err(ReadFailure::System { errno: room.err().unwrap_or(libc::EBUSY) })
     }
 
-    fn push_entry(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: the entry names the registered file, and bytes of a slot whose lease lies in
-        // `pending` until the completion comes: nobody else touches them, and the memory stays
-        // borrowed, because dropping the queue waits for the kernel first.
-        unsafe { self.ring.submission().push(entry) }.is_ok()
+    fn push_submission(&mut self, submission: &Submission) -> bool {
+        // SAFETY: it names the registered file, and bytes of a slot whose lease lies in `pending`
+        // until the completion comes: nobody else touches them, and the memory stays borrowed,
+        // because dropping the queue waits for the kernel first.
+        unsafe { self.ring.push(submission) }
     }
 
     /// Has the kernel post what is complete and was not posted yet, without waiting.
@@ -144,18 +138,18 @@ impl<'a> UringQueue<'a> {
             // nobody but us asks the device
             Polling::Completion => self.in_flight > 0,
             // completions of COOP_TASKRUN that the kernel holds until we come by
-            Polling::None => self.ring.submission().taskrun(),
+            Polling::None => self.ring.holds_back(),
             Polling::Submission => false,
         };
         if due {
             // An error comes again, and is dealt with, when a completion is waited for.
-            let _ = self.ring.submit();
+            let _ = self.ring.submit_and_wait(0);
         }
     }
 
     /// A completion that is posted already: its place in `pending` and its result.
     fn posted(&mut self) -> Option<(u16, i32)> {
-        self.ring.completion().next().map(|entry| (entry.user_data() as u16, entry.result()))
+        self.ring.completion().map(|found| (found.tag as u16, found.result))
     }
 
     /// Waits for a completion and gives its place in `pending` and its result.
@@ -168,14 +162,13 @@ impl<'a> UringQueue<'a> {
             if let Some(posted) = self.posted() {
                 return posted;
             }
-            let Err(error) = self.ring.submit_and_wait(1) else { continue };
-            match error.raw_os_error() {
-                Some(libc::EINTR) => {}
-                Some(libc::EAGAIN | libc::EBUSY) if tries < WAIT_RETRIES_MAX => {
+            match self.ring.submit_and_wait(1) {
+                Ok(()) | Err(libc::EINTR) => {}
+                Err(libc::EAGAIN | libc::EBUSY) if tries < WAIT_RETRIES_MAX => {
                     tries += 1;
-                    std::thread::yield_now();
+                    super::yield_now();
                 }
-                _ => std::process::abort(),
+                Err(_) => super::abort(),
             }
         }
     }
@@ -248,8 +241,8 @@ impl<'a> ReadQueue<'a> for UringQueue<'a> {
     fn flush(&mut self) {
         // An error comes again, and is dealt with, when a completion is waited for. Under submission
         // polling this wakes the kernel's thread, if it sleeps, and is no system call else.
-        if !self.ring.submission().is_empty() {
-            let _ = self.ring.submit();
+        if self.ring.unsubmitted() > 0 {
+            let _ = self.ring.submit_and_wait(0);
         }
     }
 

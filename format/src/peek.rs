@@ -1,0 +1,73 @@
+//! The shape of a pack from its first blocks, before there is memory for the whole index: so that a
+//! caller can be told how much memory to give.
+
+use zerocopy::{FromZeros, IntoBytes, transmute_ref};
+
+use crate::checksum::check;
+use crate::codes::{SectionKind, WHOLE_PACK};
+use crate::error::FormatError;
+use crate::layout::{ModelShape, SectionEntry, Superblock};
+use crate::limits::SUPERBLOCK_BYTES;
+use crate::read::check_superblock;
+use crate::sections::{missing, wrong_length};
+use crate::shape::Shape;
+
+/// What memory is sized by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Peek {
+    /// Length of the file, bytes.
+    pub file_bytes: u64,
+    /// Bytes that [`crate::Pack::parse`] needs.
+    pub index_bytes: u64,
+    /// Bytes of a block.
+    pub block_bytes: u32,
+    /// The model shape.
+    pub shape: Shape,
+}
+
+impl Peek {
+    /// Reads superblock, first section entry and model shape by `read(offset, bytes)`. `file_bytes` is
+    /// the length of the file; `None` where the file is a device, which may be longer than the pack.
+    ///
+    /// What it says is what [`crate::Pack::parse`] will find, where that finds a valid pack.
+    ///
+    /// # Errors
+    /// What `read` says, or [`FormatError`].
+    pub fn read<E: From<FormatError>>(
+        file_bytes: Option<u64>,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut superblock = [0; SUPERBLOCK_BYTES];
+        read(0, &mut superblock)?;
+        let file_bytes = file_bytes.unwrap_or_else(|| {
+            let stated: &Superblock = transmute_ref!(&superblock);
+            stated.file_bytes.get()
+        });
+        let superblock = check_superblock(&superblock, file_bytes)?;
+        let (index_bytes, block_bytes) =
+            (superblock.index_bytes.get(), superblock.block_bytes.get());
+        if superblock.section_count.get() == 0 {
+            return Err(missing(SectionKind::ModelShape, WHOLE_PACK).into());
+        }
+        // Entries are sorted by kind, and the model shape's is the least.
+        let mut entry = SectionEntry::new_zeroed();
+        read(SUPERBLOCK_BYTES as u64, entry.as_mut_bytes())?;
+        if entry.kind.get() != SectionKind::ModelShape.code() {
+            return Err(missing(SectionKind::ModelShape, WHOLE_PACK).into());
+        }
+        let offset = entry.offset.get();
+        if entry.bytes.get() != size_of::<ModelShape>() as u64 {
+            return Err(wrong_length(SectionKind::ModelShape, &entry, "must be 64").into());
+        }
+        let expected = size_of::<ModelShape>() as u64;
+        if offset.checked_add(expected).is_none_or(|end| end > index_bytes) {
+            let what = "model shape";
+            return Err(FormatError::Truncated { what, offset, expected, found: 0 }.into());
+        }
+        let mut shape = ModelShape::new_zeroed();
+        read(offset, shape.as_mut_bytes())?;
+        check("model shape", offset, shape.as_bytes(), entry.section_crc.get())?;
+        let shape = Shape::from_disk(&shape, offset)?;
+        Ok(Self { file_bytes, index_bytes, block_bytes, shape })
+    }
+}
