@@ -248,7 +248,7 @@ fn any_number() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 100 }))]
 
     /// (iii) Whatever is observed: laws of a device, the same for the same batches, and no more
     /// exploring than the budget allows.

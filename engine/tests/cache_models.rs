@@ -170,7 +170,7 @@ fn operation() -> impl Strategy<Value = Operation> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 600 }))]
     #[test]
     fn policies_do_as_their_models(
         policy in prop::sample::select(CachePolicy::ALL.to_vec()),

@@ -72,7 +72,7 @@ fn collapses() -> [Collapse; 5] {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 150 }))]
     #[test]
     fn the_same_bytes_whatever_the_settings(
         neurons in 1u32..120,

@@ -57,7 +57,7 @@ fn is_right(active: &[u32]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 2000 }))]
     #[test]
     fn whatever_is_asked_for_gives_a_result_or_an_error(
         prefetch_pages in 0usize..4,

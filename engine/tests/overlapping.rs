@@ -39,7 +39,7 @@ fn active_sets() -> impl Strategy<Value = Vec<u32>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 100 }))]
     #[test]
     fn whatever_is_foreseen_the_bundles_are_right(
         calls in prop::collection::vec((0u32..4, active_sets(), 0u32..3), 1..20),

@@ -124,7 +124,7 @@ fn what_is_foreseen_from_one_placement_serves_what_is_read_from_another() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 3 } else { 64 }, ..ProptestConfig::default() })]
 
     /// By the rule in force no placement alone would be cheaper; and nothing is read wrongly.
     #[test]

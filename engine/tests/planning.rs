@@ -111,7 +111,7 @@ fn curves() -> impl Strategy<Value = Curve> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 500 }))]
 
     /// Whatever the collapse: every wanted slot lies in the extent that claims it, extents are
     /// aligned, ascending and within the limit; without collapse they hold exactly the wanted blocks.

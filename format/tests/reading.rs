@@ -186,7 +186,7 @@ fn broken_rules_are_named() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 400 }))]
     /// Bytes changed anywhere in the index, all checksums made to fit: an error or a valid pack,
     /// never a panic, and what comes out is a permutation whatever went in.
     #[test]

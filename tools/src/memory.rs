@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use anyhow::{Context, Result};
-use memmap2::{Advice, MmapMut};
+use memmap2::MmapMut;
 
 /// A huge page of the architectures that we know, bytes.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -31,8 +31,10 @@ pub(crate) fn arena(bytes: usize) -> Result<ArenaMemory> {
         .and_then(|whole| MmapMut::map_anon(whole).ok())
         .with_context(|| format!("{bytes} bytes of memory cannot be had"))?;
     let begin = map.as_ptr().addr().wrapping_neg() % HUGE_PAGE_BYTES;
-    // Advice only: a kernel without huge pages gives small ones.
-    let _ = map.advise_range(Advice::HugePage, begin, map.len() - HUGE_PAGE_BYTES);
+    // Advice only: a kernel without huge pages gives small ones. The crate has no such advice for
+    // Android.
+    #[cfg(not(target_os = "android"))]
+    let _ = map.advise_range(memmap2::Advice::HugePage, begin, map.len() - HUGE_PAGE_BYTES);
     Ok(ArenaMemory { map, begin, bytes })
 }
 

@@ -1,7 +1,7 @@
 //! The system's clock that never falls.
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.
-pub(super) fn now_ns() -> u64 {
+pub fn now_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a timespec of ours to be written to; the clock exists on every Linux.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };

@@ -11,6 +11,7 @@ mod ring;
 mod select;
 mod uring;
 
+pub use clock::now_ns;
 pub use file::{DirectFile, FileError};
 pub use pread::PreadQueue;
 pub use ring::Polling;
@@ -21,8 +22,12 @@ pub use uring::UringQueue;
 
 /// The error number of the last failed system call of this thread.
 fn errno() -> i32 {
+    #[cfg(target_os = "android")]
+    use libc::__errno as errno_location;
+    #[cfg(not(target_os = "android"))]
+    use libc::__errno_location as errno_location;
     // SAFETY: takes nothing, returns a pointer.
-    let location = unsafe { libc::__errno_location() };
+    let location = unsafe { errno_location() };
     // SAFETY: the location is this thread's own, valid for its life and written by nobody now.
     unsafe { *location }
 }

@@ -1,0 +1,294 @@
+//! The functions of the border.
+
+use core::ffi::{c_char, c_void};
+
+use crate::error::Failure;
+use crate::handle::{Handle, Sizes};
+use crate::settings::Settings;
+use crate::source::Source;
+use crate::types::*;
+
+/// The library's `LNP_VERSION`, to be compared with the header's.
+#[unsafe(no_mangle)]
+pub extern "C" fn lnp_version() -> u32 {
+    LNP_VERSION
+}
+
+/// What a number of an error means: one line in English, for ever valid. `lnp_last_error` says more.
+#[unsafe(no_mangle)]
+pub extern "C" fn lnp_status_text(status: i32) -> *const c_char {
+    let text = match status {
+        LNP_OK => c"all is well",
+        LNP_ERROR_ARGUMENT => c"a null or misaligned pointer, a wrong length, or no open engine",
+        LNP_ERROR_MEMORY => c"the memory is too small",
+        LNP_ERROR_CONFIG => c"a setting breaks its rule",
+        LNP_ERROR_OPEN => c"the file cannot be opened",
+        LNP_ERROR_READ => c"a read failed",
+        LNP_ERROR_PACK => c"the file is not a valid pack",
+        LNP_ERROR_REPLACED => c"the file is not the pack that was opened",
+        LNP_ERROR_DAMAGED => c"a bundle does not match its checksum",
+        LNP_ERROR_ACTIVE => c"a layer or neuron that is not there, or neurons out of order",
+        LNP_ERROR_UNSUPPORTED => c"type of weights, direct reads or io_uring not to be had",
+        _ => c"no such status",
+    };
+    text.as_ptr()
+}
+
+/// How many bytes `lnp_open` needs for a pack with these settings. Reads three blocks of the pack.
+///
+/// # Safety
+/// Pointers are null, which is an error, or of what their types say; `source` as for `lnp_open`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lnp_required_bytes(
+    source: *const lnp_source_t,
+    config: *const lnp_config_t,
+    bytes: *mut usize,
+) -> i32 {
+    let required = || {
+        let bytes = out(bytes)?;
+        // SAFETY: null or valid, by contract.
+        let settings = Settings::new(*unsafe { input(config) }?)?;
+        // SAFETY: null or valid, by contract.
+        let source = unsafe { input(source) }?;
+        // SAFETY: the caller's contract is the same.
+        let source = unsafe { Source::open(source, &settings) }?;
+        let total = Sizes::of(&source.peek()?, &settings)?.total();
+        // SAFETY: not null, aligned, and by contract the caller's to be written to.
+        unsafe { bytes.write(total) };
+        Ok(())
+    };
+    status(required())
+}
+
+/// Opens a pack in `bytes` bytes of memory, a multiple of `LNP_MEMORY_ALIGN`, which is the engine's
+/// until `lnp_close`. Nothing is allocated. Where it fails, nothing is open and `*engine` is null;
+/// `lnp_last_error` of the memory then says more.
+///
+/// # Safety
+/// Pointers are null, which is an error, or of what their types say: the path a string, the memory the
+/// engine's alone. A storage's functions do what `lnp_storage_t` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lnp_open(
+    source: *const lnp_source_t,
+    config: *const lnp_config_t,
+    memory: *mut c_void,
+    bytes: usize,
+    engine: *mut *mut lnp_engine_t,
+) -> i32 {
+    let open = || {
+        let engine = out(engine)?;
+        // SAFETY: not null, aligned, and by contract the caller's to be written to.
+        unsafe { engine.write(core::ptr::null_mut()) };
+        // SAFETY: null or valid, by contract.
+        let config = *unsafe { input(config) }?;
+        // SAFETY: null or valid, by contract.
+        let source = unsafe { input(source) }?;
+        // SAFETY: the caller's contract is the same.
+        unsafe { Handle::open(source, config, memory.cast(), bytes) }?;
+        // SAFETY: as above.
+        unsafe { engine.write(memory.cast()) };
+        Ok(())
+    };
+    status(open())
+}
+
+/// What the pack holds.
+///
+/// # Safety
+/// Pointers are null, which is an error, or of what their types say; the engine is used by one thread
+/// at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lnp_shape(engine: *mut lnp_engine_t, shape: *mut lnp_shape_t) -> i32 {
+    // SAFETY: the caller's contract is the same.
+    let handle = unsafe { Handle::of(engine) };
+    let run = handle.and_then(|handle| {
+        handle.run(|handle| {
+            let shape = out(shape)?;
+            let found = handle.shape()?;
+            // SAFETY: not null, aligned, and by contract the caller's to be written to.
+            unsafe { shape.write(found) };
+            Ok(())
+        })
+    });
+    status(run)
+}
+
+/// Computes a layer's FFN: `y` (`y_count` values) from the hidden state `x` (`x_count` values) over the
+/// `active_count` active neurons, ids strictly ascending. Both counts are the shape's `hidden`. The bits
+/// of the result do not depend on order, cache or back end. After an error `y` is undefined and the
+/// engine can be used on.
+///
+/// # Safety
+/// Pointers are null, which is an error (but for no active neurons), or of so many values; the engine is
+/// used by one thread at a time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lnp_forward(
+    engine: *mut lnp_engine_t,
+    layer: u32,
+    x: *const f32,
+    x_count: usize,
+    active: *const u32,
+    active_count: usize,
+    y: *mut f32,
+    y_count: usize,
+) -> i32 {
+    // SAFETY: the caller's contract is the same.
+    let handle = unsafe { Handle::of(engine) };
+    let run = handle.and_then(|handle| {
+        handle.run(|handle| {
+            apart(handle, (x.cast(), bytes_of(x, x_count)?), (y.cast(), bytes_of(y, y_count)?))?;
+            apart(
+                handle,
+                (active.cast(), bytes_of(active, active_count)?),
+                (y.cast(), bytes_of(y, y_count)?),
+            )?;
+            // SAFETY: by contract of so many values, which nobody else writes to now.
+            let x = unsafe { values(x, x_count) }?;
+            // SAFETY: as above.
+            let active = unsafe { values(active, active_count) }?;
+            let y = out(y)?;
+            // SAFETY: not null, aligned, of so many values by contract, and apart from all others.
+            let y = unsafe { core::slice::from_raw_parts_mut(y, y_count) };
+            handle.forward(layer, x, active, y)
+        })
+    });
+    status(run)
+}
+
+/// Starts to read what a layer will probably need, and returns at once: the next `lnp_forward` of that
+/// layer finds it there. Two layers can be under way. Needs `prefetch_bytes`.
+///
+/// # Safety
+/// As `lnp_forward`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lnp_prefetch(
+    engine: *mut lnp_engine_t,
+    layer: u32,
+    predicted: *const u32,
+    predicted_count: usize,
+) -> i32 {
+    // SAFETY: the caller's contract is the same.
+    let handle = unsafe { Handle::of(engine) };
+    let run = handle.and_then(|handle| {
+        handle.run(|handle| {
+            // SAFETY: by contract of so many values, which nobody else writes to now.
+            let predicted = unsafe { values(predicted, predicted_count) }?;
+            handle.prefetch(layer, predicted)
+        })
+    });
+    status(run)
+}
+
+/// What was done since `lnp_open`.
+///
+/// # Safety
+/// As `lnp_shape`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lnp_statistics(
+    engine: *mut lnp_engine_t,
+    statistics: *mut lnp_statistics_t,
+) -> i32 {
+    // SAFETY: the caller's contract is the same.
+    let handle = unsafe { Handle::of(engine) };
+    let run = handle.and_then(|handle| {
+        handle.run(|handle| {
+            let statistics = out(statistics)?;
+            let found = handle.statistics()?;
+            // SAFETY: not null, aligned, and by contract the caller's to be written to.
+            unsafe { statistics.write(found) };
+            Ok(())
+        })
+    });
+    status(run)
+}
+
+/// Copies one line about the last error, cut to `text_bytes` with the zero byte at its end, and returns
+/// its whole length without that byte: 0 where there was no error. `engine` may also be the memory that
+/// a failed `lnp_open` was given.
+///
+/// # Safety
+/// `engine` is null or memory that was given to `lnp_open`; `text` is null or of so many bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lnp_last_error(
+    engine: *mut lnp_engine_t,
+    text: *mut c_char,
+    text_bytes: usize,
+) -> usize {
+    // SAFETY: the caller's contract is the same.
+    let Ok(handle) = (unsafe { Handle::of(engine) }) else { return 0 };
+    let bytes = handle.last_error().bytes();
+    if !text.is_null() && text_bytes > 0 {
+        let count = bytes.len().min(text_bytes - 1);
+        // SAFETY: `text` has room for `count` bytes and one more by contract, and is not the engine's.
+        unsafe { text.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), count) };
+        // SAFETY: as above.
+        unsafe { text.wrapping_add(count).write(0) };
+    }
+    bytes.len()
+}
+
+/// Waits until nothing is in flight, and gives the memory back to the caller.
+///
+/// # Safety
+/// As `lnp_shape`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lnp_close(engine: *mut lnp_engine_t) -> i32 {
+    // SAFETY: the caller's contract is the same.
+    status(unsafe { Handle::close(engine) })
+}
+
+fn status(result: Result<(), Failure>) -> i32 {
+    result.map_or_else(|failure| failure.status(), |()| LNP_OK)
+}
+
+/// A place to write to.
+fn out<T>(place: *mut T) -> Result<*mut T, Failure> {
+    if place.is_null() || !place.is_aligned() {
+        return Err(Failure::Argument("a pointer to write to is null or misaligned"));
+    }
+    Ok(place)
+}
+
+/// # Safety
+/// Where it is not null, a value lies there.
+unsafe fn input<'v, T>(value: *const T) -> Result<&'v T, Failure> {
+    if value.is_null() || !value.is_aligned() {
+        return Err(Failure::Argument("source or config is null or misaligned"));
+    }
+    // SAFETY: not null, aligned, and by contract a value.
+    Ok(unsafe { &*value })
+}
+
+/// Bytes of so many values.
+fn bytes_of<T>(_: *const T, count: usize) -> Result<usize, Failure> {
+    let bytes = count.checked_mul(size_of::<T>()).filter(|bytes| isize::try_from(*bytes).is_ok());
+    bytes.ok_or(Failure::Argument("a count is more than memory can hold"))
+}
+
+/// # Safety
+/// Where it is not null, so many values lie there, which nobody writes to meanwhile.
+unsafe fn values<'v, T>(values: *const T, count: usize) -> Result<&'v [T], Failure> {
+    bytes_of(values, count)?;
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if values.is_null() || !values.is_aligned() {
+        return Err(Failure::Argument("values are null or misaligned"));
+    }
+    // SAFETY: not null, aligned, of a possible length, and by contract values.
+    Ok(unsafe { core::slice::from_raw_parts(values, count) })
+}
+
+/// Checks that what is written lies neither within what is read nor within the engine.
+fn apart(
+    handle: &Handle,
+    read: (*const u8, usize),
+    written: (*const u8, usize),
+) -> Result<(), Failure> {
+    let (a, b) = (read.0.addr(), written.0.addr());
+    let shared = a < b.saturating_add(written.1) && b < a.saturating_add(read.1);
+    if shared || handle.overlaps(read.0, read.1) || handle.overlaps(written.0, written.1) {
+        return Err(Failure::Argument("inputs, output and the engine's memory must not overlap"));
+    }
+    Ok(())
+}
