@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use lnp_engine::queue::ReadQueue;
 use lnp_engine::{Collapse, DeviceLaw, Engine, FetchStats};
 use rand::SeedableRng;
@@ -81,7 +81,10 @@ impl<'a, Q: ReadQueue<'a> + Send> Contestant<'a, Q> {
             ids.extend(active(bits, sets.neurons, token));
             let placed = copy * sets.layers.len() + layer;
             self.note_belief();
-            each(layer, &self.engine.fetch(placed as u32, &ids, |_, _| Ok(()))?);
+            let stats = self.engine.fetch(placed as u32, &ids, |_, _| Ok(()));
+            // several packs may lie on several devices: the error names the one
+            let pack = self.pack;
+            each(layer, &stats.with_context(|| pack.path().display().to_string())?);
             self.batches += 1;
         }
         self.note_belief();
