@@ -231,6 +231,48 @@ fn replay_rows_have_the_agreed_names() {
 }
 
 #[test]
+fn replay_tells_what_adaptive_collapse_believes() {
+    let work = Work::new();
+    let (pack, trace) = (work.path("greedy.lnp"), work.path("test.trace"));
+    let law = "a_us=10.0,b_mib_s=2000.0,combine=sum";
+    let told = json(&[
+        "replay",
+        &pack,
+        "--traces",
+        &trace,
+        "--tokens",
+        "128",
+        "--law",
+        law,
+        "--adapt",
+        "--simulate",
+    ]);
+    for row in told["rows"].as_array().unwrap() {
+        let Some(beliefs) = row["beliefs"].as_array() else {
+            assert_ne!(row["collapse"], "adaptive");
+            continue;
+        };
+        assert_eq!(row["collapse"], "adaptive");
+        assert_eq!(beliefs[0]["law"], told["device"]["law"]);
+        assert_eq!(
+            (beliefs[0]["seconds"].as_f64(), beliefs[0]["batches"].as_u64()),
+            (Some(0.0), Some(0))
+        );
+        for two in beliefs.windows(2) {
+            assert!(two[0]["batches"].as_u64() < two[1]["batches"].as_u64());
+            assert!(two[0]["seconds"].as_f64() < two[1]["seconds"].as_f64());
+            assert_ne!(two[0]["law"], two[1]["law"]);
+        }
+        // The simulated device obeys the law that was given: there is nothing else to come to.
+        let gap = told["device"]["gap_bytes"].as_f64().unwrap();
+        let last = beliefs.last().unwrap()["gap_bytes"].as_f64().unwrap();
+        assert!((last / gap - 1.0).abs() < 0.15, "{last}, not {gap}");
+    }
+    let adaptive = |row: &&Value| !row["beliefs"].is_null();
+    assert_eq!(told["rows"].as_array().unwrap().iter().filter(adaptive).count(), 1);
+}
+
+#[test]
 fn replay_compares_caches_with_the_best_possible() {
     let work = Work::new();
     let (pack, trace) = (work.path("greedy.lnp"), work.path("test.trace"));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use lnp_engine::sys::BackEnd;
 use lnp_engine::{Collapse, Config, FetchStats};
 
 use super::{KernelArgs, ReadArgs, say_back_end};
@@ -136,13 +137,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         seconds,
     };
     if args.json {
-        return summary.print_json(&engine_facts(
-            &config,
-            tier,
-            back_end.name(),
-            &predictor,
-            &model,
-        ));
+        return summary.print_json(&engine_facts(&config, tier, &back_end, &predictor, &model));
     }
     summary.print();
     Ok(())
@@ -171,12 +166,12 @@ fn stream(piece: &str, json: bool) -> Result<()> {
 fn engine_facts(
     config: &Config,
     kernel_tier: &str,
-    back_end: &str,
+    back_end: &BackEnd,
     predictor: &ExactPredictor,
     model: &Model,
 ) -> serde_json::Value {
     serde_json::json!({
-        "back_end": back_end, "kernel_tier": kernel_tier,
+        "back_end": back_end.name(), "reads_through": back_end.to_string(), "kernel_tier": kernel_tier,
         "collapse": config.collapse.name(), "cache_bundles": config.cache_bundles,
         "staging_bytes": config.staging_bytes, "queue_depth": config.queue_depth,
         "active_set": "exact, from resident weights",

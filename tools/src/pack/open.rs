@@ -1,13 +1,16 @@
 //! Brings a pack's index into memory.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use lnp_format::layout::Superblock;
 use lnp_format::limits::SUPERBLOCK_BYTES;
 use lnp_format::read::check_superblock;
 use lnp_format::{FormatError, Pack};
+use zerocopy::FromBytes;
 
 /// The index bytes of a pack, which its views borrow.
 #[derive(Debug)]
@@ -25,8 +28,7 @@ impl PackIndex {
     pub fn open(path: &Path) -> Result<Self> {
         let read = || -> Result<Self> {
             let mut file = File::open(path)?;
-            let file_bytes = file.seek(SeekFrom::End(0))?;
-            file.seek(SeekFrom::Start(0))?;
+            let file_bytes = pack_length(&mut file)?;
             let bytes = read_index(&mut file, file_bytes)?;
             let index = Self { path: path.to_owned(), bytes, file_bytes };
             index.pack()?;
@@ -60,6 +62,30 @@ impl PackIndex {
     }
 }
 
+/// Length of the pack that a file is, or that a block device begins with; leaves the file at its
+/// begin.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn pack_length(file: &mut File) -> io::Result<u64> {
+    let file_bytes = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(0))?;
+    if !file.metadata()?.file_type().is_block_device() {
+        return Ok(file_bytes);
+    }
+    let mut begin = Vec::with_capacity(SUPERBLOCK_BYTES);
+    file.by_ref().take(SUPERBLOCK_BYTES as u64).read_to_end(&mut begin)?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(length_on_device(&begin, file_bytes))
+}
+
+/// Devices and partitions are longer than their pack, whose superblock says where it ends. Whether
+/// that is true is for those to find out who check the superblock.
+fn length_on_device(begin: &[u8], device_bytes: u64) -> u64 {
+    let stated = Superblock::ref_from_prefix(begin);
+    stated.map_or(device_bytes, |(superblock, _)| superblock.file_bytes.get().min(device_bytes))
+}
+
 /// The first `index_bytes` bytes of a pack of `file_bytes` bytes. What the superblock claims is
 /// checked against the file before memory is asked for.
 ///
@@ -73,4 +99,32 @@ pub fn read_index(input: &mut impl Read, file_bytes: u64) -> Result<Vec<u8>> {
     bytes.reserve_exact(usize::try_from(rest).context("the index does not fit into memory")?);
     input.by_ref().take(rest).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_longer_than_its_pack() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/golden/f16-gated.lnp");
+        let pack = std::fs::read(path).unwrap();
+        let file_bytes = pack.len() as u64;
+        let mut device = pack.clone();
+        device.resize(1 << 20, 0xff);
+        let on_device = |device: &[u8]| {
+            let length = length_on_device(&device[..SUPERBLOCK_BYTES], device.len() as u64);
+            let index = read_index(&mut &device[..], length)?;
+            anyhow::Ok(Pack::parse(&index, length)?.superblock().file_bytes.get())
+        };
+        assert_eq!(on_device(&device).unwrap(), file_bytes);
+        assert_eq!(on_device(&pack).unwrap(), file_bytes);
+        // A device that ends before its pack does, one with another length in the superblock, and one
+        // without a pack.
+        assert!(on_device(&pack[..pack.len() - 1]).is_err());
+        device[32] ^= 1;
+        assert!(on_device(&device).is_err());
+        assert!(on_device(&[0xff; 1 << 13]).is_err());
+        assert_eq!(length_on_device(&[], 512), 512);
+    }
 }

@@ -1,7 +1,7 @@
 //! Checks every byte of a pack: each checksum, each index, each pad byte.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,7 +12,7 @@ use lnp_format::{Layer, Pack, SectionKind};
 use serde::Serialize;
 
 use super::compare::{WeightError, compare_with_model};
-use super::open::read_index;
+use super::open::{pack_length, read_index};
 
 /// What was checked.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
@@ -41,8 +41,7 @@ pub fn verify_file(
 ) -> Result<Verified> {
     let mut verify_all = || -> Result<Verified> {
         let mut file = File::open(path)?;
-        let file_bytes = file.seek(SeekFrom::End(0))?;
-        file.seek(SeekFrom::Start(0))?;
+        let file_bytes = pack_length(&mut file)?;
         let mut input = BufReader::with_capacity(1 << 20, file);
         let mut verified = verify(&mut input, file_bytes, progress)?;
         if let Some(model) = model {

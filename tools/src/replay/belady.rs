@@ -108,6 +108,7 @@ pub(super) fn rows(
                 simulated: true,
                 calibrated: None,
                 adapt: false,
+                beliefs: Vec::new(),
             };
             rows.push(record.row(label, index, options)?);
         }

@@ -2,17 +2,18 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use lnp_engine::queue::ReadQueue;
-use lnp_engine::{DeviceLaw, Engine, FetchStats};
+use lnp_engine::{Collapse, DeviceLaw, Engine, FetchStats};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::calibrate::{Calibrated, calibrate};
-use super::rows::{Label, Record, Row};
+use super::rows::{Belief, Label, Record, Row};
 use super::strategy::{CacheState, Strategy};
 use super::{ActiveSets, ReplayOptions, sustained};
+use crate::device::LawText;
 use crate::pack::PackIndex;
 use crate::trace::active;
 
@@ -30,6 +31,10 @@ pub(super) struct Contestant<'a, Q> {
     pub(super) tokens: usize,
     cold: Record,
     warm: Record,
+    /// When the replay began, by the device's clock, nanoseconds.
+    begin_ns: u64,
+    batches: u64,
+    beliefs: Vec<Belief>,
 }
 
 impl<'a, Q: ReadQueue<'a> + Send> Contestant<'a, Q> {
@@ -44,10 +49,13 @@ impl<'a, Q: ReadQueue<'a> + Send> Contestant<'a, Q> {
             strategy: strategy.clone(),
             copies: sets.copies(engine.pack())?,
             pack,
+            begin_ns: engine.queue().now_ns(),
             engine,
             tokens,
             cold: Record::new(sets.layers.len()),
             warm: Record::new(sets.layers.len()),
+            batches: 0,
+            beliefs: Vec::new(),
         })
     }
 
@@ -72,9 +80,34 @@ impl<'a, Q: ReadQueue<'a> + Send> Contestant<'a, Q> {
             ids.clear();
             ids.extend(active(bits, sets.neurons, token));
             let placed = copy * sets.layers.len() + layer;
-            each(layer, &self.engine.fetch(placed as u32, &ids, |_, _| Ok(()))?);
+            self.note_belief();
+            let stats = self.engine.fetch(placed as u32, &ids, |_, _| Ok(()));
+            // several packs may lie on several devices: the error names the one
+            let pack = self.pack;
+            each(layer, &stats.with_context(|| pack.path().display().to_string())?);
+            self.batches += 1;
         }
+        self.note_belief();
         Ok(())
+    }
+
+    /// Notes the law that is believed now, if it adapts and that is another than before.
+    fn note_belief(&mut self) {
+        let (true, Collapse::Law(law)) = (self.strategy.adapt, self.engine.believed_collapse())
+        else {
+            return;
+        };
+        let (gap_bytes, law) = (law.gap_bytes(), LawText::from(&law));
+        if self.beliefs.last().is_some_and(|last| last.law == law) {
+            return;
+        }
+        let now_ns = self.engine.queue().now_ns();
+        self.beliefs.push(Belief {
+            seconds: now_ns.saturating_sub(self.begin_ns) as f64 / 1e9,
+            batches: self.batches,
+            law,
+            gap_bytes,
+        });
     }
 
     /// Reads a token and records it.
@@ -144,6 +177,7 @@ impl<'a, Q: ReadQueue<'a> + Send> Contestant<'a, Q> {
                     simulated,
                     calibrated: calibrated[usize::from(cache_state == CacheState::Warm)],
                     adapt: self.strategy.adapt,
+                    beliefs: self.beliefs.clone(),
                 };
                 record.row(label, self.pack, options)
             })

@@ -26,7 +26,7 @@ use crate::memory::{self, ArenaMemory};
 use crate::pack::PackIndex;
 use crate::trace::TraceReader;
 use contest::{Contestant, compete};
-pub use rows::{LayerRow, Row, Times};
+pub use rows::{Belief, LayerRow, Row, Times};
 pub use strategy::{Caches, Rules, Strategy, strategies};
 
 /// The active sets to replay.

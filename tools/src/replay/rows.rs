@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::ReplayOptions;
 use super::calibrate::{Batch, Calibrated};
 use super::strategy::CacheState;
+use crate::device::LawText;
 use crate::pack::PackIndex;
 use crate::report::quantile;
 
@@ -46,6 +47,19 @@ impl Sustained {
             turn_spread: (of(1.0) - of(0.0)) / of(0.5).max(1e-9),
         })
     }
+}
+
+/// A law that adaptive collapse believed, and from when on.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Belief {
+    /// Seconds since the replay began, by the device's clock.
+    pub seconds: f64,
+    /// Batches of reads before it.
+    pub batches: u64,
+    /// The law: its gap and form are up to date, its single numbers may lag behind.
+    pub law: LawText,
+    /// Holes below this many bytes are read through under it.
+    pub gap_bytes: u64,
 }
 
 /// One layer's part of a row.
@@ -118,6 +132,10 @@ pub struct Row {
     /// Turns of seconds, which the mean of `io_us_per_token` is then of; only where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sustained: Option<Sustained>,
+    /// What adaptive collapse believed: first what it was given, then each change; empty where nothing
+    /// adapts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beliefs: Vec<Belief>,
     /// Useful bytes over I/O time.
     pub effective_mib_s: f64,
     /// All bytes read over I/O time.
@@ -145,6 +163,7 @@ pub(super) struct Label {
     pub(super) cache_state: CacheState,
     pub(super) simulated: bool,
     pub(super) calibrated: Option<Calibrated>,
+    pub(super) beliefs: Vec<Belief>,
 }
 
 /// What was counted over a replay.
@@ -218,6 +237,7 @@ impl Record {
             hit_rate: ratio(total.hits, total.active),
             predicted_io_us_per_token: self.predicted_us / tokens,
             calibrated: label.calibrated,
+            beliefs: label.beliefs,
             sustained: Sustained::of(&self.turns_us, self.predicted_us / tokens),
             effective_mib_s: mib_s(total.useful_bytes),
             device_mib_s: mib_s(total.bytes_read),
