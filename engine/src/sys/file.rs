@@ -105,7 +105,8 @@ impl DirectFile {
             // misaligned read is refused.
             Some(0) => self.direct &= self.refuses_misaligned_reads(),
             Some(align) => self.align = align,
-            None => self.direct &= !self.is_in_memory(),
+            // a device's name lies in memory (/dev), the device does not
+            None => self.direct &= self.is_device() || !self.is_in_memory(),
         }
         if !self.direct && !allow_buffered {
             return Err(FileError::NoDirectReads);
