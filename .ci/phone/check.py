@@ -118,6 +118,14 @@ def faults(phone, host):
          f"EIO: the same drive without its fault: verify and run end with {codes}, the same text")
 
 
+def forbidden(phone, host):
+    """kernel.io_uring_disabled is 2."""
+    told = phone.json("forbidden.run") or {"engine": {"reads_through": "nothing"}, "text": None}
+    through = told["engine"]["reads_through"]
+    tell(through.startswith("pread, because") and told["text"] == host["text"],
+         f"io_uring forbidden: run reads through {through}, the same text")
+
+
 def heat(work, phone, before, after):
     """The limit changes while replay --adapt runs."""
     told = phone.json("heat")
@@ -160,6 +168,7 @@ def main():
         if name == "4k":
             limited(phone, reads_per_s)
             faults(phone, host)
+            forbidden(phone, host)
             heat(work, phone, tuple(limits[:2]), tuple(limits[2:]))
     if failed:
         print(f"{len(failed)} do not hold")
