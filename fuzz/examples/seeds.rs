@@ -2,14 +2,11 @@
 //!
 //! `cargo run --manifest-path fuzz/Cargo.toml --example seeds` writes the same bytes each time.
 
-#[path = "../../format/tests/common/mod.rs"]
-mod common;
-
 use std::path::Path;
 
-use common::{Recipe, assemble};
 use lnp_format::layout::{LinkIndexHeader, SIDE_OUTPUT_BIAS, SectionEntry};
 use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
+use lnp_fuzz::packs::{Recipe, assemble};
 use zerocopy::{FromBytes, IntoBytes};
 
 fn main() {
