@@ -155,11 +155,9 @@ impl Made {
             }
             for (placement, links) in (0..).zip(placements) {
                 add(SectionKind::LinkIndex, layer, placement, links.section(built.tokens));
-                let sums: Vec<u32> =
-                    links.order.iter().map(|n| crc32(&recipe.bundle(layer, *n))).collect();
-                add(SectionKind::BundleChecksums, layer, placement, words(&sums).collect());
-                let bundles = links.order.iter().flat_map(|n| recipe.bundle(layer, *n));
-                add(SectionKind::BundleRegion, layer, placement, bundles.collect());
+                let region = recipe.region(layer, &links.order);
+                add(SectionKind::BundleChecksums, layer, placement, recipe.checksums(&region));
+                add(SectionKind::BundleRegion, layer, placement, region);
             }
         }
         for (kind, bytes) in self.unknown.iter().flatten() {
