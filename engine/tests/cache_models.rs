@@ -36,3 +36,10 @@ proptest! {
         compare(policy, BUNDLES, cells, std::iter::once(Operation::Pin(counts)).chain(operations));
     }
 }
+
+/// Found by the fuzz target `cache`.
+#[test]
+fn the_largest_counts_are_told_apart() {
+    let counts = vec![u32::MAX - 1, u32::MAX];
+    compare(CachePolicy::Pinned, 2, 1, [Operation::Pin(counts), Operation::Ask(0, 1)]);
+}
