@@ -1,6 +1,7 @@
 //! Traces, links files, device profiles and laws from strangers: an error or a value, nothing else.
 //!
 //! Also a test of the tools, which replays what is committed (`tools/tests/readers.rs`).
+#![allow(unreachable_pub)] // a module of a test, and of the target
 
 #[path = "made.rs"]
 mod made;

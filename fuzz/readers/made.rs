@@ -164,7 +164,7 @@ impl Made {
 /// A valid trace.
 pub fn trace(bytes: &mut Bytes<'_>) -> Made {
     let (layers, neurons, tokens) = (bytes.count(12), bytes.count(40), bytes.count(10));
-    let (window, with_ids) = (bytes.count(20), bytes.byte() % 2 == 0);
+    let (window, with_ids) = (bytes.count(20), bytes.byte().is_multiple_of(2));
     let bits = bytes.byte();
     let row = neurons.div_ceil(8);
     let layer = |number: usize| {
@@ -226,7 +226,7 @@ pub fn links(bytes: &mut Bytes<'_>) -> Made {
         ("layers", layers.to_string()),
         ("model", "m".to_owned()),
         ("neurons", neurons.to_string()),
-        ("order", if turn % 2 == 0 { "greedy" } else { "random" }.to_owned()),
+        ("order", if turn.is_multiple_of(2) { "greedy" } else { "random" }.to_owned()),
         ("profile_tokens", "10".to_owned()),
         ("seed", "7".to_owned()),
         ("tool", "lnp 0".to_owned()),
