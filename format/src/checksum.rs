@@ -50,6 +50,10 @@ pub fn check(
 /// # Errors
 /// [`FormatError::NotZero`] for the first byte that is not.
 pub fn check_zero(what: &'static str, offset: u64, bytes: &[u8]) -> Result<(), FormatError> {
+    // All at once first: no branch a byte, which is what a pack's padding would take long with.
+    if bytes.iter().fold(0, |all, byte| all | byte) == 0 {
+        return Ok(());
+    }
     match bytes.iter().enumerate().find(|(_, byte)| **byte != 0) {
         None => Ok(()),
         Some((at, byte)) => {

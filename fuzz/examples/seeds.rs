@@ -1,23 +1,130 @@
-//! Writes the seeds of `pack_bytes`: small packs, one for each thing that packs may differ in.
+//! Writes the seeds that are made: of `pack_bytes`, small packs, one for each thing that packs may differ
+//! in; of `readers`, a file of each kind. Those of the other targets are what a run of the fuzzer kept.
 //!
 //! `cargo run --manifest-path fuzz/Cargo.toml --example seeds` writes the same bytes each time.
 
-#[path = "../../format/tests/common/mod.rs"]
-mod common;
+#[allow(dead_code)] // of it, what makes files
+#[path = "../readers/made.rs"]
+mod made;
 
 use std::path::Path;
 
-use common::{Recipe, assemble};
 use lnp_format::layout::{LinkIndexHeader, SIDE_OUTPUT_BIAS, SectionEntry};
 use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
+use lnp_fuzz::packs::{Recipe, assemble};
+use made::Bytes;
 use zerocopy::{FromBytes, IntoBytes};
 
 fn main() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/pack_bytes");
-    for (name, bytes) in seeds() {
-        std::fs::write(folder.join(name), bytes).expect("the seeds' folder can be written");
+    for (target, seeds) in [("pack_bytes", seeds()), ("readers", readers())] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
+        for (name, bytes) in seeds {
+            std::fs::write(folder.join(name), bytes).expect("the seeds' folder can be written");
+        }
     }
 }
+
+/// The first byte of each says how the target reads the rest: see `readers/made.rs`.
+fn readers() -> Vec<(&'static str, Vec<u8>)> {
+    // Layers, neurons and so on.
+    let shape = [2, 11, 4, 3, 0, 5];
+    let (trace, links) =
+        (made::trace(&mut Bytes::new(&shape)), made::links(&mut Bytes::new(&shape)));
+    let raw = |kind: u8, file: &[u8]| [&[kind], file].concat();
+    // The header without its length, then a zero byte, then the data.
+    let framed = |kind: u8, file: Vec<u8>| {
+        let header = u64::from_le_bytes(file[..8].try_into().expect("eight bytes")) as usize;
+        [&[kind], &file[8..8 + header], &[0], &file[8 + header..]].concat()
+    };
+    let published = include_bytes!("../../devices/oneplus-12.toml");
+    vec![
+        ("trace", raw(0, &trace.bytes())),
+        ("links", raw(1, &links.bytes())),
+        ("profile_published", raw(2, published)),
+        ("profile_measured", raw(2, MEASURED.as_bytes())),
+        ("law", raw(3, b"t0_us=3,a_us=9.64,b_mib_s=2034,combine=sum")),
+        ("trace_framed", framed(4, trace.bytes())),
+        ("links_framed", framed(5, links.bytes())),
+        ("trace_made", [&[6][..], &shape].concat()),
+        ("links_made", [&[7][..], &shape].concat()),
+        ("trace_edited", [&[6][..], &shape, &[0, 40, 0, 4, 4, 2, 0, 255]].concat()),
+        ("links_edited", [&[7][..], &shape, &[1, 9, 0, 9, 5, 130]].concat()),
+    ]
+}
+
+/// A profile with a table of each kind.
+const MEASURED: &str = r#"[law]
+t0_us = 12.5
+a_us = 9.0
+b_mib_s = 2048.0
+combine = "max"
+
+[fit]
+error_median = 0.02
+error_p90 = 0.1
+other_combine_error_median = 0.2
+sustained = false
+
+[measured]
+path = "/x"
+file_bytes = 1073741824
+queue_depth = 32
+back_end = "io_uring"
+direct = true
+seconds = 10.0
+command = "lnp probe"
+unix_time = 1700000000
+warnings = ["hot"]
+
+[measured.place]
+number = "254:0"
+name = "vda"
+file_system = "ext4"
+
+[machine]
+cpu = "some"
+cores = 2
+memory_bytes = 25276510208
+kernel = "6.1"
+arch = "x86_64"
+kernel_tier = "avx512"
+
+[[points]]
+read_bytes = 4096
+reads = 32
+batches = 100
+batch_us_median = 300.0
+batch_us_p10 = 290.0
+batch_us_p90 = 330.0
+
+[[misfits]]
+read_bytes = 4096
+reads = 1
+error = 0.3
+
+[[curves]]
+depth = 32
+t0_us = 5.0
+read_bytes = [4096, 8192, 65536]
+read_us = [10.0, 12.0, 40.0]
+
+[[streams]]
+pattern = "random"
+read_bytes = 4096
+depth = 1
+range_bytes = 1073741824
+back_end = "io_uring"
+turns = 2
+reads = 3628
+reads_per_s = 16207.25
+reads_per_s_least = 16207.25
+reads_per_s_most = 18099.5
+mib_s = 63.25
+latency_us_p50 = 40.5
+latency_us_p99 = 77.0
+cpu_us_per_read = 17.25
+device_share = 1.0
+"#;
 
 /// A recipe whose bundles have their exact size.
 fn recipe(layers: u32, neurons: u32, change: impl FnOnce(&mut Shape)) -> Recipe {

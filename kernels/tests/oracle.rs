@@ -3,52 +3,10 @@
 mod support;
 
 use lnp_kernels::{Dtype, Input, Kernel, KernelError, TOKENS_MAX};
-use support::{Numbers, as_taken, decode, dot, input_error, kernels, shape, weights};
+use support::{Numbers, Placed, coefficient, decode, dot, expected, kernels, shape, weights};
 
 /// Blocks of a part: around every step of a loop, and a long one.
 const BLOCKS: [usize; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 32];
-
-/// A bundle somewhere in memory, `misaligned` bytes off.
-struct Placed {
-    /// Ends with the bundle: the address sanitizer sees who reads on.
-    memory: Box<[u8]>,
-    begin: usize,
-}
-
-impl Placed {
-    fn new(bytes: &[u8], misaligned: usize) -> Self {
-        // 64 offsets from whatever the allocator gives are 64 alignments.
-        let mut memory = vec![0xa5; misaligned + bytes.len()].into_boxed_slice();
-        memory[misaligned..].copy_from_slice(bytes);
-        Self { memory, begin: misaligned }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.memory[self.begin..]
-    }
-}
-
-/// The coefficient in f64 and the largest error that it may have, for relu.
-fn expected(kernel: &Kernel, x: &[f32], bundle: &[u8], bias: f32) -> (f64, f64) {
-    let shape = kernel.shape();
-    let x = as_taken(shape.dtype, kernel.tier(), x);
-    // n + 4 roundings, of twice 2^-24 each, on the sum of absolute values; and what the input has lost
-    let roundings = (shape.hidden + 4) as f64 * f64::from(f32::EPSILON);
-    let error = roundings + input_error(shape.dtype, kernel.tier());
-    let part = |number: usize| {
-        let bytes = shape.dtype.part_bytes(shape.hidden);
-        let weights = decode(shape.dtype, &bundle[number * bytes..(number + 1) * bytes]);
-        dot(&x, &weights)
-    };
-    let (first, size) = part(0);
-    let activated = (first + f64::from(bias)).max(0.0);
-    let bound = (size + f64::from(bias.abs())) * error;
-    if shape.parts == 2 {
-        return (activated, bound);
-    }
-    let (up, up_size) = part(1);
-    (activated * up, bound * up.abs() + (activated + bound) * up_size * error)
-}
 
 #[test]
 fn coefficients_agree_with_f64() {
@@ -79,13 +37,6 @@ fn coefficients_agree_with_f64() {
         }
     }
     println!("{compared} coefficients");
-}
-
-/// Through memory that begins at an odd address.
-fn coefficient(kernel: &Kernel, x: &[f32], bundle: &[u8], bias: f32) -> f32 {
-    let mut memory = vec![0x77; kernel.input_bytes() + 1];
-    let input = kernel.prepare(x, &mut memory[1..]).unwrap();
-    kernel.coefficient(&input, bundle, bias, &[]).unwrap()
 }
 
 #[test]

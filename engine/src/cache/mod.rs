@@ -105,9 +105,8 @@ impl<'a> Cache<'a> {
     pub fn pin(&mut self, counts: impl Iterator<Item = (u32, u32)>) {
         let cells = self.policy.pinned_cells(self.table.cells());
         if cells > 0 {
-            let least = u32::from(self.policy == CachePolicy::Pinned);
-            self.table
-                .pin(cells, counts.map(|(bundle, count)| (bundle, count.saturating_add(least))));
+            let unseen = self.policy == CachePolicy::Pinned;
+            self.table.pin(cells, unseen, counts);
             self.clear();
         }
     }

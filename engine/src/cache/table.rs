@@ -93,9 +93,14 @@ impl<'a> Table<'a> {
         self.rest_filled = 0;
     }
 
-    /// Names the hot set: of the bundles that `counts` gives a count above 0, the `most` with the
-    /// largest, ties by lower bundle. Forgets everything else.
-    pub(super) fn pin(&mut self, most: usize, counts: impl Iterator<Item = (u32, u32)>) {
+    /// Names the hot set: the `most` bundles with the largest `counts`, ties by lower bundle; those
+    /// without a count above 0 only if `unseen` says so. Forgets everything else.
+    pub(super) fn pin(
+        &mut self,
+        most: usize,
+        unseen: bool,
+        counts: impl Iterator<Item = (u32, u32)>,
+    ) {
         let most = most.min(self.bundle_of_cell.len());
         // Nothing is cached, so the states are free to hold the counts meanwhile.
         self.states.fill(0);
@@ -111,7 +116,7 @@ impl<'a> Table<'a> {
             let middle = low + (high - low) / 2;
             if above(middle) > most { low = middle + 1 } else { high = middle }
         }
-        let mut ties = if low == 0 { 0 } else { most - above(low) };
+        let mut ties = if low == 0 && !unseen { 0 } else { most - above(low) };
         let mut cell = 0;
         for (bundle, state) in self.states.iter_mut().enumerate() {
             let tie = *state == low && ties > 0;

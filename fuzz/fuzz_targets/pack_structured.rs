@@ -1,0 +1,5 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(
+    |case: lnp_fuzz::pack_structured::Case| lnp_fuzz::pack_structured::run(&case)
+);

@@ -1,0 +1,129 @@
+//! Traces, links files, device profiles and laws from strangers: an error or a value, nothing else.
+//!
+//! Also a test of the tools, which replays what is committed (`tools/tests/readers.rs`).
+#![allow(unreachable_pub)] // a module of a test, and of the target
+
+#[path = "made.rs"]
+mod made;
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::Cursor;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use lnp::device::{DeviceProfile, LawText};
+use lnp::links::Links;
+use lnp::trace::{TraceReader, active};
+use made::{Bytes, Kind};
+
+/// The first byte says what the rest is.
+pub fn run(data: &[u8]) {
+    let mut bytes = Bytes::new(data);
+    let (kind, file, valid) = made::file(&mut bytes);
+    let found = match kind {
+        Kind::Trace => trace(&file),
+        Kind::Links => links(&file),
+        Kind::Profile => profile(&file),
+        Kind::Law => law(&file),
+    };
+    if let Err(told) = &found {
+        assert!(!told.is_empty());
+    }
+    assert!(found.is_ok() || !valid, "{found:?}");
+}
+
+thread_local! {
+    /// A file without a name: nothing is left behind, however the process ends.
+    static FILE: RefCell<Option<File>> = const { RefCell::new(None) };
+}
+
+/// Calls with the path of a file that holds `content`.
+fn with_file<T>(content: &[u8], read: impl FnOnce(PathBuf) -> T) -> T {
+    FILE.with_borrow_mut(|slot| {
+        let file = slot.get_or_insert_with(|| {
+            let path = std::env::temp_dir().join(format!("lnp-readers-{}", std::process::id()));
+            let file = File::options().read(true).write(true).create_new(true).open(&path);
+            std::fs::remove_file(&path).expect("it was just made");
+            file.expect("the temporary folder can be written")
+        });
+        file.set_len(0).expect("it is ours");
+        file.write_all_at(content, 0).expect("there is room");
+        read(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
+    })
+}
+
+fn told(error: impl std::fmt::Display) -> String {
+    format!("{error:#}")
+}
+
+fn trace(file: &[u8]) -> Result<(), String> {
+    with_file(file, |path| {
+        let reader = TraceReader::open(&path).map_err(told)?;
+        let (layers, neurons, tokens) = (reader.layers(), reader.neurons(), reader.tokens());
+        assert!(layers > 0 && neurons > 0 && tokens > 0 && reader.window() > 0);
+        // The bits are in the file: no size is larger than it.
+        let row = neurons.div_ceil(8);
+        assert!(row.checked_mul(tokens).is_some_and(|bytes| bytes <= file.len()));
+        assert!(layers <= file.len());
+        assert!(reader.layer_bits(layers).is_err());
+        for layer in 0..layers {
+            let bits = reader.layer_bits(layer).map_err(told)?;
+            assert_eq!(bits.len(), row * tokens);
+            for token in [0, tokens / 2, tokens - 1, tokens] {
+                let ids: Vec<u32> = active(&bits, neurons, token).collect();
+                assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
+                assert!(ids.iter().all(|id| (*id as usize) < neurons));
+                assert!(token < tokens || ids.is_empty());
+            }
+        }
+        if let Some(ids) = reader.token_ids().map_err(told)? {
+            assert_eq!(ids.len(), tokens);
+        }
+        assert_eq!(reader.model(), reader.metadata().get("model").map(String::as_str));
+        assert_eq!(reader.sha256_hex().map_err(told)?.len(), 64);
+        Ok(())
+    })
+}
+
+fn links(file: &[u8]) -> Result<(), String> {
+    let read = |file: &[u8]| Links::read_from(&mut Cursor::new(file), file.len() as u64);
+    let links = read(file).map_err(told)?;
+    assert!(links.check().is_ok());
+    for layer in &links.layers {
+        assert_eq!(layer.neurons(), links.neurons);
+        for slots in layer.slots_of_neurons().expect("they were checked") {
+            let mut sorted = slots;
+            sorted.sort_unstable();
+            assert!((0..).zip(&sorted).all(|(at, slot)| at == *slot));
+        }
+    }
+    let mut again = Vec::new();
+    links.write_to(&mut again).expect("what was read can be written");
+    assert_eq!(read(&again).map_err(told)?, links);
+    Ok(())
+}
+
+fn profile(file: &[u8]) -> Result<(), String> {
+    let profile = with_file(file, |path| DeviceProfile::read(&path)).map_err(told)?;
+    assert!(profile.law.law().is_ok());
+    let depths = profile.curves.iter().map(|curve| curve.depth);
+    for depth in depths.chain([0, 1, 32]) {
+        if let Err(error) = profile.curve(depth) {
+            assert!(!told(error).is_empty());
+        }
+    }
+    // As text: a profile may hold NaN, which is not equal to itself.
+    let text = toml::to_string_pretty(&profile).map_err(told)?;
+    let again: DeviceProfile = toml::from_str(&text).map_err(told)?;
+    assert_eq!(toml::to_string_pretty(&again).map_err(told)?, text);
+    Ok(())
+}
+
+fn law(file: &[u8]) -> Result<(), String> {
+    let law: LawText = String::from_utf8_lossy(file).parse().map_err(told)?;
+    assert!(law.law().is_ok());
+    assert_eq!(law.to_string().parse::<LawText>().map_err(told)?, law);
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! Valid packs of any shape, and what they have to say of themselves.
+
+use arbitrary::Arbitrary;
+use lnp_format::checksum::crc32;
+use lnp_format::codes::WHOLE_PACK;
+use lnp_format::layout::{SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry};
+use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
+use zerocopy::IntoBytes;
+
+use crate::packs::{Recipe, assemble};
+use crate::pick;
+
+/// What a pack is made from.
+#[derive(Arbitrary, Debug)]
+pub(super) struct Made {
+    layers: u8,
+    neurons: u8,
+    hidden: u8,
+    gated: bool,
+    dtype: u8,
+    activation: u8,
+    threshold: u16,
+    /// Bundle of a placeholder, bytes.
+    stride: u16,
+    block: u8,
+    replicas: u8,
+    side: u8,
+    provenance: u8,
+    seed: u64,
+    tokens: u64,
+    /// Slots of each link; the last has the rest.
+    links: [u8; 4],
+    /// Sections of kinds that this version does not know.
+    unknown: [Option<(u8, u8)>; 2],
+}
+
+/// A pack's bytes, and the arrays that went into it.
+pub(super) struct Built {
+    pub(super) file: Vec<u8>,
+    recipe: Recipe,
+    tokens: u64,
+    side: u32,
+    /// By layer and placement.
+    links: Vec<Vec<Links>>,
+}
+
+struct Links {
+    order: Vec<u32>,
+    begins: Vec<u32>,
+    counts: Vec<u32>,
+}
+
+/// An order by a seed: splitmix64 and Fisher-Yates.
+fn shuffled(neurons: u32, seed: &mut u64) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..neurons).collect();
+    for at in (1..order.len()).rev() {
+        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (*seed ^ (*seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        order.swap(at, (mixed >> 32) as usize % (at + 1));
+    }
+    order
+}
+
+fn words(values: &[u32]) -> impl Iterator<Item = u8> {
+    values.iter().flat_map(|value| value.to_le_bytes())
+}
+
+impl Made {
+    fn shape(&self) -> Shape {
+        let dtypes = [
+            Dtype::F32,
+            Dtype::F16,
+            Dtype::Bf16,
+            Dtype::Q8_0,
+            Dtype::Q4_0,
+            Dtype::Placeholder,
+            Dtype::Placeholder,
+        ];
+        let activations = [
+            Activation::Relu,
+            Activation::Fatrelu,
+            Activation::Relu2,
+            Activation::Silu,
+            Activation::Gelu,
+        ];
+        let mut shape = Recipe::small(1, 1).shape;
+        shape.layers = u32::from(self.layers % 3) + 1;
+        shape.neurons = u32::from(self.neurons % 20) + 1;
+        shape.hidden = 32 * (u32::from(self.hidden % 2) + 1);
+        shape.parts = if self.gated { 3 } else { 2 };
+        shape.dtype = pick(&dtypes, self.dtype);
+        shape.activation = pick(&activations, self.activation);
+        if shape.activation == Activation::Fatrelu {
+            shape.activation_threshold = f32::from(self.threshold) / 8.0;
+        }
+        shape.bundle_stride = match shape.dtype {
+            Dtype::Placeholder => u32::from(self.stride % 2000) + 1,
+            _ => shape.parts * shape.part_bytes(),
+        };
+        shape
+    }
+
+    fn links(&self, order: Vec<u32>, turn: usize) -> Links {
+        let neurons = order.len() as u32;
+        let mut begins = vec![0];
+        for at in 0..self.links.len() {
+            let slots = u32::from(self.links[(at + turn) % self.links.len()]) % neurons + 1;
+            let begin = begins[at] + slots;
+            if begin >= neurons {
+                break;
+            }
+            begins.push(begin);
+        }
+        begins.push(neurons);
+        let most = self.tokens.min(u32::MAX.into()) as u32;
+        let counts = (0..neurons).map(|slot| most - most.min(slot * 3)).collect();
+        Links { order, begins, counts }
+    }
+
+    /// Makes the pack.
+    pub(super) fn build(&self) -> Built {
+        let shape = self.shape();
+        let mut recipe = Recipe::small(shape.layers, shape.neurons);
+        (recipe.shape, recipe.block_bytes) = (shape, 512 << (self.block % 4));
+        let texts = [
+            "order=test\ntool=test\n",
+            "order=\ntool=\n",
+            "neurons.real=5\norder=greedy\nsource.sha256=00\ntool=lnp \u{e9}=\n",
+        ];
+        recipe.provenance = pick(&texts, self.provenance);
+        let placements = usize::from(self.replicas % 3) + 1;
+        let mut seed = self.seed;
+        let layer = |_| {
+            let place = |turn| self.links(shuffled(shape.neurons, &mut seed), turn);
+            (0..placements).map(place).collect()
+        };
+        let links: Vec<Vec<Links>> = (0..shape.layers).map(layer).collect();
+        let side = u32::from(self.side % 4);
+        let mut built = Built { file: Vec::new(), recipe, tokens: self.tokens, side, links };
+        built.file = self.assemble(&built);
+        built
+    }
+
+    fn assemble(&self, built: &Built) -> Vec<u8> {
+        let (recipe, shape) = (&built.recipe, &built.recipe.shape);
+        let mut sections: Vec<(SectionEntry, Vec<u8>)> = Vec::new();
+        let mut add = |kind, layer, placement, bytes: Vec<u8>| {
+            sections.push((write::entry(kind, layer, placement, bytes.len() as u64), bytes));
+        };
+        add(SectionKind::ModelShape, WHOLE_PACK, 0, shape.to_disk().as_bytes().to_vec());
+        add(SectionKind::Provenance, WHOLE_PACK, 0, recipe.provenance.into());
+        for (layer, placements) in (0..).zip(&built.links) {
+            if built.side != 0 {
+                add(SectionKind::SideData, layer, 0, built.side_data(layer));
+            }
+            for (placement, links) in (0..).zip(placements) {
+                add(SectionKind::LinkIndex, layer, placement, links.section(built.tokens));
+                let region = recipe.region(layer, &links.order);
+                add(SectionKind::BundleChecksums, layer, placement, recipe.checksums(&region));
+                add(SectionKind::BundleRegion, layer, placement, region);
+            }
+        }
+        for (kind, bytes) in self.unknown.iter().flatten() {
+            let mut entry =
+                write::entry(SectionKind::Provenance, u32::from(kind % 5), 0, (*bytes).into());
+            // Of the index from 6 on, bulk from 257 on.
+            entry.kind.set(if kind % 2 == 0 { 6 } else { 257 } + u32::from(kind / 2));
+            sections.push((entry, vec![*kind; (*bytes).into()]));
+        }
+        let key =
+            |entry: &SectionEntry| (entry.kind.get(), entry.layer.get(), entry.placement.get());
+        sections.sort_by_key(|(entry, _)| key(entry));
+        sections.dedup_by_key(|(entry, _)| key(entry));
+        assemble(sections, recipe.block_bytes, shape.dtype == Dtype::Placeholder)
+    }
+}
+
+impl Links {
+    /// The `link_index` section.
+    fn section(&self, tokens: u64) -> Vec<u8> {
+        let links = self.begins.len() as u32 - 1;
+        let header = write::link_index_header(self.order.len() as u32, links, tokens);
+        let arrays = [&self.slots(), &self.order, &self.begins, &self.counts];
+        let arrays = arrays.into_iter().flat_map(|array| words(array));
+        header.as_bytes().iter().copied().chain(arrays).collect()
+    }
+
+    fn slots(&self) -> Vec<u32> {
+        let mut slots = vec![0; self.order.len()];
+        (0..).zip(&self.order).for_each(|(slot, neuron)| slots[*neuron as usize] = slot);
+        slots
+    }
+}
+
+impl Built {
+    fn neuron_bias(&self, layer: u32) -> Vec<f32> {
+        let neurons = if self.side & SIDE_NEURON_BIAS == 0 { 0 } else { self.recipe.shape.neurons };
+        (0..neurons).map(|neuron| neuron as f32 / 8.0 - layer as f32).collect()
+    }
+
+    fn output_bias(&self, layer: u32) -> Vec<f32> {
+        let hidden = if self.side & SIDE_OUTPUT_BIAS == 0 { 0 } else { self.recipe.shape.hidden };
+        (0..hidden).map(|at| (layer * 100 + at) as f32).collect()
+    }
+
+    fn side_data(&self, layer: u32) -> Vec<u8> {
+        let header = write::side_data_header(self.side);
+        let values = self.neuron_bias(layer).into_iter().chain(self.output_bias(layer));
+        header.as_bytes().iter().copied().chain(values.flat_map(f32::to_le_bytes)).collect()
+    }
+
+    /// Every accessor gives what went in.
+    pub(super) fn compare(&self, pack: &Pack<'_>) {
+        let (recipe, shape) = (&self.recipe, &self.recipe.shape);
+        assert_eq!((pack.shape(), pack.block_bytes()), (shape, recipe.block_bytes));
+        assert_eq!(pack.placements() as usize, self.links[0].len());
+        let text: String =
+            pack.provenance().entries().map(|(key, value)| format!("{key}={value}\n")).collect();
+        assert_eq!(text, recipe.provenance);
+        for (number, placements) in (0..).zip(&self.links) {
+            for (placement, links) in (0..).zip(placements) {
+                let layer = pack.placement(number, placement).expect("there is one");
+                let values = |found: &[zerocopy::byteorder::U32<zerocopy::byteorder::LE>]| {
+                    found.iter().map(|value| value.get()).collect::<Vec<u32>>()
+                };
+                assert_eq!(values(layer.neuron_of_slot()), links.order);
+                assert_eq!(values(layer.slot_of_neuron()), links.slots());
+                assert_eq!(values(layer.link_begin()), links.begins);
+                assert_eq!(values(layer.active_count()), links.counts);
+                assert_eq!(layer.links() as usize, links.begins.len() - 1);
+                assert_eq!(layer.profile_tokens(), self.tokens);
+                let biases = layer.neuron_bias().iter().map(|bias| bias.get());
+                assert!(biases.eq(self.neuron_bias(number)));
+                let biases = layer.output_bias().iter().map(|bias| bias.get());
+                assert!(biases.eq(self.output_bias(number)));
+                for (slot, neuron) in links.order.iter().enumerate() {
+                    let bundle = recipe.bundle(number, *neuron);
+                    let begin = layer.region_offset() as usize + slot * bundle.len();
+                    assert_eq!(self.file[begin..begin + bundle.len()], bundle);
+                    assert_eq!(layer.bundle_checksums()[slot].get(), crc32(&bundle));
+                }
+            }
+        }
+    }
+}
