@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         into.copy_from_slice(bytes.get(begin..begin + into.len()).ok_or("the pack is cut short")?);
         Ok::<_, Box<dyn Error>>(())
     };
-    let peek = Peek::read(Some(file.bytes()), read)?;
+    let peek = Peek::read(file.bytes(), file.is_device(), read)?;
     let pack = Pack::parse(&bytes[..peek.index_bytes as usize], file.bytes())?;
 
     // Memory: once, and never again.

@@ -12,6 +12,9 @@ use crate::read::check_superblock;
 use crate::sections::{missing, wrong_length};
 use crate::shape::Shape;
 
+/// Each bundle has four numbers in the index: its slot, its neuron, its count and its checksum.
+const INDEX_BYTES_PER_BUNDLE: u64 = 16;
+
 /// What memory is sized by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Peek {
@@ -27,22 +30,22 @@ pub struct Peek {
 
 impl Peek {
     /// Reads superblock, first section entry and model shape by `read(offset, bytes)`. `file_bytes` is
-    /// the length of the file; `None` where the file is a device, which may be longer than the pack.
+    /// the length of the file; `longer` says that it is a device, which may be longer than the pack.
     ///
-    /// What it says is what [`crate::Pack::parse`] will find, where that finds a valid pack.
+    /// What it says is what [`crate::Pack::parse`] will find, where that finds a valid pack; and as
+    /// many bundles as it tells of have room in an index and a file of these lengths.
     ///
     /// # Errors
     /// What `read` says, or [`FormatError`].
     pub fn read<E: From<FormatError>>(
-        file_bytes: Option<u64>,
+        file_bytes: u64,
+        longer: bool,
         mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) -> Result<Self, E> {
         let mut superblock = [0; SUPERBLOCK_BYTES];
         read(0, &mut superblock)?;
-        let file_bytes = file_bytes.unwrap_or_else(|| {
-            let stated: &Superblock = transmute_ref!(&superblock);
-            stated.file_bytes.get()
-        });
+        let stated: &Superblock = transmute_ref!(&superblock);
+        let file_bytes = if longer { stated.file_bytes.get().min(file_bytes) } else { file_bytes };
         let superblock = check_superblock(&superblock, file_bytes)?;
         let (index_bytes, block_bytes) =
             (superblock.index_bytes.get(), superblock.block_bytes.get());
@@ -68,6 +71,19 @@ impl Peek {
         read(offset, shape.as_mut_bytes())?;
         check("model shape", offset, shape.as_bytes(), entry.section_crc.get())?;
         let shape = Shape::from_disk(&shape, offset)?;
+        for (what, needed, found) in [
+            ("index", shape.bundles().saturating_mul(INDEX_BYTES_PER_BUNDLE), index_bytes),
+            (
+                "file",
+                shape.region_bytes().saturating_mul(shape.layers.into()),
+                file_bytes.saturating_sub(index_bytes),
+            ),
+        ] {
+            if needed > found {
+                let (offset, expected) = (0, needed);
+                return Err(FormatError::Truncated { what, offset, expected, found }.into());
+            }
+        }
         Ok(Self { file_bytes, index_bytes, block_bytes, shape })
     }
 }

@@ -12,8 +12,8 @@ use common::{demo_model, lnp, ok, skipped};
 use support::Dice;
 
 /// Kills of the commands that write the same each time, and of `probe`.
-const KILLS: u32 = 400;
-const KILLS_PROBE: u32 = 100;
+const KILLS: u32 = 440;
+const KILLS_PROBE: u32 = 60;
 
 /// Files of the demo model, made once: a text, a trace, links.
 fn inputs(folder: &Path) -> [String; 4] {
@@ -110,7 +110,7 @@ fn a_probe_killed_at_any_moment_leaves_whole_files() {
     const DATA_BYTES: u64 = 65 << 20;
     let run = || {
         let mut process = Command::new(env!("CARGO_BIN_EXE_lnp"));
-        process.arg("probe").arg(&data).args(["--seconds", "0.1", "--buffered"]);
+        process.arg("probe").arg(&data).args(["--seconds", "0.4", "--buffered"]);
         process.arg("-o").arg(&profile).arg("--csv").arg(&raw);
         if !data.exists() {
             process.args(["--create", &DATA_BYTES.to_string()]);
@@ -121,9 +121,12 @@ fn a_probe_killed_at_any_moment_leaves_whole_files() {
         let table: toml::Table = text.parse().ok()?;
         Some(table.keys().cloned().collect())
     };
-    let begin = Instant::now();
-    assert!(run().wait().unwrap().success());
-    let usual = begin.elapsed();
+    // On a busy machine there may be no time to measure anything.
+    let usual = (0..10).find_map(|_| {
+        let begin = Instant::now();
+        run().wait().unwrap().success().then(|| begin.elapsed())
+    });
+    let usual = usual.expect("a probe that comes to its end");
     let whole = keys(&std::fs::read_to_string(&profile).unwrap()).unwrap();
     let columns = |text: &str| text.lines().next().map(|line| line.split(',').count());
     let raw_columns = columns(&std::fs::read_to_string(&raw).unwrap());

@@ -16,6 +16,10 @@
 // What memory for `lnp_open` must be a multiple of, bytes.
 #define LNP_MEMORY_ALIGN 64
 
+// With so much memory a `lnp_open` that fails leaves a text for `lnp_last_error`: enough to be told why
+// `lnp_required_bytes` fails.
+#define LNP_TEXT_BYTES (32 << 10)
+
 // All is well.
 #define LNP_OK 0
 
@@ -54,7 +58,7 @@
 #define LNP_SOURCE_PATH 1
 
 // `lnp_source_t.kind`: the file or block device open as `fd`, with `O_DIRECT` as a rule. It is
-// duplicated: close yours when you like.
+// duplicated: close yours when you like, its position stays.
 #define LNP_SOURCE_FD 2
 
 // `lnp_source_t.kind`: the caller's `storage`, copied.
@@ -114,11 +118,14 @@
 // `lnp_statistics_t.back_end`: pread.
 #define LNP_BACK_END_PREAD 2
 
-// An open engine; it lies in the memory that was given to `lnp_open`.
+// An open engine; it lies in the memory that was given to `lnp_open`. Any thread may use it, one at a
+// time; while what `lnp_prefetch` asked for is being read, the thread that asked should go on. It does
+// not survive `fork`: a child opens its own.
 typedef struct lnp_engine_t lnp_engine_t;
 
 // A storage back end of the caller's: a firmware's own driver, for one. All functions are called from
-// the thread that calls the engine, never two at a time.
+// the thread that calls the engine, never two at a time. A context serves one engine at a time, and no
+// `lnp_required_bytes` while that is open.
 typedef struct lnp_storage_t {
   // Comes back with every call.
   void *context;
@@ -130,10 +137,11 @@ typedef struct lnp_storage_t {
   // 4,096.
   uint32_t align;
   // Starts a read, and returns 0, or an error number above 0 where it did not start. The memory is
-  // the storage's until `complete` has told of `tag`.
+  // the storage's until `complete` has told of `tag`. It lies in what was given to `lnp_open`; but
+  // `lnp_required_bytes` and `lnp_open` first read a few blocks to the stack.
   int32_t (*submit)(void *context, uint64_t offset, void *memory, uint32_t bytes, uint32_t tag);
   // Tells of a read that has ended: its tag, and how many bytes came (less than 0: an error number,
-  // negated). Returns 1; or 0 where none has ended, which is only right where `wait` is 0; or less
+  // negated). Returns 1; or 0 where none has ended (it is asked again where `wait` is not 0); or less
   // than 0 where the storage is gone, and nothing writes to any memory any more.
   int32_t (*complete)(void *context, int32_t wait, uint32_t *tag, int32_t *bytes);
   // Nanoseconds since some moment, never falling; null: the system's monotonic clock.
@@ -267,8 +275,9 @@ int32_t lnp_required_bytes(const struct lnp_source_t *source,
                            size_t *bytes);
 
 // Opens a pack in `bytes` bytes of memory, a multiple of `LNP_MEMORY_ALIGN`, which is the engine's
-// until `lnp_close`. Nothing is allocated. Where it fails, nothing is open and `*engine` is null;
-// `lnp_last_error` of the memory then says more.
+// until `lnp_close`. Nothing is allocated; 160 KiB of stack are used. Where it fails, nothing is open
+// and `*engine` is null; `lnp_last_error` of the memory then says more, if it has `LNP_TEXT_BYTES`.
+// Memory in which an engine is open is refused.
 //
 // # Safety
 // Pointers are null, which is an error, or of what their types say: the path a string, the memory the

@@ -61,8 +61,9 @@ pub unsafe extern "C" fn lnp_required_bytes(
 }
 
 /// Opens a pack in `bytes` bytes of memory, a multiple of `LNP_MEMORY_ALIGN`, which is the engine's
-/// until `lnp_close`. Nothing is allocated. Where it fails, nothing is open and `*engine` is null;
-/// `lnp_last_error` of the memory then says more.
+/// until `lnp_close`. Nothing is allocated; 160 KiB of stack are used. Where it fails, nothing is open
+/// and `*engine` is null; `lnp_last_error` of the memory then says more, if it has `LNP_TEXT_BYTES`.
+/// Memory in which an engine is open is refused.
 ///
 /// # Safety
 /// Pointers are null, which is an error, or of what their types say: the path a string, the memory the
@@ -171,6 +172,11 @@ pub unsafe extern "C" fn lnp_prefetch(
     let handle = unsafe { Handle::of(engine) };
     let run = handle.and_then(|handle| {
         handle.run(|handle| {
+            apart(
+                handle,
+                (predicted.cast(), bytes_of(predicted, predicted_count)?),
+                (core::ptr::null(), 0),
+            )?;
             // SAFETY: by contract of so many values, which nobody else writes to now.
             let predicted = unsafe { values(predicted, predicted_count) }?;
             handle.prefetch(layer, predicted)
@@ -215,8 +221,8 @@ pub unsafe extern "C" fn lnp_last_error(
     text_bytes: usize,
 ) -> usize {
     // SAFETY: the caller's contract is the same.
-    let Ok(handle) = (unsafe { Handle::of(engine) }) else { return 0 };
-    let bytes = handle.last_error().bytes();
+    let handle = unsafe { Handle::of(engine) };
+    let bytes = handle.as_ref().map_or(&[][..], |handle| handle.last_error().bytes());
     if !text.is_null() && text_bytes > 0 {
         let count = bytes.len().min(text_bytes - 1);
         // SAFETY: `text` has room for `count` bytes and one more by contract, and is not the engine's.

@@ -26,6 +26,8 @@ const INDEX_ALIGN: usize = 4096;
 #[repr(C, align(64))]
 pub(crate) struct Handle {
     magic: u64,
+    /// Where it lies: what was copied from elsewhere is no engine.
+    place: usize,
     bytes: usize,
     last_error: Text,
     open: Option<Opened>,
@@ -44,6 +46,7 @@ const _: () = assert!(align_of::<Source>() <= LNP_MEMORY_ALIGN);
 /// Where the source lies: not in the handle, which is borrowed as a whole while the engine reads by it.
 const SOURCE_BEGIN: usize = size_of::<Handle>();
 const REST_BEGIN: usize = SOURCE_BEGIN + size_of::<Source>();
+const _: () = assert!(REST_BEGIN <= LNP_TEXT_BYTES);
 
 /// How much memory a pack needs with these settings, and how it is cut.
 pub(crate) struct Sizes {
@@ -88,11 +91,24 @@ impl Handle {
             return Err(Failure::Argument("the memory is null, or no multiple of 64"));
         }
         if bytes < REST_BEGIN {
+            let magic = memory.cast::<u64>();
+            // SAFETY: aligned, and where it is read within the memory.
+            if bytes >= size_of::<u64>() && unsafe { magic.read() } == FAILED {
+                // What an earlier attempt left is not this one's, and may be longer than the memory.
+                // SAFETY: as above.
+                unsafe { magic.write(CLOSED) };
+            }
             return Err(Failure::Memory { expected: REST_BEGIN, found: bytes });
         }
-        let handle = memory.cast::<Self>();
         // SAFETY: aligned, and within the memory, which is this engine's by contract.
-        unsafe { handle.write(Self { magic: FAILED, bytes, last_error: Text::EMPTY, open: None }) };
+        if unsafe { Self::of(memory.cast()) }.is_ok_and(|handle| handle.magic == OPEN) {
+            return Err(Failure::Argument("an engine is open in this memory: close it first"));
+        }
+        let handle = memory.cast::<Self>();
+        let place = memory.addr();
+        let failed = Self { magic: FAILED, place, bytes, last_error: Text::EMPTY, open: None };
+        // SAFETY: as above.
+        unsafe { handle.write(failed) };
         // SAFETY: the caller's contract is the same.
         let opened = unsafe { Opened::new(source, config, memory, bytes) };
         // SAFETY: it was written above, and nothing else reaches it now.
@@ -123,6 +139,11 @@ impl Handle {
         // SAFETY: not null, aligned, and by contract within the caller's memory.
         let magic = unsafe { handle.cast::<u64>().read() };
         if magic != OPEN && magic != FAILED {
+            return Err(NONE);
+        }
+        // SAFETY: as above; the second field.
+        let place = unsafe { handle.cast::<usize>().wrapping_byte_add(size_of::<u64>()).read() };
+        if place != handle.addr() {
             return Err(NONE);
         }
         // SAFETY: a handle was written there, and by contract nobody else uses it now.

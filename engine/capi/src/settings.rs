@@ -1,5 +1,6 @@
 //! From the caller's settings to the engine's.
 
+use lnp_engine::limits::STAGING_BYTES_MAX;
 use lnp_engine::sys::{BackEndChoice, ReadOptions};
 use lnp_engine::{CachePolicy, Collapse, Combine, Config, DeviceLaw, Dimensions};
 
@@ -55,15 +56,19 @@ impl Settings {
             verify_reads: asked.flags & LNP_VERIFY_READS != 0,
             ..Config::new(dimensions)
         };
-        if asked.staging_bytes != 0 {
-            config.staging_bytes = bytes(asked.staging_bytes)?;
-        }
         if asked.queue_depth != 0 {
             config.queue_depth = asked.queue_depth;
         }
         if asked.read_bytes_max != 0 {
             config.read_bytes_max = asked.read_bytes_max;
         }
+        config.staging_bytes = if asked.staging_bytes != 0 {
+            bytes(asked.staging_bytes)?
+        } else {
+            // what the areas for prefetches leave of the most that can be registered
+            let most = STAGING_BYTES_MAX.saturating_sub(config.prefetch_bytes.saturating_mul(2));
+            Config::staging_bytes_full_with(dimensions, config.read_bytes_max).min(most)
+        };
         Ok(config)
     }
 

@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use lnp_engine::arena::StagingMemory;
 use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
 use lnp_engine::sys::{BackEnd, DeviceQueue, DirectFile, OpenError};
-use lnp_format::Peek;
+use lnp_format::{FormatError, Peek};
 
 use crate::error::Failure;
 use crate::settings::Settings;
@@ -55,12 +55,14 @@ impl Source {
 
     /// Finds out how large what is.
     pub(crate) fn peek(&self) -> Result<Peek, Failure> {
-        let file_bytes = match self {
-            Self::File(file) => (!file.is_device()).then_some(file.bytes()),
-            Self::Storage(storage) => storage.bytes(),
+        let (file_bytes, longer) = match self {
+            Self::File(file) => (file.bytes(), file.is_device()),
+            Self::Storage(storage) => {
+                (storage.bytes().unwrap_or(u64::MAX), storage.bytes().is_none())
+            }
         };
-        let peek = Peek::read(file_bytes, |offset, bytes| {
-            self.read_anywhere(offset, bytes, file_bytes.unwrap_or(u64::MAX))
+        let peek = Peek::read(file_bytes, longer, |offset, bytes| {
+            self.read_anywhere(offset, bytes, file_bytes)
         })?;
         let (fits, align) = match self {
             Self::File(file) => (file.takes_blocks_of(peek.block_bytes), file.align()),
@@ -83,7 +85,18 @@ impl Source {
         let mut block = PeekBlock([0; PEEK_BYTES]);
         while !bytes.is_empty() {
             let begin = offset - offset % PEEK_BYTES as u64;
-            let there = (end.saturating_sub(begin)).min(PEEK_BYTES as u64) as usize;
+            let there = end.saturating_sub(begin).min(PEEK_BYTES as u64);
+            let align = match self {
+                Self::File(file) => file.align(),
+                Self::Storage(storage) => storage.align(),
+            };
+            if there == 0 || !there.is_multiple_of(align.into()) {
+                let (what, expected) = ("pack", PEEK_BYTES as u64);
+                return Err(
+                    FormatError::Truncated { what, offset: begin, expected, found: there }.into()
+                );
+            }
+            let there = there as usize;
             let found = block.0.get_mut(..there).unwrap_or_default();
             self.read_exact_at(begin, found)?;
             let found = found.get((offset - begin) as usize..).unwrap_or_default();

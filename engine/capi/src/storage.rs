@@ -75,18 +75,21 @@ impl Storage {
         }
     }
 
-    /// What has ended: tag and bytes; or the number of the error where the storage is gone.
+    /// What has ended: tag and bytes; or the number of the error where the storage is gone. Asks again
+    /// where it should wait and does not.
     fn complete(&self, wait: bool) -> Result<Option<(u32, i32)>, i32> {
         let (mut tag, mut bytes) = (u32::MAX, 0);
-        // SAFETY: the caller's function, with two numbers of ours to write to.
-        let told = unsafe {
-            (self.complete)(self.told.context, wait.into(), &raw mut tag, &raw mut bytes)
-        };
-        match told {
-            0 if wait => Err(libc::EPROTO),
-            0 => Ok(None),
-            1 => Ok(Some((tag, bytes))),
-            gone => Err(gone.saturating_neg().max(1)),
+        loop {
+            // SAFETY: the caller's function, with two numbers of ours to write to.
+            let told = unsafe {
+                (self.complete)(self.told.context, wait.into(), &raw mut tag, &raw mut bytes)
+            };
+            match told {
+                0 if wait => {}
+                0 => return Ok(None),
+                1.. => return Ok(Some((tag, bytes))),
+                gone => return Err(gone.saturating_neg().max(1)),
+            }
         }
     }
 
@@ -95,12 +98,15 @@ impl Storage {
         let bytes = memory.len() as u32;
         // SAFETY: the memory is ours until this function returns, and it waits for the read.
         unsafe { self.submit(offset, memory.as_mut_ptr(), bytes, 0) }?;
-        match self.complete(true) {
-            Ok(Some((0, came))) if came == bytes as i32 => Ok(()),
-            Ok(Some((0, came @ 0..))) => Err(ReadFailure::Short { found: came as u32 }),
-            Ok(Some((0, errno))) => Err(ReadFailure::System { errno: errno.saturating_neg() }),
-            Ok(_) => Err(ReadFailure::System { errno: libc::EPROTO }),
-            Err(errno) => Err(ReadFailure::System { errno }),
+        loop {
+            return match self.complete(true) {
+                Ok(Some((0, came))) if came == bytes as i32 => Ok(()),
+                Ok(Some((0, came @ 0..))) => Err(ReadFailure::Short { found: came as u32 }),
+                Ok(Some((0, errno))) => Err(ReadFailure::System { errno: errno.saturating_neg() }),
+                // No read of ours: the memory is the storage's until it tells of the one that is.
+                Ok(_) => continue,
+                Err(errno) => Err(ReadFailure::System { errno }),
+            };
         }
     }
 }
@@ -113,6 +119,8 @@ pub(crate) struct StorageQueue {
     pending: [Option<Read<'static>>; QUEUE_DEPTH_MAX],
     /// Why the storage is gone (errno): nothing writes to any memory any more.
     gone: Option<i32>,
+    /// Why nothing is asked of the storage any more (errno): it does not keep its promises.
+    refused: Option<i32>,
 }
 
 impl StorageQueue {
@@ -124,6 +132,7 @@ impl StorageQueue {
             in_flight: 0,
             pending: [const { None }; QUEUE_DEPTH_MAX],
             gone: None,
+            refused: None,
         }
     }
 
@@ -147,16 +156,22 @@ impl StorageQueue {
         if let Some(errno) = self.gone {
             return self.lost(errno);
         }
-        let found = self.storage.complete(wait);
-        let (errno, known) = match found {
-            Ok(None) => return None,
-            Ok(Some((tag, bytes))) => (libc::EPROTO, self.take(tag).map(|read| (read, bytes))),
-            Err(errno) => (errno, None),
-        };
-        let Some((read, bytes)) = known else {
-            // It is gone, or tells of a read that there is not: nothing it says can be relied on.
-            self.gone = Some(errno);
-            return self.lost(errno);
+        let (read, bytes) = loop {
+            match self.storage.complete(wait) {
+                Ok(None) => return None,
+                Ok(Some((tag, bytes))) => {
+                    if let Some(read) = self.take(tag) {
+                        break (read, bytes);
+                    }
+                    // A read that there is not. What it may have been told for is not given back before
+                    // the storage tells of it, or that it is gone; and nothing new is asked of it.
+                    self.refused = Some(libc::EPROTO);
+                }
+                Err(errno) => {
+                    self.gone = Some(errno);
+                    return self.lost(errno);
+                }
+            }
         };
         let result = match u32::try_from(bytes) {
             Ok(came) if came == read.lease.bytes() => Ok(()),
@@ -187,7 +202,7 @@ impl ReadQueue<'static> for StorageQueue {
         let Some(number) = free else {
             return Err(ReadError::of(&read, ReadFailure::QueueFull));
         };
-        if let Some(errno) = self.gone {
+        if let Some(errno) = self.gone.or(self.refused) {
             return Err(ReadError::of(&read, ReadFailure::System { errno }));
         }
         let (memory, bytes) = (read.lease.as_mut_ptr(), read.lease.bytes());

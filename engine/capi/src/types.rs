@@ -8,6 +8,10 @@ pub const LNP_VERSION: u32 = 0x00_01_00;
 /// What memory for `lnp_open` must be a multiple of, bytes.
 pub const LNP_MEMORY_ALIGN: usize = 64;
 
+/// With so much memory a `lnp_open` that fails leaves a text for `lnp_last_error`: enough to be told why
+/// `lnp_required_bytes` fails.
+pub const LNP_TEXT_BYTES: usize = 32 << 10;
+
 /// All is well.
 pub const LNP_OK: i32 = 0;
 /// A null or misaligned pointer, a wrong length, an engine that is not open: a mistake of the program.
@@ -32,11 +36,14 @@ pub const LNP_ERROR_ACTIVE: i32 = 9;
 /// though it was asked for.
 pub const LNP_ERROR_UNSUPPORTED: i32 = 10;
 
-/// An open engine; it lies in the memory that was given to `lnp_open`.
+/// An open engine; it lies in the memory that was given to `lnp_open`. Any thread may use it, one at a
+/// time; while what `lnp_prefetch` asked for is being read, the thread that asked should go on. It does
+/// not survive `fork`: a child opens its own.
 pub enum lnp_engine_t {}
 
 /// A storage back end of the caller's: a firmware's own driver, for one. All functions are called from
-/// the thread that calls the engine, never two at a time.
+/// the thread that calls the engine, never two at a time. A context serves one engine at a time, and no
+/// `lnp_required_bytes` while that is open.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct lnp_storage_t {
@@ -50,7 +57,8 @@ pub struct lnp_storage_t {
     /// 4,096.
     pub align: u32,
     /// Starts a read, and returns 0, or an error number above 0 where it did not start. The memory is
-    /// the storage's until `complete` has told of `tag`.
+    /// the storage's until `complete` has told of `tag`. It lies in what was given to `lnp_open`; but
+    /// `lnp_required_bytes` and `lnp_open` first read a few blocks to the stack.
     pub submit: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -61,7 +69,7 @@ pub struct lnp_storage_t {
         ) -> i32,
     >,
     /// Tells of a read that has ended: its tag, and how many bytes came (less than 0: an error number,
-    /// negated). Returns 1; or 0 where none has ended, which is only right where `wait` is 0; or less
+    /// negated). Returns 1; or 0 where none has ended (it is asked again where `wait` is not 0); or less
     /// than 0 where the storage is gone, and nothing writes to any memory any more.
     pub complete: Option<
         unsafe extern "C" fn(
@@ -78,7 +86,7 @@ pub struct lnp_storage_t {
 /// `lnp_source_t.kind`: the file at `path`.
 pub const LNP_SOURCE_PATH: u32 = 1;
 /// `lnp_source_t.kind`: the file or block device open as `fd`, with `O_DIRECT` as a rule. It is
-/// duplicated: close yours when you like.
+/// duplicated: close yours when you like, its position stays.
 pub const LNP_SOURCE_FD: u32 = 2;
 /// `lnp_source_t.kind`: the caller's `storage`, copied.
 pub const LNP_SOURCE_STORAGE: u32 = 3;

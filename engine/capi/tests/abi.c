@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lnp.h"
@@ -202,6 +203,8 @@ static void wrong_arguments(const char *path) {
     EXPECT(lnp_close(memory) == LNP_ERROR_ARGUMENT);
 
     EXPECT(lnp_open(&source, &config, memory, bytes, &engine) == LNP_OK);
+    lnp_engine_t *again = engine;
+    EXPECT(lnp_open(&source, &config, memory, bytes, &again) == LNP_ERROR_ARGUMENT && again == NULL);
     EXPECT(lnp_shape(engine, &shape) == LNP_OK);
     EXPECT(lnp_shape(engine, NULL) == LNP_ERROR_ARGUMENT);
     EXPECT(lnp_shape(NULL, &shape) == LNP_ERROR_ARGUMENT);
@@ -234,7 +237,7 @@ static void wrong_arguments(const char *path) {
     EXPECT(FORWARD(UINT32_MAX, x, n, active, count, y, n) == LNP_ERROR_ACTIVE);
     EXPECT(lnp_last_error(engine, NULL, 0) > 0);
     EXPECT(lnp_last_error(engine, text, 5) > 4 && strlen(text) == 4);
-    EXPECT(lnp_last_error(NULL, text, sizeof text) == 0);
+    EXPECT(lnp_last_error(NULL, text, sizeof text) == 0 && text[0] == 0);
     uint32_t twice[] = {1, 1}, falling[] = {5, 4}, beyond[] = {shape.neurons};
     EXPECT(FORWARD(0, x, n, twice, 2, y, n) == LNP_ERROR_ACTIVE);
     EXPECT(FORWARD(0, x, n, falling, 2, y, n) == LNP_ERROR_ACTIVE);
@@ -295,7 +298,9 @@ static void wrong_sources(const char *path, const char *placeholder) {
     EXPECT(sized(source, plain()) == LNP_ERROR_UNSUPPORTED);
     lnp_config_t config = plain();
     config.flags = LNP_ALLOW_BUFFERED;
+    EXPECT(lseek(source.fd, 100, SEEK_SET) == 100);
     EXPECT(sized(source, config) == LNP_OK);
+    EXPECT(lseek(source.fd, 0, SEEK_CUR) == 100);
     close(source.fd);
 
     lnp_storage_t storage;
@@ -416,6 +421,74 @@ static void failing_storage(const char *path) {
     give_back(arena);
 }
 
+static int32_t (*sound_complete)(void *, int32_t, uint32_t *, int32_t *);
+static unsigned lies;
+
+/* Says that nothing has ended though it should wait, and now and then tells of a read that there is not. */
+static int32_t lying_complete(void *context, int32_t wait, uint32_t *tag, int32_t *bytes) {
+    if (++lies % 2) return 0;
+    if (lies % 64 == 0) {
+        *tag = 77;
+        *bytes = 4096;
+        return 1;
+    }
+    return sound_complete(context, wait, tag, bytes);
+}
+
+/* A storage that does not keep its promises: errors, and nothing given back under its reads. */
+static void lying_storage(const char *path) {
+    struct pread_storage context;
+    lnp_storage_t storage;
+    pread_storage_init(&context, open(path, O_RDONLY), &storage);
+    sound_complete = storage.complete;
+    storage.complete = lying_complete;
+    lnp_source_t source = {.kind = LNP_SOURCE_STORAGE, .storage = &storage};
+    lnp_config_t config = plain();
+    unsigned long failed = 0, fine = 0;
+    for (int round = 0; round < 40; round++) {
+        struct arena arena;
+        lnp_engine_t *engine = open_with(source, config, &arena);
+        lnp_shape_t shape;
+        EXPECT(lnp_shape(engine, &shape) == LNP_OK);
+        float x[NEURONS_MAX], y[NEURONS_MAX];
+        uint32_t active[NEURONS_MAX];
+        for (uint32_t layer = 0; layer < shape.layers; layer++) {
+            size_t count = inputs(&shape, layer, x, active);
+            int32_t status = lnp_forward(engine, layer, x, shape.hidden, active, count, y, shape.hidden);
+            EXPECT(status == LNP_OK || status == LNP_ERROR_READ);
+            if (status == LNP_OK) fine++; else failed++;
+        }
+        EXPECT(lnp_close(engine) == LNP_OK);
+        EXPECT(context.count == 0); /* all was told of */
+        give_back(arena);
+    }
+    EXPECT(failed > 0 && fine > 0);
+    close(context.fd);
+}
+
+/* A child opens its own. */
+static void forked(const char *path) {
+    struct arena arena;
+    lnp_engine_t *engine = open_with(at(path), plain(), &arena);
+    pid_t child = fork();
+    EXPECT(child >= 0);
+    if (child == 0) {
+        struct arena own;
+        lnp_engine_t *mine = open_with(at(path), plain(), &own);
+        lnp_shape_t shape;
+        _exit(lnp_shape(mine, &shape) == LNP_OK && lnp_close(mine) == LNP_OK ? 0 : 1);
+    }
+    int status = 1;
+    EXPECT(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    lnp_shape_t shape;
+    EXPECT(lnp_shape(engine, &shape) == LNP_OK);
+    float *y = malloc((size_t)shape.layers * shape.hidden * sizeof(float));
+    forward_all(engine, 0, y);
+    free(y);
+    EXPECT(lnp_close(engine) == LNP_OK);
+    give_back(arena);
+}
+
 int main(int count, char **arguments) {
     if (count != 5) {
         fprintf(stderr, "usage: abi PACK PLACEHOLDER DAMAGED BLOCK_DEVICE|-\n");
@@ -428,6 +501,8 @@ int main(int count, char **arguments) {
     wrong_sources(arguments[1], arguments[2]);
     broken_packs(arguments[1], arguments[3]);
     failing_storage(arguments[1]);
+    lying_storage(arguments[1]);
+    forked(arguments[1]);
     printf("%lu checks of the C ABI, all so\n", checks);
     return 0;
 }

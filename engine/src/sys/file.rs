@@ -163,10 +163,17 @@ impl DirectFile {
 
     /// Length, bytes; of a block device too.
     fn length(&self) -> Result<u64, FileError> {
-        // SAFETY: `fd` is open; seeking touches no memory.
-        let end = unsafe { libc::lseek(self.fd, 0, libc::SEEK_END) };
-        u64::try_from(end)
-            .map_err(|_| FileError::System { action: "find the end of the file", errno: errno() })
+        let seek = |offset, from| {
+            // SAFETY: `fd` is open; seeking touches no memory.
+            unsafe { libc::lseek(self.fd, offset, from) }
+        };
+        // A duplicated descriptor shares its position with the caller's.
+        let position = seek(0, libc::SEEK_CUR);
+        let end = seek(0, libc::SEEK_END);
+        let found = u64::try_from(end)
+            .map_err(|_| FileError::System { action: "find the end of the file", errno: errno() });
+        seek(position.max(0), libc::SEEK_SET);
+        found
     }
 
     /// Whether the file lies in memory (tmpfs, ramfs), where nothing can be read from a device.

@@ -191,7 +191,8 @@ impl<'a> UringQueue<'a> {
                 pending.done < pending.read.lease.bytes()
             }
             0 => false,
-            error => matches!(-error, libc::EINTR | libc::EAGAIN),
+            // cancelled: the thread that submitted it has ended
+            error => matches!(-error, libc::EINTR | libc::EAGAIN | libc::ECANCELED),
         };
         if again && pending.tries <= READ_RETRIES_MAX {
             let Err(failure) = self.push(number) else { return None };
@@ -279,5 +280,6 @@ impl Drop for UringQueue<'_> {
             let (number, _) = self.wait_for_kernel();
             self.release(number);
         }
+        self.ring.unregister();
     }
 }

@@ -22,6 +22,10 @@ pub(crate) const SETUP_TASKRUN_FLAG: u32 = 1 << 9;
 /// [`Params::features`]: both rings lie in one mapping (Linux 5.4).
 pub(crate) const FEATURE_SINGLE_MMAP: u32 = 1 << 0;
 
+/// [`Params::features`]: reads at the current position; what counts is that [`OP_READ`] came with it
+/// (Linux 5.6).
+pub(crate) const FEATURE_RW_CUR_POS: u32 = 1 << 3;
+
 /// Flag of the submission ring: the kernel's thread sleeps.
 pub(crate) const SQ_NEED_WAKEUP: u32 = 1 << 0;
 /// Flag of the submission ring: completions did not fit their ring.
@@ -38,6 +42,10 @@ pub(crate) const ENTER_SQ_WAIT: u32 = 1 << 2;
 
 /// `io_uring_register`: buffers.
 pub(crate) const REGISTER_BUFFERS: u32 = 0;
+/// `io_uring_register`: no buffers any more.
+pub(crate) const UNREGISTER_BUFFERS: u32 = 1;
+/// `io_uring_register`: no files any more.
+pub(crate) const UNREGISTER_FILES: u32 = 3;
 /// `io_uring_register`: files.
 pub(crate) const REGISTER_FILES: u32 = 2;
 

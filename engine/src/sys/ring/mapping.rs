@@ -31,8 +31,12 @@ impl Mapping {
         if base == libc::MAP_FAILED {
             return Err(errno());
         }
-        let base = NonNull::new(base.cast()).ok_or(libc::ENOMEM)?;
-        Ok(Self { base, bytes })
+        let mapping = Self { base: NonNull::new(base.cast()).ok_or(libc::ENOMEM)?, bytes };
+        // A forked child would submit reads into its parent's memory and take them for its own: it
+        // shall have no rings at all.
+        // SAFETY: the mapping is ours, and only what a child inherits of it changes.
+        let kept = unsafe { libc::madvise(base, bytes, libc::MADV_DONTFORK) };
+        if kept < 0 { Err(errno()) } else { Ok(mapping) }
     }
 
     /// The word at an offset, bytes.

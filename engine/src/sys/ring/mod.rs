@@ -47,7 +47,7 @@ impl Ring {
     /// Makes a ring with places for `depth` submissions and twice as many completions.
     ///
     /// # Errors
-    /// The error number; `ENOSYS` also for kernels before 5.4.
+    /// The error number; `ENOSYS` also for kernels before 5.6.
     fn new(depth: u32, flags: u32, thread_idle_ms: u32) -> Result<Self, i32> {
         let mut params = Params { flags, thread_idle_ms, ..Params::default() };
         // SAFETY: `params` is what the kernel reads and writes; nobody else has it.
@@ -59,7 +59,8 @@ impl Ring {
             return Err(errno());
         }
         let descriptor = Descriptor(fd);
-        if params.features & abi::FEATURE_SINGLE_MMAP == 0 {
+        let needed = abi::FEATURE_SINGLE_MMAP | abi::FEATURE_RW_CUR_POS;
+        if params.features & needed != needed {
             return Err(libc::ENOSYS);
         }
         let places = params.submissions as usize;
@@ -223,6 +224,19 @@ impl Ring {
     pub(crate) fn register_buffer(&self, base: *mut u8, bytes: usize) -> Result<(), i32> {
         let buffer = libc::iovec { iov_base: base.cast(), iov_len: bytes };
         self.register(abi::REGISTER_BUFFERS, (&raw const buffer).cast())
+    }
+
+    /// Gives up what is registered, now: closing the ring does it some time later, and until then the
+    /// file is open and the memory locked. Nothing is in flight.
+    pub(crate) fn unregister(&self) {
+        for kind in [abi::UNREGISTER_BUFFERS, abi::UNREGISTER_FILES] {
+            let (ring, kind) = (libc::c_long::from(self.descriptor.0), libc::c_long::from(kind));
+            let nothing = core::ptr::null::<libc::c_void>();
+            // SAFETY: takes numbers and no memory. An error says that nothing was registered.
+            unsafe {
+                libc::syscall(libc::SYS_io_uring_register, ring, kind, nothing, 0 as libc::c_long)
+            };
+        }
     }
 
     /// Registers one of something; `what` is read during the call only.
