@@ -134,7 +134,7 @@ impl Recipe {
             let read = |name: &Option<String>, length: usize| -> Result<Vec<f32>> {
                 let Some(name) = name else { return Ok(Vec::new()) };
                 let values = checkpoint.read_f32(name)?;
-                ensure!(values.len() == length, "{name}: {length} values expected");
+                ensure!(values.len() == length, "{name} has {} values, config.json makes it {length}", values.len());
                 Ok(values)
             };
             recipe.side_data.push(SideData {

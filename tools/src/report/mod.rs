@@ -31,9 +31,11 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Says something that is no result, on stderr; nobody has to listen.
+/// Says something that is no result, on stderr; nobody has to listen. Names from files may be in it:
+/// no control characters but ends of lines come through.
 pub fn say(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    let lines: Vec<String> = text.split('\n').map(plain).collect();
+    let _ = std::io::stderr().lock().write_all(lines.join("\n").as_bytes());
 }
 
 /// Text from a file, safe for a terminal: no control characters.
