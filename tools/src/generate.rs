@@ -134,7 +134,9 @@ pub fn check_weights<'a, Q: ReadQueue<'a> + Send>(
 ) -> Result<()> {
     let pack = *engine.pack();
     let other = |what: String| {
-        anyhow!("{what}: the pack was made from other weights: pack the model again, or name its model")
+        anyhow!(
+            "{what}: the pack was made from other weights: pack the model again, or name its model"
+        )
     };
     for (number, path) in checkpoint.paths().iter().enumerate() {
         let stored = pack.provenance().value(&format!("source.{number}.bytes"));
