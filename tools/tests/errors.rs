@@ -112,7 +112,7 @@ impl Inputs {
         self.with_metadata("demo.trace", "same.trace", &[("split", "test")]);
         self.with_metadata("demo.links", "newer.links", &[("format", "lnp-links-v9")]);
         self.with_metadata("demo.links", "no-traces.links", &[("traces", "none")]);
-        self.with_metadata("demo.links", "comma.links", &[("corpora", ",text")]);
+        self.with_metadata("demo.links", "no-corpus.links", &[("corpora", "")]);
         self.put("text.toml", "law = 1\n");
         self.put("no-device.toml", "[law]\na_us = 10.0\nb_mib_s = 0.0\ncombine = \"sum\"\n");
         self.put("law.toml", "[law]\na_us = 10.0\nb_mib_s = 900.0\ncombine = \"sum\"\n");
