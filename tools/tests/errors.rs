@@ -34,7 +34,7 @@ impl Inputs {
         std::fs::create_dir(&folder).unwrap();
         for file in ["config.json", "model.safetensors", "tokenizer.json"] {
             match own.iter().find(|(own, _)| *own == file) {
-                Some((_, bytes)) if bytes.is_empty() => {}
+                Some((_, [])) => {}
                 Some((_, bytes)) => std::fs::write(folder.join(file), bytes).unwrap(),
                 None => {
                     std::os::unix::fs::symlink(demo_model().join(file), folder.join(file)).unwrap()
