@@ -198,6 +198,7 @@ fn names_from_files_are_printed_harmlessly() {
     let folder = common::disk_folder();
     let inputs = Inputs::make(folder.path());
     inputs.with_metadata("demo.trace", "hostile.trace", &[("model", HOSTILE), ("corpus", HOSTILE)]);
+    inputs.with_metadata("hostile.trace", "test.trace", &[("split", "test")]);
     inputs.with_metadata("demo.trace", "kind.trace", &[("format", HOSTILE)]);
     inputs.with_metadata("demo.links", "order.links", &[("order", HOSTILE)]);
     let corpora = [("corpora", HOSTILE), ("model", HOSTILE)];
@@ -225,6 +226,8 @@ fn names_from_files_are_printed_harmlessly() {
     told(&[&["replay", &pack, "--traces", &trace, "--simulate"], &law[..]].concat(), 0);
     told(&["perplexity", &pack, "--model", &demo, "--tokens", &trace, "--buffered"], 0);
     told(&["synth", "--traces", &trace, "--layers", "2", "--neurons", "64", "-o", &out], 0);
+    let (test, study) = (path("test.trace"), path("study"));
+    told(&["study", "--traces", &trace, "--tests", &test, "--orders", "greedy", "-o", &study], 0);
     told(&["pack", "--model", &demo, "--links", &links, "-o", &out], 0);
     told(&["inspect", &out], 0);
     told(&["replay", &pack, "--traces", &path("kind.trace"), "--simulate"], 1);
