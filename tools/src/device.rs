@@ -295,15 +295,15 @@ impl DeviceProfile {
     /// One line that names the file and what is wrong.
     pub fn read(path: &Path) -> Result<Self> {
         let read = || -> Result<Self> {
-            let profile: Self = toml::from_str(&read_text(path, PROFILE_BYTES_MAX)?)?;
+            let text = read_text(path, PROFILE_BYTES_MAX)?;
+            let profile: Self =
+                toml::from_str(&text).map_err(|error| in_one_line(&text, &error))?;
             profile.law.law()?;
             Ok(profile)
         };
         read().map_err(|error| {
-            let error = format!("{error:#}");
-            let error = error.trim_end().replace('\n', " ");
             anyhow!(
-                "cannot read device profile {}: {error}; make one with `lnp probe`",
+                "cannot read device profile {}: {error:#}; make one with `lnp probe`",
                 path.display()
             )
         })
@@ -317,6 +317,12 @@ impl DeviceProfile {
         let text = toml::to_string_pretty(self)?;
         write_text(path, &text)
     }
+}
+
+/// What is wrong with a profile's text, without the picture of the place that the parser draws.
+fn in_one_line(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    anyhow!("line {}: {}", before.matches('\n').count() + 1, error.message())
 }
 
 /// Opens a file for direct reads.

@@ -166,7 +166,10 @@ pub fn read_text(path: &Path, bytes_max: u64) -> Result<String> {
     let read = || -> Result<String> {
         let mut text = String::new();
         File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
-        ensure!(text.len() as u64 <= bytes_max, "more than {bytes_max} bytes: not such a file");
+        ensure!(
+            text.len() as u64 <= bytes_max,
+            "more than {bytes_max} bytes, the most that it may have"
+        );
         Ok(text)
     };
     read().with_context(|| format!("{}: cannot be read as text", path.display()))

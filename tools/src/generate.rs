@@ -1,6 +1,6 @@
 //! Text from a model whose FFN comes from a pack, through the engine.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use lnp_engine::engine::Alone;
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::ReadQueue;
@@ -133,11 +133,17 @@ pub fn check_weights<'a, Q: ReadQueue<'a> + Send>(
     config: &ModelConfig,
 ) -> Result<()> {
     let pack = *engine.pack();
-    let other = "the pack was made from other weights: pack the model again, or name its model";
+    let other = |what: String| {
+        anyhow!(
+            "{what}: the pack was made from other weights: pack the model again, or name its model"
+        )
+    };
     for (number, path) in checkpoint.paths().iter().enumerate() {
         let stored = pack.provenance().value(&format!("source.{number}.bytes"));
         let found = std::fs::metadata(path)?.len().to_string();
-        ensure!(stored.is_none_or(|stored| stored == found), "{}: {other}", path.display());
+        if stored.is_some_and(|stored| stored != found) {
+            return Err(other(path.display().to_string()));
+        }
     }
     let part_bytes = pack.shape().part_bytes() as usize;
     let mut expected = vec![0; part_bytes];
@@ -149,7 +155,9 @@ pub fn check_weights<'a, Q: ReadQueue<'a> + Send>(
             let Some(name) = name else { continue };
             let stored = values.iter().map(|value| value.get().to_bits());
             let found = checkpoint.read_f32(name)?;
-            ensure!(stored.eq(found.iter().map(|value| value.to_bits())), "{name}: {other}");
+            if !stored.eq(found.iter().map(|value| value.to_bits())) {
+                return Err(other(name.clone()));
+            }
         }
         // A different neuron in each layer.
         let neuron = (number * 7919) % pack.shape().neurons;
@@ -163,7 +171,9 @@ pub fn check_weights<'a, Q: ReadQueue<'a> + Send>(
             equal = bundle[begin..begin + part_bytes] == expected;
             Ok(())
         })?;
-        ensure!(equal, "layer {number}, neuron {neuron}: {other}");
+        if !equal {
+            return Err(other(format!("layer {number}, neuron {neuron}")));
+        }
     }
     engine.clear_cache();
     Ok(())

@@ -29,7 +29,9 @@ pub(crate) fn arena(bytes: usize) -> Result<ArenaMemory> {
     let map = whole
         .and_then(|whole| whole.checked_add(HUGE_PAGE_BYTES))
         .and_then(|whole| MmapMut::map_anon(whole).ok())
-        .with_context(|| format!("{bytes} bytes of memory cannot be had"))?;
+        .with_context(|| {
+            format!("{bytes} bytes of memory cannot be had: ask for less, or make room")
+        })?;
     let begin = map.as_ptr().addr().wrapping_neg() % HUGE_PAGE_BYTES;
     // Advice only: a kernel without huge pages gives small ones. The crate has no such advice for
     // Android.

@@ -37,7 +37,9 @@ impl Header {
     /// Reads and checks the header at the start of a file of `len_bytes`.
     pub(crate) fn read(input: &mut impl Read, len_bytes: u64) -> Result<Self> {
         let mut prefix = [0; PREFIX_BYTES as usize];
-        input.read_exact(&mut prefix).context("header length is missing")?;
+        input
+            .read_exact(&mut prefix)
+            .context("shorter than the 8 bytes that tell its header's length")?;
         let header_len = u64::from_le_bytes(prefix);
         ensure!(
             header_len <= HEADER_BYTES_MAX && header_len <= len_bytes.saturating_sub(PREFIX_BYTES),

@@ -133,7 +133,10 @@ impl TraceReader {
         let id = |(token, &bytes): (usize, &[u8; 4])| {
             let id = i32::from_le_bytes(bytes);
             u32::try_from(id).with_context(|| {
-                format!("{}: token {token} has id {id}", self.file.path().display())
+                format!(
+                    "{}: token {token} has id {id}, below 0: damaged",
+                    self.file.path().display()
+                )
             })
         };
         ids.iter().enumerate().map(id).collect::<Result<_>>().map(Some)

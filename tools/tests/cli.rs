@@ -1,5 +1,5 @@
-//! The command line as scripts see it: exit codes, one line of error, JSON with the agreed names,
-//! nothing half-written. Runs on the demo model of the repository.
+//! The command line as scripts see it: JSON with the agreed names, nothing half-written. Runs on the
+//! demo model of the repository. Errors are in `errors.rs`.
 
 mod common;
 
@@ -51,30 +51,6 @@ fn every_command_explains_itself_with_an_example() {
     }
     assert!(ok(&["--help"]).contains("Try `lnp demo` first"));
     assert!(ok(&["--version"]).starts_with("lnp "));
-}
-
-#[test]
-fn wrong_usage_is_exit_code_2() {
-    for args in [
-        &["frobnicate"][..],
-        &[],
-        &["pack", "-o", "x"],
-        &["link", "--traces", "t", "--order", "best-ever", "-o", "l"],
-        &["link", "--traces", "t", "--pin", "1.5", "-o", "l"],
-        &["link", "--traces", "t", "--law", "a_us=1", "-o", "l"],
-        &["replay", "--links", "l", "--traces", "t"],
-        &["replay", "p", "--traces", "t", "--law", "a_us=1"],
-        &["pack", "--model", "m", "--dtype", "int3", "-o", "x"],
-        &["pack", "--model", "m", "--dtype", "placeholder", "-o", "x"],
-        &["perplexity", "--model", "m", "--tokens", "t"],
-        &["perplexity", "p", "--model", "m"],
-        &["perplexity", "p", "--model", "m", "--tokens", "t", "--window", "1"],
-        &["perplexity", "p", "--model", "m", "--tokens", "t", "--limit", "0"],
-    ] {
-        let output = lnp(args);
-        assert_eq!(output.status.code(), Some(2), "lnp {args:?}");
-        assert!(output.stdout.is_empty(), "lnp {args:?}");
-    }
 }
 
 #[test]
@@ -353,81 +329,6 @@ fn probe_writes_a_profile_that_replay_reads() {
 }
 
 #[test]
-fn trouble_is_one_clear_line() {
-    let work = Work::new();
-    let model = demo_model();
-    let model = model.to_str().unwrap();
-    let (greedy, trace) = (work.path("greedy.lnp"), work.path("test.trace"));
-    let links = work.path("greedy.links");
-    let (nowhere, out) = (work.path("nowhere/x"), work.path("out"));
-    let text = work.path("text.txt");
-    std::fs::write(&text, "To be, or not to be").unwrap();
-    let garbage = work.path("garbage");
-    std::fs::write(&garbage, vec![0xfe; 9000]).unwrap();
-
-    assert!(fails(&["inspect", &nowhere]).contains("nowhere/x"));
-    assert!(fails(&["inspect", &garbage]).contains("not a linked neuron pack"));
-    assert!(fails(&["verify", &trace]).contains("not a linked neuron pack"));
-    assert!(fails(&["link", "--traces", &garbage, "-o", &out]).contains("garbage"));
-    assert!(fails(&["pack", "--model", &nowhere, "-o", &out]).contains("nowhere"));
-    assert!(
-        fails(&["trace", "--model", model, "--text", &text, "-o", &nowhere]).contains("nowhere")
-    );
-    assert!(fails(&["pack", "--model", model, "--links", &trace, "-o", &out]).contains("links"));
-    assert!(fails(&["run", &greedy, "--model", &nowhere, "--prompt", "x"]).contains("nowhere"));
-    assert!(fails(&["replay", &greedy, "--traces", &links, "--simulate"]).contains("trace"));
-    let device = fails(&["replay", &greedy, "--traces", &trace, "--device", &garbage]);
-    assert!(device.contains("device profile"), "{device}");
-    assert!(fails(&["probe", &text, "--quick", "--buffered"]).contains("too few to probe"));
-    assert!(
-        fails(&["trace", "--model", model, "--text", &garbage, "-o", &out]).contains("garbage")
-    );
-    let long = "word ".repeat(400);
-    let told = fails(&["run", &greedy, "--model", model, "--prompt", &long, "--buffered"]);
-    assert!(told.contains("context is 256"), "{told}");
-    let told = fails(&[
-        "run",
-        &greedy,
-        "--model",
-        model,
-        "--prompt",
-        "x",
-        "--memory",
-        "1000",
-        "--buffered",
-    ]);
-    assert!(told.contains("--memory 1000 is too small: at least"), "{told}");
-
-    // a damaged bundle is found by verify, and by a run that checks what it reads
-    let mut bytes = std::fs::read(&greedy).unwrap();
-    let at = bytes.len() - 500_000;
-    for byte in &mut bytes[at..] {
-        *byte ^= 1;
-    }
-    let damaged = work.path("damaged.lnp");
-    std::fs::write(&damaged, bytes).unwrap();
-    assert!(fails(&["verify", &damaged]).contains("damaged"));
-    let told = fails(&[
-        "run",
-        &damaged,
-        "--model",
-        model,
-        "--prompt",
-        "x",
-        "--verify-reads",
-        "--buffered",
-        "--json",
-    ]);
-    assert!(told.contains("damaged"), "{told}");
-
-    // placeholders cannot be run
-    let fake = work.path("fake.lnp");
-    ok(&["pack", "--model", model, "--links", &links, "--placeholder-bundle", "4096", "-o", &fake]);
-    let told = fails(&["run", &fake, "--model", model, "--prompt", "x", "--buffered"]);
-    assert!(told.contains("placeholder"), "{told}");
-}
-
-#[test]
 fn inputs_are_never_overwritten() {
     let work = Work::new();
     let copy = work.folder.path().join("copy");
@@ -448,26 +349,6 @@ fn inputs_are_never_overwritten() {
         std::fs::metadata(&weights).unwrap().len(),
         std::fs::metadata(demo_model().join("model.safetensors")).unwrap().len()
     );
-}
-
-#[test]
-fn a_pack_of_other_weights_is_not_run() {
-    let work = Work::new();
-    let copy = work.folder.path().join("demo");
-    std::fs::create_dir(&copy).unwrap();
-    for name in ["config.json", "tokenizer.json"] {
-        std::fs::copy(demo_model().join(name), copy.join(name)).unwrap();
-    }
-    // the same model with every weight after the header of the file negated
-    let mut bytes = std::fs::read(demo_model().join("model.safetensors")).unwrap();
-    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    bytes[header..].iter_mut().skip(1).step_by(2).for_each(|high| *high ^= 0x80);
-    std::fs::write(copy.join("model.safetensors"), bytes).unwrap();
-    let (greedy, model) = (work.path("greedy.lnp"), work.path("demo"));
-    let told = fails(&["run", &greedy, "--model", &model, "--prompt", "x", "--buffered"]);
-    assert!(told.contains("made from other weights"), "{told}");
-    let verified = fails(&["verify", &greedy, "--model", &model]);
-    assert!(verified.contains("SHA-256"), "{verified}");
 }
 
 #[test]
@@ -504,12 +385,6 @@ fn odd_arguments() {
     let with = |more: &[&'static str]| [&run[..], more].concat();
     assert!(!ok(&with(&["- a dash", "-n", "2"])).is_empty());
     assert_eq!(json(&with(&["x", "-n", "0"]))["token_ids"], serde_json::json!([]));
-    assert!(fails(&with(&["x", "-n", "18446744073709551615"])).contains("context is 256"));
-    assert!(fails(&with(&["x", "--device", "/dev/zero"])).contains("device profile"));
-    assert!(fails(&["probe", work.folder.path().to_str().unwrap()]).contains("is a folder"));
-    let sparse = work.path("sparse");
-    std::fs::File::create(&sparse).unwrap().set_len(1 << 30).unwrap();
-    assert!(fails(&["probe", &sparse, "--buffered"]).contains("sparse"));
     // one pack alone is compared with its own first row
     let trace = work.path("test.trace");
     let alone = ok(&["replay", &greedy, "--traces", &trace, "--simulate", "--tokens", "8"]);

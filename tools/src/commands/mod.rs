@@ -23,7 +23,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use lnp_engine::sys::{BackEnd, BackEndChoice, Polling, ReadOptions, cpu};
 use lnp_kernels::{CpuFeatures, TOKENS_MAX, Tier};
 
-use crate::report::{ReaderGone, say};
+use crate::report::{ReaderGone, plain, say};
 
 /// Linked neuron packs: sparse language models read from flash.
 ///
@@ -170,7 +170,8 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("lnp: {error:#}\n"));
+            // One line, whatever names from files are in it.
+            say(&format!("lnp: {}\n", plain(&format!("{error:#}"))));
             ExitCode::FAILURE
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::ValueEnum;
 
 use super::ReadArgs;
@@ -243,11 +243,13 @@ fn make(path: &Path, file_bytes: u64) -> Result<()> {
 
 /// Keeps this thread on a core.
 fn pin(core: u32) -> Result<()> {
-    let wrong = || format!("--core {core}: this process may not use such a core");
+    let wrong = || anyhow!("--core {core}: this process may not use such a core");
     let mut cores = rustix::thread::CpuSet::new();
-    ensure!((core as usize) < rustix::thread::CpuSet::MAX_CPU, wrong());
+    if core as usize >= rustix::thread::CpuSet::MAX_CPU {
+        return Err(wrong());
+    }
     cores.set(core as usize);
-    rustix::thread::sched_setaffinity(None, &cores).with_context(wrong)
+    rustix::thread::sched_setaffinity(None, &cores).map_err(|_| wrong())
 }
 
 fn measured(args: &Args, options: &FullOptions, found: &Full) -> Measured {

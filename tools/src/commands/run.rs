@@ -102,7 +102,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
     let mut prompt_ids: Vec<u32> = model.config().bos_token_id.into_iter().collect();
     prompt_ids.extend(tokenizer.encode(&args.prompt)?);
-    ensure!(!prompt_ids.is_empty(), "an empty prompt, and the model has no bos token");
+    ensure!(
+        !prompt_ids.is_empty(),
+        "an empty prompt, and the model has no bos token: give some text with --prompt"
+    );
     let mut sampler = Sampler::new(args.temperature, args.seed)?;
     let mut decoder = tokenizer.decoder(false);
     let mut text = String::new();

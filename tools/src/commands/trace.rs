@@ -80,7 +80,7 @@ pub(super) fn trace_tokens(
     corpus: String,
     split: String,
 ) -> Result<TraceData> {
-    ensure!(!ids.is_empty(), "there are no tokens to trace");
+    ensure!(!ids.is_empty(), "no token is left to trace: --tokens must be above 0");
     let mut dense = DenseFfn::load(model.checkpoint(), model.config())?;
     let bar = progress("tracing", ids.len() as u64);
     let mut data =

@@ -53,7 +53,7 @@ impl<'a> CheckpointBundles<'a> {
         let found = self.checkpoint.shape(name)?;
         ensure!(
             found == [rows, columns],
-            "{name} has shape {found:?}, [{rows}, {columns}] expected"
+            "{name} has shape {found:?}, config.json makes it [{rows}, {columns}]"
         );
         let (dtype, bytes) = self.checkpoint.read_raw(name)?;
         Ok(Matrix { name: name.to_owned(), dtype, bytes })

@@ -112,7 +112,7 @@ impl Recipe {
             dtype,
             bundle_stride: dtype.part_bytes(config.hidden as u32) * config.parts() as u32,
         };
-        let mut recipe = Self::with_links(shape, links)?;
+        let mut recipe = Self::with_links(shape, 1, links)?;
         recipe.provenance.insert("model".into(), plain(&checkpoint.name()));
         let family = format!("{:?}", config.family).to_lowercase();
         recipe.provenance.insert("model.family".into(), family);
@@ -134,7 +134,11 @@ impl Recipe {
             let read = |name: &Option<String>, length: usize| -> Result<Vec<f32>> {
                 let Some(name) = name else { return Ok(Vec::new()) };
                 let values = checkpoint.read_f32(name)?;
-                ensure!(values.len() == length, "{name}: {length} values expected");
+                ensure!(
+                    values.len() == length,
+                    "{name} has {} values, config.json makes it {length}",
+                    values.len()
+                );
                 Ok(values)
             };
             recipe.side_data.push(SideData {
@@ -166,12 +170,12 @@ impl Recipe {
             dtype: Dtype::Placeholder,
             bundle_stride: bundle_bytes,
         };
-        let mut recipe = Self::with_links(shape, links)?;
+        let mut recipe = Self::with_links(shape, copies, links)?;
         recipe.provenance.insert("placeholder.copies".into(), copies.to_string());
         Ok(recipe)
     }
 
-    fn with_links(shape: Shape, links: Option<&Links>) -> Result<Self> {
+    fn with_links(shape: Shape, copies: u32, links: Option<&Links>) -> Result<Self> {
         shape.check(0).context("the model does not fit the format")?;
         let mut provenance = BTreeMap::from([
             ("tool".to_owned(), Links::this_tool()),
@@ -189,11 +193,11 @@ impl Recipe {
         };
         let found = (links.layers.len() as u32, links.neurons as u32);
         ensure!(
-            found.0 > 0 && shape.layers.is_multiple_of(found.0) && found.1 == shape.neurons,
+            found.0.checked_mul(copies) == Some(shape.layers) && found.1 == shape.neurons,
             "the links are for {} layers of {} neurons, the model has {} of {}: link its own traces",
             found.0,
             found.1,
-            shape.layers,
+            shape.layers / copies.max(1),
             shape.neurons
         );
         let mut put = |key: &str, value: String| provenance.insert(key.to_owned(), value);

@@ -129,7 +129,10 @@ pub fn replay(
     options: &ReplayOptions,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Replayed> {
-    ensure!(!packs.is_empty() && sets.tokens > 0, "nothing to replay");
+    ensure!(
+        !packs.is_empty() && sets.tokens > 0,
+        "nothing to replay: at least one pack and one token are needed"
+    );
     options.caches.check()?;
     let plans = plan_all(packs, sets, options)?;
     let (mut rows, calibrated_law) = contest(packs, sets, target, options, plans, progress)?;

@@ -31,9 +31,11 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Says something that is no result, on stderr; nobody has to listen.
+/// Says something that is no result, on stderr; nobody has to listen. Names from files may be in it:
+/// no control characters but ends of lines come through.
 pub fn say(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    let lines: Vec<String> = text.split('\n').map(plain).collect();
+    let _ = std::io::stderr().lock().write_all(lines.join("\n").as_bytes());
 }
 
 /// Text from a file, safe for a terminal: no control characters.
@@ -56,10 +58,14 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// A table: the first `text_columns` columns to the left, numbers to the right.
+/// A table: the first `text_columns` columns to the left, numbers to the right. Names from files may be
+/// in it.
 pub fn table(head: &[&str], rows: &[Vec<String>], text_columns: usize) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(head).add_rows(rows);
+    table
+        .load_preset(presets::NOTHING)
+        .set_header(head.iter().map(|cell| plain(cell)))
+        .add_rows(rows.iter().map(|row| row.iter().map(|cell| plain(cell))));
     for (number, column) in table.column_iter_mut().enumerate() {
         let (left, right) = (u16::from(number > 0) * 2, 0);
         column.set_padding((left, right));

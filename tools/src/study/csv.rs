@@ -78,5 +78,5 @@ fn line(
 
 /// A name that cannot end its column.
 fn plain(name: &str) -> String {
-    name.replace([',', '"', '\n', '\r'], " ")
+    name.replace(|c: char| c == ',' || c == '"' || c.is_control(), " ")
 }

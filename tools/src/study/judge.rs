@@ -44,7 +44,8 @@ impl<'g> Judge<'g> {
         let blocks: Vec<usize> = grid.tests.iter().map(|test| test.blocks()).collect();
         let of_test = |blocks: &usize| Resamples::new(&[*blocks], count, seed);
         let baseline = |order| {
-            grid.kind_of(order).with_context(|| format!("{order} is not among the orders: add it"))
+            grid.kind_of(order)
+                .with_context(|| format!("{order} is not among the orders: add it to --orders"))
         };
         Ok(Self {
             grid,
