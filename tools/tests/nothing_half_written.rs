@@ -117,9 +117,13 @@ fn a_probe_killed_at_any_moment_leaves_whole_files() {
         }
         process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
-    let keys = |text: &str| -> Option<Vec<String>> {
-        let table: toml::Table = text.parse().ok()?;
-        Some(table.keys().cloned().collect())
+    // Tables that every profile has; others say what was noticed.
+    let is_whole = |text: &str| {
+        let table: Result<toml::Table, _> = text.parse();
+        table.is_ok_and(|table| {
+            let names = ["machine", "measured", "fit", "law", "points", "streams"];
+            names.iter().all(|name| table.contains_key(*name)) && text.ends_with('\n')
+        })
     };
     // On a busy machine there may be no time to measure anything.
     let usual = (0..10).find_map(|_| {
@@ -127,7 +131,7 @@ fn a_probe_killed_at_any_moment_leaves_whole_files() {
         run().wait().unwrap().success().then(|| begin.elapsed())
     });
     let usual = usual.expect("a probe that comes to its end");
-    let whole = keys(&std::fs::read_to_string(&profile).unwrap()).unwrap();
+    assert!(is_whole(&std::fs::read_to_string(&profile).unwrap()));
     let columns = |text: &str| text.lines().next().map(|line| line.split(',').count());
     let raw_columns = columns(&std::fs::read_to_string(&raw).unwrap());
     let (mut dice, mut counts) = (Dice::new(2), [0_u32; 3]);
@@ -154,7 +158,7 @@ fn a_probe_killed_at_any_moment_leaves_whole_files() {
         if found == old {
             counts[usize::from(data.exists())] += 1;
         } else {
-            assert_eq!(keys(&found).as_ref(), Some(&whole), "kill {kill}: half a profile");
+            assert!(is_whole(&found), "kill {kill}: half a profile:\n{found}");
             counts[2] += 1;
         }
     }
