@@ -111,7 +111,8 @@ def faults(phone, host):
     for command in ("verify", "replay", "run"):
         said = phone.said(f"faulty.{command}")
         code = phone.exit(f"faulty.{command}")
-        tell(code == 1 and len(said) == 1, f"EIO: {command} ends with exit code {code} and says: {' | '.join(said)}")
+        named = len(said) == 1 and "/dev/sd" in said[0]
+        tell(code == 1 and named, f"EIO: {command} ends with exit code {code} and says: {' | '.join(said)}")
     healed = phone.json("healed.run") or {}
     codes = [phone.exit(f"healed.{command}") for command in ("verify", "run")]
     tell(codes == [0, 0] and healed.get("text") == host["text"],

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use lnp_engine::sys::BackEnd;
-use lnp_engine::{Collapse, Config, FetchStats};
+use lnp_engine::{Collapse, Config, EngineError, FetchStats};
 
 use super::{KernelArgs, ReadArgs, say_back_end};
 use crate::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
@@ -122,6 +122,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
             stream(&piece, args.json)?;
             text += &piece;
             Ok(!(args.stop_at_eos && model.config().eos_token_ids.contains(&token)))
+        })
+        .map_err(|error| match error.downcast_ref::<EngineError>() {
+            Some(_) => error.context(index.path().display().to_string()),
+            None => error,
         })?;
     let rest = decoder.finish()?;
     stream(&(rest.clone() + "\n"), args.json)?;
