@@ -9,10 +9,8 @@ use crate::error::FormatError;
 use crate::layer::{LinkIndex, SideData};
 use crate::layout::{ModelShape, SectionEntry, Superblock, field_at};
 use crate::provenance::Provenance;
-pub use crate::sections::check_superblock;
-use crate::sections::{
-    check_places, entry_offset, find, find_entry, missing, section_table, wrong_length,
-};
+use crate::sections::{check_places, entry_offset, find, find_entry, missing, wrong_length};
+pub use crate::sections::{check_superblock, section_table};
 use crate::shape::Shape;
 
 /// A validated pack: views into the index bytes that the caller holds.

@@ -81,8 +81,12 @@ pub(crate) const fn round_up(bytes: u64, block: u64) -> u64 {
     bytes.saturating_add(block - 1) & !(block - 1)
 }
 
-/// The section table, its checksum verified.
-pub(crate) fn section_table<'a>(
+/// The section table, its checksum verified; it lies behind the superblock. Of the index no more than
+/// that is needed: whoever has to find memory for the rest can look at this first.
+///
+/// # Errors
+/// [`FormatError`]: too few bytes, or damaged.
+pub fn section_table<'a>(
     index: &'a [u8],
     superblock: &Superblock,
 ) -> Result<&'a [SectionEntry], FormatError> {

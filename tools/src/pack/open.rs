@@ -6,9 +6,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use lnp_format::layout::Superblock;
+use lnp_format::layout::{SectionEntry, Superblock};
 use lnp_format::limits::SUPERBLOCK_BYTES;
-use lnp_format::read::check_superblock;
+use lnp_format::read::{check_superblock, section_table};
 use lnp_format::{FormatError, Pack};
 use zerocopy::FromBytes;
 
@@ -62,6 +62,9 @@ impl PackIndex {
     }
 }
 
+/// Bytes of an entry of the section table.
+const SECTION_ENTRY_BYTES: u64 = size_of::<SectionEntry>() as u64;
+
 /// Length of the pack that a file is, or that a block device begins with; leaves the file at its
 /// begin.
 ///
@@ -87,17 +90,26 @@ fn length_on_device(begin: &[u8], device_bytes: u64) -> u64 {
 }
 
 /// The first `index_bytes` bytes of a pack of `file_bytes` bytes. What the superblock claims is
-/// checked against the file before memory is asked for.
+/// checked against the file, and the section table against its checksum, before memory is asked for:
+/// a sparse file is as long as one likes.
 ///
 /// # Errors
 /// Not a pack, or not readable.
 pub fn read_index(input: &mut impl Read, file_bytes: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(SUPERBLOCK_BYTES);
     input.by_ref().take(SUPERBLOCK_BYTES as u64).read_to_end(&mut bytes)?;
-    let index_bytes = check_superblock(&bytes, file_bytes)?.index_bytes.get();
-    let rest = index_bytes.saturating_sub(SUPERBLOCK_BYTES as u64);
-    bytes.reserve_exact(usize::try_from(rest).context("the index does not fit into memory")?);
-    input.by_ref().take(rest).read_to_end(&mut bytes)?;
+    let superblock = *check_superblock(&bytes, file_bytes)?;
+    let table_bytes = u64::from(superblock.section_count.get()) * SECTION_ENTRY_BYTES;
+    let mut read_to = |end: u64, bytes: &mut Vec<u8>| -> Result<()> {
+        let rest = end.saturating_sub(bytes.len() as u64);
+        bytes.reserve_exact(usize::try_from(rest).context("the index does not fit into memory")?);
+        input.by_ref().take(rest).read_to_end(bytes)?;
+        Ok(())
+    };
+    let index_bytes = superblock.index_bytes.get();
+    read_to(index_bytes.min(SUPERBLOCK_BYTES as u64 + table_bytes), &mut bytes)?;
+    section_table(&bytes, &superblock)?;
+    read_to(index_bytes, &mut bytes)?;
     Ok(bytes)
 }
 
