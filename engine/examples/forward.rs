@@ -10,6 +10,7 @@ use std::error::Error;
 use std::ffi::CString;
 
 use lnp_engine::ffn::Ffn;
+use lnp_engine::limits::GAP_BYTES_USUAL;
 use lnp_engine::sys::{BackEndChoice, DirectFile, cpu, open_engine};
 use lnp_engine::{Collapse, Config, required_bytes};
 use lnp_format::{Pack, Peek};
@@ -30,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Memory: once, and never again.
     let config = Config {
-        collapse: Collapse::Gap { bytes: 16 << 10 },
+        collapse: Collapse::Gap { bytes: GAP_BYTES_USUAL },
         cache_bundles: 100,
         ..Config::new(&pack)
     };

@@ -1,7 +1,7 @@
 //! The shape of a pack from its first blocks, before there is memory for the whole index: so that a
 //! caller can be told how much memory to give.
 
-use zerocopy::{FromZeros, IntoBytes, transmute_ref};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::checksum::check;
 use crate::codes::{SectionKind, WHOLE_PACK};
@@ -44,8 +44,8 @@ impl Peek {
     ) -> Result<Self, E> {
         let mut superblock = [0; SUPERBLOCK_BYTES];
         read(0, &mut superblock)?;
-        let stated: &Superblock = transmute_ref!(&superblock);
-        let file_bytes = if longer { stated.file_bytes.get().min(file_bytes) } else { file_bytes };
+        let file_bytes =
+            if longer { length_on_device(&superblock, file_bytes) } else { file_bytes };
         let superblock = check_superblock(&superblock, file_bytes)?;
         let (index_bytes, block_bytes) =
             (superblock.index_bytes.get(), superblock.block_bytes.get());
@@ -86,4 +86,12 @@ impl Peek {
         }
         Ok(Self { file_bytes, index_bytes, block_bytes, shape })
     }
+}
+
+/// Length of the pack that a device begins with: devices and partitions are longer than their pack,
+/// whose superblock says where it ends. Whether that is true is for those to find out who check the
+/// superblock.
+pub fn length_on_device(begin: &[u8], device_bytes: u64) -> u64 {
+    let stated = Superblock::ref_from_prefix(begin);
+    stated.map_or(device_bytes, |(superblock, _)| superblock.file_bytes.get().min(device_bytes))
 }

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use lnp_engine::ffn::Ffn;
+pub use lnp_engine::limits::GAP_BYTES_USUAL;
 use lnp_engine::limits::QUEUE_DEPTH_DEFAULT;
 use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions, cpu, open_engine};
 use lnp_engine::{Collapse, Config, Engine, required_bytes};
@@ -15,8 +16,6 @@ use crate::memory::{ArenaMemory, arena};
 use crate::model::Model;
 use crate::pack::PackIndex;
 
-/// Break-even gap of UFS 4.0 as published: 16 to 20 KiB.
-pub const GAP_BYTES_USUAL: u64 = 16 << 10;
 /// Share of the bundles that the cache holds where nothing else is said.
 pub const CACHE_RATIO_USUAL: f64 = 0.05;
 

@@ -1,15 +1,12 @@
 //! From the caller's settings to the engine's.
 
-use lnp_engine::limits::STAGING_BYTES_MAX;
+use lnp_engine::limits::{GAP_BYTES_USUAL, STAGING_BYTES_MAX};
 use lnp_engine::sys::{BackEndChoice, ReadOptions};
 use lnp_engine::{CachePolicy, Collapse, Combine, Config, DeviceLaw, Dimensions};
 
 use crate::error::Failure;
 use crate::types::*;
 
-/// Hole that is read through where nothing else is said: the break-even of UFS 4.0 as published is
-/// 16 to 20 KiB.
-const GAP_BYTES_USUAL: u64 = 16 << 10;
 const FLAGS: u32 =
     LNP_VERIFY_READS | LNP_ALLOW_BUFFERED | LNP_ADAPT | LNP_NO_URING | LNP_NEEDS_URING;
 

@@ -64,15 +64,23 @@ impl Source {
         let peek = Peek::read(file_bytes, longer, |offset, bytes| {
             self.read_anywhere(offset, bytes, file_bytes)
         })?;
-        let (fits, align) = match self {
-            Self::File(file) => (file.takes_blocks_of(peek.block_bytes), file.align()),
-            Self::Storage(storage) => (storage.takes_blocks_of(peek.block_bytes), storage.align()),
+        let fits = match self {
+            Self::File(file) => file.takes_blocks_of(peek.block_bytes),
+            Self::Storage(storage) => storage.takes_blocks_of(peek.block_bytes),
         };
         if !fits {
-            let (expected, found) = (align, peek.block_bytes);
+            let (expected, found) = (self.align(), peek.block_bytes);
             return Err(OpenError::Alignment { expected, found }.into());
         }
         Ok(peek)
+    }
+
+    /// What offset, length and memory of a read must be a multiple of, bytes.
+    const fn align(&self) -> u32 {
+        match self {
+            Self::File(file) => file.align(),
+            Self::Storage(storage) => storage.align(),
+        }
     }
 
     /// Reads any few bytes through an aligned block or two.
@@ -86,11 +94,7 @@ impl Source {
         while !bytes.is_empty() {
             let begin = offset - offset % PEEK_BYTES as u64;
             let there = end.saturating_sub(begin).min(PEEK_BYTES as u64);
-            let align = match self {
-                Self::File(file) => file.align(),
-                Self::Storage(storage) => storage.align(),
-            };
-            if there == 0 || !there.is_multiple_of(align.into()) {
+            if there == 0 || !there.is_multiple_of(self.align().into()) {
                 let (what, expected) = ("pack", PEEK_BYTES as u64);
                 return Err(
                     FormatError::Truncated { what, offset: begin, expected, found: there }.into()

@@ -6,11 +6,11 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use lnp_format::layout::{SectionEntry, Superblock};
+use lnp_format::layout::SectionEntry;
 use lnp_format::limits::SUPERBLOCK_BYTES;
+use lnp_format::peek::length_on_device;
 use lnp_format::read::{check_superblock, section_table};
 use lnp_format::{FormatError, Pack};
-use zerocopy::FromBytes;
 
 /// The index bytes of a pack, which its views borrow.
 #[derive(Debug)]
@@ -80,13 +80,6 @@ pub(super) fn pack_length(file: &mut File) -> io::Result<u64> {
     file.by_ref().take(SUPERBLOCK_BYTES as u64).read_to_end(&mut begin)?;
     file.seek(SeekFrom::Start(0))?;
     Ok(length_on_device(&begin, file_bytes))
-}
-
-/// Devices and partitions are longer than their pack, whose superblock says where it ends. Whether
-/// that is true is for those to find out who check the superblock.
-fn length_on_device(begin: &[u8], device_bytes: u64) -> u64 {
-    let stated = Superblock::ref_from_prefix(begin);
-    stated.map_or(device_bytes, |(superblock, _)| superblock.file_bytes.get().min(device_bytes))
 }
 
 /// The first `index_bytes` bytes of a pack of `file_bytes` bytes. What the superblock claims is

@@ -9,6 +9,7 @@ use core::fmt::{self, Write};
 
 use lnp_engine::arena::Arena;
 use lnp_engine::ffn::Ffn;
+use lnp_engine::limits::GAP_BYTES_USUAL;
 use lnp_engine::sys::{BackEndChoice, DirectFile, FileError, OpenError, cpu, open_engine};
 use lnp_engine::{Collapse, Config, EngineError, required_bytes};
 use lnp_format::Pack;
@@ -66,7 +67,7 @@ fn run(path: &CStr, memory: &'static mut [u8]) -> Result<u32, Failure> {
     let pack = Pack::parse(index, file.bytes()).map_err(EngineError::Pack)?;
 
     let config = Config {
-        collapse: Collapse::Gap { bytes: 16 << 10 },
+        collapse: Collapse::Gap { bytes: GAP_BYTES_USUAL },
         cache_bundles: 100,
         ..Config::new(&pack)
     };

@@ -214,7 +214,7 @@ impl Ring {
 
     /// Registers a file: it gets the number 0.
     fn register_file(&self, fd: libc::c_int) -> Result<(), i32> {
-        self.register(abi::REGISTER_FILES, (&raw const fd).cast())
+        self.register(abi::REGISTER_FILES, (&raw const fd).cast(), 1)
     }
 
     /// Registers memory: it gets the number 0.
@@ -223,30 +223,29 @@ impl Ring {
     /// The error number; `ENOMEM` where it is more than may be locked.
     pub(crate) fn register_buffer(&self, base: *mut u8, bytes: usize) -> Result<(), i32> {
         let buffer = libc::iovec { iov_base: base.cast(), iov_len: bytes };
-        self.register(abi::REGISTER_BUFFERS, (&raw const buffer).cast())
+        self.register(abi::REGISTER_BUFFERS, (&raw const buffer).cast(), 1)
     }
 
     /// Gives up what is registered, now: closing the ring does it some time later, and until then the
     /// file is open and the memory locked. Nothing is in flight.
     pub(crate) fn unregister(&self) {
         for kind in [abi::UNREGISTER_BUFFERS, abi::UNREGISTER_FILES] {
-            let (ring, kind) = (libc::c_long::from(self.descriptor.0), libc::c_long::from(kind));
-            let nothing = core::ptr::null::<libc::c_void>();
-            // SAFETY: takes numbers and no memory. An error says that nothing was registered.
-            unsafe {
-                libc::syscall(libc::SYS_io_uring_register, ring, kind, nothing, 0 as libc::c_long)
-            };
+            // An error says that nothing was registered.
+            let _ = self.register(kind, core::ptr::null(), 0);
         }
     }
 
-    /// Registers one of something; `what` is read during the call only.
-    fn register(&self, kind: u32, what: *const libc::c_void) -> Result<(), i32> {
+    /// Registers one of something, or nothing any more; `what` is read during the call only.
+    fn register(
+        &self,
+        kind: u32,
+        what: *const libc::c_void,
+        count: libc::c_long,
+    ) -> Result<(), i32> {
         let (ring, kind) = (libc::c_long::from(self.descriptor.0), libc::c_long::from(kind));
-        // SAFETY: callers give one descriptor or one iovec, of their own, as `kind` says. To register
-        // memory only pins its pages: it is written by reads alone, whose contract `push` has.
-        let done = unsafe {
-            libc::syscall(libc::SYS_io_uring_register, ring, kind, what, 1 as libc::c_long)
-        };
+        // SAFETY: callers give one descriptor or one iovec, of their own, as `kind` says, or none. To
+        // register memory only pins its pages: it is written by reads alone, whose contract `push` has.
+        let done = unsafe { libc::syscall(libc::SYS_io_uring_register, ring, kind, what, count) };
         if done < 0 { Err(errno()) } else { Ok(()) }
     }
 }
