@@ -43,10 +43,7 @@ thread_local! {
 fn with_file<T>(content: &[u8], read: impl FnOnce(PathBuf) -> T) -> T {
     FILE.with_borrow_mut(|slot| {
         let file = slot.get_or_insert_with(|| {
-            let path = std::env::temp_dir().join(format!("lnp-readers-{}", std::process::id()));
-            let file = File::options().read(true).write(true).create_new(true).open(&path);
-            std::fs::remove_file(&path).expect("it was just made");
-            file.expect("the temporary folder can be written")
+            tempfile::tempfile().expect("the temporary folder can be written")
         });
         file.set_len(0).expect("it is ours");
         file.write_all_at(content, 0).expect("there is room");
