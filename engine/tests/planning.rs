@@ -4,9 +4,9 @@
 mod model;
 
 use lnp_engine::law::Curve;
-use lnp_engine::plan::{Extent, Geometry, Plan, plan, runs};
+use lnp_engine::plan::{Extent, Geometry, Plan, runs};
 use lnp_engine::{Collapse, Combine, DeviceLaw};
-use model::{blocks, check, exhaustive, run_plan};
+use model::{blocks, check, exhaustive, run_plan, too_little_room};
 use proptest::prelude::*;
 
 fn slots(neurons: u32, most: usize) -> impl Strategy<Value = Vec<u32>> {
@@ -233,16 +233,25 @@ fn a_merge_that_would_be_too_long_is_not_made() {
 fn scratch_and_extents_that_are_too_short_leave_slots_out() {
     let geometry =
         Geometry { bundle_stride: 512, block_bytes: 512, neurons: 40, read_bytes_max: 1024 };
-    let slots: Vec<u32> = (0..60).step_by(2).collect();
-    let law = DeviceLaw::new(0.0, 9.64, 2034.0, Combine::Sum).unwrap();
-    let curve = Curve::of_law(&law).unwrap();
-    for collapse in [Collapse::Off, Collapse::Law(law), Collapse::Curve(curve), Collapse::Whole] {
-        for (room, scratch) in [(0, 0), (0, 90), (3, 2), (30, 7), (2, 90)] {
-            let mut extents = vec![Extent::default(); room];
-            let found = plan(&slots, &geometry, &collapse, &mut extents, &mut vec![0; scratch]);
-            assert!(found.extents <= room);
+    let slots: Vec<u32> = (0..40).step_by(2).collect();
+    let law = |combine| DeviceLaw::new(0.0, 9.64, 2034.0, combine).unwrap();
+    let curve = Curve::of_law(&law(Combine::Sum)).unwrap();
+    for collapse in [
+        Collapse::Off,
+        Collapse::Gap { bytes: 4096 },
+        Collapse::Law(law(Combine::Sum)),
+        Collapse::Law(law(Combine::Max)),
+        Collapse::Curve(curve),
+        Collapse::Whole,
+    ] {
+        for (extents, scratch) in [(0, 0), (0, 90), (3, 2), (30, 7), (2, 90), (30, 60)] {
+            too_little_room(&slots, &geometry, &collapse, extents, scratch);
         }
     }
+    // Slots beyond the layer are as if there were none.
+    let beyond: Vec<u32> = (0..60).step_by(2).collect();
+    let (found, extents) = run_plan(&beyond, &geometry, &Collapse::Off);
+    check(&slots, &geometry, &Collapse::Off, &found, &extents);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Any sequence of the engine's calls, on a simulated device with any faults: what is handed out is
-//! what a plain read of the pack gives, in ascending id; else there is an error, and without faults of
-//! the device it is the caller's own.
+//! what a plain read of the pack gives, in ascending id, and what is computed from it is the sum in f64;
+//! else there is an error, and without faults of the device it is the caller's own.
 
 use arbitrary::Arbitrary;
 use lnp_engine::engine::{Alone, Session};
@@ -8,12 +8,14 @@ use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::ReadFailure;
 use lnp_engine::queue::simulated::{Faults, Image, SimulatedQueue, Switch};
 use lnp_engine::{
-    Collapse, Combine, Config, DeviceLaw, Engine, EngineError, FetchStats, required_bytes,
+    CachePolicy, Collapse, Combine, Config, DeviceLaw, Engine, EngineError, FetchStats,
+    required_bytes,
 };
 use lnp_format::Pack;
 use lnp_kernels::CpuFeatures;
 
 use crate::packs::Recipe;
+use crate::pick;
 
 /// Everything of a run but the pack's order.
 #[derive(Arbitrary, Debug)]
@@ -30,7 +32,8 @@ pub struct Case {
 
 #[derive(Arbitrary, Debug)]
 struct Settings {
-    collapse: u8,
+    /// Of collapse and of the cache.
+    rules: u8,
     gap_bytes: u16,
     cache_bundles: u16,
     staging_bytes: u32,
@@ -95,7 +98,7 @@ fn law(case: &Case) -> DeviceLaw {
 
 fn config(case: &Case, pack: &Pack<'_>) -> Config {
     let settings = &case.settings;
-    let collapse = match settings.collapse % 4 {
+    let collapse = match settings.rules % 4 {
         0 => Collapse::Off,
         1 => Collapse::Gap { bytes: settings.gap_bytes.into() },
         2 => Collapse::Law(law(case)),
@@ -111,6 +114,7 @@ fn config(case: &Case, pack: &Pack<'_>) -> Config {
         collapse,
         adapt: settings.adapt && matches!(collapse, Collapse::Law(_)),
         cache_bundles: settings.cache_bundles.into(),
+        cache_policy: pick(&CachePolicy::ALL, settings.rules / 4),
         staging_bytes: least + settings.staging_bytes as usize % (full - least + 1),
         prefetch_bytes: if settings.prefetch { full.next_multiple_of(4096) } else { 0 },
         queue_depth: u32::from(case.device.depth) + 1,
@@ -198,10 +202,7 @@ fn check<'a>(
     let fatal = session.engine().queue().counts().fatal();
     let found = match (call, ffn) {
         (Call::Prefetch(..), _) => session.prefetch(layer, &active),
-        (Call::Forward(..), Some(ffn)) => {
-            let mut y = [0.0; 32];
-            ffn.forward_in(session, &Alone, layer, &[0.25; 32], &active, &mut y)
-        }
+        (Call::Forward(..), Some(ffn)) => forward(session, ffn, layer, &active, recipe),
         _ => fetch(session, layer, &active, recipe),
     };
     let counts = *session.engine().queue().counts();
@@ -223,14 +224,57 @@ fn check<'a>(
     }
 }
 
+/// Whether the device flips bits that nobody is asked to find.
+fn may_be_damaged<'a>(session: &Session<'_, 'a, SimulatedQueue<'a>>) -> bool {
+    session.engine().queue().faults().flipped > 0 && !session.engine().config().verify_reads
+}
+
+/// The FFN of one token, against its definition in f64.
+fn forward<'a>(
+    session: &mut Session<'_, 'a, SimulatedQueue<'a>>,
+    ffn: &mut Ffn<'_>,
+    layer: u32,
+    active: &[u32],
+    recipe: &Recipe,
+) -> Result<FetchStats, EngineError> {
+    let x: [f32; 32] = std::array::from_fn(|at| (at % 7) as f32 / 4.0 - 0.75);
+    let mut y = [f32::NAN; 32];
+    let stats = ffn.forward_in(session, &Alone, layer, &x, active, &mut y)?;
+    if may_be_damaged(session) {
+        return Ok(stats);
+    }
+    // Of each value: the sum, and the sum of its terms' sizes.
+    let bias = |at: u32| f64::from(at) / 8.0 + f64::from(layer);
+    let mut expected: [(f64, f64); 32] =
+        std::array::from_fn(|at| (bias(recipe.shape.neurons + at as u32), 0.0));
+    for neuron in active {
+        let bundle = recipe.bundle(layer, *neuron);
+        let weights: Vec<f64> = bundle
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).into())
+            .collect();
+        let (up, down) = weights.split_at(32);
+        let dot: f64 = up.iter().zip(x).map(|(w, x)| w * f64::from(x)).sum();
+        let coefficient = (dot + bias(*neuron)).max(0.0);
+        for ((sum, size), down) in expected.iter_mut().zip(down) {
+            *sum += coefficient * down;
+            *size += (coefficient * down).abs();
+        }
+    }
+    for (found, (sum, size)) in y.iter().zip(expected) {
+        let off = (f64::from(*found) - sum).abs();
+        assert!(off <= (size + sum.abs()) * 1e-4, "{found} against {sum}, layer {layer}");
+    }
+    Ok(stats)
+}
+
 fn fetch<'a>(
     session: &mut Session<'_, 'a, SimulatedQueue<'a>>,
     layer: u32,
     active: &[u32],
     recipe: &Recipe,
 ) -> Result<FetchStats, EngineError> {
-    let may_be_damaged =
-        session.engine().queue().faults().flipped > 0 && !session.engine().config().verify_reads;
+    let may_be_damaged = may_be_damaged(session);
     let mut seen = Vec::new();
     let mut finish = |neuron, coefficient: f32, bundle: &[u8], _: &[u8]| {
         let right = recipe.bundle(layer, neuron);

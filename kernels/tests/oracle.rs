@@ -2,7 +2,7 @@
 
 mod support;
 
-use lnp_kernels::{Dtype, Input, Kernel, KernelError, TOKENS_MAX};
+use lnp_kernels::{Activation, Dtype, Input, Kernel, KernelError, KernelShape, TOKENS_MAX};
 use support::{Numbers, Placed, coefficient, decode, dot, expected, kernels, shape, weights};
 
 /// Blocks of a part: around every step of a loop, and a long one.
@@ -37,6 +37,45 @@ fn coefficients_agree_with_f64() {
         }
     }
     println!("{compared} coefficients");
+}
+
+/// The others than relu, between the first part and down or up.
+#[test]
+fn every_activation_agrees_with_f64() {
+    let activations = [
+        Activation::Fatrelu { threshold: 0.5 },
+        Activation::Relu2,
+        Activation::Silu,
+        Activation::Gelu,
+    ];
+    let mut numbers = Numbers::new(12);
+    let (mut compared, mut undecided, mut negative) = (0, 0, 0);
+    for dtype in Dtype::ALL {
+        for (activation, parts) in activations.into_iter().flat_map(|a| [(a, 2), (a, 3)]) {
+            for blocks in [1, 4, 13] {
+                let shape = KernelShape { activation, ..shape(dtype, 32 * blocks, parts) };
+                for _ in 0..20 {
+                    let bundle = weights(dtype, parts * shape.hidden, &mut numbers);
+                    let (x, bias) = (numbers.units(shape.hidden), numbers.unit());
+                    for kernel in kernels(shape) {
+                        let found = coefficient(&kernel, &x, &bundle, bias);
+                        let (expected, bound) = expected(&kernel, &x, &bundle, bias);
+                        assert!(
+                            (f64::from(found) - expected).abs() <= bound + 1e-30,
+                            "{activation:?} {} {}: {found} against {expected}, bound {bound}",
+                            dtype.name(),
+                            kernel.tier().name(),
+                        );
+                        compared += 1;
+                        undecided += u32::from(bound.is_infinite());
+                        negative += u32::from(found < 0.0);
+                    }
+                }
+            }
+        }
+    }
+    assert!(undecided * 20 < compared && negative * 10 > compared);
+    println!("{compared} coefficients, {negative} of them negative, {undecided} at a threshold");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each user takes its part
 
 use lnp_engine::Collapse;
-use lnp_engine::plan::{Extent, Geometry, Plan, plan, scratch_len};
+use lnp_engine::plan::{Extent, Geometry, Plan, plan, runs, scratch_len};
 
 /// A plan and its extents.
 pub fn run_plan(slots: &[u32], geometry: &Geometry, collapse: &Collapse) -> (Plan, Vec<Extent>) {
@@ -108,4 +108,30 @@ pub fn check(
     }
     assert_eq!(next, slots.len());
     assert_eq!((plan.bytes, plan.reads, plan.merges), (staged, extents.len() as u64, merges));
+}
+
+/// Plans with room for so many extents and entries of scratch: the slots that there is no room for are
+/// left out from the end, and the others planned as if they were all.
+pub fn too_little_room(
+    slots: &[u32],
+    geometry: &Geometry,
+    collapse: &Collapse,
+    extents: usize,
+    scratch: usize,
+) {
+    let planned = match collapse {
+        Collapse::Whole => slots.len(),
+        Collapse::Off | Collapse::Gap { .. } => extents,
+        Collapse::Law(_) | Collapse::Curve(_) => extents.min(scratch / scratch_len(1)),
+    };
+    let mut extents = vec![Extent::default(); extents];
+    let short = plan(slots, geometry, collapse, &mut extents, &mut vec![!0; scratch]);
+    let kept = &slots[..planned.min(slots.len())];
+    let (like, mut expected) = run_plan(kept, geometry, collapse);
+    check(kept, geometry, collapse, &like, &expected);
+    // The stream of a whole layer ends where there is no room for another extent.
+    expected.truncate(extents.len());
+    assert_eq!(extents[..short.extents], expected);
+    let bytes = expected.iter().map(Extent::bytes).sum();
+    assert_eq!((short.reads, short.bytes, short.runs), (expected.len() as u64, bytes, runs(slots)));
 }

@@ -158,7 +158,30 @@ impl Placed {
     }
 }
 
-/// The coefficient in f64 and the largest error that it may have, for relu.
+/// The activation in f64 of a value that is off by at most `error`, and how much the result may be off.
+/// No bound where the value is so close to a threshold that either side is right.
+fn activated(activation: Activation, v: f64, error: f64) -> (f64, f64) {
+    // What an f32 holds of it, and what of the exponential's last bits goes into it.
+    let evaluated = |value: f64| (value, 1.2 * error + 2e-5 * value.abs() + 2e-38);
+    match activation {
+        Activation::Relu => (v.max(0.0), error),
+        Activation::Fatrelu { threshold } => {
+            let threshold = f64::from(threshold);
+            let value = if v <= threshold { 0.0 } else { v };
+            (value, if (v - threshold).abs() <= error { f64::INFINITY } else { error })
+        }
+        Activation::Relu2 => {
+            let v = v.max(0.0);
+            (v * v, (2.0 * v + error) * error + v * v * f64::from(f32::EPSILON) + 2e-38)
+        }
+        Activation::Silu => evaluated(v / (1.0 + libm::exp(-v))),
+        Activation::Gelu => evaluated(0.5 * v * libm::erfc(-v / std::f64::consts::SQRT_2)),
+        other => panic!("no oracle for {other:?}"),
+    }
+}
+
+/// The coefficient in f64 and the largest error that it may have; no bound (infinite) where something on
+/// the way there is more than an f32 holds, or so close to a threshold that either side is right.
 pub(crate) fn expected(kernel: &Kernel, x: &[f32], bundle: &[u8], bias: f32) -> (f64, f64) {
     let shape = kernel.shape();
     let x = as_taken(shape.dtype, kernel.tier(), x);
@@ -171,13 +194,14 @@ pub(crate) fn expected(kernel: &Kernel, x: &[f32], bundle: &[u8], bias: f32) -> 
         dot(&x, &weights)
     };
     let (first, size) = part(0);
-    let activated = (first + f64::from(bias)).max(0.0);
     let bound = (size + f64::from(bias.abs())) * error;
-    if shape.parts == 2 {
-        return (activated, bound);
+    let (value, bound) = activated(shape.activation, first + f64::from(bias), bound);
+    let (up, up_size) = if shape.parts == 2 { (1.0, 0.0) } else { part(1) };
+    let largest = (value.abs() + bound).max((value.abs() + bound) * (up.abs() + up_size));
+    if largest.is_nan() || largest > f32::MAX.into() {
+        return (value * up, f64::INFINITY);
     }
-    let (up, up_size) = part(1);
-    (activated * up, bound * up.abs() + (activated + bound) * up_size * error)
+    (value * up, bound * up.abs() + (value.abs() + bound) * up_size * error)
 }
 
 /// Through memory that begins at an odd address.
