@@ -71,6 +71,29 @@ fn truncated_at_every_byte() {
     }
 }
 
+/// A million neurons in a layer, a quarter of a million sections in a table: what took the square of
+/// either would keep this test for hours, or minutes at least.
+#[cfg_attr(miri, ignore)]
+#[test]
+fn large_indexes_take_no_square() {
+    for (layers, neurons) in [(1, 1 << 20), (1 << 16, 2)] {
+        let mut recipe = Recipe::placeholder(layers, neurons, 1);
+        (recipe.biases, recipe.block_bytes) = (layers > 1, 512);
+        let file = recipe.build();
+        let pack = parse(&file).unwrap();
+        let (mut layers_found, mut slots) = (0, 0);
+        for (number, layer) in (0..).zip(pack.layers()) {
+            for neuron in 0..neurons {
+                let slot = layer.slot_of_neuron()[neuron as usize].get();
+                assert_eq!(recipe.orders[number][slot as usize], neuron);
+                slots += 1;
+            }
+            layers_found += 1;
+        }
+        assert_eq!((layers_found, slots), (layers, u64::from(layers) * u64::from(neurons)));
+    }
+}
+
 #[test]
 fn unknown_index_and_bulk_sections_are_skipped() {
     let file = Recipe::small(1, 4).build();

@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use crate::model::{Ffn, Model};
+use crate::model::{Ffn, Model, PIECE_TOKENS};
 
 /// Tokens of a text, in windows.
 #[derive(Debug, Clone)]
@@ -77,14 +77,18 @@ pub fn loss(
     let vocab = model.config().vocab;
     let (mut sum, mut predicted, mut fed) = (0.0, 0, 0);
     for ids in windows.ids.chunks(windows.window) {
-        let logits = model.forward_all(&mut model.new_state(), ids, ffn)?;
+        let mut state = model.new_state();
         // the logits after the last token predict one that is not there
-        for (logits, next) in logits.chunks_exact(vocab).zip(&ids[1..]) {
-            sum += negative_log_likelihood(logits, *next)?;
-            predicted += 1;
+        let mut to_come = ids[1..].iter();
+        for piece in ids.chunks(PIECE_TOKENS) {
+            let logits = model.forward_all(&mut state, piece, ffn)?;
+            for (logits, next) in logits.chunks_exact(vocab).zip(&mut to_come) {
+                sum += negative_log_likelihood(logits, *next)?;
+                predicted += 1;
+            }
+            fed += piece.len();
+            progress(fed);
         }
-        fed += ids.len();
-        progress(fed);
     }
     Ok(Loss { predicted, nats: sum / predicted as f64 })
 }

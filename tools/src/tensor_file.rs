@@ -138,7 +138,12 @@ impl TensorFile {
                 end - start
             );
         }
-        let mut bytes = vec![0; range.len()];
+        let mut bytes = Vec::new();
+        // A sparse file is as long as one likes.
+        bytes.try_reserve_exact(range.len()).with_context(|| {
+            format!("{}: tensor `{name}`: no memory for {} bytes", self.path.display(), range.len())
+        })?;
+        bytes.resize(range.len(), 0);
         let offset = self.header.data_start + (start + range.start) as u64;
         self.file.read_exact_at(&mut bytes, offset).with_context(|| {
             format!(

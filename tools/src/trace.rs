@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::Dtype;
 
 use crate::files::{sha256_hex, write_whole};
-use crate::model::{DenseFfn, Family, Model};
+use crate::model::{DenseFfn, Family, Model, PIECE_TOKENS};
 use crate::tensor_file::{Elements, TensorData, TensorFile, write_tensors};
 
 const FORMAT: &str = "ffn-activation-bits-v1";
@@ -304,9 +304,12 @@ pub fn record(
     dense.start_recording();
     let mut done = 0;
     for tokens in token_ids.chunks(window) {
-        model.forward_hidden(&mut model.new_state(), tokens, dense)?;
-        done += tokens.len();
-        progress(done);
+        let mut state = model.new_state();
+        for piece in tokens.chunks(PIECE_TOKENS) {
+            model.forward_hidden(&mut state, piece, dense)?;
+            done += piece.len();
+            progress(done);
+        }
     }
     let active = match model.config().family {
         Family::Opt => "relu(fc1)>0",

@@ -38,7 +38,10 @@ impl Recipe {
                 // multiplying by an odd number that shares no factor with the count permutes
                 let step =
                     (1..).map(|k| neurons / 2 + 1 + k).find(|s| gcd(*s, neurons) == 1).unwrap();
-                (0..neurons).map(|slot| (slot * step + layer) % neurons).collect()
+                let neuron = |slot| {
+                    (u64::from(slot) * u64::from(step) + u64::from(layer)) % u64::from(neurons)
+                };
+                (0..neurons).map(|slot| neuron(slot) as u32).collect()
             })
             .collect();
         Self {
@@ -63,8 +66,8 @@ impl Recipe {
 
     /// The bundle of a neuron: f32 weights that name layer, neuron and place.
     pub fn bundle(&self, layer: u32, neuron: u32) -> Vec<u8> {
-        let weight =
-            |at: u32| ((layer * 7919 + neuron * 104_729 + at * 31) % 257) as f32 / 64.0 - 2.0;
+        let name = u64::from(layer) * 7919 + u64::from(neuron) * 104_729;
+        let weight = |at: u32| ((name + u64::from(at) * 31) % 257) as f32 / 64.0 - 2.0;
         // Slices, not bytes one by one: a fuzzer's instrumentation counts every branch.
         let mut bytes = Vec::with_capacity(self.shape.bundle_stride as usize + 3);
         for at in 0..self.shape.bundle_stride.div_ceil(4) {

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lnp_format::Dtype;
 use lnp_format::limits::BUNDLE_STRIDE_MAX;
 
-use crate::files::check_target;
+use crate::files::{check_room, check_target};
 use crate::links::Links;
 use crate::model::{Checkpoint, ModelConfig};
 use crate::pack::recipe::{ModelSize, PackLayout};
@@ -69,8 +69,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if let Some(bundle_bytes) = args.placeholder_bundle {
         write_placeholders(&args.output, links.as_ref(), &config, bundle_bytes, args.copies)?;
     } else {
-        let recipe = Recipe::for_checkpoint(&checkpoint, &config, links.as_ref(), args.dtype)?;
+        // Before all files are hashed: what is missing, and whether there is room.
         let mut bundles = CheckpointBundles::new(&checkpoint, &config, args.dtype)?;
+        let placements = links.as_ref().map_or(1, Links::placements);
+        let shape = Recipe::shape_of(&config, args.dtype);
+        let regions = u64::from(shape.layers) * placements as u64;
+        check_room(&args.output, shape.region_bytes().saturating_mul(regions))
+            .with_context(|| args.output.display().to_string())?;
+        let recipe = Recipe::for_checkpoint(&checkpoint, &config, links.as_ref(), args.dtype)?;
         write_with_progress(&args.output, &recipe, &mut bundles)?;
     }
     if args.json {

@@ -138,6 +138,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for file in [&args.output, &args.csv].into_iter().flatten() {
         check_target(file, &[&args.path])?;
     }
+    if let (Some(output), Some(csv)) = (&args.output, &args.csv) {
+        let same = std::path::absolute(output)? == std::path::absolute(csv)?;
+        ensure!(!same, "{}: is where the profile goes; give another path", csv.display());
+    }
     if let Some(core) = args.core {
         pin(core)?;
     }

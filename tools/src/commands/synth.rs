@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::files::check_target;
+use crate::files::{check_room, check_target};
 use crate::links::Profile;
 use crate::report::{plain, print, print_json, progress, say, table, thousands};
 use crate::synth::compare::{Compared, compare};
@@ -81,6 +81,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         tokens: args.tokens as usize,
         active: args.active,
     };
+    check_room(&args.output, shape.trace_bytes()?)
+        .with_context(|| args.output.display().to_string())?;
     let split = match args.split {
         None => Split::All,
         Some(SplitName::Profile) => Split::Profile,

@@ -106,7 +106,10 @@ impl Links {
             let Placement { neuron_of_slot, link_begin } = placement(0)?;
             let further = (1..placements).map(&mut placement).collect::<Result<_>>()?;
             let active_count = tensor("active_count", 0, Some(neurons))?;
-            links.layers.push(LayerLinks { neuron_of_slot, link_begin, active_count, further });
+            let layer_links = LayerLinks { neuron_of_slot, link_begin, active_count, further };
+            // Before the next is read: holes in a sparse file are no permutation.
+            layer_links.check(links.profile_tokens).with_context(|| format!("layer {layer}"))?;
+            links.layers.push(layer_links);
         }
         links.check()?;
         Ok(links)

@@ -14,6 +14,8 @@ use crate::files;
 use crate::tensor_file::TensorFile;
 
 const INDEX_FILE: &str = "model.safetensors.index.json";
+/// Longest index, bytes.
+const INDEX_BYTES_MAX: u64 = 1 << 26;
 /// Below this many elements a conversion is not worth splitting between threads.
 const CONVERT_ELEMENTS_MIN: usize = 1 << 16;
 
@@ -227,11 +229,12 @@ fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
 
 fn read_index(dir: &Path) -> Result<Option<Index>> {
     let path = dir.join(INDEX_FILE);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).context(format!("{}: cannot read", path.display())),
-    };
+    if let Err(error) = path.metadata()
+        && error.kind() == std::io::ErrorKind::NotFound
+    {
+        return Ok(None);
+    }
+    let text = files::read_text(&path, INDEX_BYTES_MAX)?;
     let index: Index = serde_json::from_str(&text)
         .with_context(|| format!("{}: not a safetensors index", path.display()))?;
     for file in index.weight_map.values() {

@@ -216,6 +216,30 @@ impl ModelConfig {
         }
     }
 
+    /// Checks that every matrix of every FFN is there, of the shape that `config.json` makes it: what
+    /// is set aside for layers and neurons is then backed by weights.
+    ///
+    /// # Errors
+    /// The first that is missing or of another shape.
+    pub fn check_ffn(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let check = |name: &str, rows: usize, columns: usize| -> Result<()> {
+            let found = checkpoint.shape(name)?;
+            ensure!(
+                found == [rows, columns],
+                "{name} has shape {found:?}, config.json makes it [{rows}, {columns}]"
+            );
+            Ok(())
+        };
+        for layer in 0..self.layers {
+            let FfnTensors { gate, up, down, .. } = self.ffn_tensors(layer);
+            for name in gate.iter().chain([&up]) {
+                check(name, self.neurons, self.hidden)?;
+            }
+            check(&down, self.hidden, self.neurons)?;
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<()> {
         for (what, value) in [
             ("layers", self.layers),

@@ -39,12 +39,14 @@ impl Llama {
         } else {
             loader.linear("lm_head.weight", None, config.vocab, hidden)?
         };
+        let layers = (0..config.layers)
+            .map(|layer| Layer::load(loader, config, layer))
+            .collect::<Result<_>>()?;
         Ok(Self {
             embed_tokens,
+            // After the layers, whose weights have to be of this head_dim.
             rotary: Rotary::new(config),
-            layers: (0..config.layers)
-                .map(|layer| Layer::load(loader, config, layer))
-                .collect::<Result<_>>()?,
+            layers,
             final_norm: loader.rms_norm(&name("norm"), hidden, config.norm_eps)?,
             head,
         })

@@ -35,6 +35,10 @@ use llama::Llama;
 use loader::Loader;
 use opt::Opt;
 
+/// Most tokens that a long text is fed at a time: the scores of attention take memory as these tokens
+/// times all before them, and a window may be as long as the model's context.
+pub(crate) const PIECE_TOKENS: usize = 256;
+
 /// Computes the FFN of one layer for some tokens.
 pub trait Ffn {
     /// `x`: row-major `[tokens][hidden]`, already normalised. Fills `y`, of the same shape, with

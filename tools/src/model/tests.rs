@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::model::checkpoint::Dtype;
+use crate::perplexity::{Windows, loss, negative_log_likelihood};
+use crate::trace::record;
 
 const HIDDEN: usize = 32;
 const NEURONS: usize = 20;
@@ -158,6 +160,40 @@ fn logits_of_every_position() -> Result<()> {
     Ok(())
 }
 
+/// A long window is fed in pieces, and is one window all the same.
+#[test]
+fn windows_longer_than_a_piece() -> Result<()> {
+    let dir = TempDir::new()?;
+    let mut config = llama_config(2);
+    let tokens = 2 * PIECE_TOKENS + 70;
+    config["max_position_embeddings"] = json!(tokens);
+    write_config(dir.path(), &config)?;
+    write(&dir.path().join("model.safetensors"), &llama_entries(2), Dtype::F32)?;
+    let model = Model::load(dir.path())?;
+    let mut dense = DenseFfn::load(model.checkpoint(), model.config())?;
+    let ids: Vec<u32> =
+        values("tokens", tokens).iter().map(|v| (v * 64.0 + 64.0) as u32 % VOCAB as u32).collect();
+
+    dense.start_recording();
+    let logits = model.forward_all(&mut model.new_state(), &ids, &mut dense)?;
+    let at_once = dense.take_recording();
+    let in_pieces = record(&model, &mut dense, &ids, tokens, &mut |_| ())?;
+    for (layer, expected) in in_pieces.layers.iter().zip(&at_once) {
+        let other = layer.iter().zip(expected).map(|(a, b)| (a ^ b).count_ones()).sum::<u32>();
+        assert!(layer.len() == expected.len() && other <= 5, "{other} bits differ");
+    }
+
+    let windows = Windows::new(&model, ids.clone(), tokens)?;
+    let found = loss(&model, &mut dense, &windows, &mut |_| ())?;
+    let mut expected = 0.0;
+    for (logits, next) in logits.chunks_exact(VOCAB).zip(&ids[1..]) {
+        expected += negative_log_likelihood(logits, *next)? / (tokens - 1) as f64;
+    }
+    assert_eq!(found.predicted, tokens - 1);
+    assert!((found.nats - expected).abs() < 1e-5 * expected, "{} {expected}", found.nats);
+    Ok(())
+}
+
 /// Key-value heads that several query heads share give what copies of them would give.
 #[test]
 fn shared_key_value_heads() -> Result<()> {
@@ -265,6 +301,13 @@ fn damaged_files_are_errors() -> Result<()> {
     write_config(dir.path(), &config)?;
     let error = message(Model::load(dir.path()));
     assert!(error.contains("`decoder.embed_tokens.weight` has shape [11, 32]"), "{error}");
+    // A head whose frequencies alone would take 8 GiB.
+    write(&path, &llama_entries(2), Dtype::F32)?;
+    let mut config = llama_config(2);
+    config["head_dim"] = json!(u32::MAX - 1);
+    write_config(dir.path(), &config)?;
+    let error = message(Model::load(dir.path()));
+    assert!(error.contains("q_proj.weight` has shape [32, 32]"), "{error}");
     Ok(())
 }
 

@@ -4,6 +4,10 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 
+use crate::files::read_text;
+
+/// Longest tokenizer.json, bytes.
+const TOKENIZER_BYTES_MAX: u64 = 1 << 28;
 /// What a decoder puts where bytes are not (yet) UTF-8.
 const REPLACEMENT: char = '\u{fffd}';
 
@@ -19,7 +23,8 @@ impl Tokenizer {
     /// A missing or invalid file.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join("tokenizer.json");
-        let inner = tokenizers::Tokenizer::from_file(&path)
+        let inner = read_text(&path, TOKENIZER_BYTES_MAX)?
+            .parse::<tokenizers::Tokenizer>()
             .map_err(|error| anyhow!("{}: cannot load the tokenizer: {error}", path.display()))?;
         Ok(Self { inner })
     }

@@ -43,18 +43,14 @@ impl<'a> CheckpointBundles<'a> {
     /// Bundles of `dtype`.
     ///
     /// # Errors
-    /// Placeholders, which are not made from weights.
+    /// Placeholders, which are not made from weights; weights that are missing or of another shape.
     pub fn new(checkpoint: &'a Checkpoint, config: &'a ModelConfig, dtype: Dtype) -> Result<Self> {
         ensure!(dtype != Dtype::Placeholder, "placeholders are not made from weights");
+        config.check_ffn(checkpoint)?;
         Ok(Self { checkpoint, config, dtype, parts: Vec::new() })
     }
 
-    fn read(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix> {
-        let found = self.checkpoint.shape(name)?;
-        ensure!(
-            found == [rows, columns],
-            "{name} has shape {found:?}, config.json makes it [{rows}, {columns}]"
-        );
+    fn read(&self, name: &str) -> Result<Matrix> {
         let (dtype, bytes) = self.checkpoint.read_raw(name)?;
         Ok(Matrix { name: name.to_owned(), dtype, bytes })
     }
@@ -84,9 +80,9 @@ impl BundleSource for CheckpointBundles<'_> {
         let tensors = self.config.ffn_tensors(layer as usize);
         self.parts.clear();
         for name in tensors.gate.iter().chain([&tensors.up]) {
-            self.parts.push(self.read(name, neurons, hidden)?);
+            self.parts.push(self.read(name)?);
         }
-        let down = self.read(&tensors.down, hidden, neurons)?;
+        let down = self.read(&tensors.down)?;
         self.parts.push(Matrix { bytes: transpose(&down.bytes, hidden, neurons), ..down });
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lnp_format::layout::SectionEntry;
 use lnp_format::limits::SUPERBLOCK_BYTES;
 use lnp_format::peek::length_on_device;
@@ -95,7 +95,8 @@ pub fn read_index(input: &mut impl Read, file_bytes: u64) -> Result<Vec<u8>> {
     let table_bytes = u64::from(superblock.section_count.get()) * SECTION_ENTRY_BYTES;
     let mut read_to = |end: u64, bytes: &mut Vec<u8>| -> Result<()> {
         let rest = end.saturating_sub(bytes.len() as u64);
-        bytes.reserve_exact(usize::try_from(rest).context("the index does not fit into memory")?);
+        let fits = usize::try_from(rest).is_ok_and(|rest| bytes.try_reserve_exact(rest).is_ok());
+        ensure!(fits, "the index does not fit into memory");
         input.by_ref().take(rest).read_to_end(bytes)?;
         Ok(())
     };

@@ -68,7 +68,8 @@ pub struct Recipe {
     pub shape: Shape,
     /// Alignment of sections and reads, bytes.
     pub block_bytes: u32,
-    /// The placements of each layer of the *model*; a placeholder pack repeats them.
+    /// The placements of each layer of the *model*, or of one layer where all are alike; layer `l` of
+    /// the pack has those of `l` modulo their number.
     pub layers: Vec<LayerLinks>,
     /// Tokens behind the active counts.
     pub profile_tokens: u64,
@@ -92,17 +93,9 @@ pub struct PackLayout {
 }
 
 impl Recipe {
-    /// The recipe for a checkpoint's weights, with the hashes of its files.
-    ///
-    /// # Errors
-    /// Links of another shape, or a checkpoint that cannot be read.
-    pub fn for_checkpoint(
-        checkpoint: &Checkpoint,
-        config: &ModelConfig,
-        links: Option<&Links>,
-        dtype: Dtype,
-    ) -> Result<Self> {
-        let shape = Shape {
+    /// The shape of a model's pack with weights of a type.
+    pub fn shape_of(config: &ModelConfig, dtype: Dtype) -> Shape {
+        Shape {
             layers: config.layers as u32,
             neurons: config.neurons as u32,
             hidden: config.hidden as u32,
@@ -111,8 +104,21 @@ impl Recipe {
             activation_threshold: 0.0,
             dtype,
             bundle_stride: dtype.part_bytes(config.hidden as u32) * config.parts() as u32,
-        };
-        let mut recipe = Self::with_links(shape, 1, links)?;
+        }
+    }
+
+    /// The recipe for a checkpoint's weights, with the hashes of its files.
+    ///
+    /// # Errors
+    /// Links of another shape, or a checkpoint that is not what `config.json` says or cannot be read.
+    pub fn for_checkpoint(
+        checkpoint: &Checkpoint,
+        config: &ModelConfig,
+        links: Option<&Links>,
+        dtype: Dtype,
+    ) -> Result<Self> {
+        config.check_ffn(checkpoint)?;
+        let mut recipe = Self::with_links(Self::shape_of(config, dtype), 1, links)?;
         recipe.provenance.insert("model".into(), plain(&checkpoint.name()));
         let family = format!("{:?}", config.family).to_lowercase();
         recipe.provenance.insert("model.family".into(), family);
@@ -188,8 +194,7 @@ impl Recipe {
                 active_count: vec![0; shape.neurons as usize],
                 further: Vec::new(),
             };
-            let layers = vec![each_alone; shape.layers as usize];
-            return Ok(Self::new(shape, layers, 0, provenance));
+            return Ok(Self::new(shape, vec![each_alone], 0, provenance));
         };
         let found = (links.layers.len() as u32, links.neurons as u32);
         ensure!(
@@ -242,44 +247,35 @@ impl Recipe {
         (0..self.shape.layers).flat_map(move |layer| (0..placements).map(move |p| (layer, p)))
     }
 
+    /// Bytes of all bundles of the pack.
+    pub fn bundle_bytes(&self) -> u64 {
+        let regions = u64::from(self.shape.layers) * u64::from(self.placements());
+        self.shape.region_bytes().saturating_mul(regions)
+    }
+
     /// Lays the pack out. The checksums of bundles and regions are still open.
     ///
     /// # Errors
-    /// A limit of the format is passed.
+    /// A limit of the format is passed: that is known before anything of the index is made.
     pub fn layout(&self) -> Result<PackLayout> {
-        let mut sections: Vec<(SectionKind, u32, u32, Vec<u8>)> = vec![
-            (SectionKind::ModelShape, WHOLE_PACK, 0, self.shape.to_disk().as_bytes().to_vec()),
-            (SectionKind::Provenance, WHOLE_PACK, 0, self.provenance_text().into_bytes()),
-        ];
-        for (layer, placement) in self.regions() {
-            let link_index = self.link_index(layer, placement)?;
-            sections.push((SectionKind::LinkIndex, layer, placement, link_index));
-        }
-        for (layer, side) in (0..).zip(&self.side_data) {
-            if !side.neuron_bias.is_empty() || !side.output_bias.is_empty() {
-                sections.push((SectionKind::SideData, layer, 0, side_data(side)));
-            }
-        }
-        let sums_bytes = self.shape.neurons as usize * 4;
-        for (layer, placement) in self.regions() {
-            sections.push((SectionKind::BundleChecksums, layer, placement, vec![0; sums_bytes]));
-        }
+        let sections = self.sections()?;
         let mut table: Vec<SectionEntry> = sections
             .iter()
-            .map(|(kind, layer, placement, body)| {
-                write::entry(*kind, *layer, *placement, body.len() as u64)
-            })
+            .map(|(kind, layer, placement, bytes)| write::entry(*kind, *layer, *placement, *bytes))
             .collect();
-        let region_bytes = self.shape.region_bytes();
-        table.extend(self.regions().map(|(layer, placement)| {
-            write::entry(SectionKind::BundleRegion, layer, placement, region_bytes)
-        }));
         let extent = write::place(&mut table, self.block_bytes)?;
         let mut index = vec![0; usize::try_from(extent.index_bytes)?];
-        for (entry, (_, _, _, body)) in table.iter_mut().zip(&sections) {
-            entry.section_crc = U32::new(crc32(body));
+        for (entry, (kind, layer, placement, bytes)) in table.iter_mut().zip(sections) {
+            if kind == SectionKind::BundleRegion {
+                break;
+            }
             let begin = entry.offset.get() as usize;
-            index[begin..begin + body.len()].copy_from_slice(body);
+            let place = &mut index[begin..begin + bytes as usize];
+            // zeros, until the bundles are known
+            if kind != SectionKind::BundleChecksums {
+                place.copy_from_slice(&self.body(kind, layer, placement)?);
+            }
+            entry.section_crc = U32::new(crc32(place));
         }
         let placeholder = self.shape.dtype == Dtype::Placeholder;
         let block_bytes = self.block_bytes;
@@ -288,19 +284,63 @@ impl Recipe {
         Ok(layout)
     }
 
+    /// Kind, layer, placement and bytes of each section, in file order.
+    fn sections(&self) -> Result<Vec<(SectionKind, u32, u32, u64)>> {
+        let mut sections = Vec::new();
+        for kind in [SectionKind::ModelShape, SectionKind::Provenance] {
+            sections.push((kind, WHOLE_PACK, 0, self.body(kind, WHOLE_PACK, 0)?.len() as u64));
+        }
+        let neurons = self.shape.neurons;
+        for (layer, placement) in self.regions() {
+            let (_, link_begin) = self.placement(layer, placement)?;
+            let bytes = write::link_index_bytes(neurons, link_begin.len() as u32 - 1);
+            sections.push((SectionKind::LinkIndex, layer, placement, bytes));
+        }
+        for (layer, side) in (0..).zip(&self.side_data) {
+            if !side.neuron_bias.is_empty() || !side.output_bias.is_empty() {
+                let bytes = side_data(side).len() as u64;
+                sections.push((SectionKind::SideData, layer, 0, bytes));
+            }
+        }
+        let each = |kind, bytes| {
+            self.regions().map(move |(layer, placement)| (kind, layer, placement, bytes))
+        };
+        sections.extend(each(SectionKind::BundleChecksums, 4 * u64::from(neurons)));
+        sections.extend(each(SectionKind::BundleRegion, self.shape.region_bytes()));
+        Ok(sections)
+    }
+
+    /// The bytes of a section that is known before the bundles are.
+    fn body(&self, kind: SectionKind, layer: u32, placement: u32) -> Result<Vec<u8>> {
+        Ok(match kind {
+            SectionKind::ModelShape => self.shape.to_disk().as_bytes().to_vec(),
+            SectionKind::Provenance => self.provenance_text().into_bytes(),
+            SectionKind::LinkIndex => self.link_index(layer, placement)?,
+            _ => side_data(&self.side_data[layer as usize]),
+        })
+    }
+
+    /// Order and links of a placement of a layer.
+    ///
+    /// # Errors
+    /// There is no such placement.
+    pub(super) fn placement(&self, layer: u32, placement: u32) -> Result<(&[u32], &[u32])> {
+        let mut placements = self.layer(layer).placements();
+        placements.nth(placement as usize).context("layers of fewer placements")
+    }
+
     fn provenance_text(&self) -> String {
         self.provenance.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
     }
 
     fn link_index(&self, layer: u32, placement: u32) -> Result<Vec<u8>> {
-        let links = self.layer(layer);
-        let (neuron_of_slot, link_begin) =
-            links.placements().nth(placement as usize).context("layers of fewer placements")?;
+        let (neuron_of_slot, link_begin) = self.placement(layer, placement)?;
         let slot_of_neuron = slot_of_neuron(neuron_of_slot)?;
         let count = link_begin.len() as u32 - 1;
         let header = write::link_index_header(self.shape.neurons, count, self.profile_tokens);
+        let active_count = &self.layer(layer).active_count;
         let counts_by_slot: Vec<u32> =
-            neuron_of_slot.iter().map(|neuron| links.active_count[*neuron as usize]).collect();
+            neuron_of_slot.iter().map(|neuron| active_count[*neuron as usize]).collect();
         let mut bytes = header.as_bytes().to_vec();
         for array in [&slot_of_neuron[..], neuron_of_slot, link_begin, &counts_by_slot] {
             bytes.extend(array.iter().flat_map(|word| word.to_le_bytes()));

@@ -9,7 +9,7 @@ use lnp_format::checksum::{Crc32, crc32};
 
 use super::bundles::BundleSource;
 use super::recipe::{PackLayout, Recipe};
-use crate::files::write_whole;
+use crate::files::{check_room, write_whole};
 
 /// Writes the pack that `recipe` and `bundles` make; `progress` is told the bytes written so far.
 /// The same inputs give the same bytes.
@@ -23,6 +23,8 @@ pub fn write_pack(
     bundles: &mut dyn BundleSource,
     progress: &mut dyn FnMut(u64),
 ) -> Result<PackLayout> {
+    // First what costs nothing to know: an index of gigabytes is not made for a disk that is full.
+    check_room(path, recipe.bundle_bytes()).with_context(|| path.display().to_string())?;
     let mut layout = recipe.layout()?;
     write_whole(path, layout.extent.file_bytes, |file| {
         let mut out = BufWriter::with_capacity(1 << 20, file);
@@ -34,8 +36,7 @@ pub fn write_pack(
             }
             let begin = layout.region_offset(layer, placement).context("a missing region")?;
             pad(&mut out, begin - written)?;
-            let mut placements = recipe.layer(layer).placements();
-            let (order, _) = placements.nth(placement as usize).context("a missing placement")?;
+            let (order, _) = recipe.placement(layer, placement)?;
             let (sums, region) = write_region(&mut out, recipe, order, bundles)
                 .with_context(|| format!("layer {layer}"))?;
             layout.set_checksums(layer, placement, &sums, region);

@@ -27,7 +27,8 @@ const BATCH_BYTES_MAX: u64 = 16 << 20;
 /// Room for the slots of the staging area.
 const SLOTS_BYTES: usize = 1 << 16;
 
-/// All kinds of batches, in rounds, each in a new random order.
+/// All kinds of batches, in rounds, each in a new random order. However little time there is, one round
+/// is measured.
 pub(super) fn in_turns(
     prober: &mut Prober,
     time: Duration,
@@ -47,7 +48,7 @@ pub(super) fn in_turns(
     'time: loop {
         order.shuffle(&mut prober.random);
         for at in &order {
-            if !go_on() || (begin.elapsed() >= time && rounds > 0) {
+            if !go_on() || (begin.elapsed() >= time && rounds > 1) {
                 break 'time;
             }
             let (read_bytes, reads, times) = &mut kinds[*at];

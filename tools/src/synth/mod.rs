@@ -48,6 +48,16 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Bytes of the bits of a trace of this shape.
+    ///
+    /// # Errors
+    /// A shape that is not possible.
+    pub fn trace_bytes(&self) -> Result<u64> {
+        self.check()?;
+        // at most 2^32 * 2^12 * 2^17
+        Ok(self.tokens as u64 * self.layers as u64 * self.neurons.div_ceil(8) as u64)
+    }
+
     fn check(&self) -> Result<()> {
         for (what, value, most) in [
             ("layers", self.layers, LAYERS_MAX),
