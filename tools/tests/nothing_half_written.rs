@@ -173,7 +173,7 @@ fn a_probe_killed_at_any_moment_leaves_whole_files() {
 #[test]
 fn a_full_disk_is_named_before_anything_is_written() {
     let inside = tempfile::tempdir().unwrap();
-    let [model, text, _, links] = inputs(inside.path());
+    let [model, text, recorded, links] = inputs(inside.path());
     let mount = inside.path().join("small");
     std::fs::create_dir(&mount).unwrap();
     let small = mount.display().to_string();
@@ -190,7 +190,9 @@ fn a_full_disk_is_named_before_anything_is_written() {
     let target = mount.join("x").display().to_string();
     let pack = ["pack", "--model", &model, "--links", &links, "-o", &target];
     let trace = ["trace", "--model", &model, "--text", &text, "-o", &target];
-    for args in [&pack[..], &trace[..]] {
+    let synth =
+        ["synth", "--traces", &recorded, "--layers", "8", "--neurons", "4096", "-o", &target];
+    for args in [&pack[..], &trace[..], &synth[..]] {
         let output = match within(args) {
             Ok(output) if output.status.code() != Some(99) => output,
             _ => return skipped("no unshare, or no user namespaces, to mount a small disk in"),
