@@ -48,6 +48,9 @@ fn readers() -> Vec<(&'static str, Vec<u8>)> {
         ("trace_made", [&[6][..], &shape].concat()),
         ("links_made", [&[7][..], &shape].concat()),
         ("trace_edited", [&[6][..], &shape, &[0, 40, 0, 4, 4, 2, 0, 255]].concat()),
+        ("model_opt", vec![0xff, 0b0000_0100, 0, 6, 3, 9]),
+        ("model_llama", vec![0xff, 0b0011_0101, 1, 6, 3, 9]),
+        ("model_edited", vec![0xff, 0b0101_1001, 1, 6, 3, 9, 0, 3, 0, 11, 31, 3, 0, 9, 0, 14, 130]),
         ("links_edited", [&[7][..], &shape, &[1, 9, 0, 9, 5, 130]].concat()),
     ]
 }

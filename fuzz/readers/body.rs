@@ -1,4 +1,5 @@
-//! Traces, links files, device profiles and laws from strangers: an error or a value, nothing else.
+//! Traces, links files, device profiles, laws and model folders from strangers: an error or a value,
+//! nothing else.
 //!
 //! Also a test of the tools, which replays what is committed (`tools/tests/readers.rs`).
 #![allow(unreachable_pub)] // a module of a test, and of the target
@@ -15,18 +16,21 @@ use std::path::PathBuf;
 
 use lnp::device::{DeviceProfile, LawText};
 use lnp::links::Links;
+use lnp::model::{DenseFfn, Model};
+use lnp::pack::Recipe;
 use lnp::trace::{TraceReader, active};
-use made::{Bytes, Kind};
+use lnp_format::{Dtype, Pack};
+use made::{Bytes, Input, Kind};
 
 /// The first byte says what the rest is.
 pub fn run(data: &[u8]) {
-    let mut bytes = Bytes::new(data);
-    let (kind, file, valid) = made::file(&mut bytes);
+    let Input { kind, file, weights, valid } = made::input(&mut Bytes::new(data));
     let found = match kind {
         Kind::Trace => trace(&file),
         Kind::Links => links(&file),
         Kind::Profile => profile(&file),
         Kind::Law => law(&file),
+        Kind::Model => model(&file, &weights),
     };
     if let Err(told) = &found {
         assert!(!told.is_empty());
@@ -122,5 +126,23 @@ fn law(file: &[u8]) -> Result<(), String> {
     let law: LawText = String::from_utf8_lossy(file).parse().map_err(told)?;
     assert!(law.law().is_ok());
     assert_eq!(law.to_string().parse::<LawText>().map_err(told)?, law);
+    Ok(())
+}
+
+/// A model folder: it is loaded, its pack laid out, and one token fed.
+fn model(config: &[u8], weights: &[u8]) -> Result<(), String> {
+    let folder = tempfile::tempdir().expect("the temporary folder can be written");
+    for (name, content) in [("config.json", config), ("model.safetensors", weights)] {
+        std::fs::write(folder.path().join(name), content).expect("there is room");
+    }
+    let model = Model::load(folder.path()).map_err(told)?;
+    let (checkpoint, config) = (model.checkpoint(), model.config());
+    let recipe = Recipe::for_checkpoint(checkpoint, config, None, Dtype::F16).map_err(told)?;
+    let layout = recipe.layout().map_err(told)?;
+    let pack = Pack::parse(&layout.index, layout.extent.file_bytes).expect("a valid index");
+    assert_eq!(pack.shape().layers as usize, config.layers);
+    let mut dense = DenseFfn::load(checkpoint, config).map_err(told)?;
+    let logits = model.forward(&mut model.new_state(), &[0], &mut dense).map_err(told)?;
+    assert_eq!(logits.len(), config.vocab);
     Ok(())
 }

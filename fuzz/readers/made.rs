@@ -2,6 +2,9 @@
 //!
 //! Decoded by hand, so that the tools' tests need nothing more to replay what was found.
 
+#[path = "made_model.rs"]
+mod made_model;
+
 use std::fmt::Write;
 
 /// What a file is read as.
@@ -11,6 +14,19 @@ pub enum Kind {
     Links,
     Profile,
     Law,
+    Model,
+}
+
+/// What is to be read.
+#[derive(Debug)]
+pub struct Input {
+    pub kind: Kind,
+    /// The file; of a model folder, config.json.
+    pub file: Vec<u8>,
+    /// The weights of a model folder.
+    pub weights: Vec<u8>,
+    /// Whether it is valid for sure.
+    pub valid: bool,
 }
 
 /// An input, taken from its front; zeros where it has ended.
@@ -33,34 +49,46 @@ impl<'a> Bytes<'a> {
         u16::from_le_bytes([self.byte(), self.byte()])
     }
 
+    /// Makes up to sixteen changes, as long as there is input.
+    fn edits(&mut self, mut edit: impl FnMut(&mut Self)) {
+        for _ in 0..16 {
+            if self.rest.is_empty() {
+                break;
+            }
+            edit(self);
+        }
+    }
+
     /// 1 to `most`.
     fn count(&mut self, most: u8) -> usize {
         usize::from(self.byte() % most) + 1
     }
 }
 
-/// The kind of file, the file, and whether it is valid for sure.
-pub fn file(bytes: &mut Bytes<'_>) -> (Kind, Vec<u8>, bool) {
-    let mode = bytes.byte() % 8;
-    match mode {
-        0 => (Kind::Trace, bytes.rest.to_vec(), false),
-        1 => (Kind::Links, bytes.rest.to_vec(), false),
-        2 => (Kind::Profile, bytes.rest.to_vec(), false),
-        3 => (Kind::Law, bytes.rest.to_vec(), false),
+/// The first byte of a model folder.
+const MODEL: u8 = 0xff;
+
+/// Takes it from its front.
+pub fn input(bytes: &mut Bytes<'_>) -> Input {
+    let mode = bytes.byte();
+    if mode == MODEL {
+        return made_model::input(bytes);
+    }
+    let any = |kind, file| Input { kind, file, weights: Vec::new(), valid: false };
+    match mode % 8 {
+        0 => any(Kind::Trace, bytes.rest.to_vec()),
+        1 => any(Kind::Links, bytes.rest.to_vec()),
+        2 => any(Kind::Profile, bytes.rest.to_vec()),
+        3 => any(Kind::Law, bytes.rest.to_vec()),
         // The length of the header is right, whatever it holds: it ends at a zero byte.
-        4 => (Kind::Trace, framed(bytes.rest), false),
-        5 => (Kind::Links, framed(bytes.rest), false),
-        _ => {
+        4 => any(Kind::Trace, framed(bytes.rest)),
+        5 => any(Kind::Links, framed(bytes.rest)),
+        mode => {
             let kind = if mode == 6 { Kind::Trace } else { Kind::Links };
             let mut made = if mode == 6 { trace(bytes) } else { links(bytes) };
             let valid = bytes.rest.is_empty();
-            for _ in 0..16 {
-                if bytes.rest.is_empty() {
-                    break;
-                }
-                made.edit(bytes);
-            }
-            (kind, made.bytes(), valid)
+            bytes.edits(|bytes| made.edit(bytes));
+            Input { kind, file: made.bytes(), weights: Vec::new(), valid }
         }
     }
 }
@@ -109,56 +137,54 @@ impl Made {
     /// Changes a number of the header, a byte of it, or the data.
     fn edit(&mut self, bytes: &mut Bytes<'_>) {
         match bytes.byte() % 6 {
-            0..3 => self.edit_number(bytes),
-            3 => {
-                let (at, value) = (usize::from(bytes.word()), bytes.byte());
-                let length = self.header.len().max(1);
-                self.header.get_mut(at % length).into_iter().for_each(|byte| *byte = value);
-            }
-            4 => {
-                let (at, value) = (usize::from(bytes.word()), bytes.byte());
-                let length = self.data.len().max(1);
-                self.data.get_mut(at % length).into_iter().for_each(|byte| *byte = value);
-            }
+            0..3 => edit_number(&mut self.header, bytes),
+            3 => edit_byte(&mut self.header, bytes),
+            4 => edit_byte(&mut self.data, bytes),
             _ => {
                 let length = self.data.len() + 256 + usize::from(bytes.byte()) * 4;
                 self.data.resize(length.saturating_sub(512), 0);
             }
         }
     }
+}
 
-    /// One of the header's numbers becomes another.
-    fn edit_number(&mut self, bytes: &mut Bytes<'_>) {
-        let which = usize::from(bytes.word());
-        let digit = |at: usize| self.header.get(at).is_some_and(u8::is_ascii_digit);
-        let begins: Vec<usize> = (0..self.header.len())
-            .filter(|at| digit(*at) && (*at == 0 || !digit(at - 1)))
-            .collect();
-        if begins.is_empty() {
-            return;
-        }
-        let begin = begins[which % begins.len()];
-        let end = (begin..).find(|at| !digit(*at)).unwrap_or(self.header.len());
-        let old = String::from_utf8_lossy(&self.header[begin..end]).parse().unwrap_or(0_u64);
-        let new = match bytes.byte() % 16 {
-            0 => "0".to_owned(),
-            1 => "1".to_owned(),
-            2 => u32::MAX.to_string(),
-            3 => (u64::from(u32::MAX) + 1).to_string(),
-            4 => u64::MAX.to_string(),
-            5 => "18446744073709551616".to_owned(),
-            6 => "-1".to_owned(),
-            7 => "1e9".to_owned(),
-            8 => String::new(),
-            9 => (u64::MAX - old).to_string(),
-            10 => (old.wrapping_mul(2)).to_string(),
-            11 => (1_u64 << (bytes.byte() % 64)).to_string(),
-            12 => bytes.word().to_string(),
-            13 => format!("0{old}"),
-            _ => old.wrapping_add_signed(i64::from(bytes.byte()) - 128).to_string(),
-        };
-        self.header.splice(begin..end, new.into_bytes());
+/// One byte becomes another.
+fn edit_byte(text: &mut [u8], bytes: &mut Bytes<'_>) {
+    let (at, value) = (usize::from(bytes.word()), bytes.byte());
+    let length = text.len().max(1);
+    text.get_mut(at % length).into_iter().for_each(|byte| *byte = value);
+}
+
+/// One of the numbers of a text becomes another.
+fn edit_number(text: &mut Vec<u8>, bytes: &mut Bytes<'_>) {
+    let which = usize::from(bytes.word());
+    let digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
+    let begins: Vec<usize> =
+        (0..text.len()).filter(|at| digit(*at) && (*at == 0 || !digit(at - 1))).collect();
+    if begins.is_empty() {
+        return;
     }
+    let begin = begins[which % begins.len()];
+    let end = (begin..).find(|at| !digit(*at)).unwrap_or(text.len());
+    let old = String::from_utf8_lossy(&text[begin..end]).parse().unwrap_or(0_u64);
+    let new = match bytes.byte() % 16 {
+        0 => "0".to_owned(),
+        1 => "1".to_owned(),
+        2 => u32::MAX.to_string(),
+        3 => (u64::from(u32::MAX) + 1).to_string(),
+        4 => u64::MAX.to_string(),
+        5 => "18446744073709551616".to_owned(),
+        6 => "-1".to_owned(),
+        7 => "1e9".to_owned(),
+        8 => String::new(),
+        9 => (u64::MAX - old).to_string(),
+        10 => (old.wrapping_mul(2)).to_string(),
+        11 => (1_u64 << (bytes.byte() % 64)).to_string(),
+        12 => bytes.word().to_string(),
+        13 => format!("0{old}"),
+        _ => old.wrapping_add_signed(i64::from(bytes.byte()) - 128).to_string(),
+    };
+    text.splice(begin..end, new.into_bytes());
 }
 
 /// A valid trace.

@@ -28,10 +28,10 @@ fn seeds_and_regressions() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Traces and links files that are valid, and with up to eight edits.
+    /// Traces, links files and model folders that are valid, and with up to eight edits.
     #[test]
     fn edited_files_give_an_error_or_a_value(
-        kind in 6_u8..8,
+        kind in prop::sample::select(vec![6_u8, 7, 0xff]),
         shape in prop::array::uniform6(any::<u8>()),
         edits in prop::collection::vec(any::<u8>(), 0..32),
     ) {
