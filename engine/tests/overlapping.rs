@@ -97,6 +97,7 @@ fn what_was_foreseen_is_not_read_again() {
         |config| config.prefetch_bytes = 200 * 4096,
         |engine| {
             let active: Vec<u32> = (0..200).step_by(3).collect();
+            let active_bytes = active.len() as u64 * 4096;
             engine.session(|session| {
                 for layer in 0..3 {
                     let ahead = session.prefetch(layer, &active).unwrap();
@@ -108,6 +109,8 @@ fn what_was_foreseen_is_not_read_again() {
                         .fetch(&Alone, layer, &active, |_, _, _| Ok(0.0), &mut |_, _, _, _| Ok(()))
                         .unwrap();
                     assert_eq!(found.prefetched, prefetched as u64);
+                    // read now or earlier, all of it is of use
+                    assert_eq!(found.useful_bytes, active_bytes);
                     assert_eq!(found.reads == 0, prefetched > 0);
                 }
                 session.prefetch(0, &active).unwrap();

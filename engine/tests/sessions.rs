@@ -4,16 +4,17 @@
 mod common;
 mod support;
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use common::Recipe;
 use lnp_engine::engine::{Session, Workers};
 use lnp_engine::queue::simulated::{Faults, Image, SimulatedQueue, Switch};
-use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadQueue};
+use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
 use lnp_engine::{
     Collapse, Combine, Config, DeviceLaw, Engine, EngineError, FetchStats, required_bytes,
 };
@@ -191,6 +192,83 @@ fn a_read_ahead_that_fails_does_no_harm() {
                 fetch(session, &Threads(0), &recipe, 0, &[3]);
                 let stats = fetch(session, &Threads(0), &recipe, 1, &every_other);
                 assert_eq!(stats.prefetched, 700 - u64::from(failing));
+            }
+            fetch(session, &Threads(0), &recipe, 1, &active);
+        });
+        assert!(engine.is_idle());
+    }
+}
+
+/// A device that takes no reads of one layer, while it is told so.
+struct Refuses<'a> {
+    inner: SimulatedQueue<'a>,
+    region: Range<u64>,
+    now: &'a AtomicBool,
+}
+
+impl Clock for Refuses<'_> {
+    fn now_ns(&self) -> u64 {
+        self.inner.now_ns()
+    }
+}
+
+impl<'a> ReadQueue<'a> for Refuses<'a> {
+    fn depth(&self) -> u32 {
+        self.inner.depth()
+    }
+    fn in_flight(&self) -> u32 {
+        self.inner.in_flight()
+    }
+    fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
+        if self.now.load(Ordering::Relaxed) && self.region.contains(&read.file_offset) {
+            return Err(ReadError::of(&read, ReadFailure::System { errno: 16 }));
+        }
+        self.inner.submit(read)
+    }
+    fn flush(&mut self) {
+        self.inner.flush();
+    }
+    fn poll(&mut self) -> Option<Completion> {
+        self.inner.poll()
+    }
+    fn wait(&mut self) -> Option<Completion> {
+        self.inner.wait()
+    }
+}
+
+/// What the device will not take of a layer that is foreseen is an error of the fetch that needs it, if
+/// it still will not take it then, and of no other.
+#[test]
+fn reads_ahead_that_are_refused_fail_no_other_layer() {
+    let recipe = Recipe::placeholder(2, 300, 4096);
+    let file = recipe.build();
+    let pack = Pack::parse(&file, file.len() as u64).unwrap();
+    let prefetch_bytes = Config::staging_bytes_full(&pack).next_multiple_of(4096);
+    let config = Config { prefetch_bytes, queue_depth: 4, ..Config::new(&pack) };
+    let active: Vec<u32> = (0..300).step_by(3).collect();
+    let begin = pack.layer(1).unwrap().region_offset();
+    let region = begin..begin + pack.shape().region_bytes();
+    for still in [false, true] {
+        let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+        let now = AtomicBool::new(false);
+        let mut engine = Engine::open(pack, &config, &mut memory, |_| {
+            let inner = SimulatedQueue::new(Image::Bytes(&file), law(), config.queue_depth, 5);
+            Ok::<_, EngineError>(Refuses { inner, region: region.clone(), now: &now })
+        })
+        .unwrap();
+        engine.session(|session| {
+            // as many as the queue holds are under way before it refuses
+            assert!(session.prefetch(1, &active).unwrap().reads > 4);
+            now.store(true, Ordering::Relaxed);
+            fetch(session, &Threads(0), &recipe, 0, &active);
+            now.store(still, Ordering::Relaxed);
+            if still {
+                let mut ignore = |_, _, _: &[u8], _: &[u8]| Ok(());
+                let arrive = |_: u32, _: &[u8], _: &[u8]| Ok(0.0);
+                let found = session.fetch(&Threads(0), 1, &active, arrive, &mut ignore);
+                let refused = ReadFailure::System { errno: 16 };
+                assert!(matches!(found, Err(EngineError::Read(e)) if e.failure == refused));
+                now.store(false, Ordering::Relaxed);
             }
             fetch(session, &Threads(0), &recipe, 1, &active);
         });

@@ -29,7 +29,7 @@ pub struct Peek {
 }
 
 impl Peek {
-    /// Reads superblock, first section entry and model shape by `read(offset, bytes)`. `file_bytes` is
+    /// Reads superblock, the model shape's section entry and the model shape by `read(offset, bytes)`. `file_bytes` is
     /// the length of the file; `longer` says that it is a device, which may be longer than the pack.
     ///
     /// What it says is what [`crate::Pack::parse`] will find, where that finds a valid pack; and as
@@ -49,15 +49,11 @@ impl Peek {
         let superblock = check_superblock(&superblock, file_bytes)?;
         let (index_bytes, block_bytes) =
             (superblock.index_bytes.get(), superblock.block_bytes.get());
-        if superblock.section_count.get() == 0 {
+        let entry = first_known(superblock.section_count.get(), &mut read)?;
+        let entry = entry.filter(|entry| entry.kind.get() == SectionKind::ModelShape.code());
+        let Some(entry) = entry else {
             return Err(missing(SectionKind::ModelShape, WHOLE_PACK).into());
-        }
-        // Entries are sorted by kind, and the model shape's is the least.
-        let mut entry = SectionEntry::new_zeroed();
-        read(SUPERBLOCK_BYTES as u64, entry.as_mut_bytes())?;
-        if entry.kind.get() != SectionKind::ModelShape.code() {
-            return Err(missing(SectionKind::ModelShape, WHOLE_PACK).into());
-        }
+        };
         let offset = entry.offset.get();
         if entry.bytes.get() != size_of::<ModelShape>() as u64 {
             return Err(wrong_length(SectionKind::ModelShape, &entry, "must be 64").into());
@@ -86,6 +82,28 @@ impl Peek {
         }
         Ok(Self { file_bytes, index_bytes, block_bytes, shape })
     }
+}
+
+/// The first section entry of a kind that this version knows. Entries are sorted by kind, and the model
+/// shape's is the least but for 0, which may be anything.
+fn first_known<E>(
+    entries: u32,
+    read: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+) -> Result<Option<SectionEntry>, E> {
+    const BATCH: usize = 64;
+    let mut begin = 0;
+    while begin < entries {
+        let mut batch = [(); BATCH].map(|()| SectionEntry::new_zeroed());
+        let count = BATCH.min((entries - begin) as usize);
+        let batch = batch.get_mut(..count).unwrap_or_default();
+        let offset = u64::from(begin) * size_of::<SectionEntry>() as u64;
+        read(SUPERBLOCK_BYTES as u64 + offset, batch.as_mut_bytes())?;
+        if let Some(found) = batch.iter().find(|entry| entry.kind.get() > 0) {
+            return Ok(Some(*found));
+        }
+        begin += count as u32;
+    }
+    Ok(None)
 }
 
 /// Length of the pack that a device begins with: devices and partitions are longer than their pack,

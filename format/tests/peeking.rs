@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::Recipe;
-use lnp_format::{FormatError, Pack, Peek};
+use common::{Recipe, assemble};
+use lnp_format::layout::SectionEntry;
+use lnp_format::{FormatError, Pack, Peek, SectionKind, write};
+use zerocopy::byteorder::U32;
 
 fn peek(image: &[u8], file_bytes: u64, longer: bool) -> Result<(Peek, u64), FormatError> {
     let mut bytes_read = 0;
@@ -39,10 +41,34 @@ fn it_says_what_the_index_says() {
             assert_eq!(found.index_bytes, pack.superblock().index_bytes.get());
             assert_eq!(found.block_bytes, pack.block_bytes());
             assert_eq!(found.shape, *pack.shape());
-            assert!(bytes_read <= 4096 + 48 + 64);
+            assert!(bytes_read <= 4096 + 64 * 48 + 64);
         }
         assert!(peek(&image, length + 1, false).is_err());
         assert!(peek(&image, length - 1, true).is_err());
+    }
+}
+
+/// Sections of kind 0, which no version has yet, come before the model shape.
+#[test]
+fn kinds_before_the_model_shape_are_passed_over() {
+    for count in [1, 63, 64, 200] {
+        let plain = Recipe::small(1, 4).build();
+        let pack = Pack::parse(&plain, plain.len() as u64).unwrap();
+        let body = |entry: &SectionEntry| {
+            let begin = entry.offset.get() as usize;
+            plain[begin..begin + entry.bytes.get() as usize].to_vec()
+        };
+        let unknown = (0..count).map(|layer| {
+            let mut entry = write::entry(SectionKind::ModelShape, layer, 0, 1);
+            entry.kind = U32::new(0);
+            (entry, vec![7])
+        });
+        let known = pack.sections().iter().map(|entry| (*entry, body(entry)));
+        let image = assemble(unknown.chain(known).collect(), 512, false);
+        let pack = Pack::parse(&image, image.len() as u64).unwrap();
+        let (found, _) = peek(&image, image.len() as u64, false).unwrap();
+        assert_eq!(found.shape, *pack.shape());
+        assert_eq!(found.index_bytes, pack.superblock().index_bytes.get());
     }
 }
 

@@ -19,6 +19,12 @@ const OPEN: u64 = u64::from_le_bytes(*b"lnp open");
 const FAILED: u64 = u64::from_le_bytes(*b"lnp fail");
 const CLOSED: u64 = u64::from_le_bytes(*b"lnp shut");
 
+/// This process.
+fn process() -> libc::pid_t {
+    // SAFETY: takes nothing, and never fails.
+    unsafe { libc::getpid() }
+}
+
 /// Where the index begins: what direct reads on every device we know are aligned to.
 const INDEX_ALIGN: usize = 4096;
 
@@ -28,6 +34,8 @@ pub(crate) struct Handle {
     magic: u64,
     /// Where it lies: what was copied from elsewhere is no engine.
     place: usize,
+    /// Whose it is: what a forked child inherits is its parent's, whose reads it must not stop.
+    process: libc::pid_t,
     bytes: usize,
     last_error: Text,
     open: Option<Opened>,
@@ -106,7 +114,14 @@ impl Handle {
         }
         let handle = memory.cast::<Self>();
         let place = memory.addr();
-        let failed = Self { magic: FAILED, place, bytes, last_error: Text::EMPTY, open: None };
+        let failed = Self {
+            magic: FAILED,
+            place,
+            process: process(),
+            bytes,
+            last_error: Text::EMPTY,
+            open: None,
+        };
         // SAFETY: as above.
         unsafe { handle.write(failed) };
         // SAFETY: the caller's contract is the same.
@@ -144,6 +159,12 @@ impl Handle {
         // SAFETY: as above; the second field.
         let place = unsafe { handle.cast::<usize>().wrapping_byte_add(size_of::<u64>()).read() };
         if place != handle.addr() {
+            return Err(NONE);
+        }
+        const PROCESS: usize = core::mem::offset_of!(Handle, process);
+        // SAFETY: as above; aligned, since the handle is.
+        let owner = unsafe { handle.wrapping_byte_add(PROCESS).cast::<libc::pid_t>().read() };
+        if owner != process() {
             return Err(NONE);
         }
         // SAFETY: a handle was written there, and by contract nobody else uses it now.

@@ -104,7 +104,7 @@ pub struct lnp_source_t {
     pub storage: *const lnp_storage_t,
 }
 
-/// Holes are read through up to `gap_bytes`.
+/// Holes of less than `gap_bytes` are read through.
 pub const LNP_COLLAPSE_GAP: u32 = 0;
 /// Never.
 pub const LNP_COLLAPSE_OFF: u32 = 1;
@@ -157,7 +157,7 @@ pub struct lnp_config_t {
     pub read_bytes_max: u32,
     /// Whether the parts of the device law add up (0), or the larger one rules (1).
     pub law_combine: u32,
-    /// Largest hole that `LNP_COLLAPSE_GAP` reads through, bytes. Default: 16 KiB.
+    /// Holes of less than this are read through by `LNP_COLLAPSE_GAP`, bytes. Default: 16 KiB.
     pub gap_bytes: u64,
     /// Device law: microseconds of a batch.
     pub law_t0_us: f64,

@@ -242,13 +242,18 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
 
     /// Tells the cache which of its bundles are used.
     fn count_hits(&mut self, layer: u32, round: usize, stats: &mut FetchStats) {
-        let first_bundle = layer * self.pack.shape().neurons;
+        let (first_bundle, stride) =
+            (layer * self.pack.shape().neurons, u64::from(self.pack.shape().bundle_stride));
         for place in &self.places[..round] {
             if place.source == CACHED {
                 self.cache.hit(first_bundle + place.neuron);
                 stats.hits += 1;
             }
-            stats.prefetched += u64::from((1..CACHED).contains(&place.source));
+            if (1..CACHED).contains(&place.source) {
+                stats.prefetched += 1;
+                // read earlier, and of use now
+                stats.useful_bytes += stride;
+            }
         }
     }
 

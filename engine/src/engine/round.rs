@@ -281,9 +281,13 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
         }
         let now_ns = queue.now_ns();
         for bank in self.order {
-            submit(queue, work.tables[bank], self.progress[bank], bank, now_ns)?;
+            let result = submit(queue, work.tables[bank], self.progress[bank], bank, now_ns);
             // Release: none of them is free by now, but for those that failed.
             work.submitted[bank].store(self.progress[bank].submitted as u32, Ordering::Release);
+            // What is refused of another layer is for the fetch that needs it, which asks again.
+            if work.needed[bank] {
+                result?;
+            }
         }
         queue.flush();
         Ok(())
