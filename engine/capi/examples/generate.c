@@ -62,7 +62,8 @@ static const char *after_key(const char *json, size_t size, const char *key) {
     return found;
 }
 
-static struct tensor tensor(struct file file, const char *name) {
+/* A tensor of so many rows, or of any number where that is 0. */
+static struct tensor tensor(struct file file, const char *name, size_t rows_wanted, size_t columns_wanted) {
     uint64_t header;
     memcpy(&header, file.bytes, sizeof header);
     if (file.size < 8 || header > file.size - 8) die(name, "the model file is cut short");
@@ -79,16 +80,18 @@ static struct tensor tensor(struct file file, const char *name) {
         stop > file.size - 8 - header || begin > stop ||
         stop - begin != rows * columns * (found.half ? 2 : 4))
         die(name, "the model file's header is damaged");
+    if ((rows_wanted != 0 && rows != rows_wanted) || columns != columns_wanted)
+        die(name, "of another shape than the pack is for: another model?");
     found.rows = rows;
     found.columns = columns;
     found.bytes = json + header + begin;
     return found;
 }
 
-static struct tensor layer_tensor(struct file file, unsigned layer, const char *name) {
+static struct tensor layer_tensor(struct file file, unsigned layer, const char *name, size_t rows, size_t columns) {
     char full[128];
     snprintf(full, sizeof full, "model.decoder.layers.%u.%s", layer, name);
-    return tensor(file, full);
+    return tensor(file, full, rows, columns);
 }
 
 static float value(struct tensor tensor, size_t at) {
@@ -112,11 +115,12 @@ static float dot(struct tensor matrix, size_t row, const float *x) {
     return sum;
 }
 
-static void linear(struct file file, unsigned layer, const char *name, const float *x, float *y) {
+static void linear(struct file file, unsigned layer, const char *name, size_t hidden, const float *x, float *y) {
     char weight[64], bias[64];
     snprintf(weight, sizeof weight, "%s.weight", name);
     snprintf(bias, sizeof bias, "%s.bias", name);
-    struct tensor w = layer_tensor(file, layer, weight), b = layer_tensor(file, layer, bias);
+    struct tensor w = layer_tensor(file, layer, weight, hidden, hidden);
+    struct tensor b = layer_tensor(file, layer, bias, hidden, 1);
     for (size_t i = 0; i < w.rows; i++) y[i] = dot(w, i, x) + value(b, i);
 }
 
@@ -140,9 +144,9 @@ static void attention(struct file file, unsigned layer, unsigned heads, size_t h
                       struct memory memory, const float *x, float *y) {
     float query[hidden], mixed[hidden], weight[TOKENS_MAX];
     size_t width = hidden / heads, base = layer * TOKENS_MAX * hidden;
-    linear(file, layer, "self_attn.q_proj", x, query);
-    linear(file, layer, "self_attn.k_proj", x, memory.keys + base + token * hidden);
-    linear(file, layer, "self_attn.v_proj", x, memory.values + base + token * hidden);
+    linear(file, layer, "self_attn.q_proj", hidden, x, query);
+    linear(file, layer, "self_attn.k_proj", hidden, x, memory.keys + base + token * hidden);
+    linear(file, layer, "self_attn.v_proj", hidden, x, memory.values + base + token * hidden);
     for (size_t head = 0; head < heads; head++) {
         float most = -INFINITY, sum = 0;
         for (size_t t = 0; t <= token; t++) {
@@ -160,7 +164,7 @@ static void attention(struct file file, unsigned layer, unsigned heads, size_t h
             mixed[head * width + i] = total;
         }
     }
-    linear(file, layer, "self_attn.out_proj", mixed, y);
+    linear(file, layer, "self_attn.out_proj", hidden, mixed, y);
 }
 
 /* --- the FFN, through lnp --- */
@@ -173,8 +177,9 @@ static void check(int32_t status, lnp_engine_t *engine, const char *what) {
 }
 
 /* The neurons that will fire, by the model's own weights: where a predictor would stand. */
-static size_t predict(struct file file, unsigned layer, const float *x, uint32_t *active) {
-    struct tensor up = layer_tensor(file, layer, "fc1.weight"), bias = layer_tensor(file, layer, "fc1.bias");
+static size_t predict(struct file file, unsigned layer, const lnp_shape_t *shape, const float *x, uint32_t *active) {
+    struct tensor up = layer_tensor(file, layer, "fc1.weight", shape->neurons, shape->hidden);
+    struct tensor bias = layer_tensor(file, layer, "fc1.bias", shape->neurons, 1);
     size_t count = 0;
     for (size_t neuron = 0; neuron < up.rows; neuron++)
         if (dot(up, neuron, x) + value(bias, neuron) > 0) active[count++] = (uint32_t)neuron;
@@ -184,27 +189,27 @@ static size_t predict(struct file file, unsigned layer, const float *x, uint32_t
 /* One token through the model; the id that is most likely next. */
 static uint32_t step(struct file file, lnp_engine_t *engine, const lnp_shape_t *shape, unsigned heads,
                      struct memory memory, size_t token, uint32_t id) {
-    struct tensor tokens = tensor(file, "model.decoder.embed_tokens.weight");
-    struct tensor places = tensor(file, "model.decoder.embed_positions.weight");
     size_t hidden = shape->hidden;
+    struct tensor tokens = tensor(file, "model.decoder.embed_tokens.weight", 0, hidden);
+    struct tensor places = tensor(file, "model.decoder.embed_positions.weight", 0, hidden);
     float x[hidden], normed[hidden], y[hidden];
     uint32_t active[shape->neurons];
     if (id >= tokens.rows || token + 2 >= places.rows) die("prompt", "an id or a length that the model does not have");
     for (size_t i = 0; i < hidden; i++)
         x[i] = value(tokens, id * hidden + i) + value(places, (token + 2) * hidden + i);
     for (unsigned layer = 0; layer < shape->layers; layer++) {
-        norm(layer_tensor(file, layer, "self_attn_layer_norm.weight"),
-             layer_tensor(file, layer, "self_attn_layer_norm.bias"), x, normed);
+        norm(layer_tensor(file, layer, "self_attn_layer_norm.weight", hidden, 1),
+             layer_tensor(file, layer, "self_attn_layer_norm.bias", hidden, 1), x, normed);
         attention(file, layer, heads, hidden, token, memory, normed, y);
         for (size_t i = 0; i < hidden; i++) x[i] += y[i];
-        norm(layer_tensor(file, layer, "final_layer_norm.weight"),
-             layer_tensor(file, layer, "final_layer_norm.bias"), x, normed);
-        size_t count = predict(file, layer, normed, active);
+        norm(layer_tensor(file, layer, "final_layer_norm.weight", hidden, 1),
+             layer_tensor(file, layer, "final_layer_norm.bias", hidden, 1), x, normed);
+        size_t count = predict(file, layer, shape, normed, active);
         check(lnp_forward(engine, layer, normed, hidden, active, count, y, hidden), engine, "FFN");
         for (size_t i = 0; i < hidden; i++) x[i] += y[i];
     }
-    norm(tensor(file, "model.decoder.final_layer_norm.weight"),
-         tensor(file, "model.decoder.final_layer_norm.bias"), x, normed);
+    norm(tensor(file, "model.decoder.final_layer_norm.weight", hidden, 1),
+         tensor(file, "model.decoder.final_layer_norm.bias", hidden, 1), x, normed);
     uint32_t best = 0;
     float most = -INFINITY;
     for (uint32_t i = 0; i < tokens.rows; i++) {

@@ -64,7 +64,7 @@
 // `lnp_source_t.kind`: the caller's `storage`, copied.
 #define LNP_SOURCE_STORAGE 3
 
-// Holes are read through up to `gap_bytes`.
+// Holes of less than `gap_bytes` are read through.
 #define LNP_COLLAPSE_GAP 0
 
 // Never.
@@ -120,7 +120,8 @@
 
 // An open engine; it lies in the memory that was given to `lnp_open`. Any thread may use it, one at a
 // time; while what `lnp_prefetch` asked for is being read, the thread that asked should go on. It does
-// not survive `fork`: a child opens its own.
+// not survive `fork`: to a child it is no engine, whose memory the child may use as it likes, and open
+// its own in. Memory that outlives a process must be zeroed before `lnp_open`.
 typedef struct lnp_engine_t lnp_engine_t;
 
 // A storage back end of the caller's: a firmware's own driver, for one. All functions are called from
@@ -178,7 +179,7 @@ typedef struct lnp_config_t {
   uint32_t read_bytes_max;
   // Whether the parts of the device law add up (0), or the larger one rules (1).
   uint32_t law_combine;
-  // Largest hole that `LNP_COLLAPSE_GAP` reads through, bytes. Default: 16 KiB.
+  // Holes of less than this are read through by `LNP_COLLAPSE_GAP`, bytes. Default: 16 KiB.
   uint64_t gap_bytes;
   // Device law: microseconds of a batch.
   double law_t0_us;

@@ -38,7 +38,8 @@ pub const LNP_ERROR_UNSUPPORTED: i32 = 10;
 
 /// An open engine; it lies in the memory that was given to `lnp_open`. Any thread may use it, one at a
 /// time; while what `lnp_prefetch` asked for is being read, the thread that asked should go on. It does
-/// not survive `fork`: a child opens its own.
+/// not survive `fork`: to a child it is no engine, whose memory the child may use as it likes, and open
+/// its own in. Memory that outlives a process must be zeroed before `lnp_open`.
 pub enum lnp_engine_t {}
 
 /// A storage back end of the caller's: a firmware's own driver, for one. All functions are called from

@@ -466,7 +466,7 @@ static void lying_storage(const char *path) {
     close(context.fd);
 }
 
-/* A child opens its own. */
+/* A child opens its own, elsewhere or where its parent's is; that one it can neither use nor close. */
 static void forked(const char *path) {
     struct arena arena;
     lnp_engine_t *engine = open_with(at(path), plain(), &arena);
@@ -476,7 +476,18 @@ static void forked(const char *path) {
         struct arena own;
         lnp_engine_t *mine = open_with(at(path), plain(), &own);
         lnp_shape_t shape;
-        _exit(lnp_shape(mine, &shape) == LNP_OK && lnp_close(mine) == LNP_OK ? 0 : 1);
+        EXPECT(lnp_shape(mine, &shape) == LNP_OK && lnp_close(mine) == LNP_OK);
+        EXPECT(lnp_shape(engine, &shape) == LNP_ERROR_ARGUMENT);
+        EXPECT(lnp_close(engine) == LNP_ERROR_ARGUMENT);
+        EXPECT(lnp_last_error(engine, NULL, 0) == 0);
+        lnp_source_t source = at(path);
+        lnp_config_t config = plain();
+        EXPECT(lnp_open(&source, &config, arena.bytes, arena.size, &mine) == LNP_OK);
+        EXPECT(lnp_shape(mine, &shape) == LNP_OK);
+        float *z = malloc((size_t)shape.layers * shape.hidden * sizeof(float));
+        forward_all(mine, 0, z);
+        EXPECT(lnp_close(mine) == LNP_OK);
+        _exit(0);
     }
     int status = 1;
     EXPECT(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
