@@ -14,6 +14,7 @@ use std::process::Command;
 use back_ends::{back_ends, on_disk};
 use common::Recipe;
 use lnp_engine::arena::{Arena, Staging, StagingMemory};
+use lnp_engine::engine::Alone;
 use lnp_engine::queue::{Read, ReadQueue};
 use lnp_engine::sys::{DeviceQueue, DirectFile, FileError, Polling, ReadOptions, open_engine};
 use lnp_engine::{Collapse, Config, required_bytes};
@@ -132,6 +133,38 @@ fn a_file_in_memory_has_no_direct_reads() {
     let path = CString::new(file.path().to_str().unwrap()).unwrap();
     assert_eq!(DirectFile::open(&path, false).unwrap_err(), FileError::NoDirectReads);
     assert!(!DirectFile::open(&path, true).unwrap().is_direct());
+}
+
+/// Plain reads are made when they are waited for: one ahead would only make the others wait.
+#[test]
+fn plain_reads_are_not_made_ahead() {
+    let recipe = Recipe::placeholder(2, 100, 4096);
+    let image = recipe.build();
+    let (_disk, path) = on_disk(&image);
+    let file = DirectFile::open(&path, false).unwrap();
+    let pack = Pack::parse(&image, file.bytes()).unwrap();
+    let prefetch_bytes = Config::staging_bytes_full(&pack).next_multiple_of(4096);
+    let config = Config { prefetch_bytes, ..Config::new(&pack) };
+    let active: Vec<u32> = (0..100).step_by(3).collect();
+    for options in back_ends(&path) {
+        let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
+        let mut engine = open_engine(&file, pack, &config, &mut memory, options).unwrap();
+        engine.session(|session| {
+            let ahead = session.prefetch(1, &active).unwrap();
+            let pread = options == lnp_engine::sys::BackEndChoice::Pread.into();
+            assert_eq!(ahead.reads == 0, pread, "{options:?}");
+            let mut seen = Vec::new();
+            let mut finish = |neuron, _, bundle: &[u8], _: &[u8]| {
+                assert_eq!(bundle, recipe.bundle(1, neuron));
+                seen.push(neuron);
+                Ok(())
+            };
+            let arrive = |_: u32, _: &[u8], _: &[u8]| Ok(0.0);
+            let found = session.fetch(&Alone, 1, &active, arrive, &mut finish).unwrap();
+            assert_eq!(found.prefetched, if pread { 0 } else { active.len() as u64 });
+            assert_eq!(seen, active);
+        });
+    }
 }
 
 /// A queue is `Send`: it may move while reads are in flight, and the thread it came from may end.

@@ -157,7 +157,8 @@ pub unsafe extern "C" fn lnp_forward(
 }
 
 /// Starts to read what a layer will probably need, and returns at once: the next `lnp_forward` of that
-/// layer finds it there. Two layers can be under way. Needs `prefetch_bytes`.
+/// layer finds it there. Two layers can be under way. Needs `prefetch_bytes`. With
+/// `LNP_BACK_END_PREAD`, which reads only what is waited for, it does nothing.
 ///
 /// # Safety
 /// As `lnp_forward`.

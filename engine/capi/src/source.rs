@@ -198,6 +198,9 @@ impl ReadQueue<'static> for Queue {
     fn depth(&self) -> u32 {
         self.inner().depth()
     }
+    fn reads_in_background(&self) -> bool {
+        self.inner().reads_in_background()
+    }
     fn in_flight(&self) -> u32 {
         self.inner().in_flight()
     }

@@ -57,7 +57,8 @@ impl<'s, 'a, Q: ReadQueue<'a>> Session<'s, 'a, Q> {
     /// being consumed; the next fetch of that layer finds it there. What is foreseen wrongly is read
     /// in vain and otherwise does no harm. Two can be under way; a third replaces the first. As much
     /// is read as one of the two staging areas for it takes, from the front of `predicted`. Returns
-    /// what will be read.
+    /// what will be read: nothing, where the queue reads only what is waited for
+    /// ([`ReadQueue::reads_in_background`]).
     ///
     /// # Errors
     /// [`EngineError::Config`] without [`super::Config::prefetch_bytes`]; a layer or set that does
@@ -109,6 +110,9 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         if self.config.prefetch_bytes == 0 {
             let rule = "must be set for a prefetch";
             return Err(EngineError::Config { field: "prefetch_bytes", rule, found: 0 });
+        }
+        if !self.queue.reads_in_background() {
+            return Ok(FetchStats::default());
         }
         let number = self.foreseen(layer).unwrap_or_else(|| {
             // An empty bank, or else the older.

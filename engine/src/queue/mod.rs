@@ -108,6 +108,12 @@ pub trait ReadQueue<'a>: Clock {
     /// Reads submitted whose completion was not taken yet.
     fn in_flight(&self) -> u32;
 
+    /// Whether reads go on while nobody waits for them. Where they do not, reading ahead gains nothing,
+    /// and is not done.
+    fn reads_in_background(&self) -> bool {
+        true
+    }
+
     /// Puts a read into the queue. It may wait there until [`ReadQueue::flush`] or
     /// [`ReadQueue::wait`] is called.
     ///
@@ -146,6 +152,9 @@ impl<Q: Clock + ?Sized> Clock for &mut Q {
 }
 
 impl<'a, Q: ReadQueue<'a> + ?Sized> ReadQueue<'a> for &mut Q {
+    fn reads_in_background(&self) -> bool {
+        (**self).reads_in_background()
+    }
     fn depth(&self) -> u32 {
         (**self).depth()
     }

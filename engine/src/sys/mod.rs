@@ -1,7 +1,7 @@
 //! What touches the system: files, clock, CPU, and the two real back ends of the read queue.
 //!
-//! The only room of the engine with `unsafe`, next to none of it avoidable: system calls, and the
-//! memory that the kernel writes into behind the compiler's back.
+//! With the arena the only room of the engine with `unsafe`, next to none of it avoidable: system
+//! calls, and the memory that the kernel writes into behind the compiler's back.
 
 mod clock;
 pub mod cpu;

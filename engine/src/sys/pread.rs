@@ -37,6 +37,10 @@ impl<'a> ReadQueue<'a> for PreadQueue<'a> {
         self.waiting.len() as u32
     }
 
+    fn reads_in_background(&self) -> bool {
+        false
+    }
+
     fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         if self.in_flight() == self.depth {
             return Err(ReadError::of(&read, ReadFailure::QueueFull));

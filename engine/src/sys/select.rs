@@ -194,6 +194,9 @@ impl<'a> ReadQueue<'a> for DeviceQueue<'a> {
     fn depth(&self) -> u32 {
         self.queue().depth()
     }
+    fn reads_in_background(&self) -> bool {
+        self.queue().reads_in_background()
+    }
     fn in_flight(&self) -> u32 {
         self.queue().in_flight()
     }
