@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -500,6 +502,85 @@ static void forked(const char *path) {
     give_back(arena);
 }
 
+/* --- how much stack the functions take --- */
+
+#define STACK (1 << 20)
+
+/* What is done on a stack of its own. */
+struct task {
+    int what; /* 0: nothing, 1: sizes, 2: open, 3: a token */
+    lnp_source_t source;
+    lnp_config_t config;
+    struct arena arena;
+    lnp_engine_t *engine;
+    float *x, *y;
+    uint32_t *active;
+};
+
+static void *perform(void *given) {
+    struct task *task = given;
+    size_t bytes;
+    lnp_shape_t shape;
+    lnp_statistics_t statistics;
+    switch (task->what) {
+    case 1:
+        EXPECT(lnp_required_bytes(&task->source, &task->config, &bytes) == LNP_OK);
+        break;
+    case 2:
+        EXPECT(lnp_open(&task->source, &task->config, task->arena.bytes, task->arena.size, &task->engine) == LNP_OK);
+        break;
+    case 3:
+        EXPECT(lnp_shape(task->engine, &shape) == LNP_OK);
+        for (uint32_t layer = 0; layer < shape.layers; layer++) {
+            size_t count = inputs(&shape, layer, task->x, task->active);
+            EXPECT(lnp_prefetch(task->engine, (layer + 1) % shape.layers, task->active, count) == LNP_OK);
+            EXPECT(lnp_forward(task->engine, layer, task->x, shape.hidden, task->active, count, task->y,
+                               shape.hidden) == LNP_OK);
+        }
+        EXPECT(lnp_statistics(task->engine, &statistics) == LNP_OK);
+        break;
+    }
+    return NULL;
+}
+
+/* Bytes of stack that a task touches, the thread's own included. */
+static size_t stack_of(struct task *task, int what) {
+    unsigned char *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    EXPECT(stack != MAP_FAILED);
+    memset(stack, 0xa5, STACK);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    task->what = what;
+    EXPECT(pthread_attr_init(&attributes) == 0 && pthread_attr_setstack(&attributes, stack, STACK) == 0);
+    EXPECT(pthread_create(&thread, &attributes, perform, task) == 0 && pthread_join(thread, NULL) == 0);
+    pthread_attr_destroy(&attributes);
+    size_t untouched = 0;
+    while (untouched < STACK && stack[untouched] == 0xa5) untouched++;
+    munmap(stack, STACK);
+    return STACK - untouched;
+}
+
+/* As docs/integration.md says. */
+static void stack_use(const char *path) {
+    struct task task = {.source = at(path), .config = plain()};
+    task.config.collapse = LNP_COLLAPSE_LAW;
+    task.config.flags |= LNP_ADAPT | LNP_VERIFY_READS;
+    task.config.law_a_us = 10, task.config.law_b_mib_s = 2000;
+    task.config.prefetch_bytes = 1 << 20;
+    size_t bytes = 0;
+    EXPECT(lnp_required_bytes(&task.source, &task.config, &bytes) == LNP_OK);
+    task.arena = arena_of(bytes);
+    task.x = malloc(NEURONS_MAX * sizeof(float)), task.y = malloc(NEURONS_MAX * sizeof(float));
+    task.active = malloc(NEURONS_MAX * sizeof(uint32_t));
+    size_t own = stack_of(&task, 0), sizes = stack_of(&task, 1) - own, opening = stack_of(&task, 2) - own;
+    size_t token = stack_of(&task, 3) - own;
+    printf("stack: %zu bytes for lnp_required_bytes, %zu for lnp_open, %zu for a token\n", sizes, opening, token);
+    EXPECT(lnp_close(task.engine) == LNP_OK);
+    EXPECT(sizes <= 32 << 10 && opening <= 160 << 10 && token <= 16 << 10);
+    free(task.x), free(task.y), free(task.active);
+    give_back(task.arena);
+}
+
 int main(int count, char **arguments) {
     if (count != 5) {
         fprintf(stderr, "usage: abi PACK PLACEHOLDER DAMAGED BLOCK_DEVICE|-\n");
@@ -514,6 +595,7 @@ int main(int count, char **arguments) {
     failing_storage(arguments[1]);
     lying_storage(arguments[1]);
     forked(arguments[1]);
+    stack_use(arguments[1]);
     printf("%lu checks of the C ABI, all so\n", checks);
     return 0;
 }
