@@ -29,8 +29,9 @@ pub struct Peek {
 }
 
 impl Peek {
-    /// Reads superblock, the model shape's section entry and the model shape by `read(offset, bytes)`. `file_bytes` is
-    /// the length of the file; `longer` says that it is a device, which may be longer than the pack.
+    /// Reads superblock, section entries up to the model shape's and the model shape by
+    /// `read(offset, bytes)`. `file_bytes` is the length of the file; `longer` says that it is a device,
+    /// which may be longer than the pack.
     ///
     /// What it says is what [`crate::Pack::parse`] will find, where that finds a valid pack; and as
     /// many bundles as it tells of have room in an index and a file of these lengths.
@@ -49,7 +50,7 @@ impl Peek {
         let superblock = check_superblock(&superblock, file_bytes)?;
         let (index_bytes, block_bytes) =
             (superblock.index_bytes.get(), superblock.block_bytes.get());
-        let entry = first_known(superblock.section_count.get(), &mut read)?;
+        let entry = first_of_a_kind(superblock.section_count.get(), &mut read)?;
         let entry = entry.filter(|entry| entry.kind.get() == SectionKind::ModelShape.code());
         let Some(entry) = entry else {
             return Err(missing(SectionKind::ModelShape, WHOLE_PACK).into());
@@ -84,16 +85,16 @@ impl Peek {
     }
 }
 
-/// The first section entry of a kind that this version knows. Entries are sorted by kind, and the model
-/// shape's is the least but for 0, which may be anything.
-fn first_known<E>(
+/// The first section entry whose kind is not 0. Entries are sorted by kind, so it is the model shape's,
+/// where there is one; kind 0 may be anything.
+fn first_of_a_kind<E>(
     entries: u32,
     read: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>,
 ) -> Result<Option<SectionEntry>, E> {
     const BATCH: usize = 64;
     let mut begin = 0;
     while begin < entries {
-        let mut batch = [(); BATCH].map(|()| SectionEntry::new_zeroed());
+        let mut batch = [SectionEntry::new_zeroed(); BATCH];
         let count = BATCH.min((entries - begin) as usize);
         let batch = batch.get_mut(..count).unwrap_or_default();
         let offset = u64::from(begin) * size_of::<SectionEntry>() as u64;

@@ -66,8 +66,12 @@ fn told(path: &Path, file_bytes: u64, result: Result<()>) -> Result<()> {
 /// Checks that a file of about so many bytes has room beside what `path` holds now.
 ///
 /// # Errors
-/// It has not, or there is no such folder.
+/// It has not, or there is no such folder; the message begins with the path.
 pub fn check_room(path: &Path, file_bytes: u64) -> Result<()> {
+    find_room(path, file_bytes).with_context(|| path.display().to_string())
+}
+
+fn find_room(path: &Path, file_bytes: u64) -> Result<()> {
     check_name(path)?;
     // Where a file system does not tell (some network ones), the write itself will.
     let Ok(room) = rustix::fs::statvfs(folder_of(path)) else { return Ok(()) };
@@ -86,7 +90,7 @@ fn fill_and_rename(
     replace: bool,
     write: impl FnOnce(&mut File) -> Result<()>,
 ) -> Result<()> {
-    check_room(path, file_bytes)?;
+    find_room(path, file_bytes)?;
     // A link stays one: the file that it names is replaced.
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut temporary = tempfile_beside(path)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::device::{DeviceProfile, LawText};
 use crate::files::{check_room, check_target};
@@ -114,7 +114,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         _ => 1,
     };
     let links_bytes = Links::file_bytes(profile.layers(), profile.neurons(), placements);
-    check_room(&args.output, links_bytes).with_context(|| args.output.display().to_string())?;
+    check_room(&args.output, links_bytes)?;
     let linking = match args.order {
         OrderName::One(Order::Random { .. }) => {
             Linking { order: Order::Random { seed: args.seed }, objective, pin }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use lnp_format::Dtype;
 use lnp_format::limits::BUNDLE_STRIDE_MAX;
 
@@ -74,8 +74,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let placements = links.as_ref().map_or(1, Links::placements);
         let shape = Recipe::shape_of(&config, args.dtype);
         let regions = u64::from(shape.layers) * placements as u64;
-        check_room(&args.output, shape.region_bytes().saturating_mul(regions))
-            .with_context(|| args.output.display().to_string())?;
+        check_room(&args.output, shape.region_bytes().saturating_mul(regions))?;
         let recipe = Recipe::for_checkpoint(&checkpoint, &config, links.as_ref(), args.dtype)?;
         write_with_progress(&args.output, &recipe, &mut bundles)?;
     }
@@ -112,8 +111,8 @@ pub(super) fn write_with_progress(
 ) -> Result<PackLayout> {
     let shape = &recipe.shape;
     let placements = u64::from(recipe.placements());
-    let once = shape.region_bytes() * u64::from(shape.layers);
-    let bar = progress("packing", once * placements);
+    let all = recipe.bundle_bytes();
+    let bar = progress("packing", all);
     let layout = write_pack(output, recipe, bundles, &mut |written| bar.set_position(written))?;
     bar.finish_and_clear();
     say(&format!(
@@ -129,8 +128,8 @@ pub(super) fn write_with_progress(
     if placements > 1 {
         say(&format!(
             "{placements} placements of each layer take {} of flash where one takes {}\n",
-            bytes((once * placements) as f64),
-            bytes(once as f64),
+            bytes(all as f64),
+            bytes((all / placements) as f64),
         ));
     }
     Ok(layout)

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::files::{check_room, check_target};
 use crate::links::Profile;
@@ -81,8 +81,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         tokens: args.tokens as usize,
         active: args.active,
     };
-    check_room(&args.output, shape.trace_bytes()?)
-        .with_context(|| args.output.display().to_string())?;
+    check_room(&args.output, shape.trace_bytes()?)?;
     let split = match args.split {
         None => Split::All,
         Some(SplitName::Profile) => Split::Profile,

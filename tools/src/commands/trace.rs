@@ -65,7 +65,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     ensure!((1..=most).contains(&window), "a window of {window}: the model's context is {most}");
     let config = model.config();
     let trace_bytes = (ids.len() * (4 + config.layers * config.neurons.div_ceil(8))) as u64;
-    check_room(&args.output, trace_bytes).with_context(|| args.output.display().to_string())?;
+    check_room(&args.output, trace_bytes)?;
     let corpus = args.corpus.clone().unwrap_or(source_corpus);
     let data = trace_tokens(&model, &ids, window, corpus, args.split.clone())?;
     write_trace(&args.output, &data)?;

@@ -24,7 +24,7 @@ pub fn write_pack(
     progress: &mut dyn FnMut(u64),
 ) -> Result<PackLayout> {
     // First what costs nothing to know: an index of gigabytes is not made for a disk that is full.
-    check_room(path, recipe.bundle_bytes()).with_context(|| path.display().to_string())?;
+    check_room(path, recipe.bundle_bytes())?;
     let mut layout = recipe.layout()?;
     write_whole(path, layout.extent.file_bytes, |file| {
         let mut out = BufWriter::with_capacity(1 << 20, file);

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -25,8 +25,7 @@ pub fn create(path: &Path, file_bytes: u64, progress: &mut dyn FnMut(u64)) -> Re
         "{}: exists; --create makes a new file and overwrites nothing",
         path.display()
     );
-    check_room(path, file_bytes.saturating_add(SPARE_BYTES))
-        .with_context(|| path.display().to_string())?;
+    check_room(path, file_bytes.saturating_add(SPARE_BYTES))?;
     // Another sequence each time, so that a device that finds what it has already finds nothing.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut random = Xoshiro256PlusPlus::seed_from_u64(now.as_nanos() as u64);
