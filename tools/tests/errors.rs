@@ -43,12 +43,12 @@ impl Inputs {
         }
     }
 
-    /// The demo's config.json with one key changed.
-    fn config(key: &str, value: Value) -> Vec<u8> {
-        let text = std::fs::read(demo_model().join("config.json")).unwrap();
-        let mut config: Value = serde_json::from_slice(&text).unwrap();
-        config[key] = value;
-        serde_json::to_vec(&config).unwrap()
+    /// A JSON file of the demo with one key changed.
+    fn changed(file: &str, key: &str, value: Value) -> Vec<u8> {
+        let text = std::fs::read(demo_model().join(file)).unwrap();
+        let mut json: Value = serde_json::from_slice(&text).unwrap();
+        json[key] = value;
+        serde_json::to_vec(&json).unwrap()
     }
 
     /// A copy of a trace or links file with some metadata changed.
@@ -75,7 +75,10 @@ impl Inputs {
 
     fn sound_ones(&self) {
         self.model("demo", &[]);
-        self.model("shallow", &[("config.json", &Self::config("num_hidden_layers", json!(3)))]);
+        self.model(
+            "shallow",
+            &[("config.json", &Self::changed("config.json", "num_hidden_layers", json!(3)))],
+        );
         self.put("text.txt", "To be, or not to be");
         let [demo, shallow, text] = ["demo", "shallow", "text.txt"].map(|name| self.path(name));
         let [trace, links, pack] =
@@ -132,7 +135,14 @@ impl Inputs {
             ("deep", "num_hidden_layers", json!(5)),
             ("wide", "ffn_dim", json!(1024)),
         ] {
-            self.model(name, &[("config.json", &Self::config(key, value))]);
+            self.model(name, &[("config.json", &Self::changed("config.json", key, value))]);
+        }
+        for (name, key, value) in [
+            ("no-charsmap", "normalizer", json!({"type": "Precompiled"})),
+            ("no-pieces", "pre_tokenizer", json!({"type": "FixedLength", "length": 0})),
+        ] {
+            let file = "tokenizer.json";
+            self.model(name, &[(file, &Self::changed(file, key, value))]);
         }
         // every weight after the header of the file negated
         let mut bytes = std::fs::read(demo_model().join("model.safetensors")).unwrap();
@@ -204,7 +214,10 @@ fn names_from_files_are_printed_harmlessly() {
     let corpora = [("corpora", HOSTILE), ("model", HOSTILE)];
     inputs.with_metadata("demo.links", "hostile.links", &corpora);
     inputs.put("hostile.toml", format!("[law]\n{HOSTILE}"));
-    inputs.model("hostile", &[("config.json", &Inputs::config("model_type", json!(HOSTILE)))]);
+    inputs.model(
+        "hostile",
+        &[("config.json", &Inputs::changed("config.json", "model_type", json!(HOSTILE)))],
+    );
     inputs.put(&format!("{HOSTILE}.lnp"), "no pack");
 
     let path = |name: &str| inputs.path(name);

@@ -1,6 +1,9 @@
 //! Text to token ids and back, with decoding of a stream as it grows.
 
-use std::path::Path;
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use anyhow::{Result, anyhow};
 
@@ -14,19 +17,27 @@ const REPLACEMENT: char = '\u{fffd}';
 /// The tokenizer of a model folder.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// Its file, for errors.
+    path: PathBuf,
 }
 
 impl Tokenizer {
-    /// Loads `tokenizer.json`.
+    /// Loads `tokenizer.json`. What it says of truncation and padding is left out, as `transformers`
+    /// does: they are habits of its training, and a text is encoded whole.
     ///
     /// # Errors
     /// A missing or invalid file.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join("tokenizer.json");
-        let inner = read_text(&path, TOKENIZER_BYTES_MAX)?
-            .parse::<tokenizers::Tokenizer>()
-            .map_err(|error| anyhow!("{}: cannot load the tokenizer: {error}", path.display()))?;
-        Ok(Self { inner })
+        let text = read_text(&path, TOKENIZER_BYTES_MAX)?;
+        let inner = contained(|| {
+            let mut inner: tokenizers::Tokenizer = text.parse()?;
+            inner.with_truncation(None)?;
+            inner.with_padding(None);
+            Ok(inner)
+        })
+        .map_err(|error| anyhow!("{}: cannot load the tokenizer: {error}", path.display()))?;
+        Ok(Self { inner, path })
     }
 
     /// Token ids of a text; none is added at its beginning or end.
@@ -34,10 +45,13 @@ impl Tokenizer {
     /// # Errors
     /// A text that the tokenizer refuses.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|error| anyhow!("cannot encode a text of {} bytes: {error}", text.len()))?;
+        let encoding = contained(|| self.inner.encode_fast(text, false)).map_err(|error| {
+            anyhow!(
+                "{}: cannot encode a text of {} bytes: {error}",
+                self.path.display(),
+                text.len()
+            )
+        })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -47,9 +61,9 @@ impl Tokenizer {
     /// # Errors
     /// Ids that the tokenizer's decoder refuses.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        self.inner
-            .decode(ids, skip_special)
-            .map_err(|error| anyhow!("cannot decode {} token ids: {error}", ids.len()))
+        contained(|| self.inner.decode(ids, skip_special)).map_err(|error| {
+            anyhow!("{}: cannot decode {} token ids: {error}", self.path.display(), ids.len())
+        })
     }
 
     /// A decoder for ids that arrive one by one.
@@ -113,4 +127,34 @@ impl Decoder<'_> {
         let text = self.tokenizer.decode(&self.ids, self.skip_special)?;
         Ok(text.strip_prefix(self.emitted.as_str()).unwrap_or_default().to_owned())
     }
+}
+
+thread_local! {
+    /// Whether a panic of this thread becomes an error, about which nothing need be printed.
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a step of `tokenizers`. Where the parts of a tokenizer.json contradict each other (a prefix longer
+/// than its token, pieces of no characters), that crate panics: an error here.
+fn contained<T>(step: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let told = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !CONTAINED.get() {
+                told(panic);
+            }
+        }));
+    });
+    CONTAINED.set(true);
+    let done = panic::catch_unwind(AssertUnwindSafe(step));
+    CONTAINED.set(false);
+    done.unwrap_or_else(|panic| {
+        let reason = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no reason given");
+        Err(anyhow!("its parts contradict each other ({reason})").into())
+    })
 }
