@@ -47,7 +47,8 @@ pub enum CombineName {
 }
 
 impl LawText {
-    /// The law of OnePlus 12 (UFS 4.0) as published, for plans without a device.
+    /// Fitted to published times of a OnePlus 12 (UFS 4.0), for plans without a device: the law of our
+    /// first prototype, kept so that its figures compare. `devices/oneplus-12.toml` is a closer fit.
     pub const ONEPLUS_12: Self =
         Self { t0_us: 0.0, a_us: 9.64, b_mib_s: 2034.0, combine: CombineName::Sum };
 

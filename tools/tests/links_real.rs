@@ -65,8 +65,8 @@ struct Gain {
     total: f64,
     /// Mean over layers of each layer's runs, model order over greedy.
     per_layer: f64,
-    /// Mean over layers of bundles per run, greedy over model order (as README and system.md
-    /// print it).
+    /// Mean over layers of bundles per run, greedy over model order (as the README
+    /// prints it).
     bundles_per_run: f64,
 }
 

@@ -237,7 +237,7 @@ fn find_law(args: &Args, packs: &[PackIndex]) -> Result<(DeviceLaw, String)> {
         return Ok((DeviceProfile::read(device)?.law.law()?, device.display().to_string()));
     }
     if args.simulate {
-        return Ok((LawText::ONEPLUS_12.law()?, "published: OnePlus 12, UFS 4.0".into()));
+        return Ok((LawText::ONEPLUS_12.law()?, "fitted to published times of a OnePlus 12, UFS 4.0".into()));
     }
     let pack = packs.first().context("no packs")?.path();
     let seconds = PROBE_TIME.as_secs();

@@ -243,7 +243,7 @@ impl Summary<'_> {
             "reads_per_token": self.stats.reads as f64 / self.fed(),
             "bytes_read_per_token": self.stats.bytes_read as f64 / self.fed(),
             "useful_bytes_per_token": self.stats.useful_bytes as f64 / self.fed(),
-            "io_us_per_token": self.stats.io_ns as f64 / 1e3 / self.fed(),
+            "io_us_per_token": { "mean": self.stats.io_ns as f64 / 1e3 / self.fed() },
             "hit_rate": self.hit_rate(),
             "peak_memory_bytes": peak_memory_bytes(),
             "engine": engine,

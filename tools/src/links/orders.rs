@@ -236,7 +236,7 @@ fn check_placement(neurons: usize, neuron_of_slot: &[u32], link_begin: &[u32]) -
     Ok(())
 }
 
-/// Orders one layer, nothing pinned, for the law of OnePlus 12 and bundles of 4 KiB where that
+/// Orders one layer, nothing pinned, for the default law and bundles of 4 KiB where that
 /// matters: [`Linking`] has the choice. `layer` only chooses the stream of [`Order::Random`].
 ///
 /// # Errors
