@@ -137,6 +137,18 @@ fn a_file_in_memory_has_no_direct_reads() {
 
 /// Plain reads are made when they are waited for: one ahead would only make the others wait.
 #[test]
+fn what_is_no_file_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    told(Command::new("mkfifo").arg(&pipe)).unwrap();
+    for path in [pipe.to_str().unwrap(), "/dev/zero"] {
+        let path = CString::new(path).unwrap();
+        let error = DirectFile::open(&path, true).unwrap_err();
+        assert!(error.to_string().contains("neither a file nor a block device"), "{error}");
+    }
+}
+
+#[test]
 fn plain_reads_are_not_made_ahead() {
     let recipe = Recipe::placeholder(2, 100, 4096);
     let image = recipe.build();

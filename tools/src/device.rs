@@ -12,7 +12,7 @@ use lnp_engine::sys::{DirectFile, FileError};
 use lnp_engine::{Combine, DeviceLaw};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{read_text, write_text};
+use crate::files::{read_stream, write_text};
 use crate::probe::curve::DepthCurve;
 use crate::probe::place::Place;
 use crate::probe::rounds::Stream;
@@ -296,7 +296,7 @@ impl DeviceProfile {
     /// One line that names the file and what is wrong.
     pub fn read(path: &Path) -> Result<Self> {
         let read = || -> Result<Self> {
-            let text = read_text(path, PROFILE_BYTES_MAX)?;
+            let text = read_stream(path, PROFILE_BYTES_MAX)?;
             let profile: Self =
                 toml::from_str(&text).map_err(|error| in_one_line(&text, &error))?;
             profile.law.law()?;

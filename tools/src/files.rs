@@ -1,11 +1,14 @@
 //! Files as wholes: written completely or not at all, and named by content.
 
-use std::fs::{File, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::OFlags;
+use rustix::process::{Resource, getrlimit};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
@@ -66,13 +69,23 @@ fn told(path: &Path, file_bytes: u64, result: Result<()>) -> Result<()> {
 /// Checks that a file of about so many bytes has room beside what `path` holds now.
 ///
 /// # Errors
-/// It has not, or there is no such folder; the message begins with the path.
+/// It has not, the process may not write that much, or there is no such folder; the message begins with
+/// the path.
 pub fn check_room(path: &Path, file_bytes: u64) -> Result<()> {
     find_room(path, file_bytes).with_context(|| path.display().to_string())
 }
 
 fn find_room(path: &Path, file_bytes: u64) -> Result<()> {
+    let path = &target_of(path);
     check_name(path)?;
+    // Beyond this limit the kernel ends the process.
+    let most = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+    ensure!(
+        file_bytes <= most,
+        "{} are needed, a file may have {} here (ulimit -f); raise the limit",
+        bytes(file_bytes as f64),
+        bytes(most as f64)
+    );
     // Where a file system does not tell (some network ones), the write itself will.
     let Ok(room) = rustix::fs::statvfs(folder_of(path)) else { return Ok(()) };
     let room = room.f_bavail.saturating_mul(room.f_frsize);
@@ -91,8 +104,7 @@ fn fill_and_rename(
     write: impl FnOnce(&mut File) -> Result<()>,
 ) -> Result<()> {
     find_room(path, file_bytes)?;
-    // A link stays one: the file that it names is replaced.
-    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let path = &target_of(path);
     let mut temporary = tempfile_beside(path)?;
     let registered = Temporary::new(temporary.path());
     write(temporary.as_file_mut())?;
@@ -115,6 +127,11 @@ pub fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// The file that is written: a link stays one, and what it names is replaced.
+fn target_of(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
 fn check_name(path: &Path) -> Result<()> {
     let folder = folder_of(path);
     ensure!(
@@ -123,10 +140,19 @@ fn check_name(path: &Path) -> Result<()> {
         folder.display()
     );
     // Renaming would fail on a folder, and would replace a device such as /dev/null.
-    ensure!(
-        path.is_file() || !path.exists(),
-        "something other than a file has this name; give another path"
-    );
+    match path.symlink_metadata() {
+        Ok(_) => ensure!(
+            path.is_file() || !path.exists(),
+            "something other than a file has this name; give another path"
+        ),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).context("no file can have this name; give another path");
+        }
+        Err(_) => ensure!(
+            !path.as_os_str().as_bytes().ends_with(b"/"),
+            "ends with /, as a folder's name does; give a file's"
+        ),
+    }
     Ok(())
 }
 
@@ -149,12 +175,11 @@ fn tempfile_beside(path: &Path) -> Result<NamedTempFile> {
 /// # Errors
 /// What stands in the way, in one line.
 pub fn check_target(path: &Path, inputs: &[&Path]) -> Result<()> {
-    let id = |path: &Path| std::fs::metadata(path).map(|facts| (facts.dev(), facts.ino())).ok();
-    let target = id(path);
-    if let Some(input) = inputs.iter().find(|input| target.is_some() && id(input) == target) {
+    if let Some(input) = inputs.iter().find(|input| same_file(path, input)) {
         bail!("{}: is {}, which is read; give another path", path.display(), input.display());
     }
     let check = || -> Result<()> {
+        let path = &target_of(path);
         check_name(path)?;
         tempfile_beside(path)?;
         Ok(())
@@ -162,14 +187,68 @@ pub fn check_target(path: &Path, inputs: &[&Path]) -> Result<()> {
     check().with_context(|| path.display().to_string())
 }
 
+/// Checks as [`check_target`] the files that one command writes, and that no two of them are one.
+///
+/// # Errors
+/// What stands in the way, in one line.
+pub fn check_targets(paths: &[PathBuf], inputs: &[&Path]) -> Result<()> {
+    for (number, path) in paths.iter().enumerate() {
+        check_target(path, inputs)?;
+        if let Some(other) = paths[..number].iter().find(|other| same_file(path, other)) {
+            bail!(
+                "{}: is {}, which is written too; give another path",
+                path.display(),
+                other.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether two paths name one file, whether it is there or not.
+fn same_file(one: &Path, other: &Path) -> bool {
+    let id = |path: &Path| std::fs::metadata(path).map(|facts| (facts.dev(), facts.ino())).ok();
+    let place =
+        |path: &Path| Some((folder_of(path).canonicalize().ok()?, path.file_name()?.to_owned()));
+    match (id(one), id(other)) {
+        (Some(one), Some(other)) => one == other,
+        (None, None) => place(one).is_some() && place(one) == place(other),
+        _ => false,
+    }
+}
+
+/// Opens a file or a block device. A pipe, which may wait for ever, or a device without end is an error.
+///
+/// # Errors
+/// It cannot be opened, or is something else.
+pub fn open_file(path: &Path) -> Result<File> {
+    let without_waiting = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(without_waiting).open(path)?;
+    let kind = file.metadata()?.file_type();
+    ensure!(kind.is_file() || kind.is_block_device(), "it is not a file");
+    Ok(file)
+}
+
 /// Reads a text file of at most `bytes_max` bytes; more are not even read.
 ///
 /// # Errors
 /// The file cannot be read, is larger, or is not UTF-8; the message begins with the path.
 pub fn read_text(path: &Path, bytes_max: u64) -> Result<String> {
+    text_of(path, bytes_max, open_file)
+}
+
+/// The same of whatever the user names, a pipe too.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn read_stream(path: &Path, bytes_max: u64) -> Result<String> {
+    text_of(path, bytes_max, |path| Ok(File::open(path)?))
+}
+
+fn text_of(path: &Path, bytes_max: u64, open: fn(&Path) -> Result<File>) -> Result<String> {
     let read = || -> Result<String> {
         let mut text = String::new();
-        File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
+        open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
         ensure!(
             text.len() as u64 <= bytes_max,
             "more than {bytes_max} bytes, the most that it may have"
@@ -184,8 +263,8 @@ pub fn read_text(path: &Path, bytes_max: u64) -> Result<String> {
 /// # Errors
 /// The file can't be read; the message begins with the path.
 pub fn sha256_hex(path: &Path) -> Result<String> {
-    let hash = || -> io::Result<String> {
-        let mut file = File::open(path)?;
+    let hash = || -> Result<String> {
+        let mut file = open_file(path)?;
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; HASH_CHUNK_BYTES];
         loop {

@@ -11,7 +11,8 @@ use rand::RngExt;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::model::{self, Checkpoint, ExactPredictor, Model, ModelConfig};
+use crate::model::{self, Checkpoint, ExactPredictor, Model, ModelConfig, PIECE_TOKENS};
+use crate::pack::Recipe;
 use crate::pack::convert::convert;
 
 /// The FFN of a model, sparse, from a pack: computes the active set exactly from resident weights,
@@ -80,6 +81,21 @@ pub fn check_shape(shape: &Shape, config: &ModelConfig) -> Result<()> {
         packed == model,
         "the pack has layers, neurons, hidden, parts {packed:?}, the model {model:?}: they do not \
          belong together"
+    );
+    check_activation(shape, config)
+}
+
+/// Checks that a pack says of its bundles what the model does with its weights.
+///
+/// # Errors
+/// One line that says what differs.
+pub fn check_activation(shape: &Shape, config: &ModelConfig) -> Result<()> {
+    let of_model = Recipe::shape_of(config, shape.dtype);
+    let told = |shape: &Shape| format!("{} above {}", shape.activation, shape.activation_threshold);
+    let (pack, model) = (told(shape), told(&of_model));
+    ensure!(
+        pack == model,
+        "the pack's activation is {pack}, the model's {model}: they do not belong together"
     );
     Ok(())
 }
@@ -270,8 +286,12 @@ pub fn generate(
         prompt_ids.len()
     );
     let mut state = model.new_state();
-    let prompt_logits = model.forward(&mut state, prompt_ids, ffn)?;
-    let mut tokens = Vec::with_capacity(count);
+    // In pieces: attention takes memory as the square of what is fed at once.
+    let mut prompt_logits = Vec::new();
+    for piece in prompt_ids.chunks(PIECE_TOKENS) {
+        prompt_logits = model.forward(&mut state, piece, ffn)?;
+    }
+    let mut tokens = Vec::new();
     let mut logits = prompt_logits.clone();
     while tokens.len() < count {
         let token = sampler.choose(&logits)?;

@@ -16,8 +16,11 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Serialize;
 
-/// Largest header read or written, the limit of the safetensors format.
-pub const HEADER_BYTES_MAX: u64 = 100_000_000;
+use crate::files::open_file;
+
+/// Largest header read or written: several hundred thousand tensors. The safetensors format allows
+/// 100 MB, which take more than 1 GiB of memory once they are read.
+pub const HEADER_BYTES_MAX: u64 = 32 << 20;
 /// The header is preceded by its length, a little-endian u64.
 const PREFIX_BYTES: u64 = 8;
 /// The header is padded so that the data begin at a multiple of this.
@@ -51,6 +54,7 @@ impl Header {
         // Not by `SafeTensors`: its own check of the file's length overflows on offsets near 2^64.
         let header: Metadata =
             serde_json::from_slice(&json).context("its safetensors header is damaged")?;
+        drop(json);
         let data_start = PREFIX_BYTES + header_len;
         let (described, found) = (header.data_len() as u64, len_bytes - data_start);
         ensure!(
@@ -77,7 +81,7 @@ impl TensorFile {
     /// Opens a file and checks its header.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let mut file =
-            File::open(path).with_context(|| format!("{}: cannot open", path.display()))?;
+            open_file(path).with_context(|| format!("{}: cannot open", path.display()))?;
         let mut parse = || -> Result<_> {
             let facts = file.metadata()?;
             ensure!(facts.is_file(), "it is not a file");

@@ -8,7 +8,7 @@ mod recipe;
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use common::{demo_model, disk_folder};
 use lnp_format::layout::{SectionEntry, Superblock};
@@ -22,15 +22,24 @@ use zerocopy::{FromBytes, IntoBytes};
 /// What `lnp` may have of address space, KiB.
 const ADDRESS_SPACE_KIB: u32 = 1 << 20;
 
-/// Runs `lnp`, which must fail with one line; returns that.
-fn fails_bounded(args: &[&str]) -> String {
-    let script = format!("ulimit -v {ADDRESS_SPACE_KIB}; exec \"$0\" \"$@\"");
-    let done = Command::new("sh")
+/// Runs `lnp` under a limit of the shell's.
+fn limited(limit: &str, args: &[&str]) -> Output {
+    let script = format!("ulimit {limit}; exec \"$0\" \"$@\"");
+    Command::new("sh")
         .args(["-c", &script, env!("CARGO_BIN_EXE_lnp")])
         .args(args)
         .env("RAYON_NUM_THREADS", "2")
         .output()
-        .unwrap();
+        .unwrap()
+}
+
+/// Runs `lnp`, which must fail with one line; returns that.
+fn fails_bounded(args: &[&str]) -> String {
+    fails_limited(&format!("-v {ADDRESS_SPACE_KIB}"), args)
+}
+
+fn fails_limited(limit: &str, args: &[&str]) -> String {
+    let done = limited(limit, args);
     let said = String::from_utf8(done.stderr).unwrap();
     assert_eq!(done.status.code(), Some(1), "{args:?}: {said}");
     assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
@@ -117,6 +126,40 @@ fn models_of_two_thousand_million_neurons() {
     assert!(!PathBuf::from(pack).exists());
 }
 
+#[test]
+fn a_model_whose_index_is_larger_than_memory() {
+    let folder = disk_folder();
+    let claims = [("num_hidden_layers", json!(10)), ("ffn_dim", json!(16_777_216))];
+    let model = model(folder.path(), &claims);
+    let pack = path(folder.path(), "x.lnp");
+    let said =
+        fails_bounded(&["pack", "--model", &model, "--placeholder-bundle", "1", "-o", &pack]);
+    assert!(said.contains("no memory for an index of"), "{said}");
+}
+
+#[test]
+fn a_file_longer_than_the_shell_allows() {
+    let folder = disk_folder();
+    let (demo, pack) = (demo_model(), path(folder.path(), "x.lnp"));
+    let said = fails_limited("-f 100", &["pack", "--model", demo.to_str().unwrap(), "-o", &pack]);
+    assert!(said.contains("a file may have 50.0 KiB here (ulimit -f)"), "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_header_of_hundreds_of_thousands_of_tensors() {
+    let folder = disk_folder();
+    let tensors: Vec<_> =
+        (0..300_000).map(|at| (format!("tensor.{at:020}"), "U8", vec![0])).collect();
+    let (start, bytes) = header(json!({}), &tensors);
+    let links = sparse(folder.path(), "links", &start, bytes);
+    let demo = demo_model();
+    let pack = path(folder.path(), "x.lnp");
+    let said =
+        fails_bounded(&["pack", "--model", demo.to_str().unwrap(), "--links", &links, "-o", &pack]);
+    assert!(said.contains("metadata entry 'format' is missing"), "{said}");
+}
+
 /// The start of a safetensors file.
 fn header(metadata: Value, tensors: &[(String, &str, Vec<u64>)]) -> (Vec<u8>, u64) {
     let mut json = serde_json::Map::from_iter([("__metadata__".to_owned(), metadata)]);
@@ -177,4 +220,19 @@ fn a_trace_of_four_thousand_million_tokens() {
     let model = demo.to_str().unwrap();
     let said = fails_bounded(&["trace", "--model", model, "--token-ids", &trace, "-o", &out]);
     assert!(said.contains("no memory for"), "{said}");
+}
+
+#[test]
+fn a_trace_of_little_more_than_tokens() {
+    let folder = disk_folder();
+    let tokens = 200_000_000;
+    let metadata = json!({
+        "layers": "1", "neurons": "8", "tokens": tokens.to_string(), "window": "1",
+    });
+    let (start, bytes) = header(metadata, &[("layer.0".to_owned(), "U8", vec![tokens, 1])]);
+    let trace = sparse(folder.path(), "trace", &start, bytes);
+    let out = path(folder.path(), "out.links");
+    let args = ["link", "--traces", &trace, "--order", "greedy", "-o", &out];
+    let done = limited(&format!("-v {ADDRESS_SPACE_KIB}"), &args);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }

@@ -4,10 +4,13 @@
 //! `TRYCMD=overwrite cargo test --test errors` writes down what is printed now.
 
 mod common;
+#[path = "../../format/tests/common/mod.rs"]
+mod recipe;
 
 use std::path::{Path, PathBuf};
 
 use common::{demo_model, lnp, ok};
+use lnp_format::SectionKind;
 use serde_json::{Value, json};
 
 /// What the cases read, in a folder that they are run in.
@@ -26,6 +29,12 @@ impl Inputs {
 
     fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.folder.join(name)).unwrap()
+    }
+
+    /// A pipe that nobody writes into.
+    fn pipe(&self, name: &str) {
+        let made = std::process::Command::new("mkfifo").arg(self.folder.join(name)).status();
+        assert!(made.unwrap().success());
     }
 
     /// A model folder: the demo's files but for those that are given.
@@ -109,6 +118,13 @@ impl Inputs {
         let at = bytes.len() - 500_000;
         bytes[at..].iter_mut().for_each(|byte| *byte ^= 1);
         self.put("damaged.lnp", bytes);
+        // relu2 in the model shape's place of relu, with checksums that fit
+        let relu2 = |shape: &mut [u8]| shape[16] = 3;
+        let bytes = recipe::with_section(&self.read("demo.lnp"), SectionKind::ModelShape, relu2);
+        self.put("relu2.lnp", bytes);
+        self.pipe("pipe");
+        std::fs::create_dir(self.folder.join("charts")).unwrap();
+        self.put("charts/throughput.svg", vec![0x5a; 1 << 20]);
         self.with_metadata("demo.trace", "no-number.trace", &[("layers", "four")]);
         self.with_metadata("demo.trace", "beyond.trace", &[("neurons", "760")]);
         self.with_metadata("demo.trace", "renamed.trace", &[("model", "another")]);
@@ -119,10 +135,16 @@ impl Inputs {
         self.put("text.toml", "law = 1\n");
         self.put("no-device.toml", "[law]\na_us = 10.0\nb_mib_s = 0.0\ncombine = \"sum\"\n");
         self.put("law.toml", "[law]\na_us = 10.0\nb_mib_s = 900.0\ncombine = \"sum\"\n");
+        std::fs::create_dir(self.folder.join("studied")).unwrap();
+        self.put("studied/study.json", self.read("law.toml"));
         std::fs::File::create(self.folder.join("sparse")).unwrap().set_len(1 << 30).unwrap();
     }
 
     fn models(&self) {
+        let config = std::fs::read(demo_model().join("config.json")).unwrap();
+        self.model("own-config", &[("config.json", &config)]);
+        self.model("piped", &[("config.json", b"")]);
+        self.pipe("piped/config.json");
         self.model("no-config", &[("config.json", b"")]);
         self.model("no-weights", &[("model.safetensors", b"")]);
         self.model("no-tokenizer", &[("tokenizer.json", b"")]);
@@ -247,6 +269,20 @@ fn names_from_files_are_printed_harmlessly() {
     told(&["pack", "--model", &demo, "--links", &path("order.links"), "-o", &out], 1);
     told(&["run", &pack, "--model", &path("hostile"), "--prompt", "x"], 1);
     told(&["link", "--traces", &trace, "--device", &path("hostile.toml"), "-o", &out], 1);
+    let renamed = |from: &str, kind: &str| {
+        let name = format!("sound {HOSTILE}.{kind}");
+        inputs.put(&name, inputs.read(from));
+        path(&name)
+    };
+    let (sound, law) = (renamed("demo.lnp", "lnp"), renamed("law.toml", "toml"));
+    told(&["verify", &sound], 0);
+    told(&["inspect", &sound], 0);
+    told(&["replay", &sound, "--traces", &trace, "--simulate", "--device", &law], 0);
+    told(&["run", &sound, "--model", &demo, "--prompt", "x", "-n", "1", "--buffered"], 0);
+    told(&["pack", "--model", &demo, "-o", &sound], 0);
+    told(&["link", "--traces", &trace, "--order", "identity", "-o", &sound], 0);
+    let big = renamed("sparse", "bin");
+    told(&["probe", &big, "--size", "4K", "--seconds", "0.2", "--buffered"], 0);
     told(&["inspect", &path(&format!("{HOSTILE}.lnp"))], 1);
     told(&["verify", &path(&format!("{HOSTILE}.lnp"))], 1);
 }

@@ -144,6 +144,24 @@ fn a_file_is_made_and_never_overwritten() {
 }
 
 #[test]
+fn what_is_measured_stays_as_it_is() {
+    let folder = disk_folder();
+    let big = file(folder.path(), "16M");
+    let before = std::fs::read(&big).unwrap();
+    let [output, csv, charts] =
+        ["a.toml", "a.csv", "charts"].map(|name| folder.path().join(name).display().to_string());
+    let quick = ["--seconds", "0.5", "--buffered", "-o", &output, "--csv", &csv, "--svg", &charts];
+    json(&[&["probe", &big][..], &quick].concat());
+    assert_eq!(std::fs::read(&big).unwrap(), before);
+    // and under the name of a chart
+    let chart = folder.path().join("charts/throughput.svg").display().to_string();
+    std::fs::rename(&big, &chart).unwrap();
+    let told = fails(&["probe", &chart, "--size", "4K", "--svg", &charts, "--buffered"]);
+    assert!(told.contains("which is read"), "{told}");
+    assert_eq!(std::fs::read(&chart).unwrap(), before);
+}
+
+#[test]
 fn what_no_device_reads_is_named() {
     let folder = disk_folder();
     let sparse = folder.path().join("sparse");

@@ -54,6 +54,20 @@ impl DirectFile {
     /// # Errors
     /// [`FileError`].
     pub fn open(path: &CStr, allow_buffered: bool) -> Result<Self, FileError> {
+        // Opening a pipe would wait for somebody to write into it.
+        let mut found = core::mem::MaybeUninit::<libc::stat>::zeroed();
+        // SAFETY: `path` is a C string that lives through the call; `found` is large enough for what the
+        // call writes.
+        let result = unsafe { libc::stat(path.as_ptr(), found.as_mut_ptr()) };
+        // SAFETY: all-zero bytes are a valid stat, and the call wrote no less.
+        let found = unsafe { found.assume_init() };
+        let kind = found.st_mode & libc::S_IFMT;
+        if result == 0 && !matches!(kind, libc::S_IFREG | libc::S_IFBLK) {
+            return Err(FileError::System {
+                action: "read from it: it is neither a file nor a block device",
+                errno: libc::EINVAL,
+            });
+        }
         let flags = libc::O_RDONLY | libc::O_CLOEXEC;
         let mut direct = true;
         // SAFETY: `path` is a C string that lives through the call.

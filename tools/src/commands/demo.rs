@@ -12,6 +12,7 @@ use lnp_kernels::TOKENS_MAX;
 
 use super::{link, trace};
 use crate::device::{DeviceProfile, LawText, open_direct};
+use crate::files::check_room;
 use crate::generate::{Sampler, SparseFfn, ffn_memory, fit_memory, generate};
 use crate::interrupt::Temporary;
 use crate::links::Links;
@@ -62,6 +63,8 @@ const GENERATED_TOKENS: usize = 48;
 const PLACEHOLDER_BYTES: [u32; 2] = [4 << 10, 16 << 10];
 /// A placeholder pack is tiled to at least this, to be larger than a device's own memory, bytes.
 const PACK_BYTES: u64 = 256 << 20;
+/// What all files take at once, about.
+const DEMO_BYTES: u64 = 4 * PACK_BYTES;
 const REPLAY_TOKENS: usize = 96;
 const REPEATS: usize = 3;
 /// A slow device replays fewer tokens rather than longer.
@@ -105,6 +108,7 @@ fn work_folder(args: &Args) -> Result<tempfile::TempDir> {
         let direct = open_direct(&trial, false).is_ok();
         std::fs::remove_file(&trial)?;
         if direct || args.buffered {
+            check_room(&trial, DEMO_BYTES)?;
             return Ok(folder);
         }
     }

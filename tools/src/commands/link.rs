@@ -13,7 +13,7 @@ use crate::links::linking::LAYER_STEPS;
 use crate::links::orders::UnknownOrder;
 use crate::links::profile::FOLDS;
 use crate::links::{Linking, Links, Objective, Order, Part, Profile, stats::LinkStatistics};
-use crate::report::{plain, print_json, progress, say, table, thousands};
+use crate::report::{plain, print_json, progress, say, shown, table, thousands};
 use crate::trace::SYNTHETIC;
 
 /// Learn from traces in which order to lay out each layer's neurons
@@ -101,14 +101,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
         (None, law) => law.unwrap_or(LawText::ONEPLUS_12),
     };
     let objective = Objective { law: law.law()?, bundle_bytes: args.bundle_bytes };
-    let inputs: Vec<&Path> = args.traces.iter().map(PathBuf::as_path).collect();
+    let inputs: Vec<&Path> = args.traces.iter().chain(&args.device).map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
     let needs_pin = matches!(
         args.order,
         OrderName::Best | OrderName::One(Order::Refined | Order::Miss | Order::Replicas { .. })
     );
     let pin = args.pin.unwrap_or(if needs_pin { PIN_DEFAULT } else { 0.0 });
-    let profile = Profile::open(&args.traces)?.with_memory(args.memory);
+    let profile = Profile::open(&args.traces)?.with_memory(args.memory)?;
     let placements = match args.order {
         OrderName::One(Order::Replicas { placements }) => placements,
         _ => 1,
@@ -224,7 +224,7 @@ fn summarise(links: &Links, output: &Path, json: bool) -> Result<()> {
     say(&table(&["layer", "links", "longest", "mean", "single neurons"], &rows, 0));
     say(&format!(
         "{}: {} order from {} tokens of {}\n",
-        output.display(),
+        shown(output),
         links.order,
         thousands(links.profile_tokens as f64),
         plain(&links.corpora.join(", "))

@@ -152,7 +152,28 @@ fn say_back_end(back_end: &BackEnd) {
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     crate::interrupt::catch_signals();
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let result = threads().and_then(|()| run(command));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, whatever names from files are in it.
+            say(&format!("lnp: {}\n", plain(&format!("{error:#}"))));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts the threads that compute; where there are none to be had, this one is all.
+fn threads() -> anyhow::Result<()> {
+    let all = rayon::ThreadPoolBuilder::new();
+    let this = || rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread();
+    all.build_global().or_else(|_| this().build_global()).context("no thread can be made")
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Demo(args) => demo::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Link(args) => link::run(&args),
@@ -165,14 +186,5 @@ pub fn main() -> ExitCode {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Study(args) => study::run(&args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
-        Err(error) => {
-            // One line, whatever names from files are in it.
-            say(&format!("lnp: {}\n", plain(&format!("{error:#}"))));
-            ExitCode::FAILURE
-        }
     }
 }

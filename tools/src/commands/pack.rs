@@ -13,7 +13,7 @@ use crate::pack::recipe::{ModelSize, PackLayout};
 use crate::pack::{
     BundleSource, CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, inspect, write_pack,
 };
-use crate::report::{bytes, plain, print_json, progress, say};
+use crate::report::{bytes, plain, print_json, progress, say, shown};
 
 /// Write a model's FFN weights into a linked neuron pack
 ///
@@ -56,14 +56,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let links = args.links.as_deref().map(Links::read).transpose()?;
     let checkpoint = Checkpoint::open(&args.model)?;
     let config = ModelConfig::load(&args.model, &checkpoint)?;
-    let files = checkpoint.paths();
+    let files = checkpoint.inputs();
     let inputs: Vec<&Path> = files.iter().chain(&args.links).map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
     if let Some(links) = links.as_ref().filter(|links| links.model != checkpoint.name()) {
         say(&format!(
             "lnp: warning: the links are of model {}, the folder is {}: is that the same model?\n",
             plain(&links.model),
-            checkpoint.name()
+            plain(&checkpoint.name())
         ));
     }
     if let Some(bundle_bytes) = args.placeholder_bundle {
@@ -117,7 +117,7 @@ pub(super) fn write_with_progress(
     bar.finish_and_clear();
     say(&format!(
         "{}: {}, {} layers of {} bundles of {} bytes ({}), {} order\n",
-        output.display(),
+        shown(output),
         bytes(layout.extent.file_bytes as f64),
         shape.layers,
         shape.neurons,

@@ -13,7 +13,7 @@ use crate::generate::SparseFfn;
 use crate::model::{DenseFfn, ExactPredictor, Ffn, Model};
 use crate::pack::PackIndex;
 use crate::perplexity::{Loss, Windows, loss};
-use crate::report::{Machine, plain, print, print_json, progress, say, table, thousands};
+use crate::report::{Machine, plain, print, print_json, progress, say, shown, table, thousands};
 use crate::trace::TraceReader;
 
 /// Tell what a pack's number type costs: how well the model predicts text, with and without it
@@ -148,13 +148,13 @@ pub(super) fn run(args: &Args) -> Result<()> {
 /// Reads a text, as far as it is asked for.
 fn text(path: &Path, model: &Model, args: &Args) -> Result<Text> {
     let trace = TraceReader::open(path)?;
-    let file = path.display();
+    let file = shown(path);
     let mut ids = trace.token_ids()?.with_context(|| {
         format!("{file}: the trace carries no token_ids; record it again with `lnp trace`")
     })?;
     ids.truncate(args.limit.map_or(usize::MAX, |limit| limit as usize));
     let window = args.window.map_or(trace.window(), |window| window as usize);
-    let windows = Windows::new(model, ids, window).with_context(|| file.to_string())?;
+    let windows = Windows::new(model, ids, window).with_context(|| file.clone())?;
     if let Some(traced) = trace.model()
         && traced != model.checkpoint().name()
     {

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::ReadArgs;
 use crate::device::{DeviceProfile, LawText, Measured};
-use crate::files::{check_target, write_text};
+use crate::files::{check_targets, write_text};
 use crate::interrupt;
 use crate::probe::curve::curves;
 use crate::probe::fit::misfits;
@@ -135,13 +135,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
         }
         make(&args.path, create_bytes)?;
     }
-    for file in [&args.output, &args.csv].into_iter().flatten() {
-        check_target(file, &[&args.path])?;
+    let mut targets: Vec<PathBuf> = args.output.iter().chain(&args.csv).cloned().collect();
+    if let Some(folder) = &args.svg {
+        targets.extend(charts::files(folder)?);
     }
-    if let (Some(output), Some(csv)) = (&args.output, &args.csv) {
-        let same = std::path::absolute(output)? == std::path::absolute(csv)?;
-        ensure!(!same, "{}: is where the profile goes; give another path", csv.display());
-    }
+    check_targets(&targets, &[&args.path])?;
     if let Some(core) = args.core {
         pin(core)?;
     }

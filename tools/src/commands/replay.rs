@@ -20,7 +20,7 @@ use crate::replay::{
     overlap::{self, OverlapRow, overlap},
     replay, sustained, table,
 };
-use crate::report::{Machine, plain, print, print_json, progress, say};
+use crate::report::{Machine, plain, print, print_json, progress, say, shown};
 use crate::trace::TraceReader;
 
 /// Replay recorded active sets against packs and compare the strategies
@@ -212,13 +212,14 @@ fn warn_about_profiles(packs: &[PackIndex], trace: &TraceReader) -> Result<()> {
         let model = pack.provenance().value("model").unwrap_or_default();
         if trace.model().is_some_and(|traced| traced != model) {
             say(&format!(
-                "lnp: warning: {} is of model {model}, the trace of {}\n",
-                index.path().display(),
+                "lnp: warning: {} is of model {}, the trace of {}\n",
+                shown(index.path()),
+                plain(model),
                 plain(trace.model().unwrap_or_default())
             ));
         }
         let same = |(key, value): (&str, &str)| key.starts_with("profile.trace.") && value == hash;
-        if matches!(order.as_str(), "greedy" | "frequency") && pack.provenance().entries().any(same)
+        if !matches!(order.as_str(), "identity" | "random") && pack.provenance().entries().any(same)
         {
             say(&format!(
                 "lnp: warning: the {order} order was made from this very trace: use another\n"
@@ -234,14 +235,17 @@ fn find_law(args: &Args, packs: &[PackIndex]) -> Result<(DeviceLaw, String)> {
         return Ok((law.law()?, "--law".into()));
     }
     if let Some(device) = &args.device {
-        return Ok((DeviceProfile::read(device)?.law.law()?, device.display().to_string()));
+        return Ok((DeviceProfile::read(device)?.law.law()?, shown(device)));
     }
     if args.simulate {
-        return Ok((LawText::ONEPLUS_12.law()?, "fitted to published times of a OnePlus 12, UFS 4.0".into()));
+        return Ok((
+            LawText::ONEPLUS_12.law()?,
+            "fitted to published times of a OnePlus 12, UFS 4.0".into(),
+        ));
     }
     let pack = packs.first().context("no packs")?.path();
     let seconds = PROBE_TIME.as_secs();
-    say(&format!("lnp: no --device: probing {} for {seconds} s\n", pack.display()));
+    say(&format!("lnp: no --device: probing {} for {seconds} s\n", shown(pack)));
     let options = ProbeOptions {
         time: PROBE_TIME,
         queue_depth: args.queue_depth,
@@ -251,7 +255,7 @@ fn find_law(args: &Args, packs: &[PackIndex]) -> Result<(DeviceLaw, String)> {
     };
     let probed = probe(pack, &options, &mut |_| true)
         .context("no device law: give one with --device or --law")?;
-    Ok((probed.law, format!("probed: {}", pack.display())))
+    Ok((probed.law, format!("probed: {}", shown(pack))))
 }
 
 /// Seconds of a turn: as asked for, or as a device needs that does not keep up its bursts.

@@ -69,7 +69,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "LAW")]
     law: Option<LawText>,
     /// Resamples of the tokens
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     resamples: u32,
     /// Seed of the resamples
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -144,7 +144,8 @@ fn prepare(args: &Args) -> Result<()> {
         std::fs::create_dir(&args.output)
             .with_context(|| format!("{folder}: cannot be made; give a folder, or a new name"))?;
     }
-    let inputs: Vec<&Path> = args.traces.iter().chain(&args.tests).map(PathBuf::as_path).collect();
+    let read = args.traces.iter().chain(&args.tests).chain(&args.device);
+    let inputs: Vec<&Path> = read.map(PathBuf::as_path).collect();
     FILES.iter().try_for_each(|name| check_target(&args.output.join(name), &inputs))
 }
 

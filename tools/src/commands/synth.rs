@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::files::{check_room, check_target};
 use crate::links::Profile;
-use crate::report::{plain, print, print_json, progress, say, table, thousands};
+use crate::report::{plain, print, print_json, progress, say, shown, table, thousands};
 use crate::synth::compare::{Compared, compare};
 use crate::synth::statistics::{Layer, NAMES, Statistics, mean};
 use crate::synth::{LayerFit, Shape, Split, Synthesis};
@@ -130,7 +130,7 @@ fn report(
     let tokens = thousands(args.tokens.into());
     say(&format!(
         "{}: synthetic, {layers} layers of {neurons} neurons, {tokens} tokens, like {} on {}\n",
-        args.output.display(),
+        shown(&args.output),
         plain(real.model()),
         plain(&real.corpora().join(", "))
     ));

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::files::{check_room, check_target, read_text};
+use crate::files::{check_room, check_target, read_stream};
 use crate::model::{DenseFfn, Model, Tokenizer};
-use crate::report::{print_json, progress, say, thousands};
+use crate::report::{print_json, progress, say, shown, thousands};
 use crate::trace::{TraceData, TraceReader, record, write_trace};
 
 /// Positions restart every so many tokens, unless the model's context is shorter.
@@ -54,10 +54,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let inputs: Vec<&Path> =
-        args.text.iter().chain(&args.token_ids).map(PathBuf::as_path).collect();
-    check_target(&args.output, &inputs)?;
     let model = Model::load(&args.model)?;
+    let of_model = model.checkpoint().inputs();
+    let inputs: Vec<&Path> =
+        args.text.iter().chain(&args.token_ids).chain(&of_model).map(PathBuf::as_path).collect();
+    check_target(&args.output, &inputs)?;
     let (mut ids, source_window, source_corpus) = token_ids(args)?;
     ids.truncate(args.tokens.unwrap_or(usize::MAX));
     let most = model.config().max_positions;
@@ -107,7 +108,7 @@ fn token_ids(args: &Args) -> Result<(Vec<u32>, Option<usize>, String)> {
 
 /// The tokens of a text file.
 pub(super) fn tokenize(model: &Path, path: &Path) -> Result<Vec<u32>> {
-    let text = read_text(path, TEXT_BYTES_MAX)?;
+    let text = read_stream(path, TEXT_BYTES_MAX)?;
     let ids = Tokenizer::load(model)?.encode(&text)?;
     ensure!(!ids.is_empty(), "{}: there is no text in it", path.display());
     Ok(ids)
@@ -131,7 +132,7 @@ fn summarise(data: &TraceData, output: &Path, json: bool) -> Result<()> {
     }
     say(&format!(
         "{}: {} tokens in windows of {}, {} layers of {} neurons, {:.1} % active (by layer: {})\n",
-        output.display(),
+        shown(output),
         thousands(data.tokens as f64),
         data.window,
         data.layers.len(),

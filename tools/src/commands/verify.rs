@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::pack::compare::WeightError;
 use crate::pack::verify::verify_file;
-use crate::report::{bytes, print, print_json, progress, thousands};
+use crate::report::{bytes, print, print_json, progress, shown, thousands};
 
 /// Check every byte of a pack: checksums, indexes, padding
 ///
@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let error = verified.weight_error.as_ref().map_or(String::new(), describe);
     print(&format!(
         "{}: sound: {} sections, {} bundles, {}{model}\n{error}",
-        args.pack.display(),
+        shown(&args.pack),
         verified.sections,
         thousands(verified.bundles as f64),
         bytes(verified.bytes as f64),

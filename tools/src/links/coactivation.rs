@@ -48,8 +48,7 @@ impl LayerActivity {
     pub fn from_bits(neurons: usize, traces: &[(&[u8], usize)]) -> Result<Self> {
         let tokens = check_bits(neurons, traces)?;
         let words_per_row = words_per_row(tokens);
-        let token_rows: Vec<&[u8]> = token_rows(neurons, traces).collect();
-        let rows = transpose_bits(neurons, &token_rows);
+        let rows = transpose_bits(neurons, tokens, traces);
         let ones = |row: &[u64]| row.iter().map(|word| word.count_ones()).sum();
         let active_count = match words_per_row {
             0 => vec![0; neurons],
@@ -202,17 +201,23 @@ fn words_per_row(tokens: usize) -> usize {
 }
 
 /// The bits of every token as a row of words for every neuron.
-fn transpose_bits(neurons: usize, token_rows: &[&[u8]]) -> Vec<u64> {
+fn transpose_bits(neurons: usize, tokens: usize, traces: &[(&[u8], usize)]) -> Vec<u64> {
     /// Groups of 64 neurons done together: what is read of a token is then a line of the cache.
     const GROUPS: usize = 8;
-    let words_per_row = words_per_row(token_rows.len());
+    let words_per_row = words_per_row(tokens);
     let mut rows = vec![0; neurons * words_per_row];
     let groups = neurons.div_ceil(64);
     for first in (0..groups).step_by(GROUPS) {
-        for (word, tokens) in token_rows.chunks(64).enumerate() {
+        let mut token_rows = token_rows(neurons, traces);
+        for word in 0..words_per_row {
+            let mut tokens = [&[][..]; 64];
+            let mut count = 0;
+            for (token, row) in tokens.iter_mut().zip(&mut token_rows) {
+                (*token, count) = (row, count + 1);
+            }
             for group in first..(first + GROUPS).min(groups) {
                 let mut square = [0; 64];
-                for (bits, token) in square.iter_mut().zip(tokens) {
+                for (bits, token) in square.iter_mut().zip(&tokens[..count]) {
                     *bits = word_of(&token[8 * group..]);
                 }
                 transpose(&mut square);

@@ -33,6 +33,9 @@ impl Part {
     }
 }
 
+/// How many times the pairs of a layer may be counted anew because not all fit into memory.
+const BANDS_MAX: u64 = 64;
+
 /// Traces of one model, open.
 pub struct Profile {
     traces: Vec<TraceReader>,
@@ -60,9 +63,20 @@ impl Profile {
 
     /// The same, with so many bytes for counts of pairs, shared by the layers that rayon's threads
     /// link at once: half of a layer's share for the counts, half for its sorted pairs.
-    pub fn with_memory(self, bytes: u64) -> Self {
+    ///
+    /// # Errors
+    /// So few that the counts of a layer would have to be made more than [`BANDS_MAX`] times.
+    pub fn with_memory(self, bytes: u64) -> Result<Self> {
         let layers = rayon::current_num_threads().min(self.layers()) as u64;
-        Self { pair_bytes_max: bytes / layers / 2, ..self }
+        let pair_bytes_max = bytes / layers / 2;
+        let neurons = self.neurons() as u64;
+        let least = 4 * neurons * neurons / BANDS_MAX;
+        ensure!(
+            pair_bytes_max >= least,
+            "--memory {bytes}: at least {} are needed for layers of {neurons} neurons, {layers} at once",
+            2 * layers * least
+        );
+        Ok(Self { pair_bytes_max, ..self })
     }
 
     /// Layers of the model.

@@ -1,7 +1,6 @@
 //! Reading a links file that anyone may have written: every claim is checked against the file's
 //! length before memory is set aside for it, and every rule before the links are handed out.
 
-use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::str::FromStr;
@@ -12,6 +11,7 @@ use safetensors::Dtype;
 use super::file::{FIELDS, FORMAT, Links, tensor_name};
 use super::orders::{LayerLinks, Order, PLACEMENTS_MAX, Placement};
 use super::{LAYERS_MAX, NEURONS_MAX};
+use crate::files::open_file;
 use crate::tensor_file::Header;
 
 /// The tensors of a layer: its counts, and two for each placement.
@@ -27,7 +27,7 @@ impl Links {
     /// or a rule of [`Links::check`] broken.
     pub fn read(path: &Path) -> Result<Self> {
         let read = || -> Result<Self> {
-            let file = File::open(path)?;
+            let file = open_file(path)?;
             let facts = file.metadata()?;
             ensure!(facts.is_file(), "it is not a file");
             Self::read_from(&mut BufReader::new(file), facts.len())

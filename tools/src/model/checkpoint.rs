@@ -96,6 +96,13 @@ impl Checkpoint {
         self.files.iter().map(|file| file.path().to_owned()).collect()
     }
 
+    /// All files of the folder that a program may read, whether they are there or not.
+    pub fn inputs(&self) -> Vec<PathBuf> {
+        let others = [INDEX_FILE, super::config::FILE, super::tokenizer::FILE];
+        let others = others.map(|name| self.dir.join(name));
+        self.paths().into_iter().chain(others).collect()
+    }
+
     /// Name of the model: the last component of the folder's path.
     pub fn name(&self) -> String {
         let resolved = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());

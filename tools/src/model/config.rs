@@ -8,6 +8,8 @@ use serde::Deserialize;
 
 use super::checkpoint::Checkpoint;
 
+/// Name of the file in a model folder.
+pub(super) const FILE: &str = "config.json";
 /// Longest config.json, bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 24;
 

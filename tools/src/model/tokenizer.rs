@@ -9,6 +9,8 @@ use anyhow::{Result, anyhow};
 
 use crate::files::read_text;
 
+/// Name of the file in a model folder.
+pub(super) const FILE: &str = "tokenizer.json";
 /// Longest tokenizer.json, bytes.
 const TOKENIZER_BYTES_MAX: u64 = 1 << 28;
 /// What a decoder puts where bytes are not (yet) UTF-8.
@@ -28,7 +30,7 @@ impl Tokenizer {
     /// # Errors
     /// A missing or invalid file.
     pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join("tokenizer.json");
+        let path = dir.join(FILE);
         let text = read_text(&path, TOKENIZER_BYTES_MAX)?;
         let inner = contained(|| {
             let mut inner: tokenizers::Tokenizer = text.parse()?;

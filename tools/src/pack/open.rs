@@ -12,6 +12,8 @@ use lnp_format::peek::length_on_device;
 use lnp_format::read::{check_superblock, section_table};
 use lnp_format::{FormatError, Pack};
 
+use crate::files::open_file;
+
 /// The index bytes of a pack, which its views borrow.
 #[derive(Debug)]
 pub struct PackIndex {
@@ -27,7 +29,7 @@ impl PackIndex {
     /// The file cannot be read, or is not a valid pack; one line that names it.
     pub fn open(path: &Path) -> Result<Self> {
         let read = || -> Result<Self> {
-            let mut file = File::open(path)?;
+            let mut file = open_file(path)?;
             let file_bytes = pack_length(&mut file)?;
             let bytes = read_index(&mut file, file_bytes)?;
             let index = Self { path: path.to_owned(), bytes, file_bytes };

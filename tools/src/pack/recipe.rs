@@ -264,7 +264,11 @@ impl Recipe {
             .map(|(kind, layer, placement, bytes)| write::entry(*kind, *layer, *placement, *bytes))
             .collect();
         let extent = write::place(&mut table, self.block_bytes)?;
-        let mut index = vec![0; usize::try_from(extent.index_bytes)?];
+        let index_bytes = usize::try_from(extent.index_bytes)?;
+        let mut index = Vec::new();
+        let had = index.try_reserve_exact(index_bytes);
+        had.with_context(|| format!("no memory for an index of {index_bytes} bytes"))?;
+        index.resize(index_bytes, 0);
         for (entry, (kind, layer, placement, bytes)) in table.iter_mut().zip(sections) {
             if kind == SectionKind::BundleRegion {
                 break;

@@ -1,6 +1,5 @@
 //! Checks every byte of a pack: each checksum, each index, each pad byte.
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
@@ -13,6 +12,7 @@ use serde::Serialize;
 
 use super::compare::{WeightError, compare_with_model};
 use super::open::{pack_length, read_index};
+use crate::files::open_file;
 
 /// What was checked.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
@@ -40,7 +40,7 @@ pub fn verify_file(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Verified> {
     let mut verify_all = || -> Result<Verified> {
-        let mut file = File::open(path)?;
+        let mut file = open_file(path)?;
         let file_bytes = pack_length(&mut file)?;
         let mut input = BufReader::with_capacity(1 << 20, file);
         let mut verified = verify(&mut input, file_bytes, progress)?;

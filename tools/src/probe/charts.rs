@@ -1,6 +1,6 @@
 //! The charts of a probe.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -14,6 +14,9 @@ const SIZE: Axis<'static> =
     Axis { name: "bytes of a read", scale: Scale::Log2, told: |value| size(value) };
 const LATENCY: Axis<'static> =
     Axis { name: "latency, us", scale: Scale::Log10, told: |value| format!("{value}") };
+
+/// The files.
+const NAMES: [&str; 3] = ["throughput.svg", "latency-by-size.svg", "latency-by-depth.svg"];
 
 /// `4 KiB`, without a fraction.
 fn size(value: f64) -> String {
@@ -49,7 +52,7 @@ fn charts(streams: &[Stream]) -> Vec<(&'static str, Result<String>)> {
         })
         .collect();
     let mut found = vec![(
-        "throughput.svg",
+        NAMES[0],
         lines("Random reads: throughput by size and depth", (&SIZE, &mib_s), &throughput),
     )];
     let least = depths.first().copied().unwrap_or(1);
@@ -58,9 +61,9 @@ fn charts(streams: &[Stream]) -> Vec<(&'static str, Result<String>)> {
         .map(|(name, of)| Line { name: (*name).to_owned(), points: over_size(least, of) })
         .collect();
     let title = format!("Random reads, depth {least}: latency by size");
-    found.push(("latency-by-size.svg", lines(&title, (&SIZE, &LATENCY), &by_size)));
+    found.push((NAMES[1], lines(&title, (&SIZE, &LATENCY), &by_size)));
     if depths.len() > 1 {
-        found.push(("latency-by-depth.svg", by_depth(&random)));
+        found.push((NAMES[2], by_depth(&random)));
     }
     found
 }
@@ -100,13 +103,21 @@ fn by_depth(random: &[&Stream]) -> Result<String> {
     lines(&title, (&depth, &LATENCY), &found)
 }
 
-/// Writes the charts into a folder, which is made where there is none.
+/// The files that [`write`] makes in a folder, which is made where there is none.
 ///
 /// # Errors
-/// It cannot be made, or a file cannot be written.
-pub fn write(folder: &Path, streams: &[Stream]) -> Result<()> {
+/// It cannot be made.
+pub fn files(folder: &Path) -> Result<[PathBuf; 3]> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{}: cannot be made a folder for charts", folder.display()))?;
+    Ok(NAMES.map(|name| folder.join(name)))
+}
+
+/// Writes the charts into a folder.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn write(folder: &Path, streams: &[Stream]) -> Result<()> {
     for (name, text) in charts(streams) {
         write_text(&folder.join(name), &text?)?;
     }

@@ -4,7 +4,7 @@ use super::over_turns;
 use super::rounds::Stream;
 use super::stream::Pattern;
 use crate::device::{DeviceProfile, Measured, Misfit, Point};
-use crate::report::{bytes, table, thousands};
+use crate::report::{bytes, plain, table, thousands};
 
 /// Misfits that are told one by one.
 const MISFITS_TOLD: usize = 3;
@@ -44,7 +44,7 @@ pub fn head(measured: &Measured) -> String {
     let on = if parts.is_empty() { String::new() } else { format!(" on {}", parts.join(", ")) };
     format!(
         "{}{on}: {}, {} of {}, queue depth {}{}, {:.0} s\n",
-        measured.path,
+        plain(&measured.path),
         measured.back_end,
         if measured.direct { "direct reads" } else { "BUFFERED reads (page cache!)" },
         bytes(measured.file_bytes as f64),

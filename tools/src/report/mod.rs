@@ -5,6 +5,7 @@ mod machine;
 pub mod svg;
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -41,6 +42,11 @@ pub fn say(text: &str) {
 /// Text from a file, safe for a terminal: no control characters.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A path in a line of its own making: no control characters, no end of line.
+pub fn shown(path: &Path) -> String {
+    plain(&path.display().to_string())
 }
 
 /// Columns of the terminal that stdout is; a wide one where it is none.

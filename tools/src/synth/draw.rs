@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::Rng;
 
@@ -49,7 +49,9 @@ pub fn source_tokens(
         "the traces have too few whole windows for --split {}: trace more text",
         split.name()
     );
-    let mut source = Vec::with_capacity(tokens + longest);
+    let mut source = Vec::new();
+    let had = source.try_reserve_exact(tokens + longest);
+    had.with_context(|| format!("no memory for {tokens} tokens"))?;
     while source.len() < tokens {
         shuffle(&mut random, &mut windows);
         for window in &windows {
