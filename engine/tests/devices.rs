@@ -135,7 +135,6 @@ fn a_file_in_memory_has_no_direct_reads() {
     assert!(!DirectFile::open(&path, true).unwrap().is_direct());
 }
 
-/// Plain reads are made when they are waited for: one ahead would only make the others wait.
 #[test]
 fn what_is_no_file_is_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
@@ -148,6 +147,7 @@ fn what_is_no_file_is_not_waited_for() {
     }
 }
 
+/// Plain reads are made when they are waited for: one ahead would only make the others wait.
 #[test]
 fn plain_reads_are_not_made_ahead() {
     let recipe = Recipe::placeholder(2, 100, 4096);

@@ -69,16 +69,24 @@ fn told(path: &Path, file_bytes: u64, result: Result<()>) -> Result<()> {
 /// Checks that a file of about so many bytes has room beside what `path` holds now.
 ///
 /// # Errors
-/// It has not, the process may not write that much, or there is no such folder; the message begins with
-/// the path.
+/// It has not, the process may not write a file of that length, or there is no such folder; the message
+/// begins with the path.
 pub fn check_room(path: &Path, file_bytes: u64) -> Result<()> {
-    find_room(path, file_bytes).with_context(|| path.display().to_string())
+    check_length(file_bytes)
+        .and_then(|()| find_room(path, file_bytes))
+        .with_context(|| path.display().to_string())
 }
 
-fn find_room(path: &Path, file_bytes: u64) -> Result<()> {
-    let path = &target_of(path);
-    check_name(path)?;
-    // Beyond this limit the kernel ends the process.
+/// The same of several files that lie beside each other, of so many bytes together.
+///
+/// # Errors
+/// As [`check_room`], but for the length.
+pub fn check_room_of_all(path: &Path, bytes: u64) -> Result<()> {
+    find_room(path, bytes).with_context(|| path.display().to_string())
+}
+
+/// Checks a limit beyond which the kernel ends the process.
+fn check_length(file_bytes: u64) -> Result<()> {
     let most = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
     ensure!(
         file_bytes <= most,
@@ -86,6 +94,12 @@ fn find_room(path: &Path, file_bytes: u64) -> Result<()> {
         bytes(file_bytes as f64),
         bytes(most as f64)
     );
+    Ok(())
+}
+
+fn find_room(path: &Path, file_bytes: u64) -> Result<()> {
+    let path = &target_of(path);
+    check_name(path)?;
     // Where a file system does not tell (some network ones), the write itself will.
     let Ok(room) = rustix::fs::statvfs(folder_of(path)) else { return Ok(()) };
     let room = room.f_bavail.saturating_mul(room.f_frsize);
@@ -103,6 +117,7 @@ fn fill_and_rename(
     replace: bool,
     write: impl FnOnce(&mut File) -> Result<()>,
 ) -> Result<()> {
+    check_length(file_bytes)?;
     find_room(path, file_bytes)?;
     let path = &target_of(path);
     let mut temporary = tempfile_beside(path)?;
@@ -145,7 +160,10 @@ fn check_name(path: &Path) -> Result<()> {
             path.is_file() || !path.exists(),
             "something other than a file has this name; give another path"
         ),
-        Err(error) if error.kind() != ErrorKind::NotFound => {
+        // A folder that may not be searched is told where the file is made.
+        Err(error)
+            if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) =>
+        {
             return Err(error).context("no file can have this name; give another path");
         }
         Err(_) => ensure!(

@@ -24,11 +24,16 @@ const ADDRESS_SPACE_KIB: u32 = 1 << 20;
 
 /// Runs `lnp` under a limit of the shell's.
 fn limited(limit: &str, args: &[&str]) -> Output {
+    limited_to(limit, "2", args)
+}
+
+/// The same with so many threads asked for.
+fn limited_to(limit: &str, threads: &str, args: &[&str]) -> Output {
     let script = format!("ulimit {limit}; exec \"$0\" \"$@\"");
     Command::new("sh")
         .args(["-c", &script, env!("CARGO_BIN_EXE_lnp")])
         .args(args)
-        .env("RAYON_NUM_THREADS", "2")
+        .env("RAYON_NUM_THREADS", threads)
         .output()
         .unwrap()
 }
@@ -220,6 +225,17 @@ fn a_trace_of_four_thousand_million_tokens() {
     let model = demo.to_str().unwrap();
     let said = fails_bounded(&["trace", "--model", model, "--token-ids", &trace, "-o", &out]);
     assert!(said.contains("no memory for"), "{said}");
+}
+
+/// Each thread takes address space for its stack.
+#[test]
+fn threads_that_cannot_be_had() {
+    let folder = disk_folder();
+    let (demo, trace) = (demo_model(), path(folder.path(), "x.trace"));
+    let (model, text) = (demo.to_str().unwrap(), demo.join("text/test.txt"));
+    let args = ["trace", "--model", model, "--text", text.to_str().unwrap(), "--tokens", "8"];
+    let done = limited_to("-v 4194304", "60000", &[&args[..], &["-o", &trace]].concat());
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 #[test]

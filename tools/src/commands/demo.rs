@@ -12,7 +12,7 @@ use lnp_kernels::TOKENS_MAX;
 
 use super::{link, trace};
 use crate::device::{DeviceProfile, LawText, open_direct};
-use crate::files::check_room;
+use crate::files::check_room_of_all;
 use crate::generate::{Sampler, SparseFfn, ffn_memory, fit_memory, generate};
 use crate::interrupt::Temporary;
 use crate::links::Links;
@@ -101,6 +101,7 @@ fn work_folder(args: &Args) -> Result<tempfile::TempDir> {
         let folder = tempfile::Builder::new().prefix("lnp-demo-").tempdir_in(place);
         folder.with_context(|| format!("{}: no folder can be made here", place.display()))
     };
+    let mut no_room = None;
     for place in &places {
         let Ok(folder) = make(place) else { continue };
         let trial = folder.path().join("trial");
@@ -108,9 +109,14 @@ fn work_folder(args: &Args) -> Result<tempfile::TempDir> {
         let direct = open_direct(&trial, false).is_ok();
         std::fs::remove_file(&trial)?;
         if direct || args.buffered {
-            check_room(&trial, DEMO_BYTES)?;
-            return Ok(folder);
+            match check_room_of_all(&trial, DEMO_BYTES) {
+                Ok(()) => return Ok(folder),
+                Err(error) => no_room = Some(error),
+            }
         }
+    }
+    if let Some(error) = no_room {
+        return Err(error);
     }
     anyhow::bail!(
         "{}: no folder can be made here, or the file system refuses direct reads (O_DIRECT): name a \

@@ -55,7 +55,8 @@ pub(super) struct Args {
           value_parser = clap::value_parser!(u32).range(1..))]
     bundle_bytes: u32,
     /// Bytes that counting pairs may take, for all layers in the works together; traces are read a
-    /// layer at a time on top. With less, pairs are counted in strips: slower, the same result
+    /// layer at a time on top. With less, pairs are counted in strips: slower, the same result. The
+    /// error names the least that is possible
     #[arg(long, value_name = "BYTES", default_value_t = MEMORY_DEFAULT)]
     memory: u64,
     /// The links file to write
@@ -108,7 +109,18 @@ pub(super) fn run(args: &Args) -> Result<()> {
         OrderName::Best | OrderName::One(Order::Refined | Order::Miss | Order::Replicas { .. })
     );
     let pin = args.pin.unwrap_or(if needs_pin { PIN_DEFAULT } else { 0.0 });
-    let profile = Profile::open(&args.traces)?.with_memory(args.memory)?;
+    let profile = Profile::open(&args.traces)?.with_memory(args.memory);
+    let counts_pairs = !matches!(
+        args.order,
+        OrderName::One(Order::Identity | Order::Random { .. } | Order::Frequency)
+    );
+    let least = profile.memory_min();
+    ensure!(
+        args.memory >= least || !counts_pairs,
+        "--memory {}: at least {least} are needed for layers of {} neurons",
+        args.memory,
+        profile.neurons()
+    );
     let placements = match args.order {
         OrderName::One(Order::Replicas { placements }) => placements,
         _ => 1,

@@ -165,11 +165,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Starts the threads that compute; where there are none to be had, this one is all.
+/// Starts the threads that compute; where they cannot be had, this one is all.
 fn threads() -> anyhow::Result<()> {
-    let all = rayon::ThreadPoolBuilder::new();
-    let this = || rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread();
-    all.build_global().or_else(|_| this().build_global()).context("no thread can be made")
+    let pool = rayon::ThreadPoolBuilder::new;
+    // The global pool can be tried once only.
+    let pool = match pool().build() {
+        Ok(_) => pool(),
+        Err(_) => pool().num_threads(1).use_current_thread(),
+    };
+    pool.build_global().context("no thread can be made")
 }
 
 fn run(command: Command) -> anyhow::Result<()> {

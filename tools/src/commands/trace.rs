@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::files::{check_room, check_target, read_stream};
-use crate::model::{DenseFfn, Model, Tokenizer};
+use crate::model::{Checkpoint, DenseFfn, Model, Tokenizer};
 use crate::report::{print_json, progress, say, shown, thousands};
 use crate::trace::{TraceData, TraceReader, record, write_trace};
 
@@ -54,11 +54,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let model = Model::load(&args.model)?;
-    let of_model = model.checkpoint().inputs();
+    let of_model = Checkpoint::open(&args.model)?.inputs();
     let inputs: Vec<&Path> =
         args.text.iter().chain(&args.token_ids).chain(&of_model).map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
+    let model = Model::load(&args.model)?;
     let (mut ids, source_window, source_corpus) = token_ids(args)?;
     ids.truncate(args.tokens.unwrap_or(usize::MAX));
     let most = model.config().max_positions;

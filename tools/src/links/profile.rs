@@ -34,7 +34,7 @@ impl Part {
 }
 
 /// How many times the pairs of a layer may be counted anew because not all fit into memory.
-const BANDS_MAX: u64 = 64;
+const BANDS_MAX: u64 = 1024;
 
 /// Traces of one model, open.
 pub struct Profile {
@@ -63,20 +63,20 @@ impl Profile {
 
     /// The same, with so many bytes for counts of pairs, shared by the layers that rayon's threads
     /// link at once: half of a layer's share for the counts, half for its sorted pairs.
-    ///
-    /// # Errors
-    /// So few that the counts of a layer would have to be made more than [`BANDS_MAX`] times.
-    pub fn with_memory(self, bytes: u64) -> Result<Self> {
-        let layers = rayon::current_num_threads().min(self.layers()) as u64;
-        let pair_bytes_max = bytes / layers / 2;
+    pub fn with_memory(self, bytes: u64) -> Self {
+        Self { pair_bytes_max: bytes / self.layers_at_once() / 2, ..self }
+    }
+
+    /// Least bytes for [`Profile::with_memory`] where pairs are counted: with less, a layer's would be
+    /// counted anew more than [`BANDS_MAX`] times.
+    pub fn memory_min(&self) -> u64 {
         let neurons = self.neurons() as u64;
-        let least = 4 * neurons * neurons / BANDS_MAX;
-        ensure!(
-            pair_bytes_max >= least,
-            "--memory {bytes}: at least {} are needed for layers of {neurons} neurons, {layers} at once",
-            2 * layers * least
-        );
-        Ok(Self { pair_bytes_max, ..self })
+        let counts = 4_u64.saturating_mul(neurons).saturating_mul(neurons);
+        (counts / BANDS_MAX).saturating_mul(2 * self.layers_at_once())
+    }
+
+    fn layers_at_once(&self) -> u64 {
+        rayon::current_num_threads().min(self.layers()) as u64
     }
 
     /// Layers of the model.

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::files::{check_room, write_new};
+use crate::files::{check_room_of_all, write_new};
 
 /// Bytes written at a time.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -25,7 +25,7 @@ pub fn create(path: &Path, file_bytes: u64, progress: &mut dyn FnMut(u64)) -> Re
         "{}: exists; --create makes a new file and overwrites nothing",
         path.display()
     );
-    check_room(path, file_bytes.saturating_add(SPARE_BYTES))?;
+    check_room_of_all(path, file_bytes.saturating_add(SPARE_BYTES))?;
     // Another sequence each time, so that a device that finds what it has already finds nothing.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut random = Xoshiro256PlusPlus::seed_from_u64(now.as_nanos() as u64);

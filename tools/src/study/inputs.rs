@@ -32,11 +32,11 @@ impl Learned {
         check_names("--traces", &corpora)?;
         let mut learned = Vec::new();
         for (path, corpus) in paths.iter().zip(corpora) {
-            let profile = Profile::open(std::slice::from_ref(path))?.with_memory(memory)?;
+            let profile = Profile::open(std::slice::from_ref(path))?.with_memory(memory);
             learned.push(Self::of(corpus, profile)?);
         }
         if paths.len() > 1 {
-            learned.push(Self::of(MIXED.into(), all.with_memory(memory)?)?);
+            learned.push(Self::of(MIXED.into(), all.with_memory(memory))?);
         }
         Ok(learned)
     }
