@@ -68,7 +68,7 @@ impl Profile {
     }
 
     /// Least bytes for [`Profile::with_memory`] where pairs are counted: with less, a layer's would be
-    /// counted anew more than [`BANDS_MAX`] times.
+    /// counted anew more than 1,024 times.
     pub fn memory_min(&self) -> u64 {
         let neurons = self.neurons() as u64;
         let counts = 4_u64.saturating_mul(neurons).saturating_mul(neurons);

@@ -103,7 +103,7 @@ fn by_depth(random: &[&Stream]) -> Result<String> {
     lines(&title, (&depth, &LATENCY), &found)
 }
 
-/// The files that [`write`] makes in a folder, which is made where there is none.
+/// The files that [`write()`] makes in a folder, which is made where there is none.
 ///
 /// # Errors
 /// It cannot be made.
