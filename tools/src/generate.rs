@@ -82,22 +82,7 @@ pub fn check_shape(shape: &Shape, config: &ModelConfig) -> Result<()> {
         "the pack has layers, neurons, hidden, parts {packed:?}, the model {model:?}: they do not \
          belong together"
     );
-    check_activation(shape, config)
-}
-
-/// Checks that a pack says of its bundles what the model does with its weights.
-///
-/// # Errors
-/// One line that says what differs.
-pub fn check_activation(shape: &Shape, config: &ModelConfig) -> Result<()> {
-    let of_model = Recipe::shape_of(config, shape.dtype);
-    let told = |shape: &Shape| format!("{} above {}", shape.activation, shape.activation_threshold);
-    let (pack, model) = (told(shape), told(&of_model));
-    ensure!(
-        pack == model,
-        "the pack's activation is {pack}, the model's {model}: they do not belong together"
-    );
-    Ok(())
+    Recipe::check_activation(shape, config)
 }
 
 /// Engine settings for so much memory: the staging area first, the rest is cache. Without a limit,

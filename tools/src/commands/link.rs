@@ -44,7 +44,8 @@ pub(super) struct Args {
     /// replicas and best, else 0]
     #[arg(long, value_name = "R", value_parser = share)]
     pin: Option<f64>,
-    /// Device profile with the law that refined and best go by [default: a_us=9.64,b_mib_s=2034,combine=sum, fitted to published times of a OnePlus 12]
+    /// Device profile with the law that refined and best go by [default:
+    /// a_us=9.64,b_mib_s=2034,combine=sum, fitted to published times of a OnePlus 12]
     #[arg(long, value_name = "FILE", conflicts_with = "law")]
     device: Option<PathBuf>,
     /// The law itself: a_us=9.64,b_mib_s=2034,combine=sum

@@ -62,7 +62,8 @@ pub(super) struct Args {
     /// The first N tokens of each test
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
-    /// Device profile with the law [default: a_us=9.64,b_mib_s=2034,combine=sum, fitted to published times of a OnePlus 12]
+    /// Device profile with the law [default:
+    /// a_us=9.64,b_mib_s=2034,combine=sum, fitted to published times of a OnePlus 12]
     #[arg(long, value_name = "FILE", conflicts_with = "law")]
     device: Option<PathBuf>,
     /// The law itself: a_us=9.64,b_mib_s=2034,combine=sum

@@ -54,11 +54,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let of_model = Checkpoint::open(&args.model)?.inputs();
+    let checkpoint = Checkpoint::open(&args.model)?;
+    let of_model = checkpoint.inputs();
     let inputs: Vec<&Path> =
         args.text.iter().chain(&args.token_ids).chain(&of_model).map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
-    let model = Model::load(&args.model)?;
+    let model = Model::of(checkpoint)?;
     let (mut ids, source_window, source_corpus) = token_ids(args)?;
     ids.truncate(args.tokens.unwrap_or(usize::MAX));
     let most = model.config().max_positions;

@@ -145,7 +145,7 @@ impl ModelConfig {
     /// An unreadable file, an unsupported model (the message says what is supported), or a
     /// checkpoint without the expected tensors.
     pub fn load(dir: &Path, checkpoint: &Checkpoint) -> Result<Self> {
-        let path = dir.join("config.json");
+        let path = dir.join(FILE);
         let text = read_text(&path, CONFIG_BYTES_MAX)?;
         let mut config = Self::from_json(&text).with_context(|| path.display().to_string())?;
         let prefixes: &[&str] = match config.family {

@@ -88,8 +88,15 @@ impl Model {
     /// # Errors
     /// An unsupported or incomplete model; the message names the file and what was expected.
     pub fn load(dir: &Path) -> Result<Self> {
-        let checkpoint = Checkpoint::open(dir)?;
-        let config = ModelConfig::load(dir, &checkpoint)?;
+        Self::of(Checkpoint::open(dir)?)
+    }
+
+    /// The same of a folder whose weights are open already.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn of(checkpoint: Checkpoint) -> Result<Self> {
+        let config = ModelConfig::load(checkpoint.dir(), &checkpoint)?;
         let mut loader = Loader::new(&checkpoint);
         let net = match config.family {
             Family::Opt => Net::Opt(Opt::load(&mut loader, &config)?),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::bundles::{BundleSource, CheckpointBundles};
 use super::convert::decode;
 use super::open::read_index;
-use crate::generate::check_activation;
+use super::recipe::Recipe;
 use crate::model::{Checkpoint, ModelConfig};
 
 /// How far weights are from the checkpoint's.
@@ -95,7 +95,7 @@ fn check_same_model(
         "{}: layers, neurons, hidden, parts are {found:?}, the pack has {packed:?}: another model",
         model.display()
     );
-    check_activation(shape, config)?;
+    Recipe::check_activation(shape, config)?;
     for (number, source) in checkpoint.sources()?.into_iter().enumerate() {
         let stored = pack.provenance().value(&format!("source.{number}.sha256"));
         ensure!(

@@ -107,6 +107,22 @@ impl Recipe {
         }
     }
 
+    /// Checks that a pack says of its bundles what the model does with its weights.
+    ///
+    /// # Errors
+    /// One line that says what differs.
+    pub fn check_activation(shape: &Shape, config: &ModelConfig) -> Result<()> {
+        let of_model = Self::shape_of(config, shape.dtype);
+        let told =
+            |shape: &Shape| format!("{} above {}", shape.activation, shape.activation_threshold);
+        let (pack, model) = (told(shape), told(&of_model));
+        ensure!(
+            pack == model,
+            "the pack's activation is {pack}, the model's {model}: they do not belong together"
+        );
+        Ok(())
+    }
+
     /// The recipe for a checkpoint's weights, with the hashes of its files.
     ///
     /// # Errors

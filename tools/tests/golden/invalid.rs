@@ -164,12 +164,12 @@ fn model_shapes() -> Vec<Broken> {
         recipe.shape.bundle_stride = 512;
     });
     let threshold = recipe(|recipe| recipe.shape.activation_threshold = 1.0);
-    let weights = recipe(|recipe| {
+    let placeholders = recipe(|recipe| {
         recipe.shape.dtype = Dtype::Placeholder;
     });
-    let without_bit = with_superblock(&weights, |s| s.feature_incompat = U64::new(0));
+    let without_bit = with_superblock(&placeholders, |s| s.feature_incompat = U64::new(0));
     let with_bit = sealed(|s| s.feature_incompat = U64::new(1));
-    let part_bytes = with_section(&weights, ModelShape, |body| put(body, 28, 1));
+    let part_bytes = with_section(&placeholders, ModelShape, |body| put(body, 28, 1));
     let stride = recipe(|recipe| recipe.shape.bundle_stride = 512);
     vec![
         ("model-shape-65.lnp", "R23", "a model shape of 65 bytes", resized(ModelShape, 65)),
