@@ -8,12 +8,12 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-use lnp::device::LawText;
-use lnp::pack::PackIndex;
-use lnp::trace::{TraceReader, active};
+use lnp_device::LawText;
 use lnp_engine::queue::Clock;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::{Collapse, Config, Engine, EngineError, FetchStats, required_bytes};
+use lnp_link::trace::{TraceReader, active};
+use lnp_pack::PackIndex;
 
 const TOKENS: usize = 512;
 const ROUNDS: usize = 31;

@@ -14,15 +14,15 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use lnp::device::DeviceProfile;
-use lnp::pack::PackIndex;
-use lnp::trace::{TraceReader, active};
 use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::limits::{READ_BYTES_DEFAULT, STAGING_ALIGN};
 use lnp_engine::plan::{Extent, Geometry, plan};
 use lnp_engine::queue::{Read, ReadQueue};
 use lnp_engine::sys::{BackEndChoice, DeviceQueue, DirectFile, Polling, ReadOptions};
 use lnp_engine::{Collapse, DeviceLaw};
+use lnp_link::trace::{TraceReader, active};
+use lnp_measure::profile::DeviceProfile;
+use lnp_pack::PackIndex;
 use memmap2::{Advice, MmapMut};
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;

@@ -14,12 +14,13 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use lnp::device::{DeviceProfile, LawText};
-use lnp::links::Links;
-use lnp::model::{DenseFfn, Model};
-use lnp::pack::Recipe;
-use lnp::trace::{TraceReader, active};
+use lnp_device::LawText;
 use lnp_format::{Dtype, Pack};
+use lnp_link::Links;
+use lnp_link::trace::{TraceReader, active};
+use lnp_measure::profile::DeviceProfile;
+use lnp_model::{DenseFfn, Model};
+use lnp_pack::Recipe;
 use made::{Bytes, Input, Kind};
 
 /// The first byte says what the rest is.

@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use lnp::trace::{TraceData, write_trace};
+use lnp_link::trace::{TraceData, write_trace};
 
 const CLUSTER: u64 = 64;
 

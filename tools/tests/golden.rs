@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 use common::{readers_agree, second_reader};
 use invalid::invalid;
-use lnp::pack::inspect::describe;
-use lnp::pack::verify::verify;
 use lnp_format::checksum::crc32;
 use lnp_format::layout::{SectionEntry, Superblock};
 use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
+use lnp_pack::inspect::describe;
+use lnp_pack::verify::verify;
 use recipe::{Recipe, assemble, with_last, with_superblock};
 use serde_json::json;
 use zerocopy::byteorder::{U16, U32, U64};
@@ -217,16 +217,16 @@ fn the_second_reader_agrees_on_golden_packs() {
 
 #[test]
 fn the_second_reader_agrees_on_packs_of_real_models() {
-    use lnp::links::{LayerActivity, Links, Order, TraceSource, link_layers};
-    use lnp::model::Model;
-    use lnp::pack::{CheckpointBundles, write_pack};
+    use lnp_link::{LayerActivity, Links, Order, TraceSource, link_layers};
+    use lnp_model::Model;
+    use lnp_pack::{CheckpointBundles, write_pack};
     let Some(models) = common::models() else { return };
     let disk = common::disk_folder();
     for name in common::MODELS {
         let dir = models.join(name);
         let model = Model::load(&dir).unwrap();
         let trace_path = dir.join("traces/alpaca.profile.safetensors");
-        let trace = lnp::trace::TraceReader::open(&trace_path).unwrap();
+        let trace = lnp_link::trace::TraceReader::open(&trace_path).unwrap();
         let activity = |layer| {
             LayerActivity::from_bits(
                 trace.neurons(),
@@ -247,7 +247,7 @@ fn the_second_reader_agrees_on_packs_of_real_models() {
         for dtype in [Dtype::F32, Dtype::F16] {
             let (checkpoint, config) = (model.checkpoint(), model.config());
             let recipe =
-                lnp::pack::Recipe::for_checkpoint(checkpoint, config, Some(&links), dtype).unwrap();
+                lnp_pack::Recipe::for_checkpoint(checkpoint, config, Some(&links), dtype).unwrap();
             let mut bundles = CheckpointBundles::new(checkpoint, config, dtype).unwrap();
             let path = disk.path().join(format!("{name}-{dtype}.lnp"));
             write_pack(&path, &recipe, &mut bundles, &mut |_| ()).unwrap();

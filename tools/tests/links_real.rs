@@ -9,8 +9,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use common::{CORPORA, models};
-use lnp::links::stats::{LinkStatistics, RunStatistics, run_statistics};
-use lnp::links::{LayerActivity, LayerLinks, Order, link_layers};
+use lnp_link::stats::{LinkStatistics, RunStatistics, run_statistics};
+use lnp_link::{LayerActivity, LayerLinks, Order, link_layers};
 use safetensors::SafeTensors;
 
 /// The bits of every layer of a trace.

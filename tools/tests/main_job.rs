@@ -6,19 +6,21 @@ mod common;
 use std::path::Path;
 
 use common::{CORPORA, MODELS, disk_folder, models};
-use lnp::device::open_direct;
-use lnp::generate::{Sampler, SparseFfn, check_shape, ffn_memory, fit_memory, generate};
-use lnp::links::{LayerActivity, Links, Order, TraceSource, link_layers};
-use lnp::model::{ExactPredictor, Model};
-use lnp::pack::recipe::ModelSize;
-use lnp::pack::verify::verify_file;
-use lnp::pack::{CheckpointBundles, PackIndex, Recipe, write_pack};
-use lnp::trace::TraceReader;
+use lnp_device::open_direct;
 use lnp_engine::ffn::Ffn;
 use lnp_engine::sys::{BackEndChoice, cpu, open_engine};
 use lnp_engine::{Collapse, Combine, Config, DeviceLaw, FetchStats, required_bytes};
 use lnp_format::Dtype;
 use lnp_kernels::{CpuFeatures, TOKENS_MAX};
+use lnp_link::trace::TraceReader;
+use lnp_link::{LayerActivity, Links, Order, TraceSource, link_layers};
+use lnp_model::{ExactPredictor, Model, Sampler, generate};
+use lnp_pack::recipe::ModelSize;
+use lnp_pack::verify::verify_file;
+use lnp_pack::{CheckpointBundles, PackIndex, Recipe, write_pack};
+use lnp_run::SparseFfn;
+use lnp_run::check::check_shape;
+use lnp_run::fit::{ffn_memory, fit_memory};
 use safetensors::SafeTensors;
 
 /// The 32 tokens that `reference.json` holds for each prompt.
@@ -293,7 +295,7 @@ fn verify_finds_weights_that_are_not_the_models() {
     let (checkpoint, config) = (model.checkpoint(), model.config());
     let recipe = Recipe::for_checkpoint(checkpoint, config, None, Dtype::F16).unwrap();
     struct Tampered<'a>(CheckpointBundles<'a>);
-    impl lnp::pack::BundleSource for Tampered<'_> {
+    impl lnp_pack::BundleSource for Tampered<'_> {
         fn load_layer(&mut self, layer: u32) -> anyhow::Result<()> {
             self.0.load_layer(layer)
         }
@@ -313,7 +315,7 @@ fn verify_finds_weights_that_are_not_the_models() {
 /// What a replay counts, counted again from the traces alone, for every corpus and order.
 #[test]
 fn replay_counts_what_the_traces_say() {
-    use lnp::replay::{ActiveSets, Caches, ReplayOptions, Rules, Target, replay};
+    use lnp_measure::replay::{ActiveSets, Caches, ReplayOptions, Rules, Target, replay};
     let Some(models) = models() else { return };
     let law = DeviceLaw::new(0.0, 9.64, 2034.0, Combine::Sum).unwrap();
     for name in MODELS {

@@ -9,9 +9,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use common::models;
-use lnp::model::checkpoint::Dtype;
-use lnp::model::{Checkpoint, DenseFfn, ExactPredictor, Ffn, Model, Tokenizer};
-use lnp::trace::{TraceReader, active, record};
+use lnp_link::trace::{TraceReader, active};
+use lnp_model::checkpoint::Dtype;
+use lnp_model::{Checkpoint, DenseFfn, ExactPredictor, Ffn, Model, Tokenizer};
+use lnp_run::record;
 use serde::Deserialize;
 
 const MODELS: [&str; 3] = ["opt-relu-small", "llama-relu-small", "demo"];

@@ -6,9 +6,9 @@ mod common;
 use std::path::Path;
 
 use common::{MODELS, demo_model, disk_folder, fails, json, models, ok};
-use lnp::model::{DenseFfn, Model, Tokenizer};
-use lnp::perplexity::{Windows, loss};
-use lnp::trace::{TraceData, write_trace};
+use lnp_link::trace::{TraceData, write_trace};
+use lnp_model::perplexity::{Windows, loss};
+use lnp_model::{DenseFfn, Model, Tokenizer};
 use serde_json::Value;
 
 /// Held-out loss of the demo model on `text/test.txt`, as its training measured it; how that cut the

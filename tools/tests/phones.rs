@@ -3,11 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use lnp::device::DeviceProfile;
-use lnp::pack::recipe::ModelSize;
-use lnp::pack::{PackIndex, Recipe};
-use lnp::replay::{ActiveSets, Caches, ReplayOptions, Row, Rules, Target, replay};
 use lnp_engine::{Combine, DeviceLaw};
+use lnp_measure::profile::DeviceProfile;
+use lnp_measure::replay::{ActiveSets, Caches, ReplayOptions, Row, Rules, Target, replay};
+use lnp_pack::recipe::ModelSize;
+use lnp_pack::{PackIndex, Recipe};
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 

@@ -8,14 +8,14 @@ mod support;
 use std::fmt::Write;
 use std::path::Path;
 
-use lnp::device::LawText;
-use lnp::links::hot::{hot_bundles, hot_sets};
-use lnp::links::price::{Objective, Price, price_layer};
-use lnp::links::{LayerActivity, Links, Order, TraceSource, link_layers};
-use lnp::pack::recipe::ModelSize;
-use lnp::pack::{PackIndex, Recipe};
-use lnp::replay::{ActiveSets, Caches, ReplayOptions, Rules, Target, replay};
+use lnp_device::LawText;
 use lnp_engine::{Combine, DeviceLaw};
+use lnp_link::hot::{hot_bundles, hot_sets};
+use lnp_link::price::{Objective, Price, price_layer};
+use lnp_link::{LayerActivity, Links, Order, TraceSource, link_layers};
+use lnp_measure::replay::{ActiveSets, Caches, ReplayOptions, Rules, Target, replay};
+use lnp_pack::recipe::ModelSize;
+use lnp_pack::{PackIndex, Recipe};
 use support::Dice;
 
 const LAYERS: usize = 2;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{disk_folder, lnp, ok, skipped};
-use lnp::device::DeviceProfile;
+use lnp_measure::profile::DeviceProfile;
 use serde_json::Value;
 
 fn json(args: &[&str]) -> Value {

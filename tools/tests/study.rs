@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{fails, json, lnp, ok, skipped};
-use lnp::trace::{TraceData, write_trace};
+use lnp_link::trace::{TraceData, write_trace};
 
 const NEURONS: usize = 192;
 const TOKENS: usize = 96;

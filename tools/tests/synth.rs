@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::{MODELS, fails, json, lnp, models, ok};
-use lnp::trace::{TraceData, TraceReader, write_trace};
+use lnp_link::trace::{TraceData, TraceReader, write_trace};
 
 /// A small trace: each token has the neurons of one of twelve groups, mostly.
 fn write_small(path: &Path, model: &str) {

@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::demo_model;
-use lnp::model::Tokenizer;
+use lnp_model::Tokenizer;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use common::{demo_model, disk_folder, readers_agree};
 use half::{bf16, f16};
-use lnp::device::open_direct;
-use lnp::generate::check_weights;
-use lnp::model::Model;
-use lnp::pack::{CheckpointBundles, PackIndex, Recipe, write_pack};
+use lnp_device::open_direct;
 use lnp_engine::sys::{BackEndChoice, open_engine};
 use lnp_engine::{Config, required_bytes};
 use lnp_format::Dtype;
+use lnp_model::Model;
+use lnp_pack::{CheckpointBundles, PackIndex, Recipe, write_pack};
+use lnp_run::check::check_weights;
 
 const TYPES: [Dtype; 5] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Q8_0, Dtype::Q4_0];
 

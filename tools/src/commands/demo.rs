@@ -11,21 +11,24 @@ use lnp_format::Dtype;
 use lnp_kernels::TOKENS_MAX;
 
 use super::{link, trace};
-use crate::device::{DeviceProfile, LawText, open_direct};
-use crate::files::check_room_of_all;
-use crate::generate::{Sampler, SparseFfn, ffn_memory, fit_memory, generate};
-use crate::interrupt::Temporary;
-use crate::links::Links;
-use crate::links::{Order, stats::LinkStatistics};
-use crate::memory;
-use crate::model::{ExactPredictor, Model, Tokenizer};
-use crate::pack::recipe::ModelSize;
-use crate::pack::verify::verify_file;
-use crate::pack::{CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, write_pack};
-use crate::probe::{ProbeOptions, probe, table::law_line};
-use crate::replay::{ActiveSets, Caches, ReplayOptions, Rules, Target, replay, table};
-use crate::report::{bytes, print, print_json, progress, say, thousands};
-use crate::trace::{TraceReader, write_trace};
+use lnp_common::files::check_room_of_all;
+use lnp_common::interrupt::Temporary;
+use lnp_common::report::{bytes, print, print_json, progress, say, thousands};
+use lnp_device::memory;
+use lnp_device::{LawText, open_direct};
+use lnp_link::Links;
+use lnp_link::trace::{TraceReader, write_trace};
+use lnp_link::{Order, stats::LinkStatistics};
+use lnp_measure::probe::{ProbeOptions, probe, table::law_line};
+use lnp_measure::profile::DeviceProfile;
+use lnp_measure::replay::{ActiveSets, Caches, ReplayOptions, Rules, Target, replay, table};
+use lnp_model::{ExactPredictor, Model, Tokenizer};
+use lnp_model::{Sampler, generate};
+use lnp_pack::recipe::ModelSize;
+use lnp_pack::verify::verify_file;
+use lnp_pack::{CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, write_pack};
+use lnp_run::SparseFfn;
+use lnp_run::fit::{ffn_memory, fit_memory};
 
 /// Trace, link, pack, verify, generate and replay, on a small model inside the binary
 ///
@@ -303,7 +306,7 @@ impl Demo<'_> {
         )?;
         if self.args.json {
             return print_json(&serde_json::json!({
-                "machine": crate::report::Machine::here(), "rows": rows,
+                "machine": lnp_device::Machine::here(), "rows": rows,
             }));
         }
         Ok(())

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::pack::PackIndex;
-use crate::pack::inspect::{Description, describe};
-use crate::report::{bytes, print, print_json, table, thousands};
+use lnp_common::report::{bytes, print, print_json, table, thousands};
+use lnp_pack::PackIndex;
+use lnp_pack::inspect::{Description, describe};
 
 /// Say what a pack holds: shape, sections, links per layer, provenance
 ///

@@ -6,15 +6,16 @@ use std::str::FromStr;
 
 use anyhow::{Result, ensure};
 
-use crate::device::{DeviceProfile, LawText};
-use crate::files::{check_room, check_target};
-use crate::links::choose::{Candidate, compare, contenders};
-use crate::links::linking::LAYER_STEPS;
-use crate::links::orders::UnknownOrder;
-use crate::links::profile::FOLDS;
-use crate::links::{Linking, Links, Objective, Order, Part, Profile, stats::LinkStatistics};
-use crate::report::{plain, print_json, progress, say, shown, table, thousands};
-use crate::trace::SYNTHETIC;
+use lnp_common::files::{check_room, check_target};
+use lnp_common::report::{plain, print_json, progress, say, shown, table, thousands};
+use lnp_device::LawText;
+use lnp_link::choose::{Candidate, compare, contenders};
+use lnp_link::linking::LAYER_STEPS;
+use lnp_link::orders::UnknownOrder;
+use lnp_link::profile::FOLDS;
+use lnp_link::trace::SYNTHETIC;
+use lnp_link::{Linking, Links, Objective, Order, Part, Profile, stats::LinkStatistics};
+use lnp_measure::profile::DeviceProfile;
 
 /// Learn from traces in which order to lay out each layer's neurons
 ///

@@ -23,7 +23,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use lnp_engine::sys::{BackEnd, BackEndChoice, Polling, ReadOptions, cpu};
 use lnp_kernels::{CpuFeatures, TOKENS_MAX, Tier};
 
-use crate::report::{ReaderGone, plain, say};
+use lnp_common::report::{ReaderGone, plain, say};
 
 /// Linked neuron packs: sparse language models read from flash.
 ///
@@ -151,7 +151,7 @@ fn say_back_end(back_end: &BackEnd) {
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
-    crate::interrupt::catch_signals();
+    lnp_common::interrupt::catch_signals();
     let command = Cli::parse().command;
     let result = threads().and_then(|()| run(command));
     match result {

@@ -6,14 +6,14 @@ use anyhow::{Result, bail, ensure};
 use lnp_format::Dtype;
 use lnp_format::limits::BUNDLE_STRIDE_MAX;
 
-use crate::files::{check_room, check_target};
-use crate::links::Links;
-use crate::model::{Checkpoint, ModelConfig};
-use crate::pack::recipe::{ModelSize, PackLayout};
-use crate::pack::{
+use lnp_common::files::{check_room, check_target};
+use lnp_common::report::{bytes, plain, print_json, progress, say, shown};
+use lnp_link::Links;
+use lnp_model::{Checkpoint, ModelConfig};
+use lnp_pack::recipe::{ModelSize, PackLayout};
+use lnp_pack::{
     BundleSource, CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, inspect, write_pack,
 };
-use crate::report::{bytes, plain, print_json, progress, say, shown};
 
 /// Write a model's FFN weights into a linked neuron pack
 ///

@@ -8,13 +8,14 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::{KernelArgs, ReadArgs, say_back_end};
-use crate::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack};
-use crate::generate::SparseFfn;
-use crate::model::{DenseFfn, ExactPredictor, Ffn, Model};
-use crate::pack::PackIndex;
-use crate::perplexity::{Loss, Windows, loss};
-use crate::report::{Machine, plain, print, print_json, progress, say, shown, table, thousands};
-use crate::trace::TraceReader;
+use lnp_common::report::{plain, print, print_json, progress, say, shown, table, thousands};
+use lnp_device::Machine;
+use lnp_link::trace::TraceReader;
+use lnp_model::perplexity::{Loss, Windows, loss};
+use lnp_model::{DenseFfn, ExactPredictor, Ffn, Model};
+use lnp_pack::PackIndex;
+use lnp_run::SparseFfn;
+use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack};
 
 /// Tell what a pack's number type costs: how well the model predicts text, with and without it
 ///

@@ -7,16 +7,19 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::ValueEnum;
 
 use super::ReadArgs;
-use crate::device::{DeviceProfile, LawText, Measured};
-use crate::files::{check_targets, write_text};
-use crate::interrupt;
-use crate::probe::curve::curves;
-use crate::probe::fit::misfits;
-use crate::probe::full::{FULL, Full, FullOptions, QUICK, full};
-use crate::probe::matrix::{Custom, DEPTH_MAX, READ_BYTES_MOST};
-use crate::probe::stream::Pattern;
-use crate::probe::{ProbeOptions, Probed, charts, create::create, csv::csv, table};
-use crate::report::{Machine, print, print_json, progress, say, utc};
+use lnp_common::files::{check_targets, write_text};
+use lnp_common::interrupt;
+use lnp_common::report::{print, print_json, progress, say};
+use lnp_device::LawText;
+use lnp_device::Machine;
+use lnp_measure::probe::curve::curves;
+use lnp_measure::probe::fit::misfits;
+use lnp_measure::probe::full::{FULL, Full, FullOptions, QUICK, full};
+use lnp_measure::probe::matrix::{Custom, DEPTH_MAX, READ_BYTES_MOST};
+use lnp_measure::probe::stream::Pattern;
+use lnp_measure::probe::{ProbeOptions, Probed, charts, create::create, csv::csv, table};
+use lnp_measure::profile::{DeviceProfile, Measured};
+use lnp_measure::utc;
 
 /// What a custom probe gives each point, seconds.
 const CUSTOM_SECONDS: f64 = 2.0;

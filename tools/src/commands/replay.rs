@@ -10,18 +10,20 @@ use lnp_engine::sys::DirectFile;
 use lnp_engine::{CachePolicy, DeviceLaw};
 
 use super::ReadArgs;
-use crate::device::{DeviceProfile, LawText, open_direct};
-use crate::links::Links;
-use crate::pack::recipe::ModelSize;
-use crate::pack::{PackIndex, Recipe};
-use crate::probe::{ProbeOptions, probe};
-use crate::replay::{
+use lnp_common::report::{plain, print, print_json, progress, say, shown};
+use lnp_device::Machine;
+use lnp_device::{LawText, open_direct};
+use lnp_link::Links;
+use lnp_link::trace::TraceReader;
+use lnp_measure::probe::{ProbeOptions, probe};
+use lnp_measure::profile::DeviceProfile;
+use lnp_measure::replay::{
     ActiveSets, Caches, ReplayOptions, Replayed, Rules, Target,
     overlap::{self, OverlapRow, overlap},
     replay, sustained, table,
 };
-use crate::report::{Machine, plain, print, print_json, progress, say, shown};
-use crate::trace::TraceReader;
+use lnp_pack::recipe::ModelSize;
+use lnp_pack::{PackIndex, Recipe};
 
 /// Replay recorded active sets against packs and compare the strategies
 ///

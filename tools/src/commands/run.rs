@@ -8,12 +8,13 @@ use lnp_engine::sys::BackEnd;
 use lnp_engine::{Collapse, Config, EngineError, FetchStats};
 
 use super::{KernelArgs, ReadArgs, say_back_end};
-use crate::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
-use crate::device::DeviceProfile;
-use crate::generate::{Generated, Sampler, SparseFfn, generate};
-use crate::model::{ExactPredictor, Model, Tokenizer};
-use crate::pack::PackIndex;
-use crate::report::{bytes, peak_memory_bytes, print_json, say};
+use lnp_common::report::{bytes, print_json, say};
+use lnp_device::peak_memory_bytes;
+use lnp_measure::profile::DeviceProfile;
+use lnp_model::{ExactPredictor, Generated, Model, Sampler, Tokenizer, generate};
+use lnp_pack::PackIndex;
+use lnp_run::SparseFfn;
+use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
 
 /// Generate text, reading the FFN weights from a pack
 ///
@@ -167,7 +168,7 @@ fn stream(piece: &str, json: bool) -> Result<()> {
     if json {
         return Ok(());
     }
-    crate::report::print(piece)
+    lnp_common::report::print(piece)
 }
 
 fn engine_facts(

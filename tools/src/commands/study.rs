@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::replay::PolicyNames;
-use crate::device::{DeviceProfile, LawText};
-use crate::files::{check_target, write_text};
-use crate::links::Order;
-use crate::report::{plain, print, print_json, progress, thousands};
-use crate::study::cells::steps;
-use crate::study::defaults::{Candidate, candidates};
-use crate::study::judge::Judge;
-use crate::study::summary::{Summary, summary};
-use crate::study::{CacheKind, Grid, Kind, Learned, Settings, Test, csv, pictures, study};
+use lnp_common::files::{check_target, write_text};
+use lnp_common::report::{plain, print, print_json, progress, thousands};
+use lnp_device::LawText;
+use lnp_link::Order;
+use lnp_measure::profile::DeviceProfile;
+use lnp_measure::study::cells::steps;
+use lnp_measure::study::defaults::{Candidate, candidates};
+use lnp_measure::study::judge::Judge;
+use lnp_measure::study::summary::{Summary, summary};
+use lnp_measure::study::{CacheKind, Grid, Kind, Learned, Settings, Test, csv, pictures, study};
 
 /// Compare orders, profiles, bundle sizes and caches on traces, simulated
 ///
@@ -189,7 +190,7 @@ fn json(
 }
 
 fn told(grid: &Grid, summary: &Summary, candidates: &[Candidate]) -> String {
-    let text = crate::study::tables::render(grid, summary, candidates);
+    let text = lnp_measure::study::tables::render(grid, summary, candidates);
     let what = if is_synthetic(grid) { "SYNTHETIC traces, " } else { "" };
     let model = plain(grid.learned[0].profile.model());
     format!(

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-use crate::files::{check_room, check_target};
-use crate::links::Profile;
-use crate::report::{plain, print, print_json, progress, say, shown, table, thousands};
-use crate::synth::compare::{Compared, compare};
-use crate::synth::statistics::{Layer, NAMES, Statistics, mean};
-use crate::synth::{LayerFit, Shape, Split, Synthesis};
+use lnp_common::files::{check_room, check_target};
+use lnp_common::report::{plain, print, print_json, progress, say, shown, table, thousands};
+use lnp_link::Profile;
+use lnp_link::synth::compare::{Compared, compare};
+use lnp_link::synth::statistics::{Layer, NAMES, Statistics, mean};
+use lnp_link::synth::{LayerFit, Shape, Split, Synthesis};
 
 /// Make a synthetic trace of any shape with the statistics of real ones
 ///

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::files::{check_room, check_target, read_stream};
-use crate::model::{Checkpoint, DenseFfn, Model, Tokenizer};
-use crate::report::{print_json, progress, say, shown, thousands};
-use crate::trace::{TraceData, TraceReader, record, write_trace};
+use lnp_common::files::{check_room, check_target, read_stream};
+use lnp_common::report::{print_json, progress, say, shown, thousands};
+use lnp_link::trace::{TraceData, TraceReader, write_trace};
+use lnp_model::{Checkpoint, DenseFfn, Model, Tokenizer};
+use lnp_run::record;
 
 /// Positions restart every so many tokens, unless the model's context is shorter.
 const WINDOW_USUAL: usize = 256;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::pack::compare::WeightError;
-use crate::pack::verify::verify_file;
-use crate::report::{bytes, print, print_json, progress, shown, thousands};
+use lnp_common::report::{bytes, print, print_json, progress, shown, thousands};
+use lnp_pack::compare::WeightError;
+use lnp_pack::verify::verify_file;
 
 /// Check every byte of a pack: checksums, indexes, padding
 ///

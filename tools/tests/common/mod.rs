@@ -59,8 +59,8 @@ pub fn readers_agree(pack: &Path) -> bool {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{}: {told}", pack.display());
     let theirs: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let index = lnp::pack::PackIndex::open(pack).unwrap();
-    let ours = lnp::pack::inspect::describe(&index.pack().unwrap());
+    let index = lnp_pack::PackIndex::open(pack).unwrap();
+    let ours = lnp_pack::inspect::describe(&index.pack().unwrap());
     assert_eq!(theirs, serde_json::to_value(ours).unwrap(), "{}", pack.display());
     true
 }

@@ -1,0 +1,186 @@
+//! What an order costs: the device time of a trace, by the planner and the law that the engine uses.
+//!
+//! The price of a token is that of its layers; the price of a layer is what the engine's planner
+//! makes of the slots that are active and not resident. `lnp replay --simulate` arrives at the same
+//! reads and bytes through the whole engine, once its cache has filled.
+
+use anyhow::{Result, ensure};
+use lnp_engine::DeviceLaw;
+use lnp_engine::limits::READ_BYTES_DEFAULT;
+use lnp_engine::plan::{Collapse, Extent, Geometry, Plan, plan, scratch_len};
+
+use super::coactivation::active_neurons;
+use lnp_device::LawText;
+use lnp_format::limits::BLOCK_BYTES_USUAL;
+
+/// What an order is judged by: the device, and how large a bundle is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Objective {
+    /// The law that reads are planned and timed with.
+    pub law: DeviceLaw,
+    /// Bytes of a bundle.
+    pub bundle_bytes: u32,
+}
+
+impl Objective {
+    /// Bytes of a bundle where nothing else is said: OPT-350M's in f16.
+    pub const BUNDLE_BYTES_DEFAULT: u32 = 4096;
+
+    /// The published phone and bundles of 4 KiB, for orders without a device.
+    ///
+    /// # Errors
+    /// None: the law is a device's.
+    pub fn phone() -> Result<Self> {
+        let law = LawText::ONEPLUS_12.law()?;
+        Ok(Self { law, bundle_bytes: Self::BUNDLE_BYTES_DEFAULT })
+    }
+
+    /// How a layer of so many bundles lies in a pack.
+    fn geometry(&self, neurons: u32) -> Geometry {
+        Geometry {
+            bundle_stride: self.bundle_bytes,
+            block_bytes: BLOCK_BYTES_USUAL,
+            neurons,
+            read_bytes_max: READ_BYTES_DEFAULT,
+        }
+    }
+}
+
+/// Reads, bytes and time of some tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Price {
+    /// Tokens priced.
+    pub tokens: u64,
+    /// Reads of all of them.
+    pub reads: u64,
+    /// Bytes read, holes and rounding included.
+    pub bytes: u64,
+    /// Device time by the law, microseconds.
+    pub time_us: f64,
+}
+
+impl Price {
+    /// Mean device time of a token, microseconds; 0 for no tokens.
+    pub fn us_per_token(&self) -> f64 {
+        if self.tokens == 0 { 0.0 } else { self.time_us / self.tokens as f64 }
+    }
+
+    /// Adds the price of other tokens.
+    pub fn add(&mut self, other: &Self) {
+        self.tokens += other.tokens;
+        self.reads += other.reads;
+        self.bytes += other.bytes;
+        self.time_us += other.time_us;
+    }
+
+    /// The price of another layer of the same tokens added.
+    pub fn and_layer(self, layer: Self) -> Self {
+        Self {
+            tokens: self.tokens.max(layer.tokens),
+            reads: self.reads + layer.reads,
+            bytes: self.bytes + layer.bytes,
+            time_us: self.time_us + layer.time_us,
+        }
+    }
+}
+
+/// Prices batches of one layer.
+#[derive(Debug)]
+pub struct Pricer {
+    objective: Objective,
+    geometry: Geometry,
+    collapse: Collapse,
+    extents: Vec<Extent>,
+    scratch: Vec<u64>,
+    slots: Vec<u32>,
+    last: Plan,
+}
+
+impl Pricer {
+    /// For layers of so many neurons.
+    pub fn new(objective: &Objective, neurons: usize) -> Self {
+        Self {
+            objective: *objective,
+            geometry: objective.geometry(neurons as u32),
+            collapse: Collapse::Law(objective.law),
+            extents: vec![Extent::default(); neurons],
+            scratch: vec![0; scratch_len(neurons)],
+            slots: Vec::with_capacity(neurons),
+            last: Plan::default(),
+        }
+    }
+
+    /// The price of reading a whole layer, whatever is active: the dense baseline.
+    pub fn dense(objective: &Objective, neurons: usize) -> Price {
+        let mut pricer = Self::new(objective, neurons);
+        pricer.collapse = Collapse::Whole;
+        pricer.slots_price(&[0])
+    }
+
+    /// The price of reading `neurons` in one batch, by their slots.
+    pub fn batch(&mut self, neurons: &[u32], slot_of_neuron: &[u32]) -> Price {
+        self.slots.clear();
+        self.slots.extend(neurons.iter().map(|&id| slot_of_neuron[id as usize]));
+        self.slots.sort_unstable();
+        let slots = std::mem::take(&mut self.slots);
+        let price = self.slots_price(&slots);
+        self.slots = slots;
+        price
+    }
+
+    /// The price of reading `slots`, ascending, in one batch.
+    pub fn slots_price(&mut self, slots: &[u32]) -> Price {
+        let (extents, scratch) = (&mut self.extents, &mut self.scratch);
+        let plan = plan(slots, &self.geometry, &self.collapse, extents, scratch);
+        self.last = plan;
+        let time_us = self.objective.law.time_us(plan.reads, plan.bytes);
+        Price { tokens: 1, reads: plan.reads, bytes: plan.bytes, time_us }
+    }
+
+    /// The reads of the batch that was priced last.
+    pub fn reads(&self) -> &[Extent] {
+        &self.extents[..self.last.extents]
+    }
+
+    /// The same from the cheapest of several placements, the first of equals; and which that is.
+    pub fn cheapest(&mut self, neurons: &[u32], placements: &[Vec<u32>]) -> (usize, Price) {
+        let mut best = (0, Price { time_us: f64::INFINITY, ..Price::default() });
+        for (placement, slot_of_neuron) in placements.iter().enumerate() {
+            let price = self.batch(neurons, slot_of_neuron);
+            if price.time_us < best.1.time_us {
+                best = (placement, price);
+            }
+        }
+        best
+    }
+}
+
+/// The price of one layer over rows of bits, `resident` neurons not read, each token from the
+/// cheapest of the `placements` (slots by neuron id).
+///
+/// `rows` are the tokens' bits, ceil(neurons / 8) bytes each.
+///
+/// # Errors
+/// No placement, or one that is not as long as `resident`.
+pub fn price_layer<'a>(
+    objective: &Objective,
+    rows: impl Iterator<Item = &'a [u8]>,
+    placements: &[Vec<u32>],
+    resident: &[bool],
+) -> Result<Price> {
+    let neurons = resident.len();
+    ensure!(!placements.is_empty(), "a layer without a placement");
+    for slots in placements {
+        ensure!(slots.len() == neurons, "{neurons} residents of {} neurons", slots.len());
+    }
+    let mut pricer = Pricer::new(objective, neurons);
+    let mut missed: Vec<u32> = Vec::with_capacity(neurons);
+    let mut price = Price::default();
+    for row in rows {
+        missed.clear();
+        let ids = active_neurons(row).filter(|&id| id < neurons && !resident[id]);
+        missed.extend(ids.map(|id| id as u32));
+        price.add(&pricer.cheapest(&missed, placements).1);
+    }
+    Ok(price)
+}

@@ -1,0 +1,151 @@
+//! Turns on a made-up device that is held back, in time that only it moves.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadQueue};
+use lnp_engine::{Collapse, Combine, DeviceLaw, Engine, EngineError, required_bytes};
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::replay::strategy::{Caches, Rules, Strategy};
+use lnp_device::memory;
+use lnp_pack::recipe::ModelSize;
+use lnp_pack::{PackIndex, Recipe};
+
+const READS_PER_S: u64 = 20_000;
+const SLICE_NS: u64 = 100_000_000;
+const LAYERS: usize = 2;
+const NEURONS: usize = 512;
+const TOKENS: usize = 40;
+
+/// Each tenth of a second has its reads, 12 us each; then nothing until the next. All that read share it.
+#[derive(Default)]
+struct Limit {
+    now_ns: AtomicU64,
+    slice: AtomicU64,
+    spent: AtomicU64,
+}
+
+impl Limit {
+    fn read(&self) {
+        let [mut now, mut slice, mut spent] =
+            [&self.now_ns, &self.slice, &self.spent].map(|of| of.load(Ordering::Relaxed));
+        if now / SLICE_NS > slice {
+            (slice, spent) = (now / SLICE_NS, 0);
+        }
+        if spent == READS_PER_S / 10 {
+            (slice, spent) = (slice + 1, 0);
+            now = slice * SLICE_NS;
+        }
+        self.now_ns.store(now + 12_000, Ordering::Relaxed);
+        self.slice.store(slice, Ordering::Relaxed);
+        self.spent.store(spent + 1, Ordering::Relaxed);
+    }
+}
+
+struct Held<'a> {
+    limit: Arc<Limit>,
+    queue: VecDeque<Read<'a>>,
+}
+
+impl Clock for Held<'_> {
+    fn now_ns(&self) -> u64 {
+        self.limit.now_ns.load(Ordering::Relaxed)
+    }
+}
+
+impl<'a> ReadQueue<'a> for Held<'a> {
+    fn depth(&self) -> u32 {
+        32
+    }
+    fn in_flight(&self) -> u32 {
+        self.queue.len() as u32
+    }
+    fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
+        self.queue.push_back(read);
+        Ok(())
+    }
+    fn flush(&mut self) {}
+    fn poll(&mut self) -> Option<Completion> {
+        None
+    }
+    fn wait(&mut self) -> Option<Completion> {
+        let read = self.queue.pop_front()?;
+        self.limit.read();
+        Some(Completion::of(read, Ok(())))
+    }
+}
+
+/// A tenth of the neurons, by chance.
+fn sets() -> ActiveSets {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(3);
+    let mut layer = || -> Vec<u8> {
+        let mut bits = vec![0; TOKENS * NEURONS / 8];
+        for _ in 0..TOKENS * NEURONS / 10 {
+            bits[random.random_range(0..TOKENS * NEURONS / 8)] |= 1 << random.random_range(0..8);
+        }
+        bits
+    };
+    ActiveSets::new((0..LAYERS).map(|_| layer()).collect(), NEURONS, TOKENS)
+}
+
+fn strategy(name: &str, collapse: Collapse) -> Strategy {
+    Strategy { name: name.into(), collapse, adapt: false, cache: None }
+}
+
+#[test]
+fn long_turns_show_the_limit_that_bursts_hide() {
+    let law = DeviceLaw::new(0.0, 1e6 / READS_PER_S as f64, 1e6, Combine::Max).unwrap();
+    let options = ReplayOptions {
+        law,
+        caches: Caches::default_of(0.0),
+        rules: Rules::default(),
+        queue_depth: 32,
+        repeats: 3,
+        turn: Some(TURN),
+        time_max: None,
+    };
+    let sets = sets();
+    let model = ModelSize { layers: LAYERS as u32, neurons: NEURONS as u32, hidden: 64, parts: 2 };
+    let layout = Recipe::for_placeholders(None, model, 4096, 1).unwrap().layout().unwrap();
+    let index = PackIndex::in_memory("m".into(), layout.index, layout.extent.file_bytes);
+    let pack = index.pack().unwrap();
+    let limit = Arc::new(Limit::default());
+    // With and without holes read through, so that turns before each other leave different debts.
+    let strategies =
+        [strategy("off", Collapse::Off), strategy("gap", Collapse::Gap { bytes: 32768 })];
+    let configs = strategies.each_ref().map(|strategy| strategy.config(&pack, 32));
+    let mut memories = configs
+        .each_ref()
+        .map(|config| memory::arena(required_bytes(config, &pack).unwrap()).unwrap());
+    let mut contestants: Vec<_> = strategies
+        .iter()
+        .zip(&configs)
+        .zip(&mut memories)
+        .map(|((strategy, config), memory)| {
+            let queue = Held { limit: limit.clone(), queue: VecDeque::new() };
+            let engine = Engine::open(index.pack().unwrap(), config, memory, |_| {
+                Ok::<_, EngineError>(queue)
+            });
+            Contestant::new(strategy, &index, engine.unwrap(), &sets).unwrap()
+        })
+        .collect();
+    let now = || Duration::from_nanos(limit.now_ns.load(Ordering::Relaxed));
+    let mut told = 0.0;
+    let mut progress = |share| told = share;
+    compete(&mut contestants, &sets, &options, TURN, &now, &mut progress).unwrap();
+    assert_eq!(told, 1.0);
+    for contestant in &mut contestants {
+        let record = contestant.record(CacheState::Cold);
+        let predicted = record.predicted_us / TOKENS as f64;
+        assert_eq!(record.turns_us.len(), 3);
+        for us in &record.turns_us {
+            assert!((us / predicted - 1.0).abs() < 0.05, "{us} {predicted}");
+        }
+        // The token in the middle is read within a burst: it knows nothing of the limit.
+        let mut tokens: Vec<f64> = record.times_us.concat();
+        assert!(lnp_common::report::quantile(&mut tokens, 0.5) < 0.5 * predicted);
+    }
+}

@@ -1,0 +1,178 @@
+//! The comparison table and the chart for people.
+
+use super::Row;
+use lnp_common::report::{bytes, table, thousands, width};
+
+/// What the bound is: below the tables that show it.
+pub const BOUND_NOTE: &str = "bound: all active bytes at the law's bandwidth B; speedup: over bundle, or the first row but dense\n";
+
+/// What the second table is: below it.
+const BELADY_NOTE: &str = "best possible cache (Belady's, which knows the future; fewest misses, not always least time),\nby the law, NOT MEASURED:\n";
+
+/// Width that the table needs with all its columns.
+const WIDE: usize = 110;
+
+/// One table per bundle size, the bound at its end; then the best that caches could do, if that was
+/// computed, in a table of its own. A terminal that is too narrow for all columns does without p99
+/// and bandwidth.
+pub fn render(rows: &[Row]) -> String {
+    let mut out = String::new();
+    for group in by_bundle_bytes(rows) {
+        let base = base_of(group);
+        let lines_of = |belady: bool| -> Vec<Vec<String>> {
+            let of_kind = group.iter().filter(|row| row.is_belady() == belady);
+            of_kind.map(|row| line(row, base, &name_of(row, group))).collect()
+        };
+        let mut lines = lines_of(false);
+        let mut bound = vec!["-".to_owned(); lines[0].len()];
+        bound[0] = "bound".into();
+        bound[3] = bytes(base.active_bundles_per_token * f64::from(base.bundle_bytes));
+        bound[5] = thousands(base.bound_io_us_per_token);
+        let speedup = base.io_us_per_token.mean / base.bound_io_us_per_token.max(1e-9);
+        bound[9] = format!("{speedup:.2}x");
+        lines.push(bound);
+        out += &format!("bundles of {}, per token:\n", bytes(base.bundle_bytes.into()));
+        out += &with_head(&lines);
+        let best = lines_of(true);
+        if !best.is_empty() {
+            out += BELADY_NOTE;
+            out += &with_head(&best);
+        }
+    }
+    out
+}
+
+/// The columns for which there is room, under their names.
+fn with_head(lines: &[Vec<String>]) -> String {
+    let head = [
+        "strategy",
+        "reads",
+        "bundles/run",
+        "read",
+        "hits",
+        "I/O us",
+        "p99",
+        "law us",
+        "MiB/s",
+        "speedup",
+    ];
+    let wide = width() >= WIDE;
+    let keep = |column: &usize| wide || ![6, 8].contains(column);
+    let columns: Vec<usize> = (0..head.len()).filter(keep).collect();
+    let head: Vec<&str> = columns.iter().map(|column| head[*column]).collect();
+    let lines: Vec<Vec<String>> = lines
+        .iter()
+        .map(|line| columns.iter().map(|column| line[*column].clone()).collect())
+        .collect();
+    table(&head, &lines, 1)
+}
+
+/// Rows of one bundle size stand together.
+fn by_bundle_bytes(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
+    rows.chunk_by(|a, b| a.bundle_bytes == b.bundle_bytes)
+}
+
+/// What others are compared with: model order, one read per run, or else the first row that is not
+/// dense.
+fn base_of(group: &[Row]) -> &Row {
+    let named = |name: &'static str| group.iter().find(move |row| row.strategy == name);
+    let sparse = || group.iter().find(|row| row.collapse != "whole");
+    named("bundle").or_else(sparse).unwrap_or(&group[0])
+}
+
+/// The strategy, with the file where another has the same.
+fn name_of(row: &Row, group: &[Row]) -> String {
+    if group.iter().filter(|other| other.strategy == row.strategy).count() < 2 {
+        return row.strategy.clone();
+    }
+    let file = row.pack.file_stem().unwrap_or_default().to_string_lossy();
+    format!("{} ({file})", row.strategy)
+}
+
+fn line(row: &Row, base: &Row, name: &str) -> Vec<String> {
+    let dense = row.collapse == "whole";
+    // The law's time compares with the law's time.
+    let base_us =
+        if row.is_belady() { base.predicted_io_us_per_token } else { base.io_us_per_token.mean };
+    let speedup = base_us / row.io_us_per_token.mean.max(1e-9);
+    vec![
+        name.to_owned(),
+        thousands(row.reads_per_token),
+        if dense { "-".into() } else { format!("{:.2}", row.bundles_per_run) },
+        bytes(row.bytes_read_per_token),
+        format!("{:.1} %", 100.0 * row.hit_rate),
+        thousands(row.io_us_per_token.mean),
+        thousands(row.io_us_per_token.p99),
+        thousands(row.predicted_io_us_per_token),
+        thousands(row.effective_mib_s),
+        format!("{speedup:.2}x"),
+    ]
+}
+
+/// How well the law of this very replay predicts each row.
+pub fn calibrated(rows: &[Row]) -> String {
+    let lines: Vec<Vec<String>> = rows
+        .iter()
+        .filter_map(|row| Some((row, row.calibrated?)))
+        .map(|(row, calibrated)| {
+            vec![
+                name_of(row, rows),
+                bytes(row.bundle_bytes.into()),
+                thousands(row.io_us_per_token.mean),
+                thousands(calibrated.io_us_per_token),
+                format!("{:+.1} %", 100.0 * calibrated.error_median),
+                format!("{:.1} %", 100.0 * calibrated.repeat_spread),
+            ]
+        })
+        .collect();
+    let head = ["strategy", "bundle", "I/O us", "law us", "error", "spread"];
+    table(&head, &lines, 1)
+        + "law: fitted to every other 8 tokens of all rows; error: median over the other tokens of measured\n\
+     over predicted - 1; spread: largest over smallest of the repeats' means - 1\n"
+}
+
+/// How well the law of the device profile predicts turns of seconds; empty where there were none.
+pub fn sustained(rows: &[Row]) -> String {
+    let lines: Vec<Vec<String>> = rows
+        .iter()
+        .filter_map(|row| Some((row, row.sustained?)))
+        .map(|(row, sustained)| {
+            vec![
+                name_of(row, rows),
+                bytes(row.bundle_bytes.into()),
+                thousands(row.io_us_per_token.mean),
+                thousands(row.predicted_io_us_per_token),
+                format!("{:+.1} %", 100.0 * sustained.error),
+                format!("{:.1} %", 100.0 * sustained.turn_spread),
+            ]
+        })
+        .collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    let head = ["strategy", "bundle", "I/O us", "law us", "error", "spread"];
+    "\nturns of seconds, begin to end:\n".to_owned()
+        + &table(&head, &lines, 1)
+        + "law: the one above, measured before; error: median turn over it - 1; spread: longest over shortest turn - 1\n"
+}
+
+/// I/O time per token as bars, and the bound, on one scale.
+pub fn chart(rows: &[Row]) -> String {
+    const WIDTH: f64 = 40.0;
+    const EIGHTHS: [&str; 8] =
+        [" ", "\u{258f}", "\u{258e}", "\u{258d}", "\u{258c}", "\u{258b}", "\u{258a}", "\u{2589}"];
+    let rows: Vec<Row> = rows.iter().filter(|row| !row.is_belady()).cloned().collect();
+    let most = rows.iter().map(|row| row.io_us_per_token.mean).fold(1e-9, f64::max);
+    let name_width = rows.iter().map(|row| row.strategy.len()).max().unwrap_or(0);
+    let line = |name: &str, us: f64| {
+        let eighths = (us / most * WIDTH * 8.0).round() as usize;
+        let (bar, rest) = ("\u{2588}".repeat(eighths / 8), EIGHTHS[eighths % 8]);
+        format!("{name:name_width$}  {bar}{rest} {} us\n", thousands(us))
+    };
+    let mut out: String =
+        rows.iter().map(|row| line(&row.strategy, row.io_us_per_token.mean)).collect();
+    for group in by_bundle_bytes(&rows).take(1) {
+        out += &line("bound", base_of(group).bound_io_us_per_token);
+    }
+    out
+}

@@ -1,0 +1,195 @@
+//! The study's charts: I/O time against the size of the cache, how long reads are, who is active with
+//! whom before and after linking.
+
+use anyhow::Result;
+
+use super::cells::{At, Grid};
+use super::inputs::Test;
+use super::judge::Judge;
+use super::matrix::matrices;
+use super::missed::Missed;
+use super::summary::main_place;
+use crate::svg::{Axis, Line, Scale, lines};
+use lnp_link::price::{Objective, Pricer};
+use lnp_link::{LayerActivity, Order};
+
+/// Values a side of the co-activation matrix.
+const MATRIX_SIDE: usize = 96;
+
+/// File names and contents.
+///
+/// # Errors
+/// A chart cannot be drawn.
+pub fn pictures(judge: &Judge<'_>) -> Result<Vec<(&'static str, String)>> {
+    Ok(vec![
+        ("io-over-cache.svg", io_over_cache(judge)?),
+        ("read-lengths.svg", read_lengths(judge)?),
+        ("coactivation.svg", coactivation(judge)?),
+    ])
+}
+
+/// The orders that are shown: the baselines, greedy, and the fastest of the main block with one placement
+/// and with several.
+fn shown(judge: &Judge<'_>) -> Vec<usize> {
+    let kinds = &judge.grid.settings.kinds;
+    let main = main_place(judge.grid);
+    let us = |kind: &usize| judge.order_on_all(At { kind: *kind, ..main }).us.value;
+    let fastest = |several: bool| {
+        let such = (0..kinds.len()).filter(|kind| (kinds[*kind].placements() > 1) == several);
+        such.min_by(|one, other| us(one).total_cmp(&us(other)))
+    };
+    let named = [Order::Identity, Order::Frequency, Order::Greedy];
+    let mut shown: Vec<usize> = named.iter().filter_map(|of| judge.grid.kind_of(*of)).collect();
+    shown.extend([fastest(false), fastest(true)].into_iter().flatten());
+    let mut seen = Vec::new();
+    shown.retain(|kind| {
+        !seen.contains(kind) && {
+            seen.push(*kind);
+            true
+        }
+    });
+    shown
+}
+
+/// `identity` is what others call bundling.
+fn name(grid: &Grid, kind: usize) -> String {
+    match grid.settings.kinds[kind].order {
+        Order::Identity => "bundle (model order)".into(),
+        _ => grid.settings.kinds[kind].name(),
+    }
+}
+
+fn title(judge: &Judge<'_>, what: &str, cache: bool) -> String {
+    let (grid, main) = (judge.grid, main_place(judge.grid));
+    let size = lnp_common::report::bytes(grid.settings.bundle_bytes[main.bundle].into());
+    let cache = if cache {
+        format!(", {}", grid.settings.caches[main.cache].name())
+    } else {
+        String::new()
+    };
+    format!("{what}: {}, {size} bundles{cache}", grid.learned[main.profile].profile.model())
+}
+
+fn io_over_cache(judge: &Judge<'_>) -> Result<String> {
+    let (grid, main) = (judge.grid, main_place(judge.grid));
+    let policy = grid.settings.caches[main.cache].policy;
+    let is_shown = |cache: &usize| {
+        let cache = grid.settings.caches[*cache];
+        cache.policy == policy || cache.ratio == 0.0
+    };
+    let caches: Vec<usize> = (0..grid.settings.caches.len()).filter(is_shown).collect();
+    let line = |name: String, us: &dyn Fn(At) -> f64| {
+        let point = |cache: &usize| {
+            let percent = 100.0 * grid.settings.caches[*cache].ratio;
+            (percent, us(At { cache: *cache, ..main }) / 1e3)
+        };
+        Line { name, points: caches.iter().map(point).collect() }
+    };
+    let mut all = vec![line("dense".into(), &|at| judge.dense_on_all(at).us.value)];
+    for kind in shown(judge) {
+        let us = |at| judge.order_on_all(At { kind, ..at }).us.value;
+        all.push(line(name(grid, kind), &us));
+    }
+    all.push(line("bound".into(), &|at| judge.bound_on_all(at).us.value));
+    let x = Axis {
+        name: "cache, % of the bundles (the most frequent pinned)",
+        scale: Scale::Linear,
+        told: |value| format!("{value}"),
+    };
+    let y = Axis {
+        name: "I/O ms a token (simulated)",
+        scale: Scale::Linear,
+        told: |value| format!("{value}"),
+    };
+    lines(&title(judge, "I/O time", false), (&x, &y), &all)
+}
+
+/// Which share of the wanted bundles comes in reads of how many wanted bundles.
+fn read_lengths(judge: &Judge<'_>) -> Result<String> {
+    let (grid, main) = (judge.grid, main_place(judge.grid));
+    let objective =
+        Objective { law: grid.settings.law, bundle_bytes: grid.settings.bundle_bytes[main.bundle] };
+    let all = shown(judge).into_iter().map(|kind| {
+        let mut of_length = [0_u64; 16];
+        for test in &grid.tests {
+            let nothing = vec![vec![false; test.neurons]; test.layers.len()];
+            let missed = Missed::but(test, &nothing);
+            let mut pricer = Pricer::new(&objective, test.neurons);
+            let mut count = |token, layer: usize| {
+                let slots = &grid.layouts[kind][main.profile].slots[layer];
+                let batch = missed.batch(token, layer);
+                // The one that the price is of must be the last.
+                let (cheapest, _) = pricer.cheapest(batch, slots);
+                pricer.batch(batch, &slots[cheapest]);
+                for read in pricer.reads().iter().filter(|read| read.count > 0) {
+                    of_length[read.count.ilog2().min(15) as usize] += u64::from(read.count);
+                }
+            };
+            (0..test.tokens)
+                .for_each(|token| (0..test.layers.len()).for_each(|layer| count(token, layer)));
+        }
+        let total: u64 = of_length.iter().sum();
+        let percent = |count: u64| 100.0 * count as f64 / total.max(1) as f64;
+        let points =
+            of_length.iter().enumerate().map(|(at, count)| ((1_u64 << at) as f64, percent(*count)));
+        let longest = of_length.iter().rposition(|count| *count > 0).unwrap_or(0);
+        Line { name: name(grid, kind), points: points.take(longest + 1).collect() }
+    });
+    let x = Axis {
+        name: "wanted bundles of a read: from so many to twice as many",
+        scale: Scale::Log2,
+        told: |value| format!("{value}"),
+    };
+    let y = Axis {
+        name: "% of the wanted bundles",
+        scale: Scale::Linear,
+        told: |value| format!("{value}"),
+    };
+    lines(&title(judge, "Length of reads, no cache", false), (&x, &y), &all.collect::<Vec<_>>())
+}
+
+/// Who is active with whom in the middle layer on the first test: on the way down and across the slots,
+/// as many neurons a value as it takes.
+fn coactivation(judge: &Judge<'_>) -> Result<String> {
+    let (grid, main) = (judge.grid, main_place(judge.grid));
+    let test = &grid.tests[main.test];
+    let layer = test.layers.len() / 2;
+    let activity = LayerActivity::from_bits(test.neurons, &[(&test.layers[layer], test.tokens)])?;
+    let side = MATRIX_SIDE.min(test.neurons);
+    let mut shown = shown(judge);
+    shown.retain(|kind| grid.settings.kinds[*kind].placements() == 1);
+    let (first, last) = (shown.first().copied(), shown.last().copied());
+    let pictures: Vec<(String, Vec<f64>)> = [first, last]
+        .into_iter()
+        .flatten()
+        .map(|kind| {
+            let slots = &grid.layouts[kind][main.profile].slots[layer][0];
+            (name(grid, kind), shades(&activity, test, slots, side))
+        })
+        .collect();
+    let what = format!("Active together, layer {layer} on {}", test.corpus);
+    Ok(matrices(&title(judge, &what, false), side, &pictures))
+}
+
+/// The share of tokens in which two neurons are active together, mean over the pairs of a value, and its
+/// square root, so that what is rare can be seen too; the darkest hundredth is black.
+fn shades(activity: &LayerActivity, test: &Test, slots: &[u32], side: usize) -> Vec<f64> {
+    let place = |id: u32| slots[id as usize] as usize * side / test.neurons;
+    let mut sums = vec![0.0; side * side];
+    let mut pairs = vec![0.0_f64; side * side];
+    let ids: Vec<u32> = (0..test.neurons as u32).collect();
+    for one in &ids {
+        for other in &ids {
+            pairs[place(*one) * side + place(*other)] += f64::from(u8::from(one != other));
+        }
+    }
+    activity.visit_pairs(&ids, |one, other, count| {
+        sums[place(one) * side + place(other)] += f64::from(count);
+        sums[place(other) * side + place(one)] += f64::from(count);
+    });
+    let mut values: Vec<f64> =
+        sums.iter().zip(&pairs).map(|(sum, of)| (sum / of.max(1.0)).sqrt()).collect();
+    let black = lnp_common::report::quantile(&mut values.clone(), 0.99).max(f64::MIN_POSITIVE);
+    values.iter_mut().for_each(|value| *value /= black);
+    values
+}

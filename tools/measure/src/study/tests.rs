@@ -1,0 +1,80 @@
+use super::bootstrap::Resamples;
+use super::layouts::Kind;
+use super::matrix::matrices;
+use lnp_link::Order;
+
+/// SplitMix64, as a number from 0 to 1.
+fn random(state: &mut u64) -> f64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[test]
+fn a_mean_spreads_as_theory_says() {
+    // The mean of n independent values has a standard deviation of s / sqrt(n); 90 % of a normal
+    // distribution lie within 1.645 of them.
+    let mut state = 7;
+    let values: Vec<f64> = (0..400).map(|_| 10.0 + random(&mut state)).collect();
+    let ones = vec![1.0; values.len()];
+    let mean = values.iter().sum::<f64>() / 400.0;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 400.0;
+    let expected = 2.0 * 1.645 * (variance / 400.0).sqrt();
+    let spread = Resamples::new(&[400], 2000, 1).ratio(&values, &ones);
+    assert!((spread.value - mean).abs() < 1e-12);
+    assert!((spread.median - mean).abs() < 0.1 * expected, "{spread:?}");
+    let found = spread.p95 - spread.p5;
+    assert!((found / expected - 1.0).abs() < 0.08, "{found} instead of {expected}");
+    assert_eq!(spread, Resamples::new(&[400], 2000, 1).ratio(&values, &ones));
+    assert_ne!(spread, Resamples::new(&[400], 2000, 2).ratio(&values, &ones));
+}
+
+#[test]
+fn ratios_are_paired_and_texts_keep_their_share() {
+    let mut state = 3;
+    let below: Vec<f64> = (0..48).map(|_| 1.0 + random(&mut state)).collect();
+    // Twice as slow on every block: no spread, however blocks are drawn.
+    let above: Vec<f64> = below.iter().map(|value| 2.0 * value).collect();
+    let spread = Resamples::new(&[48], 100, 0).ratio(&above, &below);
+    assert!((spread.p5 - 2.0).abs() < 1e-12 && (spread.p95 - 2.0).abs() < 1e-12);
+    // Each text is as often in every resample as it is long, so that a value by text has no spread.
+    let by_text: Vec<f64> = (0..48).map(|block| if block < 16 { 5.0 } else { 1.0 }).collect();
+    let ones = vec![1.0; 48];
+    let spread = Resamples::new(&[16, 32], 100, 0).ratio(&by_text, &ones);
+    assert_eq!((spread.p5, spread.p95), (112.0 / 48.0, 112.0 / 48.0));
+    let together = Resamples::new(&[48], 100, 0).ratio(&by_text, &ones);
+    assert!(together.p5 < together.p95);
+}
+
+#[test]
+fn the_menu_has_each_order_once_a_purpose() {
+    let names = |pin| -> Vec<String> {
+        let orders = [Order::Identity, Order::Greedy, Order::Miss, Order::Refined];
+        Kind::menu(&orders, pin, &[4096, 24576]).iter().map(Kind::name).collect()
+    };
+    let pinned = [
+        "identity",
+        "greedy",
+        "miss, apart",
+        "refined, for 4 KiB",
+        "refined, for 24 KiB",
+        "refined, apart, for 4 KiB",
+        "refined, apart, for 24 KiB",
+    ];
+    assert_eq!(names(0.1), pinned);
+    assert_eq!(
+        names(0.0),
+        ["identity", "greedy", "miss", "refined, for 4 KiB", "refined, for 24 KiB"]
+    );
+}
+
+#[test]
+fn shades_are_where_values_are() {
+    let values = vec![0.0, 1.0, 1.0, 0.0];
+    let text = matrices("a < b", 2, &[("one".into(), values)]);
+    assert!(text.contains("a &lt; b"));
+    assert_eq!(text.matches("<path").count(), 1);
+    assert!(text.contains("<path stroke=\"#000000\" d=\"M1 0h1M0 1h1\"/>"), "{text}");
+}

@@ -1,0 +1,79 @@
+//! Writes a pack: streamed, one layer's weights in memory at a time, whole under its name or not
+//! at all.
+
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use lnp_format::checksum::{Crc32, crc32};
+
+use super::bundles::BundleSource;
+use super::recipe::{PackLayout, Recipe};
+use lnp_common::files::{check_room, write_whole};
+
+/// Writes the pack that `recipe` and `bundles` make; `progress` is told the bytes written so far.
+/// The same inputs give the same bytes.
+///
+/// # Errors
+/// The first thing that cannot be read or written; nothing stands under `path` then that was not
+/// there before.
+pub fn write_pack(
+    path: &Path,
+    recipe: &Recipe,
+    bundles: &mut dyn BundleSource,
+    progress: &mut dyn FnMut(u64),
+) -> Result<PackLayout> {
+    // First what costs nothing to know: an index of gigabytes is not made for a disk that is full.
+    check_room(path, recipe.bundle_bytes())?;
+    let mut layout = recipe.layout()?;
+    write_whole(path, layout.extent.file_bytes, |file| {
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        let mut written = layout.extent.index_bytes;
+        out.seek(SeekFrom::Start(written))?;
+        for (layer, placement) in recipe.regions() {
+            if placement == 0 {
+                bundles.load_layer(layer).with_context(|| format!("layer {layer}"))?;
+            }
+            let begin = layout.region_offset(layer, placement).context("a missing region")?;
+            pad(&mut out, begin - written)?;
+            let (order, _) = recipe.placement(layer, placement)?;
+            let (sums, region) = write_region(&mut out, recipe, order, bundles)
+                .with_context(|| format!("layer {layer}"))?;
+            layout.set_checksums(layer, placement, &sums, region);
+            written = begin + recipe.shape.region_bytes();
+            progress(written);
+        }
+        pad(&mut out, layout.extent.file_bytes - written)?;
+        // The index last: a file without it is not a pack.
+        layout.seal();
+        out.seek(SeekFrom::Start(0))?;
+        out.write_all(&layout.index)?;
+        out.flush()?;
+        Ok(())
+    })?;
+    Ok(layout)
+}
+
+/// Writes the bundles of the layer that is loaded in the order of a placement; returns their checksums, and that of the region.
+fn write_region(
+    out: &mut impl Write,
+    recipe: &Recipe,
+    neuron_of_slot: &[u32],
+    bundles: &mut dyn BundleSource,
+) -> Result<(Vec<u32>, u32)> {
+    let mut bundle = vec![0; recipe.shape.bundle_stride as usize];
+    let mut sums = Vec::with_capacity(recipe.shape.neurons as usize);
+    let mut region = Crc32::new();
+    for neuron in neuron_of_slot {
+        bundles.bundle(*neuron, &mut bundle)?;
+        sums.push(crc32(&bundle));
+        region.update(&bundle);
+        out.write_all(&bundle)?;
+    }
+    Ok((sums, region.finish()))
+}
+
+fn pad(out: &mut impl Write, bytes: u64) -> Result<()> {
+    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), bytes), out)?;
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! A pack opened to compute a model's FFN with: its file, memory, engine and kernels. The one place
+//! where they come together; every command that computes from a pack goes through it.
+
+use anyhow::{Context, Result};
+use lnp_engine::ffn::Ffn;
+pub use lnp_engine::limits::GAP_BYTES_USUAL;
+use lnp_engine::limits::QUEUE_DEPTH_DEFAULT;
+use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions, cpu, open_engine};
+use lnp_engine::{Collapse, Config, Engine, required_bytes};
+use lnp_format::Pack;
+use lnp_kernels::{CpuFeatures, TOKENS_MAX};
+
+use crate::check::{check_shape, check_weights};
+use crate::fit::{ffn_memory, fit_memory};
+use lnp_device::memory::{ArenaMemory, arena};
+use lnp_device::open_direct;
+use lnp_model::Model;
+use lnp_pack::PackIndex;
+
+/// Share of the bundles that the cache holds where nothing else is said.
+pub const CACHE_RATIO_USUAL: f64 = 0.05;
+
+/// How a pack is read and computed with.
+#[derive(Debug, Clone, Copy)]
+pub struct ComputeOptions {
+    /// When neighbouring bundles become one read.
+    pub collapse: Collapse,
+    /// Reads in flight.
+    pub queue_depth: u32,
+    /// Whether each bundle read is checked against its checksum.
+    pub verify_reads: bool,
+    /// Bytes of the engine's arena, if they are limited; then `cache_ratio` does not count.
+    pub memory: Option<usize>,
+    /// Share of the bundles that the cache holds.
+    pub cache_ratio: f64,
+    /// What the kernels may use.
+    pub features: CpuFeatures,
+    /// Most tokens that share their reads.
+    pub batch: usize,
+    /// How reads reach the device.
+    pub read: ReadOptions,
+    /// Whether to go on through the page cache where direct reads are refused.
+    pub buffered: bool,
+}
+
+impl Default for ComputeOptions {
+    fn default() -> Self {
+        Self {
+            collapse: Collapse::Gap { bytes: GAP_BYTES_USUAL },
+            queue_depth: QUEUE_DEPTH_DEFAULT,
+            verify_reads: false,
+            memory: None,
+            cache_ratio: CACHE_RATIO_USUAL,
+            features: cpu::detect(),
+            batch: TOKENS_MAX,
+            read: ReadOptions::default(),
+            buffered: false,
+        }
+    }
+}
+
+/// What an engine borrows: the file and the memory.
+pub struct ComputePack<'p> {
+    index: &'p PackIndex,
+    pack: Pack<'p>,
+    options: ComputeOptions,
+    config: Config,
+    file: DirectFile,
+    memory: ArenaMemory,
+    ffn_memory: Vec<u8>,
+}
+
+impl<'p> ComputePack<'p> {
+    /// Opens the file and allocates the memory for computing a model's FFN from a pack.
+    ///
+    /// # Errors
+    /// A pack of another shape, a memory limit that is too small, or a file that cannot be read so.
+    pub fn open(index: &'p PackIndex, model: &Model, options: ComputeOptions) -> Result<Self> {
+        let pack = index.pack()?;
+        check_shape(pack.shape(), model.config())
+            .with_context(|| index.path().display().to_string())?;
+        let ffn_memory = ffn_memory(&pack, options.features, options.batch)
+            .with_context(|| index.path().display().to_string())?;
+        let base = Config {
+            collapse: options.collapse,
+            queue_depth: options.queue_depth,
+            verify_reads: options.verify_reads,
+            ..Config::new(&pack)
+        };
+        let config = fit_memory(&pack, base, options.memory, options.cache_ratio)?;
+        let file = open_direct(index.path(), options.buffered)?;
+        let memory = arena(required_bytes(&config, &pack)?)?;
+        Ok(Self { index, pack, options, config, file, memory, ffn_memory })
+    }
+
+    /// The engine's settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The engine and the kernels, once the pack is seen to be of the model's weights.
+    ///
+    /// # Errors
+    /// A number type without kernels, a failed read, or a pack of other weights.
+    pub fn engine(&mut self, model: &Model) -> Result<(Engine<'_, DeviceQueue<'_>>, Ffn<'_>)> {
+        let Self { index, pack, options, config, file, memory, ffn_memory } = self;
+        let named = || index.path().display().to_string();
+        let ffn = Ffn::new(pack.shape(), options.features, options.batch, ffn_memory)
+            .with_context(named)?;
+        let mut engine = open_engine(file, *pack, config, memory, options.read)?;
+        check_weights(&mut engine, model.checkpoint(), model.config()).with_context(named)?;
+        Ok((engine, ffn))
+    }
+}
