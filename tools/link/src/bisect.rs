@@ -5,7 +5,8 @@
 //! eigenvector of its normalised matrix is the classic relaxation of the cheapest balanced cut. The
 //! matrix is never made: its product with a vector is two walks over the activity bits.
 
-use super::coactivation::{LayerActivity, set_bits};
+use super::coactivation::LayerActivity;
+use super::rows::set_bits;
 
 /// Steps of the power iteration of each cut. The start is near the parent's cut nowhere, and a rough
 /// vector cuts nearly as well as an exact one.

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 
 use super::hot::{hot_bundles, hot_sets};
 use super::linking::Linking;
-use super::orders::{LayerLinks, Order};
+use super::orders::Order;
+use super::placement::LayerLinks;
 use super::price::{Objective, Price, price_layer};
 use super::profile::{FOLDS, Part, Profile};
 

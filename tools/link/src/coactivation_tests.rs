@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::NEURONS_MAX;
 use crate::pairs::{CoactivePair, pairs_descending};
 use crate::testing::small_traces;
 

@@ -15,7 +15,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::bits::{add_one, add_two, planes_to_bytes, transpose};
-use super::coactivation::{LayerActivity, set_bits};
+use super::rows::{BitRows, set_bits};
 
 /// 64-bit words of a line.
 const LINE_WORDS: usize = 8;
@@ -59,23 +59,12 @@ impl Strip {
     }
 
     /// Counts rows `first..end` of the matrix of `members`.
-    pub(super) fn count(
-        activity: &LayerActivity,
-        members: &[u32],
-        first: usize,
-        end: usize,
-    ) -> Self {
+    pub(super) fn count(activity: &BitRows, members: &[u32], first: usize, end: usize) -> Self {
         Self::count_on(Arch::new(), activity, members, first, end)
     }
 
     /// [`Strip::count`] with these instructions; the result doesn't depend on them.
-    fn count_on(
-        arch: Arch,
-        activity: &LayerActivity,
-        members: &[u32],
-        first: usize,
-        end: usize,
-    ) -> Self {
+    fn count_on(arch: Arch, activity: &BitRows, members: &[u32], first: usize, end: usize) -> Self {
         let columns = members.len();
         let counts = vec![0; Self::pairs(first, end, columns)];
         let mut strip = Self { first, columns, counts };
@@ -119,7 +108,7 @@ struct TokenLists {
 }
 
 impl TokenLists {
-    fn new(activity: &LayerActivity, rows: &[u32], block: Range<usize>, zeros: usize) -> Self {
+    fn new(activity: &BitRows, rows: &[u32], block: Range<usize>, zeros: usize) -> Self {
         let (mut tokens, mut begin) = (Vec::new(), vec![0]);
         for &id in rows {
             let bits = &activity.row(id as usize)[block.clone()];
@@ -217,7 +206,7 @@ fn add_sums(planes: &mut [Line; 8], skip: usize, shift: u32, counts: &mut [u32])
 }
 
 /// The bits of a group of columns as lines, one a token of the block.
-fn lay_out(activity: &LayerActivity, columns: &[u32], block: Range<usize>, lines: &mut [Line]) {
+fn lay_out(activity: &BitRows, columns: &[u32], block: Range<usize>, lines: &mut [Line]) {
     for byte in (0..GROUP / 8).step_by(8) {
         for (index, word) in block.clone().enumerate() {
             // Row r of the square is bit r of this word of a line.
@@ -266,7 +255,7 @@ mod tests {
                 row[neuron / 8] |= u8::from((state >> 54) as usize > neuron) << (neuron % 8);
             }
         }
-        let activity = LayerActivity::from_bits(neurons, &[(&bits, tokens)]).unwrap();
+        let activity = BitRows::from_bits(neurons, &[(&bits, tokens)]).unwrap();
         let members: Vec<u32> = (0..neurons as u32).filter(|id| id % 5 > 0).collect();
         for (first, end) in [(0, members.len()), (0, 1), (511, 514), (700, members.len())] {
             let vectors = Strip::count(&activity, &members, first, end);

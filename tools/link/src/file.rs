@@ -18,7 +18,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
-use super::orders::{LayerLinks, Order};
+use super::orders::Order;
+use super::placement::LayerLinks;
 use super::{LAYERS_MAX, NEURONS_MAX};
 use lnp_common::files::{sha256_hex, write_whole};
 pub use lnp_common::tensor_file::HEADER_BYTES_MAX;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use safetensors::SafeTensors;
 
 use super::*;
-use crate::orders::link_layer;
+use crate::link_layer;
 use crate::testing::small_traces;
 
 fn example(order: Order) -> Links {

@@ -87,7 +87,7 @@ struct Count {
 /// Rows to one side of a gap, nearest first; [`HoleCost::reach`] of them count.
 ///
 /// All are of as many words, a multiple of
-/// [`ROW_WORDS_MULTIPLE`](super::coactivation::ROW_WORDS_MULTIPLE).
+/// [`ROW_WORDS_MULTIPLE`](super::rows::ROW_WORDS_MULTIPLE).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Side<'a> {
     rows: [&'a [u64]; HOLE_BUNDLES_MAX],

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::coactivation::ROW_WORDS_MULTIPLE;
+use crate::rows::ROW_WORDS_MULTIPLE;
 
 /// Words of a row: more than are counted at once.
 const WORDS: usize = 3 * ROW_WORDS_MULTIPLE;

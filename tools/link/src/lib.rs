@@ -37,11 +37,13 @@ pub mod hot;
 pub mod linking;
 pub mod orders;
 pub mod pairs;
+pub mod placement;
 pub mod price;
 pub mod profile;
 pub mod read;
 pub mod refine;
 pub mod replicas;
+mod rows;
 pub mod stats;
 pub mod synth;
 #[cfg(test)]
@@ -50,8 +52,9 @@ pub mod trace;
 
 pub use coactivation::LayerActivity;
 pub use file::{Links, TraceSource};
-pub use linking::Linking;
-pub use orders::{LayerLinks, Order, Placement, link_layer, link_layers};
+pub use linking::{Linking, link_layer, link_layers};
+pub use orders::Order;
+pub use placement::{LayerLinks, Placement};
 pub use price::{Objective, Price};
 pub use profile::{Part, Profile};
 

@@ -12,11 +12,12 @@ use super::bisect::bisect;
 use super::coactivation::LayerActivity;
 use super::greedy::chains_of;
 use super::hot::{hot_bundles, hot_sets};
-use super::orders::{LayerLinks, Order, Placement, by_frequency, shuffled};
+use super::orders::{Order, by_frequency, shuffled};
 use super::pairs::Weight;
+use super::placement::{LayerLinks, Placement};
 use super::price::{Objective, price_layer};
 use super::refine::refine;
-use super::replicas::replicas;
+use super::replicas::{Arrange, replicas};
 use lnp_device::LawText;
 
 /// Steps that the progress of a layer is told in.
@@ -146,7 +147,15 @@ impl Linking {
         };
         let mut placements = match self.order {
             Order::Replicas { placements } => {
-                replicas(&self.with(Order::Refined), activity, &members, placements, tell)?
+                let by = |order| {
+                    let (one, members) = (self.with(order), &members);
+                    move |activity: &LayerActivity, tell: &dyn Fn(f64)| {
+                        one.arrange(layer, activity, members, tell)
+                    }
+                };
+                let (quick, thorough) = (by(Order::Jaccard), by(Order::Refined));
+                let arrange = Arrange { quick: &quick, thorough: &thorough };
+                replicas(&self.objective, activity, &members, placements, &arrange, tell)?
             }
             _ => vec![self.arrange(layer, activity, &members, tell)?],
         }
@@ -168,7 +177,7 @@ impl Linking {
     }
 
     /// The order of `members`, ascending ids, and where its links begin; of several placements one.
-    pub(super) fn arrange(
+    fn arrange(
         &self,
         layer: usize,
         activity: &LayerActivity,
@@ -234,6 +243,28 @@ impl Linking {
         let rows = bits.chunks_exact(activity.neurons().div_ceil(8));
         Ok(price_layer(&self.objective, rows, &[slots], &resident)?.time_us)
     }
+}
+
+/// Orders one layer, nothing pinned, for the default law and bundles of 4 KiB where that
+/// matters: [`Linking`] has the choice. `layer` only chooses the stream of [`Order::Random`].
+///
+/// # Errors
+/// The result broke a rule of [`LayerLinks`]: a defect of this program.
+pub fn link_layer(order: Order, layer: usize, activity: &LayerActivity) -> Result<LayerLinks> {
+    Linking { order, objective: Objective::phone()?, pin: 0.0 }.link_layer(layer, activity, &[])
+}
+
+/// [`Linking::link`] with nothing pinned, as [`link_layer`].
+///
+/// # Errors
+/// As [`Linking::link`].
+pub fn link_layers(
+    order: Order,
+    layers: usize,
+    activity_of: impl Fn(usize) -> Result<LayerActivity> + Sync,
+    progress: impl Fn(u64) + Sync,
+) -> Result<Vec<LayerLinks>> {
+    Linking { order, objective: Objective::phone()?, pin: 0.0 }.link(layers, activity_of, progress)
 }
 
 /// An order that is one link: nothing in it is cut off from its neighbours.

@@ -1,9 +1,10 @@
+use anyhow::ensure;
 use proptest::prelude::*;
 
 use super::*;
-use crate::LAYERS_MAX;
 use crate::linking::LAYER_STEPS;
 use crate::testing::small_traces;
+use crate::{LAYERS_MAX, LayerActivity, LayerLinks, link_layer, link_layers};
 
 proptest! {
     #[test]

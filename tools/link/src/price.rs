@@ -9,7 +9,7 @@ use lnp_engine::DeviceLaw;
 use lnp_engine::limits::READ_BYTES_DEFAULT;
 use lnp_engine::plan::{Collapse, Extent, Geometry, Plan, plan, scratch_len};
 
-use super::coactivation::active_neurons;
+use super::rows::active_neurons;
 use lnp_device::LawText;
 use lnp_format::limits::BLOCK_BYTES_USUAL;
 

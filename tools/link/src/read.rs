@@ -9,7 +9,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::Dtype;
 
 use super::file::{FIELDS, FORMAT, Links, tensor_name};
-use super::orders::{LayerLinks, Order, PLACEMENTS_MAX, Placement};
+use super::orders::{Order, PLACEMENTS_MAX};
+use super::placement::{LayerLinks, Placement};
 use super::{LAYERS_MAX, NEURONS_MAX};
 use lnp_common::files::open_file;
 use lnp_common::tensor_file::Header;

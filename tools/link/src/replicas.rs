@@ -7,46 +7,58 @@
 
 use anyhow::Result;
 
-use super::coactivation::{LayerActivity, active_neurons};
-use super::linking::Linking;
-use super::orders::Order;
-use super::price::Pricer;
+use super::coactivation::LayerActivity;
+use super::price::{Objective, Pricer};
+use super::rows::active_neurons;
 
 /// Rounds of dealing out and linking; the prices of the last few differ by less than 0.1 %.
 const ROUNDS: usize = 8;
 /// Neighbouring tokens that begin in one cluster.
 const STRETCH: usize = 64;
 
+/// An order of some neurons, and where its links begin.
+pub(crate) type Arranged = (Vec<u32>, Vec<u32>);
+
+/// Makes an order for some activity; the second argument is called with the share done.
+type ArrangeOne<'a> = &'a dyn Fn(&LayerActivity, &dyn Fn(f64)) -> Result<Arranged>;
+
+/// How the neurons of one cluster are ordered.
+pub(crate) struct Arrange<'a> {
+    /// Fast: clusters are found with it.
+    pub(crate) quick: ArrangeOne<'a>,
+    /// As good as can be: the placements are made with it.
+    pub(crate) thorough: ArrangeOne<'a>,
+}
+
 /// The orders of `members`, ascending ids, in so many placements, each with where its links begin.
 /// The first is the one that is cheapest alone: a reader that knows one placement only takes it.
 ///
-/// Clusters are found with chains, which are fast; the placements are then made as `linking` says.
 /// `tell` is called with the share done, by a guess.
 ///
 /// # Errors
-/// Those of [`Linking::link_layer`].
-pub fn replicas(
-    linking: &Linking,
+/// Those of `arrange`.
+pub(crate) fn replicas(
+    objective: &Objective,
     activity: &LayerActivity,
     members: &[u32],
     placements: usize,
+    arrange: &Arrange<'_>,
     tell: &dyn Fn(f64),
-) -> Result<Vec<(Vec<u32>, Vec<u32>)>> {
-    let mut clusters = Clusters::new(linking, activity, members);
-    let chains = Linking { order: Order::Jaccard, ..*linking };
+) -> Result<Vec<Arranged>> {
+    let mut clusters = Clusters::new(objective, activity, members);
     // Knuth's multiplicative hash: stretches of a text end up in different clusters.
     let hash = |token: usize| ((token / STRETCH) as u32).wrapping_mul(2_654_435_761) >> 16;
     clusters.cluster_of =
         (0..activity.tokens()).map(|token| hash(token) as usize % placements).collect();
-    let mut orders = vec![chains.arrange(0, activity, members, &|_| ())?; placements];
+    let mut orders = vec![(arrange.quick)(activity, &|_| ())?; placements];
     for round in 0..ROUNDS {
         tell(0.5 * round as f64 / ROUNDS as f64);
-        clusters.link(&chains, &mut orders, &|_| ())?;
+        clusters.link(arrange.quick, &mut orders, &|_| ())?;
         if !clusters.deal_out(&orders) {
             break;
         }
     }
-    clusters.link(linking, &mut orders, &|share| tell(0.5 + 0.5 * share))?;
+    clusters.link(arrange.thorough, &mut orders, &|share| tell(0.5 + 0.5 * share))?;
     let mut order_of: Vec<usize> = (0..placements).collect();
     let alone: Vec<f64> = orders.iter().map(|order| clusters.price_alone(order)).collect();
     order_of.sort_by(|a, b| alone[*a].total_cmp(&alone[*b]));
@@ -56,7 +68,6 @@ pub fn replicas(
 /// Tokens, and which placement each is linked in.
 struct Clusters<'a> {
     activity: &'a LayerActivity,
-    members: &'a [u32],
     /// All tokens' bits, as in a trace.
     bits: Vec<u8>,
     cluster_of: Vec<usize>,
@@ -65,17 +76,16 @@ struct Clusters<'a> {
 }
 
 impl<'a> Clusters<'a> {
-    fn new(linking: &Linking, activity: &'a LayerActivity, members: &'a [u32]) -> Self {
+    fn new(objective: &Objective, activity: &'a LayerActivity, members: &[u32]) -> Self {
         let mut is_member = vec![false; activity.neurons()];
         for &id in members {
             is_member[id as usize] = true;
         }
         Self {
             activity,
-            members,
             bits: activity.token_bits(),
             cluster_of: Vec::new(),
-            pricer: Pricer::new(&linking.objective, activity.neurons()),
+            pricer: Pricer::new(objective, activity.neurons()),
             is_member,
         }
     }
@@ -83,8 +93,8 @@ impl<'a> Clusters<'a> {
     /// Makes each placement from its cluster; that of an empty one stays as it is.
     fn link(
         &self,
-        linking: &Linking,
-        orders: &mut [(Vec<u32>, Vec<u32>)],
+        arrange: ArrangeOne<'_>,
+        orders: &mut [Arranged],
         tell: &dyn Fn(f64),
     ) -> Result<()> {
         let clusters = orders.len() as f64;
@@ -99,7 +109,7 @@ impl<'a> Clusters<'a> {
             let tokens = mine.len() / row_bytes;
             let activity = LayerActivity::from_bits(self.activity.neurons(), &[(&mine, tokens)])?
                 .with_pair_bytes(self.activity.pair_bytes_max());
-            *order = linking.arrange(0, &activity, self.members, &|share| {
+            *order = arrange(&activity, &|share| {
                 tell((cluster as f64 + share) / clusters);
             })?;
         }
@@ -107,7 +117,7 @@ impl<'a> Clusters<'a> {
     }
 
     /// Moves each token to the placement that reads it cheapest; false where none moved.
-    fn deal_out(&mut self, orders: &[(Vec<u32>, Vec<u32>)]) -> bool {
+    fn deal_out(&mut self, orders: &[Arranged]) -> bool {
         let slots: Vec<Vec<u32>> = orders.iter().map(|(order, _)| self.slots(order)).collect();
         let row_bytes = self.activity.neurons().div_ceil(8);
         let mut moved = false;
@@ -121,7 +131,7 @@ impl<'a> Clusters<'a> {
     }
 
     /// Microseconds of all tokens from one placement.
-    fn price_alone(&mut self, order: &(Vec<u32>, Vec<u32>)) -> f64 {
+    fn price_alone(&mut self, order: &Arranged) -> f64 {
         let slots = self.slots(&order.0);
         let row_bytes = self.activity.neurons().div_ceil(8);
         let rows = self.bits.chunks_exact(row_bytes);

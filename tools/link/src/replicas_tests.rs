@@ -1,9 +1,9 @@
 //! Clusters that were planted are found, and the price says so.
 #![allow(clippy::unwrap_used)]
 
-use super::super::price::price_layer;
-use super::super::{LayerLinks, Objective};
 use super::*;
+use crate::price::price_layer;
+use crate::{LayerLinks, Linking, Order};
 
 const NEURONS: usize = 96;
 const GROUP: usize = 8;

@@ -3,8 +3,8 @@
 
 use anyhow::{Result, ensure};
 
-use super::coactivation::active_neurons;
-use super::orders::LayerLinks;
+use super::placement::LayerLinks;
+use super::rows::active_neurons;
 
 /// Runs in a set of slots: stretches of adjacent ones. `slots` must be ascending, without repeats.
 pub fn runs(slots: &[u32]) -> usize {
