@@ -3,6 +3,8 @@
 //! Results go to stdout, everything else to stderr. Exit code 0 where all went well, 1 with one
 //! line on stderr where not, 2 for wrong usage.
 
+#[cfg(test)]
+mod documented;
 mod demo;
 mod inspect;
 mod link;
