@@ -9,7 +9,7 @@ use super::counts::{Strip, strip_end};
 use super::rows::BitRows;
 
 /// Bytes that a layer's counts of pairs may take where nothing else is said.
-pub const PAIR_BYTES_DEFAULT: u64 = 1 << 30;
+pub(crate) const PAIR_BYTES_DEFAULT: u64 = 1 << 30;
 
 /// The activity of one layer over all profiling tokens, a bit row per neuron.
 #[derive(Debug, Clone)]

@@ -2,7 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::NEURONS_MAX;
-use crate::pairs::{CoactivePair, pairs_descending};
+use crate::pairs::{
+    CoactivePair, PAIRS_PER_BAND_MAX, Weight, count_bands, pair_histogram, visit_band,
+};
 use crate::testing::small_traces;
 
 proptest! {
@@ -106,4 +108,18 @@ fn bits_that_do_not_fit_are_refused() {
     assert!(error(9, &[0; 3], 2).contains("3 bytes"));
     assert!(error(9, &[0; 2], usize::MAX).contains("2 bytes"));
     assert_eq!(error(9, &[0, 0, 0, 2], 2), "token 1 has a bit set past neuron 8: trace damaged");
+}
+
+/// All pairs that are ever active together, by descending count, then ascending i, then j.
+///
+/// Takes 12 bytes a pair, up to n²/2 pairs: for tools that look at a layer. The greedy order goes
+/// band by band instead.
+fn pairs_descending(activity: &LayerActivity) -> Vec<CoactivePair> {
+    let everyone: Vec<u32> = (0..activity.neurons() as u32).collect();
+    let mut pairs = Vec::new();
+    let histogram = pair_histogram(activity, &everyone, Weight::Count);
+    for band in count_bands(&histogram, PAIRS_PER_BAND_MAX) {
+        visit_band(activity, &histogram, &band, &everyone, Weight::Count, |pair| pairs.push(pair));
+    }
+    pairs
 }

@@ -22,7 +22,6 @@ use super::orders::Order;
 use super::placement::LayerLinks;
 use super::{LAYERS_MAX, NEURONS_MAX};
 use lnp_common::files::{sha256_hex, write_whole};
-pub use lnp_common::tensor_file::HEADER_BYTES_MAX;
 use lnp_common::tensor_file::{Elements, TensorData, write_tensors};
 
 /// Metadata entries that are fields of [`Links`]; all others are notes.
@@ -41,7 +40,7 @@ pub(super) const FIELDS: [&str; 11] = [
 ];
 
 /// The value of the metadata entry `format`.
-pub const FORMAT: &str = "lnp-links-v1";
+pub(crate) const FORMAT: &str = "lnp-links-v1";
 
 /// A trace that an order was made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +114,27 @@ impl Links {
             "{} neurons a layer: 1 to {NEURONS_MAX} are possible",
             self.neurons
         );
+        self.check_source()?;
+        for (layer, links) in self.layers.iter().enumerate() {
+            ensure!(
+                links.neurons() == self.neurons,
+                "layer {layer}: {} slots, expected {}",
+                links.neurons(),
+                self.neurons
+            );
+            links.check(self.profile_tokens).with_context(|| format!("layer {layer}"))?;
+            let found = 1 + links.further.len();
+            ensure!(
+                found == self.placements(),
+                "layer {layer}: {found} placements, expected {}",
+                self.placements()
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks what the file says of where its order comes from.
+    pub(super) fn check_source(&self) -> Result<()> {
         ensure!(
             !self.traces.is_empty() && self.corpora.len() == self.traces.len(),
             "{} corpora for {} traces: every trace needs its corpus, and at least one is needed",
@@ -136,21 +156,6 @@ impl Links {
                 sha256.len() == 64
                     && sha256.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')),
                 "trace '{file}': '{sha256}' is no SHA-256 (64 lower-case hexadecimal digits)"
-            );
-        }
-        for (layer, links) in self.layers.iter().enumerate() {
-            ensure!(
-                links.neurons() == self.neurons,
-                "layer {layer}: {} slots, expected {}",
-                links.neurons(),
-                self.neurons
-            );
-            links.check(self.profile_tokens).with_context(|| format!("layer {layer}"))?;
-            let found = 1 + links.further.len();
-            ensure!(
-                found == self.placements(),
-                "layer {layer}: {found} placements, expected {}",
-                self.placements()
             );
         }
         Ok(())

@@ -6,6 +6,7 @@ use safetensors::SafeTensors;
 use super::*;
 use crate::link_layer;
 use crate::testing::small_traces;
+use lnp_common::tensor_file::HEADER_BYTES_MAX;
 
 fn example(order: Order) -> Links {
     let layer = |bits: [u8; 2]| {

@@ -11,17 +11,11 @@ use super::pairs::{PAIRS_PER_BAND_MAX, Weight, count_bands, pair_histogram, visi
 /// No neighbour.
 const NONE: u32 = u32::MAX;
 
-/// The chains of a layer, concatenated: neuron ids by slot, and where each chain begins
-/// (chains + 1 entries, the last is the number of neurons).
+/// The chains of some neurons (ascending ids) by some weight, concatenated: neuron ids by slot, and
+/// where each chain begins (chains + 1 entries, the last is the number of neurons).
 ///
 /// Every chain starts with the end of lower id, and chains are sorted by that id.
-pub fn greedy_chains(activity: &LayerActivity) -> (Vec<u32>, Vec<u32>) {
-    let everyone: Vec<u32> = (0..activity.neurons() as u32).collect();
-    chains_of(activity, &everyone, Weight::Count)
-}
-
-/// The chains of some neurons (ascending ids) by some weight.
-pub fn chains_of(
+pub(crate) fn chains_of(
     activity: &LayerActivity,
     members: &[u32],
     weight: Weight,

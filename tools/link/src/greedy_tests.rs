@@ -130,3 +130,9 @@ fn an_example_by_hand() {
     // {0,1} ties with {0,4} at 2 and has the lower j: 0-1 is linked, and 0-4 is what's skipped.
     assert_eq!(greedy_chains(&activity), (vec![0, 1, 4, 2, 3, 5], vec![0, 3, 5, 6]));
 }
+
+/// The chains of a whole layer by raw counts.
+fn greedy_chains(activity: &LayerActivity) -> (Vec<u32>, Vec<u32>) {
+    let everyone: Vec<u32> = (0..activity.neurons() as u32).collect();
+    chains_of(activity, &everyone, Weight::Count)
+}

@@ -28,7 +28,7 @@ const _: () = assert!(HOLE_BUNDLES_MAX <= 1 << NUMBER && LOOK_VECTORS << NUMBER 
 /// What a hole costs by its length in bundles: equal steps, then perhaps one that reaches the cost of
 /// a read, then nothing more.
 #[derive(Debug, Clone, Copy)]
-pub struct HoleCost {
+pub(crate) struct HoleCost {
     /// Microseconds of each of the first bundles.
     step_us: f64,
     /// Bundles that cost a step, at least 1.
@@ -39,7 +39,7 @@ pub struct HoleCost {
 
 impl HoleCost {
     /// By the law and the size of a bundle.
-    pub fn new(objective: &Objective) -> Self {
+    pub(crate) fn new(objective: &Objective) -> Self {
         let law = &objective.law;
         let (read_us, step_us) = (law.a_us(), law.transfer_us(objective.bundle_bytes.into()));
         if read_us <= 0.0 || step_us <= 0.0 {
@@ -61,7 +61,7 @@ impl HoleCost {
     }
 
     /// Microseconds of a hole of so many bundles.
-    pub fn of(&self, bundles: usize) -> f64 {
+    pub(crate) fn of(&self, bundles: usize) -> f64 {
         let last_us = if bundles > self.steps { self.last_us } else { 0.0 };
         bundles.min(self.steps) as f64 * self.step_us + last_us
     }

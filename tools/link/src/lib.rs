@@ -1,14 +1,14 @@
 //! Linking: which neurons fire together, and in which order the neurons of a layer lie in the pack.
 //!
 //! Reading order, bottom up: [`trace`] is the file format of what was active ([`synth`] makes up such
-//! files of larger models); [`profile`] opens those to learn from; [`coactivation`] counts how often neurons
-//! are active, alone and in pairs (`counts`, on `bits` in vectors); [`pairs`] hands the pairs out by
-//! descending count in bounded memory; [`greedy`] joins them into chains; [`price`] says what an
-//! order costs on a device, [`refine`] improves one in that cost (`holes` counts it), [`bisect`] makes
-//! one another way, [`replicas`] makes several; [`hot`] is what a cache pins; [`orders`] is the menu
-//! of orders, and [`linking`] makes one of every layer; [`choose`] picks the cheapest by
-//! cross-validation; [`mod@file`] writes and [`read`] reads the links file; [`stats`] counts runs
-//! independently of all of them.
+//! files of larger models); [`profile`] opens those to learn from; `coactivation` counts how often
+//! neurons are active, alone and in pairs (`rows` of bits; `counts`, on `bits` in vectors); `pairs`
+//! hands the pairs out by descending count in bounded memory; `greedy` joins them into chains; [`price`]
+//! says what an order costs on a device, `refine` improves one in that cost (`holes` counts it),
+//! `replicas` makes several; [`hot`] is what a cache pins; `orders` is the menu of orders, and `linking`
+//! makes one of every layer; [`choose`] picks the cheapest by cross-validation; `file` writes and `read`
+//! reads the links file, `placement` is what is in it; [`stats`] counts runs independently of all of
+//! them; `baselines` are orders that lose.
 //!
 //! Words: a *slot* is a place in the pack's layer, a *link* a stretch of slots whose neurons were
 //! chained together, a *run* a stretch of adjacent slots that are all active for one token.
@@ -25,24 +25,24 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod bisect;
+mod baselines;
 mod bits;
 pub mod choose;
-pub mod coactivation;
+mod coactivation;
 mod counts;
-pub mod file;
-pub mod greedy;
+mod file;
+mod greedy;
 mod holes;
 pub mod hot;
-pub mod linking;
-pub mod orders;
-pub mod pairs;
-pub mod placement;
+mod linking;
+mod orders;
+mod pairs;
+mod placement;
 pub mod price;
 pub mod profile;
-pub mod read;
-pub mod refine;
-pub mod replicas;
+mod read;
+mod refine;
+mod replicas;
 mod rows;
 pub mod stats;
 pub mod synth;
@@ -52,9 +52,9 @@ pub mod trace;
 
 pub use coactivation::LayerActivity;
 pub use file::{Links, TraceSource};
-pub use linking::{Linking, link_layer, link_layers};
-pub use orders::Order;
-pub use placement::{LayerLinks, Placement};
+pub use linking::{LAYER_STEPS, Linking, link_layer, link_layers};
+pub use orders::{Order, UnknownOrder};
+pub use placement::{LayerLinks, Placement, slot_of_neuron};
 pub use price::{Objective, Price};
 pub use profile::{Part, Profile};
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use super::LAYERS_MAX;
-use super::bisect::bisect;
+use super::baselines::bisect;
 use super::coactivation::LayerActivity;
 use super::greedy::chains_of;
 use super::hot::{hot_bundles, hot_sets};

@@ -37,7 +37,7 @@ pub enum Order {
 }
 
 /// Most placements of a layer: beyond, flash is spent for next to nothing.
-pub const PLACEMENTS_MAX: usize = 16;
+pub(crate) const PLACEMENTS_MAX: usize = 16;
 
 impl Order {
     /// The seed of `random` where none is given.

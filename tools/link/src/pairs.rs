@@ -15,7 +15,7 @@ pub(crate) const PAIRS_PER_BAND_MAX: u64 = 1 << 24;
 
 /// What makes a pair come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weight {
+pub(crate) enum Weight {
     /// In how many tokens both are active, as published.
     Count,
     /// Corrected for how often each is active at all: of the tokens in which either is active, the
@@ -24,7 +24,7 @@ pub enum Weight {
 }
 
 /// Steps of the weight [`Weight::Jaccard`].
-pub const JACCARD_STEPS: u32 = 1 << 16;
+pub(crate) const JACCARD_STEPS: u32 = 1 << 16;
 
 impl Weight {
     /// The weight of a pair that is active together in `both` > 0 tokens, and alone in `one` and
@@ -43,7 +43,7 @@ impl Weight {
 
 /// Two neurons and the weight of their being active together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CoactivePair {
+pub(crate) struct CoactivePair {
     /// In how many tokens both are active, at least 1, or another weight.
     pub count: u32,
     /// The lower neuron id.
@@ -51,21 +51,6 @@ pub struct CoactivePair {
     /// The higher neuron id.
     pub j: u32,
 }
-
-/// All pairs that are ever active together, by descending count, then ascending i, then j.
-///
-/// Takes 12 bytes a pair, up to n²/2 pairs: for tools that look at a layer. The greedy order goes
-/// band by band instead.
-pub fn pairs_descending(activity: &LayerActivity) -> Vec<CoactivePair> {
-    let everyone: Vec<u32> = (0..activity.neurons() as u32).collect();
-    let mut pairs = Vec::new();
-    let histogram = pair_histogram(activity, &everyone, Weight::Count);
-    for band in count_bands(&histogram, PAIRS_PER_BAND_MAX) {
-        visit_band(activity, &histogram, &band, &everyone, Weight::Count, |pair| pairs.push(pair));
-    }
-    pairs
-}
-
 /// How many pairs of `neurons` (ascending) have each weight, by weight; entry 0 is always 0.
 pub(crate) fn pair_histogram(
     activity: &LayerActivity,

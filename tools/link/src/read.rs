@@ -1,6 +1,7 @@
 //! Reading a links file that anyone may have written: every claim is checked against the file's
 //! length before memory is set aside for it, and every rule before the links are handed out.
 
+use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::str::FromStr;
@@ -44,12 +45,7 @@ impl Links {
     /// As [`Links::read`], without the file's name.
     pub fn read_from(input: &mut (impl Read + Seek), len: u64) -> Result<Self> {
         let header = Header::read(input, len)?;
-        let text = |key: &str| {
-            header
-                .metadata
-                .get(key)
-                .with_context(|| format!("metadata entry '{key}' is missing: not a links file?"))
-        };
+        let text = |key: &str| entry(&header.metadata, key);
         let format = text("format")?;
         ensure!(format == FORMAT, "format is '{format}', this program reads '{FORMAT}'");
 
@@ -73,27 +69,8 @@ impl Links {
             tensors == per_layer * layers,
             "{tensors} tensors for {layers} layers, expected {per_layer} a layer"
         );
-        let mut order = Order::from_str(text("order")?)?;
-        if let Order::Random { seed } = &mut order {
-            *seed = number("seed", text("seed")?)?;
-        }
-        let mut links = Self {
-            order,
-            neurons,
-            profile_tokens: number("profile_tokens", text("profile_tokens")?)?,
-            corpora: text("corpora")?.split(',').map(str::to_owned).collect(),
-            model: text("model")?.clone(),
-            traces: serde_json::from_str(text("traces")?)
-                .context("metadata entry 'traces' is no list of file names and hashes")?,
-            tool: text("tool")?.clone(),
-            notes: header
-                .metadata
-                .iter()
-                .filter(|(key, _)| !FIELDS.contains(&key.as_str()))
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
-            layers: Vec::new(),
-        };
+        let mut links = Self::without_layers(&header.metadata, neurons)?;
+        links.check_source()?;
         for layer in 0..layers {
             let mut tensor = |array: &str, placement: usize, entries: Option<usize>| {
                 read_tensor(&header, input, &tensor_name(array, layer, placement), entries)
@@ -112,9 +89,39 @@ impl Links {
             layer_links.check(links.profile_tokens).with_context(|| format!("layer {layer}"))?;
             links.layers.push(layer_links);
         }
-        links.check()?;
         Ok(links)
     }
+
+    /// What the metadata say, but for the layers.
+    fn without_layers(metadata: &BTreeMap<String, String>, neurons: usize) -> Result<Self> {
+        let text = |key: &str| entry(metadata, key);
+        let mut order = Order::from_str(text("order")?)?;
+        if let Order::Random { seed } = &mut order {
+            *seed = number("seed", text("seed")?)?;
+        }
+        Ok(Self {
+            order,
+            neurons,
+            profile_tokens: number("profile_tokens", text("profile_tokens")?)?,
+            corpora: text("corpora")?.split(',').map(str::to_owned).collect(),
+            model: text("model")?.clone(),
+            traces: serde_json::from_str(text("traces")?)
+                .context("metadata entry 'traces' is no list of file names and hashes")?,
+            tool: text("tool")?.clone(),
+            notes: metadata
+                .iter()
+                .filter(|(key, _)| !FIELDS.contains(&key.as_str()))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+            layers: Vec::new(),
+        })
+    }
+}
+
+fn entry<'m>(metadata: &'m BTreeMap<String, String>, key: &str) -> Result<&'m String> {
+    metadata
+        .get(key)
+        .with_context(|| format!("metadata entry '{key}' is missing: not a links file?"))
 }
 
 /// Reads a U32 tensor of one dimension, with `entries` entries where given. What is set aside is

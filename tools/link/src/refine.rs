@@ -20,7 +20,7 @@ use std::cmp::Reverse;
 use pulp::Arch;
 
 use super::coactivation::LayerActivity;
-pub use super::holes::HoleCost;
+pub(crate) use super::holes::HoleCost;
 use super::holes::{Side, insertion, junction};
 use super::price::Objective;
 
@@ -62,7 +62,7 @@ pub(crate) struct Refiner<'a> {
 
 /// Improves `order`, some neurons of the layer, and returns it with the microseconds saved on the
 /// whole profile, by the costs of holes. `progress` is called with the share done, from 0 to 1.
-pub fn refine(
+pub(crate) fn refine(
     activity: &LayerActivity,
     objective: &Objective,
     order: Vec<u32>,

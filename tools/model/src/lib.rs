@@ -3,9 +3,9 @@
 //! Attention, embeddings and norms are dense and small: candle computes them in f32 on the CPU.
 //! The FFN, which the rest of this project reads sparsely from flash, comes in through [`Ffn`].
 //!
-//! Reading order: [`checkpoint`] (weights), [`config`] (what they mean), this file, then the two
-//! families, [`predictor`] (which neurons are active), [`dense`] (the FFN in memory),
-//! [`tokenizer`], [`mod@generate`] with its [`sampler`], and [`perplexity`].
+//! Reading order: [`checkpoint`] (weights), `config` (what they mean), this file, then the two
+//! families, `predictor` (which neurons are active), `dense` (the FFN in memory),
+//! `tokenizer`, `generate` with its `sampler`, and [`perplexity`].
 //!
 //! ```no_run
 //! use lnp_model::{DenseFfn, Model, Sampler, Tokenizer, generate};
@@ -29,18 +29,18 @@ use candle_core::{Device, Tensor};
 
 mod attention;
 pub mod checkpoint;
-pub mod config;
-pub mod dense;
-pub mod generate;
+mod config;
+mod dense;
+mod generate;
 mod llama;
 mod loader;
 mod opt;
 pub mod perplexity;
-pub mod predictor;
-pub mod sampler;
+mod predictor;
+mod sampler;
 #[cfg(test)]
 mod tests;
-pub mod tokenizer;
+mod tokenizer;
 
 pub use checkpoint::{Checkpoint, Source};
 pub use config::{Activation, Family, FfnTensors, ModelConfig};
@@ -48,7 +48,7 @@ pub use dense::DenseFfn;
 pub use generate::{Generated, generate};
 pub use predictor::ExactPredictor;
 pub use sampler::Sampler;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Decoder, Tokenizer};
 
 use attention::LayerCache;
 use llama::Llama;

@@ -13,7 +13,7 @@ use zerocopy::IntoBytes;
 use zerocopy::byteorder::{LE, U32};
 
 use lnp_common::report::plain;
-use lnp_link::placement::slot_of_neuron;
+use lnp_link::slot_of_neuron;
 use lnp_link::{LayerLinks, Links};
 use lnp_model::{Checkpoint, ModelConfig};
 

@@ -82,8 +82,9 @@ fn documented_commands_are_taken() {
 
 #[test]
 fn words_of_a_command_line() {
-    assert_eq!(words("lnp run  P --prompt \"a # b\" -n 3   # text"), [
-        "lnp", "run", "P", "--prompt", "a # b", "-n", "3"
-    ]);
+    assert_eq!(
+        words("lnp run  P --prompt \"a # b\" -n 3   # text"),
+        ["lnp", "run", "P", "--prompt", "a # b", "-n", "3"]
+    );
     assert_eq!(words("lnp inspect x > y"), ["lnp", "inspect", "x"]);
 }

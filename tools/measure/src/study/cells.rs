@@ -7,9 +7,9 @@ use rayon::prelude::*;
 use super::inputs::{Learned, Test};
 use super::layouts::{Kind, Layout};
 use super::missed::{Missed, through_cache};
+use lnp_link::LAYER_STEPS;
 use lnp_link::Objective;
 use lnp_link::hot::{hot_bundles, hot_sets};
-use lnp_link::linking::LAYER_STEPS;
 use lnp_link::price::{Price, Pricer};
 
 /// A cache: its policy, and the share of the bundles that it holds.

@@ -5,8 +5,8 @@
 //! eigenvector of its normalised matrix is the classic relaxation of the cheapest balanced cut. The
 //! matrix is never made: its product with a vector is two walks over the activity bits.
 
-use super::coactivation::LayerActivity;
-use super::rows::set_bits;
+use crate::coactivation::LayerActivity;
+use crate::rows::set_bits;
 
 /// Steps of the power iteration of each cut. The start is near the parent's cut nowhere, and a rough
 /// vector cuts nearly as well as an exact one.
@@ -15,7 +15,7 @@ const STEPS: usize = 16;
 const LEAF: usize = 2;
 
 /// `members` in the order of the recursive cuts.
-pub fn bisect(activity: &LayerActivity, members: &[u32]) -> Vec<u32> {
+pub(crate) fn bisect(activity: &LayerActivity, members: &[u32]) -> Vec<u32> {
     let mut order = members.to_vec();
     let mut tokens = vec![0.0; activity.tokens()];
     // Ranges of `order` still to be cut, each cut where it lies.
