@@ -26,6 +26,10 @@ fn inputs(folder: &Path) -> [String; 4] {
     [model, text, trace, links]
 }
 
+/// A synthetic trace that is made in a moment.
+const SYNTHETIC: [&str; 7] =
+    ["--layers", "2", "--neurons", "128", "--tokens", "200", "--unmeasured"];
+
 #[test]
 fn killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
     let inside = tempfile::tempdir().unwrap();
@@ -36,18 +40,7 @@ fn killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
         &["trace", "--model", &model, "--text", &text],
         &["link", "--traces", &trace, "--order", "jaccard"],
         &["pack", "--model", &model, "--links", &links],
-        &[
-            "synth",
-            "--traces",
-            &trace,
-            "--layers",
-            "2",
-            "--neurons",
-            "128",
-            "--tokens",
-            "200",
-            "--unmeasured",
-        ],
+        &[&["synth", "--traces", &trace][..], &SYNTHETIC].concat(),
     ];
     let (mut dice, mut counts) = (Dice::new(1), [0_u32; 3]);
     for (number, command) in commands.iter().enumerate() {

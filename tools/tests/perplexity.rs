@@ -64,31 +64,23 @@ fn the_demo_model_is_as_good_as_when_it_was_trained() {
     assert!((found.nats - DEMO_LOSS).abs() < 0.03, "{}", found.nats);
 }
 
+/// A trace of 200 tokens, and one of their first 65 in windows of 64.
+fn traces(model: &str, text: &str, path: &dyn Fn(&str) -> String) -> [String; 2] {
+    let (trace, short) = (path("test.trace"), path("short.trace"));
+    ok(&["trace", "--model", model, "--text", text, "--tokens", "200", "-o", &trace]);
+    let cut = ["--tokens", "65", "--window", "64", "--corpus", "short", "--split", "test"];
+    let again = ["trace", "--model", model, "--token-ids", &trace, "-o", &short];
+    ok(&[&again[..], &cut].concat());
+    [trace, short]
+}
+
 #[test]
 fn perplexity_by_hand() {
     let folder = disk_folder();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (model, text) = (demo_model(), demo_model().join("text/test.txt"));
     let (model, text) = (model.to_str().unwrap(), text.to_str().unwrap());
-    let (trace, short) = (path("test.trace"), path("short.trace"));
-    ok(&["trace", "--model", model, "--text", text, "--tokens", "200", "-o", &trace]);
-    ok(&[
-        "trace",
-        "--model",
-        model,
-        "--token-ids",
-        &trace,
-        "--tokens",
-        "65",
-        "--window",
-        "64",
-        "--corpus",
-        "short",
-        "--split",
-        "test",
-        "-o",
-        &short,
-    ]);
+    let [trace, short] = traces(model, text, &path);
     let packs = ["f32", "f16"].map(|dtype| {
         let pack = path(&format!("{dtype}.lnp"));
         ok(&["pack", "--model", model, "--dtype", dtype, "-o", &pack]);
