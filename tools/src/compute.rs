@@ -11,10 +11,11 @@ use lnp_format::Pack;
 use lnp_kernels::{CpuFeatures, TOKENS_MAX};
 
 use crate::device::open_direct;
-use crate::generate::{check_shape, check_weights, ffn_memory, fit_memory};
+use crate::generate::{check_shape, ffn_memory, fit_memory};
 use crate::memory::{ArenaMemory, arena};
 use crate::model::Model;
 use crate::pack::PackIndex;
+use crate::same_weights::check_weights;
 
 /// Share of the bundles that the cache holds where nothing else is said.
 pub const CACHE_RATIO_USUAL: f64 = 0.05;
@@ -95,6 +96,11 @@ impl<'p> ComputePack<'p> {
     /// The engine's settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Bytes of the engine's arena: staging area, cache, and what keeps account of them.
+    pub fn arena_bytes(&self) -> usize {
+        self.memory.len()
     }
 
     /// The engine and the kernels, once the pack is seen to be of the model's weights.

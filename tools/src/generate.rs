@@ -1,6 +1,6 @@
 //! Text from a model whose FFN comes from a pack, through the engine.
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use lnp_engine::engine::Alone;
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::ReadQueue;
@@ -11,9 +11,9 @@ use rand::RngExt;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::model::{self, Checkpoint, ExactPredictor, Model, ModelConfig, PIECE_TOKENS};
+use crate::model::{self, ExactPredictor, Model, ModelConfig, PIECE_TOKENS};
 use crate::pack::Recipe;
-use crate::pack::convert::convert;
+use crate::report::bytes;
 
 /// The FFN of a model, sparse, from a pack: computes the active set exactly from resident weights,
 /// fetches its bundles and computes from them.
@@ -109,7 +109,11 @@ pub fn fit_memory(
         return Ok(with(usual, (f64::from(bundles) * cache_ratio).round() as u32));
     };
     let needed = required_bytes(&with(least, 0), pack)?;
-    ensure!(needed <= memory, "--memory {memory} is too small: at least {needed} bytes are needed");
+    ensure!(
+        needed <= memory,
+        "--memory {memory} is too small: at least {needed} bytes ({}) are needed",
+        bytes(needed as f64)
+    );
     // Half of what is left for staging, the rest for the cache; what the cache leaves goes back.
     let staging = usual.min(least + (memory - needed) / 2);
     let (mut fits, mut too_many) = (0, bundles + 1);
@@ -120,64 +124,6 @@ pub fn fit_memory(
     }
     let left = memory - required_bytes(&with(staging, fits), pack)?;
     Ok(with(usual.min(staging + left), fits))
-}
-
-/// Checks that a pack is of a model's weights, as far as a glance tells: the lengths of the files
-/// that it was made from, the biases, and one up row of each layer, which `engine` reads.
-/// (`lnp verify --model` compares everything.)
-///
-/// # Errors
-/// One line that says what differs.
-pub fn check_weights<'a, Q: ReadQueue<'a> + Send>(
-    engine: &mut Engine<'a, Q>,
-    checkpoint: &Checkpoint,
-    config: &ModelConfig,
-) -> Result<()> {
-    let pack = *engine.pack();
-    let other = |what: String| {
-        anyhow!(
-            "{what}: the pack was made from other weights: pack the model again, or name its model"
-        )
-    };
-    for (number, path) in checkpoint.paths().iter().enumerate() {
-        let stored = pack.provenance().value(&format!("source.{number}.bytes"));
-        let found = std::fs::metadata(path)?.len().to_string();
-        if stored.is_some_and(|stored| stored != found) {
-            return Err(other(path.display().to_string()));
-        }
-    }
-    let part_bytes = pack.shape().part_bytes() as usize;
-    let mut expected = vec![0; part_bytes];
-    for (number, layer) in (0..).zip(pack.layers()) {
-        let tensors = config.ffn_tensors(number as usize);
-        for (name, values) in
-            [(&tensors.up_bias, layer.neuron_bias()), (&tensors.down_bias, layer.output_bias())]
-        {
-            let Some(name) = name else { continue };
-            let stored = values.iter().map(|value| value.get().to_bits());
-            let found = checkpoint.read_f32(name)?;
-            if !stored.eq(found.iter().map(|value| value.to_bits())) {
-                return Err(other(name.clone()));
-            }
-        }
-        // A different neuron in each layer.
-        let neuron = (number * 7919) % pack.shape().neurons;
-        let rows = neuron as usize..neuron as usize + 1;
-        let (stored_as, row) = checkpoint.read_rows_raw(&tensors.up, rows)?;
-        convert(stored_as, &row, pack.shape().dtype, &mut expected)?;
-        let mut equal = false;
-        engine.fetch(number, &[neuron], |_, bundle| {
-            // the up row is the last part but one
-            let begin = bundle.len() - 2 * part_bytes;
-            equal = bundle[begin..begin + part_bytes] == expected;
-            Ok(())
-        })?;
-        if !equal {
-            return Err(other(format!("layer {number}, neuron {neuron}")));
-        }
-    }
-    engine.clear_cache();
-    Ok(())
 }
 
 /// How the next token is chosen.
@@ -249,6 +195,8 @@ pub struct Generated {
     pub prompt_logits: Vec<f32>,
     /// Tokens that went through the model: the prompt, and all generated ones but the last.
     pub fed: usize,
+    /// Bytes of keys and values that attention remembered at the end.
+    pub state_bytes: usize,
 }
 
 /// Feeds a prompt and generates `count` tokens, or fewer where `on_token` says false.
@@ -286,5 +234,5 @@ pub fn generate(
         }
         logits = model.forward(&mut state, &[token], ffn)?;
     }
-    Ok(Generated { tokens, prompt_logits, fed: state.position() })
+    Ok(Generated { tokens, prompt_logits, fed: state.position(), state_bytes: state.bytes() })
 }

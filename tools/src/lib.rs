@@ -24,6 +24,7 @@ pub mod perplexity;
 pub mod probe;
 pub mod replay;
 pub mod report;
+pub mod same_weights;
 pub mod study;
 pub mod synth;
 mod tensor_file;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use common::{demo_model, disk_folder, readers_agree};
 use half::{bf16, f16};
 use lnp::device::open_direct;
-use lnp::generate::check_weights;
 use lnp::model::Model;
 use lnp::pack::{CheckpointBundles, PackIndex, Recipe, write_pack};
+use lnp::same_weights::check_weights;
 use lnp_engine::sys::{BackEndChoice, open_engine};
 use lnp_engine::{Config, required_bytes};
 use lnp_format::Dtype;
@@ -126,14 +126,22 @@ fn a_run_knows_the_weights_of_every_type() {
             check_weights(&mut engine, model.checkpoint(), model.config())
         };
         check().unwrap();
-        // the last byte of the up row of layer 0's neuron 0, which is looked at
-        let mut bytes = std::fs::read(&path).unwrap();
+        // the last byte of the up row of layer 0's neuron 0, which is looked at, and the first of its
+        // down column
+        let sound = std::fs::read(&path).unwrap();
         let index = PackIndex::open(&path).unwrap();
         let pack = index.pack().unwrap();
         let region = pack.layer(0).unwrap().region_offset() as usize;
-        bytes[region + pack.shape().part_bytes() as usize - 1] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        let told = check().unwrap_err().to_string();
-        assert!(told.contains("layer 0, neuron 0"), "{dtype}: {told}");
+        let part_end = region + pack.shape().part_bytes() as usize;
+        for (at, tensor) in [(part_end - 1, "fc1"), (part_end, "fc2")] {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            let told = check().unwrap_err().to_string();
+            assert!(
+                told.contains(&format!("layers.0.{tensor}.weight, neuron 0")),
+                "{dtype}: {told}"
+            );
+        }
     }
 }

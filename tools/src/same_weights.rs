@@ -1,0 +1,152 @@
+//! Whether a pack is of a model's weights, by samples: cheap enough for every open. (`lnp verify --model`
+//! compares everything.)
+//!
+//! Tensors are compared and not files: the same weights may come in other shards.
+
+use anyhow::{Result, anyhow, bail};
+use lnp_engine::Engine;
+use lnp_engine::queue::ReadQueue;
+use lnp_format::{Layer, Shape};
+
+use crate::model::{Checkpoint, FfnTensors, ModelConfig};
+use crate::pack::convert::convert;
+
+/// Bundles of each layer that are compared.
+const NEURONS_SAMPLED: u32 = 4;
+/// Weights of a down column that are compared: what shares a scale in any type. A column of the
+/// checkpoint's matrix lies in as many places as it has weights; these rows lie in one.
+const DOWN_ROWS: usize = 32;
+/// A prime: other neurons and other rows in each layer.
+const STEP: usize = 7919;
+
+/// Checks that a pack is of a model's weights: the biases, and of some bundles of every layer, which
+/// `engine` reads, every part: gate and up rows whole, of the down column a block.
+///
+/// # Errors
+/// One line that says what differs.
+pub fn check_weights<'a, Q: ReadQueue<'a> + Send>(
+    engine: &mut Engine<'a, Q>,
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+) -> Result<()> {
+    config.check_ffn(checkpoint)?;
+    let pack = *engine.pack();
+    for (number, layer) in (0..).zip(pack.layers()) {
+        let tensors = config.ffn_tensors(number as usize);
+        check_biases(&layer, checkpoint, &tensors)?;
+        let sample = Sample::read(number, pack.shape(), checkpoint, &tensors)?;
+        let mut differs = None;
+        engine.fetch(number, &sample.neurons, |neuron, bundle| {
+            if differs.is_none() {
+                differs = sample.difference(neuron, bundle).map(|tensor| (neuron, tensor));
+            }
+            Ok(())
+        })?;
+        if let Some((neuron, tensor)) = differs {
+            return Err(other(&format!("{tensor}, neuron {neuron}")));
+        }
+    }
+    engine.clear_cache();
+    Ok(())
+}
+
+fn other(what: &str) -> anyhow::Error {
+    anyhow!("{what}: the pack was made from other weights: pack the model again, or name its model")
+}
+
+fn check_biases(layer: &Layer<'_>, checkpoint: &Checkpoint, tensors: &FfnTensors) -> Result<()> {
+    for (name, values) in
+        [(&tensors.up_bias, layer.neuron_bias()), (&tensors.down_bias, layer.output_bias())]
+    {
+        let Some(name) = name else { continue };
+        let stored = values.iter().map(|value| value.get().to_bits());
+        let found = checkpoint.read_f32(name)?;
+        if !stored.eq(found.iter().map(|value| value.to_bits())) {
+            return Err(other(name));
+        }
+    }
+    Ok(())
+}
+
+/// Pieces of some bundles of a layer, as the checkpoint has them.
+struct Sample<'t> {
+    /// Ascending.
+    neurons: Vec<u32>,
+    pieces: Vec<Piece<'t>>,
+}
+
+/// A piece of every bundle of the sample.
+struct Piece<'t> {
+    /// The tensor that it comes from.
+    tensor: &'t str,
+    /// Where in a bundle it begins, bytes.
+    begin: usize,
+    /// Its bytes, one entry for each neuron.
+    expected: Vec<Vec<u8>>,
+}
+
+impl<'t> Sample<'t> {
+    fn read(
+        layer: u32,
+        shape: &Shape,
+        checkpoint: &Checkpoint,
+        tensors: &'t FfnTensors,
+    ) -> Result<Self> {
+        let neurons = sampled(layer, shape.neurons);
+        let part_bytes = shape.part_bytes() as usize;
+        let mut pieces = Vec::new();
+        for (part, tensor) in tensors.gate.iter().chain([&tensors.up]).enumerate() {
+            let mut expected = vec![vec![0; part_bytes]; neurons.len()];
+            for (neuron, expected) in neurons.iter().zip(&mut expected) {
+                let row = *neuron as usize;
+                let (stored_as, row) = checkpoint.read_rows_raw(tensor, row..row + 1)?;
+                convert(stored_as, &row, shape.dtype, expected)?;
+            }
+            pieces.push(Piece { tensor, begin: part * part_bytes, expected });
+        }
+        // The hidden size is a multiple of the block.
+        let blocks = shape.hidden as usize / DOWN_ROWS;
+        let block = layer as usize * STEP % blocks.max(1);
+        let block_bytes = shape.dtype.part_bytes(DOWN_ROWS as u32) as usize;
+        let begin = pieces.len() * part_bytes + block * block_bytes;
+        let rows = block * DOWN_ROWS..(block + 1) * DOWN_ROWS;
+        let (stored_as, rows) = checkpoint.read_rows_raw(&tensors.down, rows)?;
+        let mut expected = vec![vec![0; block_bytes]; neurons.len()];
+        for (neuron, expected) in neurons.iter().zip(&mut expected) {
+            let column = column(&rows, shape.neurons as usize, *neuron as usize);
+            convert(stored_as, &column, shape.dtype, expected)?;
+        }
+        pieces.push(Piece { tensor: &tensors.down, begin, expected });
+        if pieces.len() != shape.parts as usize {
+            bail!("no such part");
+        }
+        Ok(Self { neurons, pieces })
+    }
+
+    /// The first tensor of which a bundle has other weights.
+    fn difference(&self, neuron: u32, bundle: &[u8]) -> Option<&'t str> {
+        let at = self.neurons.binary_search(&neuron).ok()?;
+        let differs = |piece: &&Piece<'_>| {
+            let expected = &piece.expected[at];
+            bundle.get(piece.begin..piece.begin + expected.len()) != Some(expected)
+        };
+        self.pieces.iter().find(differs).map(|piece| piece.tensor)
+    }
+}
+
+/// Some neurons of a layer, ascending: one of each stretch of equal length.
+fn sampled(layer: u32, neurons: u32) -> Vec<u32> {
+    let count = NEURONS_SAMPLED.min(neurons);
+    let stretch = neurons / count.max(1);
+    let within = (layer as usize * STEP % stretch.max(1) as usize) as u32;
+    (0..count).map(|number| number * stretch + within).collect()
+}
+
+/// A column of rows of so many columns; the size of an element follows from the length.
+fn column(rows: &[u8], columns: usize, column: usize) -> Vec<u8> {
+    let size = rows.len() / (DOWN_ROWS * columns).max(1);
+    rows.chunks_exact(size * columns)
+        .flat_map(|row| &row[column * size..(column + 1) * size])
+        .copied()
+        .collect()
+}
