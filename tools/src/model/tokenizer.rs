@@ -5,7 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use tokenizers::{Decoder as _, DecoderWrapper};
 
 use crate::files::read_text;
@@ -34,9 +34,11 @@ impl Tokenizer {
     /// does: they are habits of its training, and a text is encoded whole.
     ///
     /// # Errors
-    /// A missing or invalid file.
+    /// No folder, or a missing or invalid file; what to do where the tokenizer is of another kind.
     pub fn load(dir: &Path) -> Result<Self> {
+        super::checkpoint::check_folder(dir)?;
         let path = dir.join(FILE);
+        check_is_there(dir, &path)?;
         let text = read_text(&path, TOKENIZER_BYTES_MAX)?;
         let inner = contained(|| {
             let mut inner: tokenizers::Tokenizer = text.parse()?;
@@ -190,6 +192,23 @@ impl Decoder<'_> {
         (self.ids, self.context, self.emitted) = (vec![last], 0, String::new());
         Ok(held)
     }
+}
+
+/// Checks that a folder has a tokenizer.json; where it has a tokenizer of another kind, says how to
+/// convert that.
+fn check_is_there(dir: &Path, path: &Path) -> Result<()> {
+    const OTHERS: [&str; 4] = ["tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"];
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let Some(other) = OTHERS.iter().find(|name| dir.join(name).exists()) else {
+        bail!("{}: no {FILE}; download it, from where the weights came", dir.display());
+    };
+    bail!(
+        "{}: no {FILE}; convert {other}, which is there, once: {}",
+        dir.display(),
+        super::checkpoint::conversion("AutoTokenizer", dir)
+    )
 }
 
 /// How many bytes at the end of a text are no character yet.
