@@ -72,13 +72,14 @@ fn the_whole_way_by_hand() {
     let reference: Value = serde_json::from_str(&text).unwrap();
     for prompt in reference["prompts"].as_array().unwrap() {
         let words = prompt["prompt"].as_str().unwrap();
-        let told =
-            json(&["run", &greedy, "--model", model, "--prompt", words, "-n", "48", "--buffered"]);
+        // made without stopping
+        let run = ["run", &greedy, "--model", model, "--prompt", words, "-n", "48", "--ignore-eos"];
+        let run = [&run[..], &["--buffered"]].concat();
+        let told = json(&run);
         assert_eq!(told["prompt_ids"], prompt["prompt_ids"]);
         assert_eq!(told["token_ids"], prompt["greedy_ids"]);
         assert_eq!(told["text"], prompt["greedy_text"]);
-        let streamed =
-            ok(&["run", &greedy, "--model", model, "--prompt", words, "-n", "48", "--buffered"]);
+        let streamed = ok(&run);
         assert_eq!(streamed.trim_end(), prompt["greedy_text"].as_str().unwrap().trim_end());
     }
     let sampled = |seed: &str| {
@@ -89,6 +90,67 @@ fn the_whole_way_by_hand() {
     };
     assert_eq!(sampled("1"), sampled("1"));
     assert_ne!(sampled("1"), sampled("2"));
+}
+
+/// A folder with the demo's files and a generation_config.json, and a config.json, of other ends.
+fn model_that_ends_at(folder: &std::path::Path, config: Value, generation: Option<Value>) {
+    std::fs::create_dir(folder).unwrap();
+    for name in ["model.safetensors", "tokenizer.json"] {
+        std::os::unix::fs::symlink(demo_model().join(name), folder.join(name)).unwrap();
+    }
+    let text = std::fs::read(demo_model().join("config.json")).unwrap();
+    let mut json: Value = serde_json::from_slice(&text).unwrap();
+    json["eos_token_id"] = config;
+    std::fs::write(folder.join("config.json"), json.to_string()).unwrap();
+    if let Some(ids) = generation {
+        let text = serde_json::json!({ "eos_token_id": ids }).to_string();
+        std::fs::write(folder.join("generation_config.json"), text).unwrap();
+    }
+}
+
+#[test]
+fn a_text_ends_at_its_end() {
+    let work = Work::new();
+    let greedy = work.path("greedy.lnp");
+    let text = std::fs::read_to_string(demo_model().join("reference/reference.json")).unwrap();
+    let reference: Value = serde_json::from_str(&text).unwrap();
+    let prompt = &reference["prompts"][0];
+    let ids = prompt["greedy_ids"].as_array().unwrap();
+    // an end in the midst of the reference's text, and how many tokens there are with it
+    let end = &ids[9];
+    let count = 1 + ids.iter().position(|id| id == end).unwrap();
+    let other = Value::from(3999);
+    let words = prompt["prompt"].as_str().unwrap();
+    let run = |model: &str, more: &[&str]| {
+        let model = work.path(model);
+        let args = ["run", &greedy, "--model", &model, "--prompt", words, "--buffered"];
+        json(&[&args[..], &["-n", "48"], more].concat())
+    };
+    for (name, config, generation) in [
+        ("by-config", end.clone(), None),
+        ("by-list", serde_json::json!([end, other]), None),
+        ("by-generation", other.clone(), Some(serde_json::json!([other, end]))),
+        ("by-null", end.clone(), Some(Value::Null)),
+    ] {
+        model_that_ends_at(&work.folder.path().join(name), config, generation);
+        let told = run(name, &[]);
+        assert_eq!(told["token_ids"].as_array().unwrap()[..], ids[..count], "{name}");
+        assert_eq!(told["finish_reason"], "eos_token");
+        let before = run(name, &["--ignore-eos"]);
+        assert_eq!(before["token_ids"], prompt["greedy_ids"], "{name}");
+        assert_eq!(before["finish_reason"], "length");
+        // the text of the tokens before the end
+        let text = told["text"].as_str().unwrap();
+        let whole = prompt["greedy_text"].as_str().unwrap();
+        assert!(whole.len() > text.len() && whole.starts_with(text), "{name}: {text}");
+        let tokenizer = lnp_model::Tokenizer::load(&demo_model()).unwrap();
+        let read: Vec<u32> =
+            ids[..count - 1].iter().map(|id| id.as_u64().unwrap() as u32).collect();
+        assert_eq!(text, tokenizer.decode(&read, false).unwrap());
+    }
+    // generation_config.json goes first
+    model_that_ends_at(&work.folder.path().join("elsewhere"), end.clone(), Some(other));
+    assert_eq!(run("elsewhere", &[])["token_ids"], prompt["greedy_ids"]);
 }
 
 #[test]
@@ -372,7 +434,9 @@ fn memory_limits_are_kept_and_their_minimum_is_the_minimum() {
         .unwrap();
     fails_with(&(least - 1).to_string());
     let tight = json_with(&least.to_string());
-    let wide = json_with("100000000");
+    let wide = json_with("100M");
+    let arena = |told: &Value| told["engine"]["arena_bytes"].as_u64().unwrap();
+    assert!(arena(&tight) <= least as u64 && (least as u64..100 << 20).contains(&arena(&wide)));
     assert_eq!(tight["token_ids"], wide["token_ids"]);
     assert_eq!(wide["engine"]["cache_bundles"], 4 * 768);
     assert!(tight["reads_per_token"].as_f64() > wide["reads_per_token"].as_f64());
@@ -387,7 +451,18 @@ fn odd_arguments() {
     let run = ["run", &greedy, "--model", model, "--buffered", "--prompt"];
     let with = |more: &[&'static str]| [&run[..], more].concat();
     assert!(!ok(&with(&["- a dash", "-n", "2"])).is_empty());
-    assert_eq!(json(&with(&["x", "-n", "0"]))["token_ids"], serde_json::json!([]));
+    let none = json(&with(&["x", "-n", "0"]));
+    assert_eq!((&none["token_ids"], &none["tokens_per_s"]), (&serde_json::json!([]), &Value::Null));
+    let told = String::from_utf8(lnp(&with(&["x", "-n", "0"])).stderr).unwrap();
+    assert!(
+        !told.contains("tokens/s") && told.starts_with("0 tokens after a prompt of 2"),
+        "{told}"
+    );
+    let told = String::from_utf8(lnp(&with(&["x", "-n", "4", "--ignore-eos"])).stderr).unwrap();
+    assert!(told.contains("tokens/s, 4 tokens after a prompt of 2"), "{told}");
+    for part in ["peak memory", "attention and embeddings", "arena", "keys and values"] {
+        assert!(told.contains(part), "{told}");
+    }
     // one pack alone is compared with its own first row
     let trace = work.path("test.trace");
     let alone = ok(&["replay", &greedy, "--traces", &trace, "--simulate", "--tokens", "8"]);

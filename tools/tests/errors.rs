@@ -140,6 +140,27 @@ impl Inputs {
         std::fs::File::create(self.folder.join("sparse")).unwrap().set_len(1 << 30).unwrap();
     }
 
+    /// What is given for a model folder, or lies in one, and is something else.
+    fn others(&self) {
+        self.put("model.gguf", b"GGUF\x03\0\0\0");
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+        for (name, file) in [
+            ("pointer", "model.safetensors"),
+            ("pointer-config", "config.json"),
+            ("pointer-tokenizer", "tokenizer.json"),
+        ] {
+            self.model(name, &[(file, pointer)]);
+        }
+        self.model("sentencepiece", &[("tokenizer.json", b"")]);
+        self.put("sentencepiece/tokenizer.model", "");
+        self.model("byte-pairs", &[("tokenizer.json", b"")]);
+        self.put("byte-pairs/vocab.json", "{}");
+        self.model("pickled", &[("model.safetensors", b"")]);
+        self.put("pickled/pytorch_model.bin", "");
+        self.model("ends", &[]);
+        self.put("ends/generation_config.json", "[]");
+    }
+
     fn models(&self) {
         let config = std::fs::read(demo_model().join("config.json")).unwrap();
         self.model("own-config", &[("config.json", &config)]);
@@ -149,6 +170,7 @@ impl Inputs {
         self.model("no-weights", &[("model.safetensors", b"")]);
         self.model("no-tokenizer", &[("tokenizer.json", b"")]);
         self.model("no-json", &[("config.json", b"{")]);
+        self.others();
         self.model("cut", &[("model.safetensors", b"\x08\0\0\0\0\0\0\0{}")]);
         for (name, key, value) in [
             ("gpt2", "model_type", json!("gpt2")),

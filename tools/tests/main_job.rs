@@ -19,7 +19,6 @@ use lnp_pack::recipe::ModelSize;
 use lnp_pack::verify::verify_file;
 use lnp_pack::{CheckpointBundles, PackIndex, Recipe, write_pack};
 use lnp_run::SparseFfn;
-use lnp_run::check::check_shape;
 use lnp_run::fit::{ffn_memory, fit_memory};
 use safetensors::SafeTensors;
 
@@ -121,7 +120,7 @@ fn run(
 ) -> (Vec<u32>, Vec<f32>, FetchStats) {
     let index = PackIndex::open(path).unwrap();
     let pack = index.pack().unwrap();
-    check_shape(pack.shape(), model.config()).unwrap();
+    Recipe::check_shape(pack.shape(), model.config()).unwrap();
     let mut ffn_memory = ffn_memory(&pack, way.features, way.batch).unwrap();
     let ffn = Ffn::new(pack.shape(), way.features, way.batch, &mut ffn_memory).unwrap();
     let base = Config {
@@ -289,7 +288,7 @@ fn verify_finds_weights_that_are_not_the_models() {
     let path = folder.path().join("pack.lnp");
     pack(&model, None, Dtype::F16, &path);
     let other = verify_file(&path, Some(&models.join(MODELS[1])), &mut |_| ());
-    assert!(format!("{:#}", other.unwrap_err()).contains("another model"));
+    assert!(format!("{:#}", other.unwrap_err()).contains("do not belong together"));
 
     // the same model with one weight changed, packed and sealed as if it were the real one
     let (checkpoint, config) = (model.checkpoint(), model.config());

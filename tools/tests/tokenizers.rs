@@ -4,6 +4,7 @@
 mod common;
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use common::demo_model;
 use lnp_model::Tokenizer;
@@ -141,8 +142,207 @@ fn nth<'a>(value: &'a mut Value, place: &mut usize) -> Option<&'a mut Value> {
     }
 }
 
+/// Byte fallback as Llama has it. Ids: three special tokens, 256 bytes, then [`PIECES`] and one that is
+/// added but not special.
+fn byte_fallback(kind: &str) -> Value {
+    let special = ["<unk>", "<s>", "</s>"].map(str::to_owned);
+    let bytes = (0..256).map(|byte| format!("<0x{byte:02X}>"));
+    let all: Vec<String> =
+        special.into_iter().chain(bytes).chain(PIECES.map(str::to_owned)).collect();
+    let vocab: serde_json::Map<String, Value> =
+        all.iter().zip(0..).map(|(token, id)| (token.clone(), json!(id))).collect();
+    let scores: Vec<Value> = all.iter().map(|token| json!([token, -1.0])).collect();
+    let model = match kind {
+        "BPE" => json!({"type": kind, "vocab": vocab, "merges": [], "byte_fallback": true,
+            "unk_token": "<unk>", "fuse_unk": true}),
+        _ => json!({"type": kind, "vocab": scores, "unk_id": 0, "byte_fallback": true}),
+    };
+    let added = |id: usize, content: &str, special: bool| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": special})
+    };
+    json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [added(0, "<unk>", true), added(1, "<s>", true), added(2, "</s>", true),
+            added(all.len(), ADDED, false)],
+        "normalizer": null, "pre_tokenizer": null, "post_processor": null,
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "},
+            {"type": "ByteFallback"}, {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ]},
+        "model": model,
+    })
+}
+
+const PIECES: [&str; 9] = [
+    "\u{2581}",
+    "\u{2581}\u{2581}",
+    "\u{2581}hello",
+    "world",
+    "\u{e9}",
+    "\u{1f60a}",
+    "\u{fffd}",
+    "a\u{fffd}",
+    "<0xZZ>",
+];
+const ADDED: &str = "<|turn|>";
+const FIRST_BYTE: u32 = 3;
+
+/// What SentencePiece makes of bytes: the longest character at each place, else U+FFFD for the byte.
+fn characters(mut bytes: &[u8]) -> String {
+    let mut text = String::new();
+    while !bytes.is_empty() {
+        let character = (1..=bytes.len().min(4)).find_map(|length| {
+            let character = std::str::from_utf8(&bytes[..length]).ok()?;
+            Some((length, character))
+        });
+        let (length, character) = character.unwrap_or((1, "\u{fffd}"));
+        text += character;
+        bytes = &bytes[length..];
+    }
+    text
+}
+
+/// What ids of [`byte_fallback`] mean, and whether each row of bytes is either all text or none.
+fn text_of(ids: &[u32], skip_special: bool) -> (String, bool) {
+    let (mut text, mut row, mut plain) = (String::new(), Vec::new(), true);
+    let mut flush = |text: &mut String, row: &mut Vec<u8>| {
+        let found = characters(row);
+        let none = found.chars().all(|c| c == '\u{fffd}') && found.chars().count() == row.len();
+        plain &= std::str::from_utf8(row).is_ok() || none;
+        *text += &found;
+        row.clear();
+    };
+    for id in ids {
+        let special = (*id as usize) < 3;
+        match (id.checked_sub(FIRST_BYTE), id.checked_sub(FIRST_BYTE + 256)) {
+            (Some(byte @ 0..256), _) => row.push(byte as u8),
+            (_, Some(piece)) if piece as usize <= PIECES.len() => {
+                flush(&mut text, &mut row);
+                let piece = PIECES.get(piece as usize).unwrap_or(&ADDED);
+                text += &piece.replace('\u{2581}', " ");
+            }
+            _ if special && !skip_special => {
+                flush(&mut text, &mut row);
+                text += ["<unk>", "<s>", "</s>"][*id as usize];
+            }
+            // unknown or left out: as if it were not there
+            _ => {}
+        }
+    }
+    flush(&mut text, &mut row);
+    (text.strip_prefix(' ').unwrap_or(&text).to_owned(), plain)
+}
+
+/// The pieces of a stream, joined.
+fn streamed(tokenizer: &Tokenizer, ids: &[u32], skip_special: bool) -> String {
+    let mut decoder = tokenizer.decoder(skip_special);
+    let pieces: Vec<String> = ids.iter().map(|id| decoder.push(*id).unwrap()).collect();
+    let joined = pieces.concat();
+    let rest = decoder.finish().unwrap();
+    // what waits for more is at most three bytes of a character
+    assert!(rest.chars().count() <= 3 && rest.chars().all(|c| c == '\u{fffd}'), "{rest:?}");
+    joined + &rest
+}
+
+/// Ours, and the crate's own.
+type Both = (Tokenizer, tokenizers::Tokenizer);
+
+fn both(json: &Value) -> Both {
+    let folder = tempfile::tempdir().unwrap();
+    (load(folder.path(), json).unwrap(), json.to_string().parse().unwrap())
+}
+
+/// Tokens by chance: any, whole characters as bytes, and characters that lack their end.
+fn some_ids(
+    first_byte: u32,
+    count: u32,
+    byte_id: fn(u8) -> u32,
+) -> impl Strategy<Value = Vec<u32>> {
+    let bytes = move |text: &str| text.bytes().map(byte_id).collect::<Vec<u32>>();
+    let token = prop_oneof![
+        4 => (0..count + 2).prop_map(|id| vec![id]),
+        2 => (first_byte..first_byte + 256).prop_map(|id| vec![id]),
+        2 => (0x80_u8..=0xff).prop_map(move |byte| vec![byte_id(byte)]),
+        3 => prop::sample::select(vec!["\u{1f60a}", "\u{20ac}", "\u{e9}", "a", " ", "\u{fffd}", "\u{2581}"])
+            .prop_map(bytes),
+        3 => (prop::sample::select(vec!["\u{1f60a}", "\u{20ac}", "\u{e9}"]), 1_usize..4)
+            .prop_map(move |(text, length)| bytes(text).into_iter().take(length).collect()),
+    ];
+    prop::collection::vec(token, 0..14).prop_map(|tokens| tokens.concat())
+}
+
+/// The id of a byte in the demo's tokenizer, whose first tokens are those of single bytes, by the
+/// characters that GPT-2 writes them as.
+fn byte_level_id(byte: u8) -> u32 {
+    let printed = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let all: Vec<u8> = (0..=255).filter(printed).chain((0..=255).filter(|b| !printed(b))).collect();
+    BYTE_LEVEL_FIRST + all.iter().position(|other| *other == byte).unwrap() as u32
+}
+const BYTE_LEVEL_FIRST: u32 = 3;
+
+#[test]
+fn what_follows_a_broken_character_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = load(folder.path(), &byte_fallback("BPE")).unwrap();
+    let id = |byte: u8| FIRST_BYTE + u32::from(byte);
+    let hello = FIRST_BYTE + 256 + 2;
+    let mut ids: Vec<u32> = "\u{1f60a}".bytes().map(id).collect();
+    ids.extend([id(0xe2), hello, hello + 1]);
+    assert_eq!(streamed(&tokenizer, &ids, false), "\u{1f60a}\u{fffd} helloworld");
+    let ids = [id(b'a'), id(0xff), hello];
+    assert_eq!(streamed(&tokenizer, &ids, false), "a\u{fffd} hello");
+    assert_eq!(tokenizer.decode(&ids, false).unwrap(), "a\u{fffd} hello");
+}
+
+/// A decoder that takes back what it said: nothing after it is lost.
+#[test]
+fn a_decoder_that_rewrites_begins_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut json = byte_fallback("BPE");
+    json["decoder"] = json!({"type": "Sequence", "decoders": [
+        {"type": "Fuse"},
+        {"type": "Replace", "pattern": {"Regex": "(?i)world\u{e9}"}, "content": "!"},
+    ]});
+    let tokenizer = load(folder.path(), &json).unwrap();
+    let [world, e, face] = [3, 4, 5].map(|piece| FIRST_BYTE + 256 + piece);
+    assert_eq!(tokenizer.decode(&[world, e, face], false).unwrap(), "!\u{1f60a}");
+    let ids = [face, world, e, face, world];
+    assert_eq!(streamed(&tokenizer, &ids, false), "\u{1f60a}world\u{e9}\u{1f60a}world");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn a_stream_of_byte_fallback_tells_all(
+        ids in some_ids(FIRST_BYTE, FIRST_BYTE + 256 + PIECES.len() as u32, |byte| FIRST_BYTE + u32::from(byte)),
+        unigram: bool,
+        skip_special: bool,
+    ) {
+        static ALL: LazyLock<[Both; 2]> =
+            LazyLock::new(|| ["BPE", "Unigram"].map(|kind| both(&byte_fallback(kind))));
+        let (tokenizer, reference) = &ALL[usize::from(unigram)];
+        let (text, plain) = text_of(&ids, skip_special);
+        prop_assert_eq!(&tokenizer.decode(&ids, skip_special).unwrap(), &text);
+        prop_assert_eq!(&streamed(tokenizer, &ids, skip_special), &text);
+        if plain {
+            prop_assert_eq!(reference.decode(&ids, skip_special).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_stream_of_byte_level_tells_all(
+        ids in some_ids(BYTE_LEVEL_FIRST, 270, byte_level_id),
+        skip_special: bool,
+    ) {
+        static ALL: LazyLock<Both> = LazyLock::new(|| both(&small()));
+        let (tokenizer, reference) = &*ALL;
+        let text = reference.decode(&ids, skip_special).unwrap();
+        prop_assert_eq!(&tokenizer.decode(&ids, skip_special).unwrap(), &text);
+        prop_assert_eq!(streamed(tokenizer, &ids, skip_special), text);
+    }
 
     #[test]
     fn edited_ones_give_an_error_or_a_value(

@@ -126,14 +126,22 @@ fn a_run_knows_the_weights_of_every_type() {
             check_weights(&mut engine, model.checkpoint(), model.config())
         };
         check().unwrap();
-        // the last byte of the up row of layer 0's neuron 0, which is looked at
-        let mut bytes = std::fs::read(&path).unwrap();
+        // the last byte of the up row of layer 0's neuron 0, which is looked at, and the first of its
+        // down column
+        let sound = std::fs::read(&path).unwrap();
         let index = PackIndex::open(&path).unwrap();
         let pack = index.pack().unwrap();
         let region = pack.layer(0).unwrap().region_offset() as usize;
-        bytes[region + pack.shape().part_bytes() as usize - 1] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        let told = check().unwrap_err().to_string();
-        assert!(told.contains("layer 0, neuron 0"), "{dtype}: {told}");
+        let part_end = region + pack.shape().part_bytes() as usize;
+        for (at, tensor) in [(part_end - 1, "fc1"), (part_end, "fc2")] {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            let told = check().unwrap_err().to_string();
+            assert!(
+                told.contains(&format!("layers.0.{tensor}.weight, neuron 0")),
+                "{dtype}: {told}"
+            );
+        }
     }
 }

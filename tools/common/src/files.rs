@@ -247,12 +247,41 @@ pub fn open_file(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// Begin of what Git leaves in place of a large file that was not downloaded.
+const POINTER_BEGIN: &[u8] = b"version https://git-lfs";
+
+/// Bytes that a file begins with, as many as tell its kind; `None` where it cannot be read.
+pub fn first_bytes(path: &Path) -> Option<Vec<u8>> {
+    let mut begin = Vec::new();
+    open_file(path).ok()?.take(POINTER_BEGIN.len() as u64).read_to_end(&mut begin).ok()?;
+    Some(begin)
+}
+
+/// Checks that a file is itself, and not what Git LFS leaves in its place.
+///
+/// # Errors
+/// It is such a pointer; the message begins with the path.
+pub fn check_is_no_pointer(path: &Path) -> Result<()> {
+    ensure!(
+        first_bytes(path).is_none_or(|begin| begin != POINTER_BEGIN),
+        "{}: a Git LFS pointer stands in its place: run `git lfs pull` in its folder, or download \
+         the file itself",
+        path.display()
+    );
+    Ok(())
+}
+
 /// Reads a text file of at most `bytes_max` bytes; more are not even read.
 ///
 /// # Errors
-/// The file cannot be read, is larger, or is not UTF-8; the message begins with the path.
+/// The file cannot be read, is larger, is not UTF-8, or is a pointer of Git LFS; the message begins
+/// with the path.
 pub fn read_text(path: &Path, bytes_max: u64) -> Result<String> {
-    text_of(path, bytes_max, open_file)
+    let text = text_of(path, bytes_max, open_file)?;
+    if text.as_bytes().starts_with(POINTER_BEGIN) {
+        check_is_no_pointer(path)?;
+    }
+    Ok(text)
 }
 
 /// The same of whatever the user names, a pipe too.

@@ -44,13 +44,14 @@ struct Index {
 }
 
 impl Checkpoint {
-    /// Opens all safetensors files of a folder, in order of their names: those that
+    /// Opens all safetensors files of a model folder, in order of their names: those that
     /// `model.safetensors.index.json` names if it exists, else every `*.safetensors`.
     ///
     /// # Errors
-    /// No such file, an invalid header, a tensor that two files hold, or one that the index
+    /// No folder, no such file, an invalid header, a tensor that two files hold, or one that the index
     /// promises and no file holds.
     pub fn open(dir: &Path) -> Result<Self> {
+        check_folder(dir)?;
         let index = read_index(dir)?;
         let names = match &index {
             Some(index) => index.weight_map.values().cloned().collect(),
@@ -59,7 +60,11 @@ impl Checkpoint {
         let mut files = Vec::new();
         let mut tensors = BTreeMap::new();
         for name in &names {
-            let file = TensorFile::open(&dir.join(name))?;
+            let path = dir.join(name);
+            let file = TensorFile::open(&path).or_else(|error| {
+                files::check_is_no_pointer(&path)?;
+                Err(error)
+            })?;
             for tensor in file.tensors().keys() {
                 if let Some(other) = tensors.insert(tensor.clone(), files.len()) {
                     let other: &String = names.iter().nth(other).unwrap_or(name);
@@ -98,7 +103,8 @@ impl Checkpoint {
 
     /// All files of the folder that a program may read, whether they are there or not.
     pub fn inputs(&self) -> Vec<PathBuf> {
-        let others = [INDEX_FILE, super::config::FILE, super::tokenizer::FILE];
+        use super::{config, tokenizer};
+        let others = [INDEX_FILE, config::FILE, config::GENERATION_FILE, tokenizer::FILE];
         let others = others.map(|name| self.dir.join(name));
         self.paths().into_iter().chain(others).collect()
     }
@@ -253,6 +259,43 @@ fn read_index(dir: &Path) -> Result<Option<Index>> {
     Ok(Some(index))
 }
 
+/// Checks that a model is a folder, and says what else it is.
+///
+/// # Errors
+/// Nothing there, or a file.
+pub(super) fn check_folder(dir: &Path) -> Result<()> {
+    let facts = dir
+        .metadata()
+        .with_context(|| format!("{}: cannot list the model folder", dir.display()))?;
+    if facts.is_dir() {
+        return Ok(());
+    }
+    let (begin, dir) = (files::first_bytes(dir), dir.display());
+    match begin.as_deref() {
+        Some(begin) if begin.starts_with(b"GGUF") => bail!(
+            "{dir}: a GGUF file, which lnp does not read: give the Hugging Face model folder \
+             (config.json, *.safetensors, tokenizer.json) that it was made from"
+        ),
+        Some(begin) if begin.starts_with(&lnp_format::layout::MAGIC) => {
+            bail!("{dir}: a pack: give the folder of the model that it was made from")
+        }
+        _ => bail!(
+            "{dir}: not a folder: give the Hugging Face model folder (config.json, *.safetensors, \
+             tokenizer.json)"
+        ),
+    }
+}
+
+/// A line of Python that loads a model folder with a class of transformers and saves it again, in the
+/// files of today.
+pub(super) fn conversion(class: &str, dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        "python3 -c 'from transformers import {class} as A; \
+         A.from_pretrained(\"{dir}\").save_pretrained(\"{dir}\")'"
+    )
+}
+
 fn list_safetensors(dir: &Path) -> Result<BTreeSet<String>> {
     let context = || format!("{}: cannot list the model folder", dir.display());
     let mut names = BTreeSet::new();
@@ -264,10 +307,25 @@ fn list_safetensors(dir: &Path) -> Result<BTreeSet<String>> {
     }
     if names.is_empty() {
         bail!(
-            "{}: no *.safetensors file; give a Hugging Face model folder (a .bin checkpoint has \
-             to be converted to safetensors first)",
-            dir.display()
+            "{}: no *.safetensors file; give a Hugging Face model folder{}",
+            dir.display(),
+            other_weights(dir)
         );
     }
     Ok(names)
+}
+
+/// What helps where a folder has weights of another kind.
+fn other_weights(dir: &Path) -> String {
+    const KINDS: [&str; 3] = ["bin", "pt", "pth"];
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names = files.map(|file| file.path());
+    let found = names
+        .find(|path| path.extension().is_some_and(|kind| KINDS.iter().any(|other| kind == *other)));
+    let Some(name) = found.as_deref().and_then(Path::file_name) else { return String::new() };
+    format!(
+        ", or convert {}, which is there, once: {}",
+        name.display(),
+        conversion("AutoModelForCausalLM", dir)
+    )
 }

@@ -10,6 +10,8 @@ use super::checkpoint::Checkpoint;
 
 /// Name of the file in a model folder.
 pub(super) const FILE: &str = "config.json";
+/// Name of the file that says how texts are generated, where there is one.
+pub(super) const GENERATION_FILE: &str = "generation_config.json";
 /// Longest config.json, bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 24;
 
@@ -52,7 +54,7 @@ pub struct ModelConfig {
     pub max_positions: usize,
     /// Token that a text begins with, if there is one.
     pub bos_token_id: Option<u32>,
-    /// Tokens that end a text.
+    /// Tokens that end a text: as `generation_config.json` says, else `config.json`.
     pub eos_token_ids: Vec<u32>,
     /// Whether the output head is the embedding matrix.
     pub tie_word_embeddings: bool,
@@ -122,11 +124,26 @@ struct Raw {
     remove_final_layer_norm: Option<bool>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(untagged)]
 enum Ids {
     One(u32),
     Many(Vec<u32>),
+}
+
+impl Ids {
+    fn all(self) -> Vec<u32> {
+        match self {
+            Self::One(id) => vec![id],
+            Self::Many(ids) => ids,
+        }
+    }
+}
+
+/// What matters of `generation_config.json`.
+#[derive(Deserialize)]
+struct Generation {
+    eos_token_id: Option<Ids>,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +165,9 @@ impl ModelConfig {
         let path = dir.join(FILE);
         let text = read_text(&path, CONFIG_BYTES_MAX)?;
         let mut config = Self::from_json(&text).with_context(|| path.display().to_string())?;
+        if let Some(ids) = generation_eos(dir)? {
+            config.eos_token_ids = ids;
+        }
         let prefixes: &[&str] = match config.family {
             Family::Opt => &["model.decoder.", "decoder."],
             Family::Llama => &["model.", ""],
@@ -277,6 +297,20 @@ impl ModelConfig {
     }
 }
 
+/// The tokens that `generation_config.json` ends a text at, where it is there and says so.
+fn generation_eos(dir: &Path) -> Result<Option<Vec<u32>>> {
+    let path = dir.join(GENERATION_FILE);
+    if let Err(error) = path.metadata()
+        && error.kind() == std::io::ErrorKind::NotFound
+    {
+        return Ok(None);
+    }
+    let text = read_text(&path, CONFIG_BYTES_MAX)?;
+    let generation: Generation = serde_json::from_str(&text)
+        .with_context(|| format!("{}: not a generation configuration", path.display()))?;
+    Ok(generation.eos_token_id.map(Ids::all))
+}
+
 fn opt(raw: &Raw) -> Result<ModelConfig> {
     let hidden = required("hidden_size", raw.hidden_size)?;
     let heads = required("num_attention_heads", raw.num_attention_heads)?;
@@ -307,7 +341,7 @@ fn opt(raw: &Raw) -> Result<ModelConfig> {
         vocab: required("vocab_size", raw.vocab_size)?,
         max_positions: required("max_position_embeddings", raw.max_position_embeddings)?,
         bos_token_id: raw.bos_token_id,
-        eos_token_ids: ids(raw),
+        eos_token_ids: raw.eos_token_id.clone().map(Ids::all).unwrap_or_default(),
         tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(true),
         // OPT has no key for it: the default of the layer it uses.
         norm_eps: 1e-5,
@@ -342,7 +376,7 @@ fn llama(raw: &Raw) -> Result<ModelConfig> {
         vocab: required("vocab_size", raw.vocab_size)?,
         max_positions: required("max_position_embeddings", raw.max_position_embeddings)?,
         bos_token_id: raw.bos_token_id,
-        eos_token_ids: ids(raw),
+        eos_token_ids: raw.eos_token_id.clone().map(Ids::all).unwrap_or_default(),
         tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(false),
         norm_eps: raw.rms_norm_eps.unwrap_or(1e-6),
         rope_theta: theta.unwrap_or(10_000.0),
@@ -353,14 +387,6 @@ fn llama(raw: &Raw) -> Result<ModelConfig> {
 
 fn required(key: &str, value: Option<usize>) -> Result<usize> {
     value.with_context(|| format!("key `{key}` is missing"))
-}
-
-fn ids(raw: &Raw) -> Vec<u32> {
-    match &raw.eos_token_id {
-        None => Vec::new(),
-        Some(Ids::One(id)) => vec![*id],
-        Some(Ids::Many(ids)) => ids.clone(),
-    }
 }
 
 fn activation(name: &str) -> Result<Activation> {

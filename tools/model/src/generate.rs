@@ -14,6 +14,8 @@ pub struct Generated {
     pub prompt_logits: Vec<f32>,
     /// Tokens that went through the model: the prompt, and all generated ones but the last.
     pub fed: usize,
+    /// Bytes of keys and values that attention remembered at the end.
+    pub state_bytes: usize,
 }
 
 /// Feeds a prompt and generates `count` tokens, or fewer where `on_token` says false.
@@ -51,5 +53,5 @@ pub fn generate(
         }
         logits = model.forward(&mut state, &[token], ffn)?;
     }
-    Ok(Generated { tokens, prompt_logits, fed: state.position() })
+    Ok(Generated { tokens, prompt_logits, fed: state.position(), state_bytes: state.bytes() })
 }

@@ -5,7 +5,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
+use tokenizers::{Decoder as _, DecoderWrapper};
 
 use lnp_common::files::read_text;
 
@@ -15,10 +16,15 @@ pub(super) const FILE: &str = "tokenizer.json";
 const TOKENIZER_BYTES_MAX: u64 = 1 << 28;
 /// What a decoder puts where bytes are not (yet) UTF-8.
 const REPLACEMENT: char = '\u{fffd}';
+/// Most replacement characters at the end of a text that bytes to come can still change: a character
+/// of UTF-8 has at most three bytes before its last.
+const UNDECIDED_MAX: usize = 3;
 
 /// The tokenizer of a model folder.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// Whether tokens such as `<0xE2>` stand for bytes.
+    byte_fallback: bool,
     /// Its file, for errors.
     path: PathBuf,
 }
@@ -28,9 +34,11 @@ impl Tokenizer {
     /// does: they are habits of its training, and a text is encoded whole.
     ///
     /// # Errors
-    /// A missing or invalid file.
+    /// No folder, or a missing or invalid file; what to do where the tokenizer is of another kind.
     pub fn load(dir: &Path) -> Result<Self> {
+        super::checkpoint::check_folder(dir)?;
         let path = dir.join(FILE);
+        check_is_there(dir, &path)?;
         let text = read_text(&path, TOKENIZER_BYTES_MAX)?;
         let inner = contained(|| {
             let mut inner: tokenizers::Tokenizer = text.parse()?;
@@ -39,7 +47,8 @@ impl Tokenizer {
             Ok(inner)
         })
         .map_err(|error| anyhow!("{}: cannot load the tokenizer: {error}", path.display()))?;
-        Ok(Self { inner, path })
+        let byte_fallback = inner.get_decoder().is_some_and(has_byte_fallback);
+        Ok(Self { inner, byte_fallback, path })
     }
 
     /// Token ids of a text; none is added at its beginning or end.
@@ -60,12 +69,41 @@ impl Tokenizer {
     /// Text of some token ids; ids that the tokenizer does not know give nothing. With
     /// `skip_special`, neither do special tokens (end of text and the like).
     ///
+    /// Bytes that are part of no UTF-8 character become U+FFFD, and what stands beside them is kept:
+    /// with tokens for single bytes (`<0xE2>`) one for each byte, as SentencePiece has it. (The crate
+    /// `tokenizers` gives up every byte of such a row where one is wrong.)
+    ///
     /// # Errors
     /// Ids that the tokenizer's decoder refuses.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        contained(|| self.inner.decode(ids, skip_special)).map_err(|error| {
+        let decoded = match self.inner.get_decoder().filter(|_| self.byte_fallback) {
+            Some(decoder) => contained(|| decoder.decode(self.tokens(ids, skip_special))),
+            None => contained(|| self.inner.decode(ids, skip_special)),
+        };
+        decoded.map_err(|error| {
             anyhow!("{}: cannot decode {} token ids: {error}", self.path.display(), ids.len())
         })
+    }
+
+    /// The tokens of some ids, those for bytes that are part of no character replaced.
+    fn tokens(&self, ids: &[u32], skip_special: bool) -> Vec<String> {
+        let added = self.inner.get_added_vocabulary();
+        let known = ids.iter().filter_map(|id| self.inner.id_to_token(*id));
+        let mut tokens: Vec<String> =
+            known.filter(|token| !(skip_special && added.is_special_token(token))).collect();
+        let mut rest = &mut tokens[..];
+        while !rest.is_empty() {
+            let bytes: Vec<u8> = rest.iter().map_while(|token| byte_of(token)).collect();
+            let (row, after) = rest.split_at_mut(bytes.len());
+            let mut left = row.iter_mut();
+            for chunk in bytes.utf8_chunks() {
+                left.by_ref().take(chunk.valid().len()).for_each(drop);
+                let wrong = left.by_ref().take(chunk.invalid().len());
+                wrong.for_each(|token| *token = REPLACEMENT.to_string());
+            }
+            rest = after.get_mut(1..).unwrap_or_default();
+        }
+        tokens
     }
 
     /// A decoder for ids that arrive one by one.
@@ -81,7 +119,10 @@ impl Tokenizer {
 }
 
 /// Turns a stream of token ids into a stream of text. All pieces together are the text that
-/// [`Tokenizer::decode`] gives for all ids; no piece ends within a character.
+/// [`Tokenizer::decode`] gives for all ids, whatever they are, with every decoder that makes characters
+/// of bytes (byte-level, byte fallback) or joins pieces of words. One that changes text when more
+/// follows (a regular expression over all of it) would take back what is out already: there the text
+/// begins again with the token at hand. No piece ends within a character.
 pub struct Decoder<'a> {
     tokenizer: &'a Tokenizer,
     skip_special: bool,
@@ -90,7 +131,7 @@ pub struct Decoder<'a> {
     ids: Vec<u32>,
     /// How many of `ids` are context.
     context: usize,
-    /// The part of the text of `ids` that is out already.
+    /// The part of the text of `ids` that is out already: what it begins with.
     emitted: String,
 }
 
@@ -101,24 +142,13 @@ impl Decoder<'_> {
     /// As [`Tokenizer::decode`].
     pub fn push(&mut self, id: u32) -> Result<String> {
         self.ids.push(id);
-        let text = self.tokenizer.decode(&self.ids, self.skip_special)?;
-        // Bytes at the end that are no character may become one with the next token.
-        let complete = text.trim_end_matches(REPLACEMENT);
-        let Some(piece) = complete.strip_prefix(self.emitted.as_str()) else {
-            return Ok(String::new());
-        };
-        let piece = piece.to_owned();
-        if piece.is_empty() {
-            return Ok(piece);
+        let text = self.text()?;
+        if text.starts_with(&self.emitted) {
+            return self.advance(&text);
         }
-        if complete.len() == text.len() {
-            self.ids.drain(..self.context);
-            self.context = self.ids.len();
-            self.emitted = self.tokenizer.decode(&self.ids, self.skip_special)?;
-        } else {
-            self.emitted.push_str(&piece);
-        }
-        Ok(piece)
+        let held = self.begin_again(id)?;
+        let text = self.text()?;
+        Ok(held + &self.advance(&text)?)
     }
 
     /// Returns what is left: bytes that never became a character, as replacement characters.
@@ -126,9 +156,80 @@ impl Decoder<'_> {
     /// # Errors
     /// As [`Tokenizer::decode`].
     pub fn finish(self) -> Result<String> {
-        let text = self.tokenizer.decode(&self.ids, self.skip_special)?;
-        Ok(text.strip_prefix(self.emitted.as_str()).unwrap_or_default().to_owned())
+        self.held()
     }
+
+    fn text(&self) -> Result<String> {
+        self.tokenizer.decode(&self.ids, self.skip_special)
+    }
+
+    /// What of the text is not out yet.
+    fn held(&self) -> Result<String> {
+        Ok(self.text()?.strip_prefix(&self.emitted).unwrap_or_default().to_owned())
+    }
+
+    /// What of a text, which begins with what is out, may go out too.
+    fn advance(&mut self, text: &str) -> Result<String> {
+        let complete = &text[..text.len() - undecided_bytes(text)];
+        let piece = complete.get(self.emitted.len()..).unwrap_or_default().to_owned();
+        if piece.is_empty() {
+            return Ok(piece);
+        }
+        if complete.len() == text.len() {
+            self.ids.drain(..self.context);
+            self.context = self.ids.len();
+            self.emitted = self.text()?;
+        } else {
+            self.emitted.push_str(&piece);
+        }
+        Ok(piece)
+    }
+
+    /// Leaves all ids behind but the last; returns what of their text was held back.
+    fn begin_again(&mut self, last: u32) -> Result<String> {
+        self.ids.pop();
+        let held = self.held()?;
+        (self.ids, self.context, self.emitted) = (vec![last], 0, String::new());
+        Ok(held)
+    }
+}
+
+/// Checks that a folder has a tokenizer.json; where it has a tokenizer of another kind, says how to
+/// convert that.
+fn check_is_there(dir: &Path, path: &Path) -> Result<()> {
+    const OTHERS: [&str; 4] = ["tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"];
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let Some(other) = OTHERS.iter().find(|name| dir.join(name).exists()) else {
+        bail!("{}: no {FILE}; download it, from where the weights came", dir.display());
+    };
+    bail!(
+        "{}: no {FILE}; convert {other}, which is there, once: {}",
+        dir.display(),
+        super::checkpoint::conversion("AutoTokenizer", dir)
+    )
+}
+
+/// How many bytes at the end of a text are no character yet.
+fn undecided_bytes(text: &str) -> usize {
+    let tail = text.chars().rev().take(UNDECIDED_MAX);
+    tail.take_while(|c| *c == REPLACEMENT).map(char::len_utf8).sum()
+}
+
+/// Whether a decoder makes characters of tokens for single bytes.
+fn has_byte_fallback(decoder: &DecoderWrapper) -> bool {
+    match decoder {
+        DecoderWrapper::ByteFallback(_) => true,
+        DecoderWrapper::Sequence(steps) => steps.get_decoders().iter().any(has_byte_fallback),
+        _ => false,
+    }
+}
+
+/// The byte that a token such as `<0xE2>` stands for.
+fn byte_of(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?
 }
 
 thread_local! {

@@ -4,7 +4,7 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use lnp_format::{Dtype, Layer, Pack, Shape};
 use serde::Serialize;
 
@@ -43,13 +43,22 @@ pub struct WeightError {
     pub parts: Vec<PartDeviation>,
 }
 
-/// Compares every bundle, the biases and the files' hashes with a checkpoint; returns the bundles,
-/// and how far their weights are from it.
+/// What came of comparing with a checkpoint all of whose weights the pack has.
+pub(super) struct Compared {
+    /// Bundles that are what its weights convert to: all.
+    pub(super) bundles: u64,
+    /// How far they are from it.
+    pub(super) error: WeightError,
+    /// Whether its files are those that the pack was made from; the same weights may lie in others.
+    pub(super) same_files: bool,
+}
+
+/// Compares every bundle and the biases with a checkpoint, and the hashes of its files.
 pub(super) fn compare_with_model(
     input: &mut (impl Read + Seek),
     file_bytes: u64,
     model: &Path,
-) -> Result<(u64, WeightError)> {
+) -> Result<Compared> {
     input.seek(SeekFrom::Start(0))?;
     let index = read_index(input, file_bytes)?;
     let pack = Pack::parse(&index, file_bytes)?;
@@ -60,8 +69,27 @@ pub(super) fn compare_with_model(
     );
     let checkpoint = Checkpoint::open(model)?;
     let config = ModelConfig::load(model, &checkpoint)?;
-    check_same_model(&pack, &checkpoint, &config, model)?;
-    let mut bundles = CheckpointBundles::new(&checkpoint, &config, shape.dtype)?;
+    Recipe::check_shape(shape, &config)?;
+    let compared = compare_layers(input, &pack, &checkpoint, &config);
+    let other_file = other_file(&pack, &checkpoint)?;
+    let same_files = other_file.is_none();
+    match (compared, other_file) {
+        (Ok(error), _) => Ok(Compared { bundles: shape.bundles(), error, same_files }),
+        // Other weights in another file: the file is what is to be looked at.
+        (Err(error), Some(other_file)) => Err(error.context(other_file)),
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// Compares the bundles and biases of every layer.
+fn compare_layers(
+    input: &mut (impl Read + Seek),
+    pack: &Pack<'_>,
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+) -> Result<WeightError> {
+    let shape = pack.shape();
+    let mut bundles = CheckpointBundles::new(checkpoint, config, shape.dtype)?;
     let mut sums = vec![Sums::default(); shape.parts as usize];
     for (number, layer) in (0..).zip(pack.layers()) {
         bundles.load_layer(number)?;
@@ -77,36 +105,23 @@ pub(super) fn compare_with_model(
             ensure!(equal, "layer {number}: the biases are not those of the model");
         }
     }
-    Ok((shape.bundles(), weight_error(&sums)))
+    Ok(weight_error(&sums))
 }
 
-/// Checks that shape and hashes are those of a checkpoint.
-fn check_same_model(
-    pack: &Pack<'_>,
-    checkpoint: &Checkpoint,
-    config: &ModelConfig,
-    model: &Path,
-) -> Result<()> {
-    let shape = pack.shape();
-    let found = [config.layers, config.neurons, config.hidden, config.parts()];
-    let packed = [shape.layers, shape.neurons, shape.hidden, shape.parts].map(|n| n as usize);
-    ensure!(
-        found == packed,
-        "{}: layers, neurons, hidden, parts are {found:?}, the pack has {packed:?}: another model",
-        model.display()
-    );
-    Recipe::check_activation(shape, config)?;
+/// The first file of a checkpoint that is none of those that a pack was made from, in words.
+fn other_file(pack: &Pack<'_>, checkpoint: &Checkpoint) -> Result<Option<anyhow::Error>> {
     for (number, source) in checkpoint.sources()?.into_iter().enumerate() {
         let stored = pack.provenance().value(&format!("source.{number}.sha256"));
-        ensure!(
-            stored == Some(&source.sha256_hex),
-            "{}: SHA-256 is {}, the pack was made from {}",
-            source.file_name,
-            source.sha256_hex,
-            stored.unwrap_or("no such file")
-        );
+        if stored != Some(&source.sha256_hex) {
+            return Ok(Some(anyhow!(
+                "{}: SHA-256 is {}, the pack was made from {}",
+                source.file_name,
+                source.sha256_hex,
+                stored.unwrap_or("no such file")
+            )));
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Compares the bundles of a layer, read from where its region begins.

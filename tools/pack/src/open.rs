@@ -1,7 +1,7 @@
 //! Brings a pack's index into memory.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -71,9 +71,17 @@ const SECTION_ENTRY_BYTES: u64 = size_of::<SectionEntry>() as u64;
 /// begin.
 ///
 /// # Errors
-/// It cannot be read.
-pub(super) fn pack_length(file: &mut File) -> io::Result<u64> {
-    let file_bytes = file.seek(SeekFrom::End(0))?;
+/// It cannot be read, or does not tell its length.
+pub(super) fn pack_length(file: &mut File) -> Result<u64> {
+    // Files of /proc cannot even be sought to their end, or say that they are empty.
+    let length = file.seek(SeekFrom::End(0));
+    file.seek(SeekFrom::Start(0))?;
+    let says_empty = !matches!(length, Ok(1..));
+    ensure!(
+        !(says_empty && file.read(&mut [0])? > 0),
+        "it tells no length, as the files of /proc: give a pack on a disk"
+    );
+    let file_bytes = length?;
     file.seek(SeekFrom::Start(0))?;
     if !file.metadata()?.file_type().is_block_device() {
         return Ok(file_bytes);

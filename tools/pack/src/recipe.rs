@@ -104,12 +104,19 @@ impl Recipe {
         }
     }
 
-    /// Checks that a pack says of its bundles what the model does with its weights.
+    /// Checks that a pack is of a model's shape, and says of its bundles what the model does with them.
     ///
     /// # Errors
     /// One line that says what differs.
-    pub fn check_activation(shape: &Shape, config: &ModelConfig) -> Result<()> {
+    pub fn check_shape(shape: &Shape, config: &ModelConfig) -> Result<()> {
         let of_model = Self::shape_of(config, shape.dtype);
+        let dimensions = |shape: &Shape| [shape.layers, shape.neurons, shape.hidden, shape.parts];
+        let (pack, model) = (dimensions(shape), dimensions(&of_model));
+        ensure!(
+            pack == model,
+            "the pack has layers, neurons, hidden, parts {pack:?}, the model {model:?}: they do not \
+             belong together"
+        );
         let told =
             |shape: &Shape| format!("{} above {}", shape.activation, shape.activation_threshold);
         let (pack, model) = (told(shape), told(&of_model));

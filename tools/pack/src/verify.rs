@@ -27,6 +27,9 @@ pub struct Verified {
     pub bundles_equal_to_model: Option<u64>,
     /// How far the pack's weights are from the checkpoint's; `None` where none was given.
     pub weight_error: Option<WeightError>,
+    /// Whether the checkpoint's files are those that the pack was made from; the same weights may lie
+    /// in others. `None` where none was given.
+    pub same_files_as_packed: Option<bool>,
 }
 
 /// Verifies a pack file; with `model`, that every bundle is what the checkpoint converts to.
@@ -45,9 +48,10 @@ pub fn verify_file(
         let mut input = BufReader::with_capacity(1 << 20, file);
         let mut verified = verify(&mut input, file_bytes, progress)?;
         if let Some(model) = model {
-            let (equal, error) = compare_with_model(&mut input, file_bytes, model)?;
-            verified.bundles_equal_to_model = Some(equal);
-            verified.weight_error = Some(error);
+            let compared = compare_with_model(&mut input, file_bytes, model)?;
+            verified.bundles_equal_to_model = Some(compared.bundles);
+            verified.weight_error = Some(compared.error);
+            verified.same_files_as_packed = Some(compared.same_files);
         }
         Ok(verified)
     };

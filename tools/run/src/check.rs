@@ -1,31 +1,26 @@
-//! Whether a pack belongs to a model.
+//! Whether a pack is of a model's weights, by samples: cheap enough for every open. (`lnp verify --model`
+//! compares everything.)
+//!
+//! Tensors are compared and not files: the same weights may come in other shards.
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail};
 use lnp_engine::Engine;
 use lnp_engine::queue::ReadQueue;
-use lnp_format::Shape;
-use lnp_model::{Checkpoint, ModelConfig};
-use lnp_pack::Recipe;
+use lnp_format::{Layer, Shape};
+
+use lnp_model::{Checkpoint, FfnTensors, ModelConfig};
 use lnp_pack::convert::convert;
 
-/// Checks that a pack is of a model's shape.
-///
-/// # Errors
-/// One line that says what differs.
-pub fn check_shape(shape: &Shape, config: &ModelConfig) -> Result<()> {
-    let packed = [shape.layers, shape.neurons, shape.hidden, shape.parts].map(|n| n as usize);
-    let model = [config.layers, config.neurons, config.hidden, config.parts()];
-    ensure!(
-        packed == model,
-        "the pack has layers, neurons, hidden, parts {packed:?}, the model {model:?}: they do not \
-         belong together"
-    );
-    Recipe::check_activation(shape, config)
-}
+/// Bundles of each layer that are compared.
+const NEURONS_SAMPLED: u32 = 4;
+/// Weights of a down column that are compared: what shares a scale in any type. A column of the
+/// checkpoint's matrix lies in as many places as it has weights; these rows lie in one.
+const DOWN_ROWS: usize = 32;
+/// A prime: other neurons and other rows in each layer.
+const STEP: usize = 7919;
 
-/// Checks that a pack is of a model's weights, as far as a glance tells: the lengths of the files
-/// that it was made from, the biases, and one up row of each layer, which `engine` reads.
-/// (`lnp verify --model` compares everything.)
+/// Checks that a pack is of a model's weights: the biases, and of some bundles of every layer, which
+/// `engine` reads, every part: gate and up rows whole, of the down column a block.
 ///
 /// # Errors
 /// One line that says what differs.
@@ -34,49 +29,124 @@ pub fn check_weights<'a, Q: ReadQueue<'a> + Send>(
     checkpoint: &Checkpoint,
     config: &ModelConfig,
 ) -> Result<()> {
+    config.check_ffn(checkpoint)?;
     let pack = *engine.pack();
-    let other = |what: String| {
-        anyhow!(
-            "{what}: the pack was made from other weights: pack the model again, or name its model"
-        )
-    };
-    for (number, path) in checkpoint.paths().iter().enumerate() {
-        let stored = pack.provenance().value(&format!("source.{number}.bytes"));
-        let found = std::fs::metadata(path)?.len().to_string();
-        if stored.is_some_and(|stored| stored != found) {
-            return Err(other(path.display().to_string()));
-        }
-    }
-    let part_bytes = pack.shape().part_bytes() as usize;
-    let mut expected = vec![0; part_bytes];
     for (number, layer) in (0..).zip(pack.layers()) {
         let tensors = config.ffn_tensors(number as usize);
-        for (name, values) in
-            [(&tensors.up_bias, layer.neuron_bias()), (&tensors.down_bias, layer.output_bias())]
-        {
-            let Some(name) = name else { continue };
-            let stored = values.iter().map(|value| value.get().to_bits());
-            let found = checkpoint.read_f32(name)?;
-            if !stored.eq(found.iter().map(|value| value.to_bits())) {
-                return Err(other(name.clone()));
+        check_biases(&layer, checkpoint, &tensors)?;
+        let sample = Sample::read(number, pack.shape(), checkpoint, &tensors)?;
+        let mut differs = None;
+        engine.fetch(number, &sample.neurons, |neuron, bundle| {
+            if differs.is_none() {
+                differs = sample.difference(neuron, bundle).map(|tensor| (neuron, tensor));
             }
-        }
-        // A different neuron in each layer.
-        let neuron = (number * 7919) % pack.shape().neurons;
-        let rows = neuron as usize..neuron as usize + 1;
-        let (stored_as, row) = checkpoint.read_rows_raw(&tensors.up, rows)?;
-        convert(stored_as, &row, pack.shape().dtype, &mut expected)?;
-        let mut equal = false;
-        engine.fetch(number, &[neuron], |_, bundle| {
-            // the up row is the last part but one
-            let begin = bundle.len() - 2 * part_bytes;
-            equal = bundle[begin..begin + part_bytes] == expected;
             Ok(())
         })?;
-        if !equal {
-            return Err(other(format!("layer {number}, neuron {neuron}")));
+        if let Some((neuron, tensor)) = differs {
+            return Err(other(&format!("{tensor}, neuron {neuron}")));
         }
     }
     engine.clear_cache();
     Ok(())
+}
+
+fn other(what: &str) -> anyhow::Error {
+    anyhow!("{what}: the pack was made from other weights: pack the model again, or name its model")
+}
+
+fn check_biases(layer: &Layer<'_>, checkpoint: &Checkpoint, tensors: &FfnTensors) -> Result<()> {
+    for (name, values) in
+        [(&tensors.up_bias, layer.neuron_bias()), (&tensors.down_bias, layer.output_bias())]
+    {
+        let Some(name) = name else { continue };
+        let stored = values.iter().map(|value| value.get().to_bits());
+        let found = checkpoint.read_f32(name)?;
+        if !stored.eq(found.iter().map(|value| value.to_bits())) {
+            return Err(other(name));
+        }
+    }
+    Ok(())
+}
+
+/// Pieces of some bundles of a layer, as the checkpoint has them.
+struct Sample<'t> {
+    /// Ascending.
+    neurons: Vec<u32>,
+    pieces: Vec<Piece<'t>>,
+}
+
+/// A piece of every bundle of the sample.
+struct Piece<'t> {
+    /// The tensor that it comes from.
+    tensor: &'t str,
+    /// Where in a bundle it begins, bytes.
+    begin: usize,
+    /// Its bytes, one entry for each neuron.
+    expected: Vec<Vec<u8>>,
+}
+
+impl<'t> Sample<'t> {
+    fn read(
+        layer: u32,
+        shape: &Shape,
+        checkpoint: &Checkpoint,
+        tensors: &'t FfnTensors,
+    ) -> Result<Self> {
+        let neurons = sampled(layer, shape.neurons);
+        let part_bytes = shape.part_bytes() as usize;
+        let mut pieces = Vec::new();
+        for (part, tensor) in tensors.gate.iter().chain([&tensors.up]).enumerate() {
+            let mut expected = vec![vec![0; part_bytes]; neurons.len()];
+            for (neuron, expected) in neurons.iter().zip(&mut expected) {
+                let row = *neuron as usize;
+                let (stored_as, row) = checkpoint.read_rows_raw(tensor, row..row + 1)?;
+                convert(stored_as, &row, shape.dtype, expected)?;
+            }
+            pieces.push(Piece { tensor, begin: part * part_bytes, expected });
+        }
+        // The hidden size is a multiple of the block.
+        let blocks = shape.hidden as usize / DOWN_ROWS;
+        let block = layer as usize * STEP % blocks.max(1);
+        let block_bytes = shape.dtype.part_bytes(DOWN_ROWS as u32) as usize;
+        let begin = pieces.len() * part_bytes + block * block_bytes;
+        let rows = block * DOWN_ROWS..(block + 1) * DOWN_ROWS;
+        let (stored_as, rows) = checkpoint.read_rows_raw(&tensors.down, rows)?;
+        let mut expected = vec![vec![0; block_bytes]; neurons.len()];
+        for (neuron, expected) in neurons.iter().zip(&mut expected) {
+            let column = column(&rows, shape.neurons as usize, *neuron as usize);
+            convert(stored_as, &column, shape.dtype, expected)?;
+        }
+        pieces.push(Piece { tensor: &tensors.down, begin, expected });
+        if pieces.len() != shape.parts as usize {
+            bail!("no such part");
+        }
+        Ok(Self { neurons, pieces })
+    }
+
+    /// The first tensor of which a bundle has other weights.
+    fn difference(&self, neuron: u32, bundle: &[u8]) -> Option<&'t str> {
+        let at = self.neurons.binary_search(&neuron).ok()?;
+        let differs = |piece: &&Piece<'_>| {
+            let expected = &piece.expected[at];
+            bundle.get(piece.begin..piece.begin + expected.len()) != Some(expected)
+        };
+        self.pieces.iter().find(differs).map(|piece| piece.tensor)
+    }
+}
+
+/// Some neurons of a layer, ascending: one of each stretch of equal length.
+fn sampled(layer: u32, neurons: u32) -> Vec<u32> {
+    let count = NEURONS_SAMPLED.min(neurons);
+    let stretch = neurons / count.max(1);
+    let within = (layer as usize * STEP % stretch.max(1) as usize) as u32;
+    (0..count).map(|number| number * stretch + within).collect()
+}
+
+/// A column of rows of so many columns; the size of an element follows from the length.
+fn column(rows: &[u8], columns: usize, column: usize) -> Vec<u8> {
+    let size = rows.len() / (DOWN_ROWS * columns).max(1);
+    rows.chunks_exact(size * columns)
+        .flat_map(|row| &row[column * size..(column + 1) * size])
+        .copied()
+        .collect()
 }

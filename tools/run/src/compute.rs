@@ -10,12 +10,12 @@ use lnp_engine::{Collapse, Config, Engine, required_bytes};
 use lnp_format::Pack;
 use lnp_kernels::{CpuFeatures, TOKENS_MAX};
 
-use crate::check::{check_shape, check_weights};
+use crate::check::check_weights;
 use crate::fit::{ffn_memory, fit_memory};
 use lnp_device::memory::{ArenaMemory, arena};
 use lnp_device::open_direct;
 use lnp_model::Model;
-use lnp_pack::PackIndex;
+use lnp_pack::{PackIndex, Recipe};
 
 /// Share of the bundles that the cache holds where nothing else is said.
 pub const CACHE_RATIO_USUAL: f64 = 0.05;
@@ -77,7 +77,7 @@ impl<'p> ComputePack<'p> {
     /// A pack of another shape, a memory limit that is too small, or a file that cannot be read so.
     pub fn open(index: &'p PackIndex, model: &Model, options: ComputeOptions) -> Result<Self> {
         let pack = index.pack()?;
-        check_shape(pack.shape(), model.config())
+        Recipe::check_shape(pack.shape(), model.config())
             .with_context(|| index.path().display().to_string())?;
         let ffn_memory = ffn_memory(&pack, options.features, options.batch)
             .with_context(|| index.path().display().to_string())?;
@@ -96,6 +96,11 @@ impl<'p> ComputePack<'p> {
     /// The engine's settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Bytes of the engine's arena: staging area, cache, and what keeps account of them.
+    pub fn arena_bytes(&self) -> usize {
+        self.memory.len()
     }
 
     /// The engine and the kernels, once the pack is seen to be of the model's weights.

@@ -1,6 +1,7 @@
 //! Memory: what engine and kernels are given, within what the user allows.
 
 use anyhow::{Result, ensure};
+use lnp_common::report::bytes;
 use lnp_engine::ffn::Ffn;
 use lnp_engine::{Config, required_bytes};
 use lnp_format::Pack;
@@ -38,7 +39,11 @@ pub fn fit_memory(
         return Ok(with(usual, (f64::from(bundles) * cache_ratio).round() as u32));
     };
     let needed = required_bytes(&with(least, 0), pack)?;
-    ensure!(needed <= memory, "--memory {memory} is too small: at least {needed} bytes are needed");
+    ensure!(
+        needed <= memory,
+        "--memory {memory} is too small: at least {needed} bytes ({}) are needed",
+        bytes(needed as f64)
+    );
     // Half of what is left for staging, the rest for the cache; what the cache leaves goes back.
     let staging = usual.min(least + (memory - needed) / 2);
     let (mut fits, mut too_many) = (0, bundles + 1);

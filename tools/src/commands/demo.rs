@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::sys::{DirectFile, ReadOptions, cpu, open_engine};
 use lnp_engine::{Collapse, Config, DeviceLaw, required_bytes};
@@ -44,7 +44,7 @@ pub(super) struct Args {
     /// Go on through the page cache where the file system refuses direct reads
     #[arg(long)]
     buffered: bool,
-    /// Keep the files
+    /// Keep the files: model, traces, links, packs and device profile, 1.6 GiB
     #[arg(long)]
     keep: bool,
     /// Print the replay's rows as JSON
@@ -66,8 +66,11 @@ const GENERATED_TOKENS: usize = 48;
 const PLACEHOLDER_BYTES: [u32; 2] = [4 << 10, 16 << 10];
 /// A placeholder pack is tiled to at least this, to be larger than a device's own memory, bytes.
 const PACK_BYTES: u64 = 256 << 20;
-/// What all files take at once, about.
+/// Placeholder packs of one size: an order each.
+const ORDERS: [Order; 3] = [Order::Identity, Order::Frequency, Order::Greedy];
+/// What all files take at once, about: packs of one size, or of all where they are kept.
 const DEMO_BYTES: u64 = 4 * PACK_BYTES;
+const KEPT_BYTES: u64 = PACK_BYTES * (ORDERS.len() * PLACEHOLDER_BYTES.len() + 1) as u64;
 const REPLAY_TOKENS: usize = 96;
 const REPEATS: usize = 3;
 /// A slow device replays fewer tokens rather than longer.
@@ -83,7 +86,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let demo = Demo { args, dir: &dir };
     let result = demo.run();
     if args.keep {
-        demo.say(&format!("kept: {}\n", folder.keep().display()))?;
+        let kept = folder.keep();
+        if result.is_ok() {
+            demo.say(&next_commands(&kept, args.buffered))?;
+        } else {
+            demo.say(&format!("kept: {}\n", kept.display()))?;
+        }
     }
     result?;
     demo.say(&format!(
@@ -100,32 +108,70 @@ fn work_folder(args: &Args) -> Result<tempfile::TempDir> {
         Some(dir) => vec![dir.clone()],
         None => vec![temporary.clone(), PathBuf::from(".")],
     };
-    let make = |place: &Path| {
-        let folder = tempfile::Builder::new().prefix("lnp-demo-").tempdir_in(place);
-        folder.with_context(|| format!("{}: no folder can be made here", place.display()))
-    };
-    let mut no_room = None;
+    let mut reason = None;
     for place in &places {
-        let Ok(folder) = make(place) else { continue };
-        let trial = folder.path().join("trial");
-        std::fs::write(&trial, [0; 4096])?;
-        let direct = open_direct(&trial, false).is_ok();
-        std::fs::remove_file(&trial)?;
-        if direct || args.buffered {
-            match check_room_of_all(&trial, DEMO_BYTES) {
-                Ok(()) => return Ok(folder),
-                Err(error) => no_room = Some(error),
-            }
+        match try_folder(place, args) {
+            Ok(folder) => return Ok(folder),
+            // The first place is the one that was meant.
+            Err(error) => reason = reason.or(Some(error)),
         }
     }
-    if let Some(error) = no_room {
-        return Err(error);
-    }
-    anyhow::bail!(
-        "{}: no folder can be made here, or the file system refuses direct reads (O_DIRECT): name a \
-         folder on a disk with --dir, or say --buffered",
-        places[0].display()
+    Err(reason.context("no place to work in")?)
+}
+
+/// A folder of our own in a place, if it has room and direct reads there are possible or not needed.
+fn try_folder(place: &Path, args: &Args) -> Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("lnp-demo-").tempdir_in(place);
+    let folder = folder.with_context(|| {
+        format!("{}: no folder can be made here; name another with --dir", place.display())
+    })?;
+    let trial = folder.path().join("trial");
+    std::fs::write(&trial, [0; 4096])
+        .with_context(|| format!("{}: cannot write", trial.display()))?;
+    let direct = open_direct(&trial, false).is_ok();
+    std::fs::remove_file(&trial)?;
+    ensure!(
+        direct || args.buffered,
+        "{}: the file system refuses direct reads (O_DIRECT): name a folder on a disk with --dir, or \
+         say --buffered",
+        place.display()
+    );
+    check_room_of_all(&trial, if args.keep { KEPT_BYTES } else { DEMO_BYTES })?;
+    Ok(folder)
+}
+
+/// What can be done with the files that were kept: lines for a shell.
+fn next_commands(folder: &Path, buffered: bool) -> String {
+    let buffered = if buffered { " --buffered" } else { "" };
+    let bundle_bytes = PLACEHOLDER_BYTES[0];
+    let quoted = folder.display().to_string().replace('\'', r"'\''");
+    format!(
+        "kept: {}. To go on:\n\n\
+         \x20   cd '{quoted}'\n\
+         \x20   lnp inspect {PACK}\n\
+         \x20   lnp run {PACK} --model model --prompt 'JULIET:' -n 40{buffered}\n\
+         \x20   lnp perplexity {PACK} --model model --tokens {} --limit 256{buffered}\n\
+         \x20   lnp replay {} {} --traces {} --device {PROFILE} --tokens 16{buffered}\n\
+         \x20   lnp pack --model model --links {LINKS} --dtype q8_0 -o q8_0.lnp\n\n",
+        folder.display(),
+        trace_name("test"),
+        placeholder_name(Order::Identity, bundle_bytes),
+        placeholder_name(Order::Greedy, bundle_bytes),
+        trace_name("test"),
     )
+}
+
+/// Names of the files, within the folder.
+const PACK: &str = "demo.lnp";
+const LINKS: &str = "demo.links.safetensors";
+const PROFILE: &str = "device.toml";
+
+fn trace_name(split: &str) -> String {
+    format!("{split}.trace.safetensors")
+}
+
+fn placeholder_name(order: Order, bundle_bytes: u32) -> String {
+    format!("{order}-{bundle_bytes}.lnp")
 }
 
 struct Demo<'a> {
@@ -161,7 +207,9 @@ impl Demo<'_> {
         let greedy = self.link(&profile)?;
         let pack = self.pack(&model, &greedy)?;
         self.generate(&model, &pack)?;
-        std::fs::remove_file(&pack)?;
+        if !self.args.keep {
+            std::fs::remove_file(&pack)?;
+        }
         self.replay_all(&model, &profile, &test)
     }
 
@@ -174,7 +222,7 @@ impl Demo<'_> {
         let ids = trace::tokenize(&self.model_dir(), &text)?;
         let window = model.config().max_positions.min(256);
         let data = trace::trace_tokens(model, &ids, window, "demo".into(), split.to_owned())?;
-        let path = self.dir.join(format!("{split}.trace.safetensors"));
+        let path = self.dir.join(trace_name(split));
         write_trace(&path, &data)?;
         let ones = |layer: &Vec<u8>| layer.iter().map(|b| u64::from(b.count_ones())).sum::<u64>();
         let active: u64 = data.layers.iter().map(ones).sum();
@@ -189,6 +237,9 @@ impl Demo<'_> {
 
     fn link(&self, profile: &Path) -> Result<Links> {
         let links = link::link_traces(&[profile.to_owned()], Order::Greedy)?;
+        if self.args.keep {
+            links.write(&self.dir.join(LINKS))?;
+        }
         let longest = links.layers.iter().map(|layer| LinkStatistics::of(layer).longest).max();
         self.say(&format!(
             "link      profile.txt's co-activation: neurons that fire together now lie together \
@@ -199,14 +250,14 @@ impl Demo<'_> {
     }
 
     fn pack(&self, model: &Model, links: &Links) -> Result<PathBuf> {
-        let path = self.dir.join("demo.lnp");
+        let path = self.dir.join(PACK);
         let (checkpoint, config) = (model.checkpoint(), model.config());
         let recipe = Recipe::for_checkpoint(checkpoint, config, Some(links), Dtype::F16)?;
         let mut bundles = CheckpointBundles::new(checkpoint, config, Dtype::F16)?;
         let layout = write_pack(&path, &recipe, &mut bundles, &mut |_| {})?;
         let verified = verify_file(&path, Some(&self.model_dir()), &mut |_| {})?;
         self.say(&format!(
-            "pack      demo.lnp: {}, {} bundles of {} bytes\n\
+            "pack      {PACK}: {}, {} bundles of {} bytes\n\
              verify    every checksum and pad byte sound, every bundle equal to the model's weights\n",
             bytes(layout.extent.file_bytes as f64),
             thousands(verified.bundles as f64),
@@ -295,7 +346,7 @@ impl Demo<'_> {
             }
             self.say(&(table::render(&found) + "\n" + &table::chart(&found) + "\n"))?;
             rows.extend(found);
-            for pack in &packs {
+            for pack in packs.iter().filter(|_| !self.args.keep) {
                 std::fs::remove_file(pack.path())?;
             }
         }
@@ -321,13 +372,12 @@ impl Demo<'_> {
         let config = model.config();
         let copy_bytes = (config.layers * config.neurons) as u64 * u64::from(bundle_bytes);
         let copies = PACK_BYTES.div_ceil(copy_bytes) as u32;
-        let orders = [Order::Identity, Order::Frequency, Order::Greedy];
-        let bar = progress("packing", orders.len() as u64);
-        let packs = orders
+        let bar = progress("packing", ORDERS.len() as u64);
+        let packs = ORDERS
             .into_iter()
             .map(|order| {
                 let links = link::link_traces(&[profile.to_owned()], order)?;
-                let path = self.dir.join(format!("{order}-{bundle_bytes}.lnp"));
+                let path = self.dir.join(placeholder_name(order, bundle_bytes));
                 let recipe = Recipe::for_placeholders(
                     Some(&links),
                     ModelSize::of_config(config),
@@ -359,6 +409,9 @@ impl Demo<'_> {
         bar.finish_and_clear();
         let mut profile = DeviceProfile::of_law(LawText::from(&probed.law));
         profile.fit = Some(probed.fit);
+        if self.args.keep {
+            profile.write(&self.dir.join(PROFILE))?;
+        }
         self.say(&format!("probe     {}", law_line(&profile)))?;
         Ok(probed.law)
     }

@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use anyhow::{Result, ensure};
 
+use super::byte_count::{ByteCount, above_0};
 use lnp_common::files::{check_room, check_target};
-use lnp_common::report::{plain, print_json, progress, say, shown, table, thousands};
+use lnp_common::report::{bytes, plain, print_json, progress, say, shown, table, thousands};
 use lnp_device::LawText;
 use lnp_link::LAYER_STEPS;
 use lnp_link::UnknownOrder;
@@ -53,14 +54,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "LAW")]
     law: Option<LawText>,
     /// Bytes of a bundle, for refined and best
-    #[arg(long, value_name = "N", default_value_t = Objective::BUNDLE_BYTES_DEFAULT,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    bundle_bytes: u32,
+    #[arg(long, value_name = "BYTES", default_value_t = ByteCount(Objective::BUNDLE_BYTES_DEFAULT.into()),
+          value_parser = above_0)]
+    bundle_bytes: ByteCount,
     /// Bytes that counting pairs may take, for all layers in the works together; traces are read a
     /// layer at a time on top. With less, pairs are counted in strips: slower, the same result. The
     /// error names the least that is possible
     #[arg(long, value_name = "BYTES", default_value_t = MEMORY_DEFAULT)]
-    memory: u64,
+    memory: ByteCount,
     /// The links file to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -93,7 +94,7 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
 }
 
 /// Bytes for counts of pairs: the whole matrices of two layers of 16,384 neurons, and their pairs.
-const MEMORY_DEFAULT: u64 = 2 << 30;
+const MEMORY_DEFAULT: ByteCount = ByteCount(2 << 30);
 
 /// Share that is pinned where an order needs one and none is given.
 const PIN_DEFAULT: f64 = 0.1;
@@ -103,7 +104,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         (Some(device), _) => DeviceProfile::read(device)?.law,
         (None, law) => law.unwrap_or(LawText::ONEPLUS_12),
     };
-    let objective = Objective { law: law.law()?, bundle_bytes: args.bundle_bytes };
+    let objective = Objective { law: law.law()?, bundle_bytes: args.bundle_bytes.saturating_u32() };
     let inputs: Vec<&Path> = args.traces.iter().chain(&args.device).map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
     let needs_pin = matches!(
@@ -111,16 +112,17 @@ pub(super) fn run(args: &Args) -> Result<()> {
         OrderName::Best | OrderName::One(Order::Refined | Order::Miss | Order::Replicas { .. })
     );
     let pin = args.pin.unwrap_or(if needs_pin { PIN_DEFAULT } else { 0.0 });
-    let profile = Profile::open(&args.traces)?.with_memory(args.memory);
+    let profile = Profile::open(&args.traces)?.with_memory(args.memory.0);
     let counts_pairs = !matches!(
         args.order,
         OrderName::One(Order::Identity | Order::Random { .. } | Order::Frequency)
     );
     let least = profile.memory_min();
     ensure!(
-        args.memory >= least || !counts_pairs,
-        "--memory {}: at least {least} are needed for layers of {} neurons",
+        args.memory.0 >= least || !counts_pairs,
+        "--memory {}: at least {least} bytes ({}) are needed for layers of {} neurons",
         args.memory,
+        bytes(least as f64),
         profile.neurons()
     );
     let placements = match args.order {

@@ -6,6 +6,7 @@ use anyhow::{Result, bail, ensure};
 use lnp_format::Dtype;
 use lnp_format::limits::BUNDLE_STRIDE_MAX;
 
+use super::byte_count::ByteCount;
 use lnp_common::files::{check_room, check_target};
 use lnp_common::report::{bytes, plain, print_json, progress, say, shown};
 use lnp_link::Links;
@@ -32,7 +33,7 @@ pub(super) struct Args {
     /// No weights, but bundles of so many pseudo-random bytes (--dtype plays no role then): to load
     /// the device like a large model does; the pack says so inside
     #[arg(long, value_name = "BYTES")]
-    placeholder_bundle: Option<u32>,
+    placeholder_bundle: Option<ByteCount>,
     /// With --placeholder-bundle: tile the model's layers so many times
     #[arg(long, value_name = "N", default_value_t = 1, requires = "placeholder_bundle")]
     copies: u32,
@@ -67,6 +68,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         ));
     }
     if let Some(bundle_bytes) = args.placeholder_bundle {
+        let bundle_bytes = bundle_bytes.saturating_u32();
         write_placeholders(&args.output, links.as_ref(), &config, bundle_bytes, args.copies)?;
     } else {
         // Before all files are hashed: what is missing, and whether there is room.
@@ -116,12 +118,12 @@ pub(super) fn write_with_progress(
     let layout = write_pack(output, recipe, bundles, &mut |written| bar.set_position(written))?;
     bar.finish_and_clear();
     say(&format!(
-        "{}: {}, {} layers of {} bundles of {} bytes ({}), {} order\n",
+        "{}: {}, {} layers of {} bundles of {} ({}), {} order\n",
         shown(output),
         bytes(layout.extent.file_bytes as f64),
         shape.layers,
         shape.neurons,
-        shape.bundle_stride,
+        bytes(shape.bundle_stride.into()),
         shape.dtype,
         recipe.provenance.get("order").map_or("unknown", String::as_str),
     ));

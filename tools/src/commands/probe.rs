@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::ValueEnum;
 
 use super::ReadArgs;
+use super::byte_count::parse_bytes;
 use lnp_common::files::{check_targets, write_text};
 use lnp_common::interrupt;
 use lnp_common::report::{print, print_json, progress, say};
@@ -106,24 +107,6 @@ impl From<PatternArg> for Pattern {
             PatternArg::Sequential => Self::Sequential,
         }
     }
-}
-
-/// `4096`, `4K`, `64KiB`, `1M`, `4G`, `1T`: powers of 1024.
-fn parse_bytes(text: &str) -> Result<u64> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = text[digits.len()..].to_ascii_lowercase();
-    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => anyhow::bail!("no such unit: write 4096, 4K, 1M or 4G"),
-    };
-    let number: u64 = digits.parse().context("not a number: write 4096, 4K, 1M or 4G")?;
-    let bytes = number.checked_mul(1 << power).context("too large")?;
-    ensure!(bytes > 0, "must be above 0");
-    Ok(bytes)
 }
 
 fn parse_range(text: &str) -> Result<u64> {

@@ -7,11 +7,12 @@ use anyhow::{Context, Result, ensure};
 use lnp_engine::sys::BackEnd;
 use lnp_engine::{Collapse, Config, EngineError, FetchStats};
 
+use super::byte_count::ByteCount;
 use super::{KernelArgs, ReadArgs, say_back_end};
 use lnp_common::report::{bytes, print_json, say};
 use lnp_device::peak_memory_bytes;
 use lnp_measure::profile::DeviceProfile;
-use lnp_model::{ExactPredictor, Generated, Model, Sampler, Tokenizer, generate};
+use lnp_model::{Decoder, ExactPredictor, Generated, Model, Sampler, Tokenizer, generate};
 use lnp_pack::PackIndex;
 use lnp_run::SparseFfn;
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
@@ -19,7 +20,9 @@ use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES
 /// Generate text, reading the FFN weights from a pack
 ///
 /// Attention, embeddings and norms are in memory. Which neurons are active is computed exactly,
-/// from up (OPT) or gate (Llama) weights that are in memory too: predictors are still to come.
+/// from up (OPT) or gate (Llama) weights that are in memory too: predictors are still to come. The
+/// text ends at the model's end-of-text token (generation_config.json, else config.json), or after
+/// -n tokens.
 ///
 /// Example: lnp run opt.lnp --model opt-relu --prompt "Once upon a time" -n 40
 #[derive(Debug, clap::Args)]
@@ -36,18 +39,18 @@ pub(super) struct Args {
     /// Tokens to generate
     #[arg(short = 'n', long, value_name = "N", default_value_t = 64)]
     count: usize,
-    /// End at the model's end-of-text token
+    /// Go on past the model's end-of-text token, which is printed then
     #[arg(long)]
-    stop_at_eos: bool,
+    ignore_eos: bool,
     /// 0 for the most likely token, above 0 for chance
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     temperature: f64,
     /// Seed of chance
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
-    /// Bytes of the engine's arena: staging area and cache
+    /// Bytes of the engine's arena: staging area and cache (64M)
     #[arg(long, value_name = "BYTES", conflicts_with = "cache_ratio")]
-    memory: Option<usize>,
+    memory: Option<ByteCount>,
     /// Share of the bundles that the cache holds
     #[arg(long, value_name = "R", default_value_t = CACHE_RATIO_USUAL)]
     cache_ratio: f64,
@@ -57,9 +60,9 @@ pub(super) struct Args {
     /// Merge by the profile's measured curve at this queue depth instead of its law
     #[arg(long, requires = "device")]
     curve: bool,
-    /// Merge across holes smaller than so many bytes [default: the law of --device, or 16384]
+    /// Merge across holes smaller than so many bytes [default: the law of --device, or 16K]
     #[arg(long, value_name = "BYTES")]
-    gap: Option<u64>,
+    gap: Option<ByteCount>,
     /// Reads in flight
     #[arg(long, value_name = "N", default_value_t = lnp_engine::limits::QUEUE_DEPTH_DEFAULT)]
     queue_depth: u32,
@@ -73,7 +76,8 @@ pub(super) struct Args {
     /// Go on through the page cache where the file system refuses direct reads
     #[arg(long)]
     buffered: bool,
-    /// Print {prompt_ids, token_ids, text, ...} as JSON
+    /// Print {prompt_ids, token_ids, text, ...} as JSON; an end-of-text token that was stopped at is the
+    /// last of token_ids, and not in the text
     #[arg(long)]
     json: bool,
 }
@@ -81,74 +85,80 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<()> {
     let begin = Instant::now();
     let index = PackIndex::open(&args.pack)?;
-    let model = Model::load(&args.model)?;
-    let options = ComputeOptions {
-        collapse: collapse(args)?,
-        queue_depth: args.queue_depth,
-        verify_reads: args.verify_reads,
-        memory: args.memory,
-        cache_ratio: args.cache_ratio,
-        features: args.kernels.features()?,
-        batch: args.kernels.batch.into(),
-        read: args.read.into(),
-        buffered: args.buffered,
-    };
-    let mut pack = ComputePack::open(&index, &model, options)?;
+    // Before the model, which takes longer to load.
     let tokenizer = Tokenizer::load(&args.model)?;
+    let model = Model::load(&args.model)?;
+    let mut pack = ComputePack::open(&index, &model, options(args)?)?;
     let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
-    let config = *pack.config();
+    let (config, arena_bytes) = (*pack.config(), pack.arena_bytes());
     let (mut engine, ffn) = pack.engine(&model)?;
     let back_end = engine.queue().back_end().clone();
     say_back_end(&back_end);
 
-    let mut prompt_ids: Vec<u32> = model.config().bos_token_id.into_iter().collect();
-    prompt_ids.extend(tokenizer.encode(&args.prompt)?);
-    ensure!(
-        !prompt_ids.is_empty(),
-        "an empty prompt, and the model has no bos token: give some text with --prompt"
-    );
+    let prompt_ids = prompt_ids(args, &model, &tokenizer)?;
     let mut sampler = Sampler::new(args.temperature, args.seed)?;
-    let mut decoder = tokenizer.decoder(false);
-    let mut text = String::new();
     let loaded_s = begin.elapsed().as_secs_f64();
-    let begin = Instant::now();
-    let mut first_token_s = None;
+    let eos: &[u32] = if args.ignore_eos { &[] } else { &model.config().eos_token_ids };
+    let mut stream = Stream::new(tokenizer.decoder(false), eos, args.json);
     let tier = ffn.tier().name();
     let kernels = format!("{tier} {}", engine.pack().shape().dtype);
     let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
     let generated =
         generate(&model, &mut sparse, &prompt_ids, args.count, &mut sampler, &mut |token| {
-            first_token_s.get_or_insert_with(|| begin.elapsed().as_secs_f64());
-            let piece = decoder.push(token)?;
-            stream(&piece, args.json)?;
-            text += &piece;
-            Ok(!(args.stop_at_eos && model.config().eos_token_ids.contains(&token)))
+            stream.take(token)
         })
         .map_err(|error| match error.downcast_ref::<EngineError>() {
             Some(_) => error.context(index.path().display().to_string()),
             None => error,
         })?;
-    let rest = decoder.finish()?;
-    stream(&(rest.clone() + "\n"), args.json)?;
-    text += &rest;
-    let seconds = begin.elapsed().as_secs_f64();
+    let told = stream.end()?;
     let summary = Summary {
         args,
         prompt_ids,
+        memory: Memory {
+            model: model.resident_bytes(),
+            predictor: predictor.resident_bytes(),
+            arena: arena_bytes,
+            staging: config.staging_bytes,
+            state: generated.state_bytes,
+        },
         generated,
-        text,
+        told,
         stats: *sparse.stats(),
         active_bundles: sparse.active_bundles(),
         kernels,
         loaded_s,
-        first_token_s: first_token_s.unwrap_or(seconds),
-        seconds,
     };
     if args.json {
-        return summary.print_json(&engine_facts(&config, tier, &back_end, &predictor, &model));
+        return summary.print_json(&engine_facts(&config, tier, &back_end, &summary.memory));
     }
     summary.print();
     Ok(())
+}
+
+fn options(args: &Args) -> Result<ComputeOptions> {
+    Ok(ComputeOptions {
+        collapse: collapse(args)?,
+        queue_depth: args.queue_depth,
+        verify_reads: args.verify_reads,
+        memory: args.memory.map(ByteCount::saturating_usize),
+        cache_ratio: args.cache_ratio,
+        features: args.kernels.features()?,
+        batch: args.kernels.batch.into(),
+        read: args.read.into(),
+        buffered: args.buffered,
+    })
+}
+
+/// The prompt's tokens, the model's bos token first.
+fn prompt_ids(args: &Args, model: &Model, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let mut ids: Vec<u32> = model.config().bos_token_id.into_iter().collect();
+    ids.extend(tokenizer.encode(&args.prompt)?);
+    ensure!(
+        !ids.is_empty(),
+        "an empty prompt, and the model has no bos token: give some text with --prompt"
+    );
+    Ok(ids)
 }
 
 fn collapse(args: &Args) -> Result<Collapse> {
@@ -158,34 +168,107 @@ fn collapse(args: &Args) -> Result<Collapse> {
             Collapse::Curve(curve.with_context(|| format!("--curve: {}", device.display()))?)
         }
         (Some(device), _) => Collapse::Law(DeviceProfile::read(device)?.law.law()?),
-        (None, Some(0)) => Collapse::Off,
-        (None, gap) => Collapse::Gap { bytes: gap.unwrap_or(GAP_BYTES_USUAL) },
+        (None, Some(ByteCount(0))) => Collapse::Off,
+        (None, gap) => Collapse::Gap { bytes: gap.map_or(GAP_BYTES_USUAL, |gap| gap.0) },
     })
 }
 
-/// Writes text as it comes; not with `--json`, whose text comes whole.
-fn stream(piece: &str, json: bool) -> Result<()> {
-    if json {
-        return Ok(());
+/// Text as it comes, on stdout; not with `--json`, whose text comes whole.
+struct Stream<'a> {
+    decoder: Decoder<'a>,
+    /// Tokens that end the text.
+    eos: &'a [u32],
+    json: bool,
+    begin: Instant,
+    told: Told,
+}
+
+/// What a [`Stream`] told.
+#[derive(Default)]
+struct Told {
+    text: String,
+    /// Whether a token ended it.
+    at_eos: bool,
+    /// When the first token was there, seconds after the prompt was given; none came: `seconds`.
+    first_token_s: Option<f64>,
+    /// In all.
+    seconds: f64,
+}
+
+impl<'a> Stream<'a> {
+    fn new(decoder: Decoder<'a>, eos: &'a [u32], json: bool) -> Self {
+        Self { decoder, eos, json, begin: Instant::now(), told: Told::default() }
     }
-    lnp_common::report::print(piece)
+
+    /// Takes a token; false where it ends the text.
+    fn take(&mut self, token: u32) -> Result<bool> {
+        self.told.first_token_s.get_or_insert_with(|| self.begin.elapsed().as_secs_f64());
+        if self.eos.contains(&token) {
+            self.told.at_eos = true;
+            return Ok(false);
+        }
+        let piece = self.decoder.push(token)?;
+        self.told.text += &piece;
+        if self.json { Ok(()) } else { lnp_common::report::print(&piece) }?;
+        Ok(true)
+    }
+
+    fn end(self) -> Result<Told> {
+        let mut told = self.told;
+        let rest = self.decoder.finish()?;
+        if !self.json {
+            lnp_common::report::print(&(rest.clone() + "\n"))?;
+        }
+        told.text += &rest;
+        told.seconds = self.begin.elapsed().as_secs_f64();
+        Ok(told)
+    }
 }
 
 fn engine_facts(
     config: &Config,
     kernel_tier: &str,
     back_end: &BackEnd,
-    predictor: &ExactPredictor,
-    model: &Model,
+    memory: &Memory,
 ) -> serde_json::Value {
     serde_json::json!({
         "back_end": back_end.name(), "reads_through": back_end.to_string(), "kernel_tier": kernel_tier,
         "collapse": config.collapse.name(), "cache_bundles": config.cache_bundles,
         "staging_bytes": config.staging_bytes, "queue_depth": config.queue_depth,
         "active_set": "exact, from resident weights",
-        "predictor_resident_bytes": predictor.resident_bytes(),
-        "model_resident_bytes": model.resident_bytes(),
+        "predictor_resident_bytes": memory.predictor, "model_resident_bytes": memory.model,
+        "arena_bytes": memory.arena, "attention_state_bytes": memory.state,
     })
+}
+
+/// What memory went to, bytes.
+struct Memory {
+    /// Attention, embeddings, norms.
+    model: usize,
+    /// Rows that tell which neurons are active.
+    predictor: usize,
+    /// Of the engine.
+    arena: usize,
+    /// Of it, what reads go to; the rest is cache.
+    staging: usize,
+    /// Keys and values.
+    state: usize,
+}
+
+impl Memory {
+    fn in_words(&self) -> String {
+        let of = |count: usize| bytes(count as f64);
+        format!(
+            "peak memory {}: attention and embeddings {}, rows that tell who is active {}, the \
+             engine's arena {} ({} of it staging, the rest cache), keys and values {}",
+            bytes(peak_memory_bytes() as f64),
+            of(self.model),
+            of(self.predictor),
+            of(self.arena),
+            of(self.staging),
+            of(self.state),
+        )
+    }
 }
 
 /// What came of a run.
@@ -193,13 +276,12 @@ struct Summary<'a> {
     args: &'a Args,
     prompt_ids: Vec<u32>,
     generated: Generated,
-    text: String,
+    told: Told,
     stats: FetchStats,
     active_bundles: u64,
     kernels: String,
     loaded_s: f64,
-    first_token_s: f64,
-    seconds: f64,
+    memory: Memory,
 }
 
 impl Summary<'_> {
@@ -208,9 +290,14 @@ impl Summary<'_> {
         self.generated.fed.max(1) as f64
     }
 
-    fn tokens_per_s(&self) -> f64 {
-        let after_first = self.generated.tokens.len().saturating_sub(1) as f64;
-        after_first / (self.seconds - self.first_token_s).max(1e-9)
+    fn prompt_s(&self) -> f64 {
+        self.told.first_token_s.unwrap_or(self.told.seconds)
+    }
+
+    /// Of the tokens after the first; none where there are none.
+    fn tokens_per_s(&self) -> Option<f64> {
+        let after_first = self.generated.tokens.len().checked_sub(1).filter(|count| *count > 0)?;
+        Some(after_first as f64 / (self.told.seconds - self.prompt_s()).max(1e-9))
     }
 
     fn hit_rate(&self) -> f64 {
@@ -218,11 +305,14 @@ impl Summary<'_> {
     }
 
     fn print(&self) {
+        let count = self.generated.tokens.len();
+        let end = if self.told.at_eos { ", the last of them end of text" } else { "" };
+        let rate =
+            self.tokens_per_s().map_or(String::new(), |rate| format!("{rate:.1} tokens/s, "));
         say(&format!(
-            "{:.1} tokens/s after a prompt of {}; per token {:.0} active bundles, {:.1} reads, {}, \
-             I/O {:.0} us; {:.1} % hits; kernels {}; peak memory {}; active sets computed exactly (no \
-             predictor)\n",
-            self.tokens_per_s(),
+            "{rate}{count} tokens{end} after a prompt of {}; per token {:.0} active bundles, {:.1} \
+             reads, {}, I/O {:.0} us; {:.1} % hits; kernels {}; active sets computed exactly (no \
+             predictor); {}\n",
             self.prompt_ids.len(),
             self.active_bundles as f64 / self.fed(),
             self.stats.reads as f64 / self.fed(),
@@ -230,15 +320,16 @@ impl Summary<'_> {
             self.stats.io_ns as f64 / 1e3 / self.fed(),
             100.0 * self.hit_rate(),
             self.kernels,
-            bytes(peak_memory_bytes() as f64),
+            self.memory.in_words(),
         ));
     }
 
     fn print_json(&self, engine: &serde_json::Value) -> Result<()> {
         print_json(&serde_json::json!({
-            "prompt_ids": self.prompt_ids, "token_ids": self.generated.tokens, "text": self.text,
+            "prompt_ids": self.prompt_ids, "token_ids": self.generated.tokens, "text": self.told.text,
+            "finish_reason": if self.told.at_eos { "eos_token" } else { "length" },
             "pack": self.args.pack, "model": self.args.model,
-            "load_s": self.loaded_s, "prompt_s": self.first_token_s, "total_s": self.seconds,
+            "load_s": self.loaded_s, "prompt_s": self.prompt_s(), "total_s": self.told.seconds,
             "tokens_per_s": self.tokens_per_s(),
             "active_bundles_per_token": self.active_bundles as f64 / self.fed(),
             "reads_per_token": self.stats.reads as f64 / self.fed(),

@@ -60,8 +60,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let inputs: Vec<&Path> =
         args.text.iter().chain(&args.token_ids).chain(&of_model).map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
-    let model = Model::of(checkpoint)?;
+    // What is wrong with text or tokenizer is told before the model is loaded, which may take long.
     let (mut ids, source_window, source_corpus) = token_ids(args)?;
+    let model = Model::of(checkpoint)?;
     ids.truncate(args.tokens.unwrap_or(usize::MAX));
     let most = model.config().max_positions;
     let window = args.window.or(source_window).unwrap_or(WINDOW_USUAL.min(most));

@@ -34,7 +34,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
         return print_json(&verified);
     }
     let model = verified.bundles_equal_to_model.map_or(String::new(), |bundles| {
-        format!(", {} bundles match the model's weights", thousands(bundles as f64))
+        let files = match verified.same_files_as_packed {
+            Some(false) => ", whose files are others than it was packed from",
+            _ => "",
+        };
+        format!(", {} bundles match the model's weights{files}", thousands(bundles as f64))
     });
     let error = verified.weight_error.as_ref().map_or(String::new(), describe);
     print(&format!(
