@@ -13,6 +13,14 @@ use serde::Deserialize;
 use lnp_common::files;
 use lnp_common::tensor_file::TensorFile;
 
+/// What the model is, in a model folder.
+pub(super) const CONFIG_FILE: &str = "config.json";
+/// How it is to be asked, there.
+pub(super) const GENERATION_FILE: &str = "generation_config.json";
+/// The tokenizer there.
+pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
+/// How a pack begins: all that this room knows of packs.
+const PACK_BEGIN: &[u8] = b"\x89LNP";
 const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Longest index, bytes.
 const INDEX_BYTES_MAX: u64 = 1 << 26;
@@ -103,8 +111,7 @@ impl Checkpoint {
 
     /// All files of the folder that a program may read, whether they are there or not.
     pub fn inputs(&self) -> Vec<PathBuf> {
-        use super::{config, tokenizer};
-        let others = [INDEX_FILE, config::FILE, config::GENERATION_FILE, tokenizer::FILE];
+        let others = [INDEX_FILE, CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILE];
         let others = others.map(|name| self.dir.join(name));
         self.paths().into_iter().chain(others).collect()
     }
@@ -276,7 +283,7 @@ pub(super) fn check_folder(dir: &Path) -> Result<()> {
             "{dir}: a GGUF file, which lnp does not read: give the Hugging Face model folder \
              (config.json, *.safetensors, tokenizer.json) that it was made from"
         ),
-        Some(begin) if begin.starts_with(&lnp_format::layout::MAGIC) => {
+        Some(begin) if begin.starts_with(PACK_BEGIN) => {
             bail!("{dir}: a pack: give the folder of the model that it was made from")
         }
         _ => bail!(

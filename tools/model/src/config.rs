@@ -6,12 +6,8 @@ use anyhow::{Context, Result, bail, ensure};
 use lnp_common::files::read_text;
 use serde::Deserialize;
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{CONFIG_FILE, Checkpoint, GENERATION_FILE};
 
-/// Name of the file in a model folder.
-pub(super) const FILE: &str = "config.json";
-/// Name of the file that says how texts are generated, where there is one.
-pub(super) const GENERATION_FILE: &str = "generation_config.json";
 /// Longest config.json, bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 24;
 
@@ -162,7 +158,7 @@ impl ModelConfig {
     /// An unreadable file, an unsupported model (the message says what is supported), or a
     /// checkpoint without the expected tensors.
     pub fn load(dir: &Path, checkpoint: &Checkpoint) -> Result<Self> {
-        let path = dir.join(FILE);
+        let path = dir.join(CONFIG_FILE);
         let text = read_text(&path, CONFIG_BYTES_MAX)?;
         let mut config = Self::from_json(&text).with_context(|| path.display().to_string())?;
         if let Some(ids) = generation_eos(dir)? {

@@ -10,8 +10,8 @@ use tokenizers::{Decoder as _, DecoderWrapper};
 
 use lnp_common::files::read_text;
 
-/// Name of the file in a model folder.
-pub(super) const FILE: &str = "tokenizer.json";
+use super::checkpoint::TOKENIZER_FILE;
+
 /// Longest tokenizer.json, bytes.
 const TOKENIZER_BYTES_MAX: u64 = 1 << 28;
 /// What a decoder puts where bytes are not (yet) UTF-8.
@@ -37,7 +37,7 @@ impl Tokenizer {
     /// No folder, or a missing or invalid file; what to do where the tokenizer is of another kind.
     pub fn load(dir: &Path) -> Result<Self> {
         super::checkpoint::check_folder(dir)?;
-        let path = dir.join(FILE);
+        let path = dir.join(TOKENIZER_FILE);
         check_is_there(dir, &path)?;
         let text = read_text(&path, TOKENIZER_BYTES_MAX)?;
         let inner = contained(|| {
@@ -202,10 +202,10 @@ fn check_is_there(dir: &Path, path: &Path) -> Result<()> {
         return Ok(());
     }
     let Some(other) = OTHERS.iter().find(|name| dir.join(name).exists()) else {
-        bail!("{}: no {FILE}; download it, from where the weights came", dir.display());
+        bail!("{}: no {TOKENIZER_FILE}; download it, from where the weights came", dir.display());
     };
     bail!(
-        "{}: no {FILE}; convert {other}, which is there, once: {}",
+        "{}: no {TOKENIZER_FILE}; convert {other}, which is there, once: {}",
         dir.display(),
         super::checkpoint::conversion("AutoTokenizer", dir)
     )
