@@ -42,6 +42,9 @@ pub(super) struct Args {
     /// Go on past the model's end-of-text token, which is printed then
     #[arg(long)]
     ignore_eos: bool,
+    /// What it does anyway, for scripts that say so
+    #[arg(long, hide = true, conflicts_with = "ignore_eos")]
+    stop_at_eos: bool,
     /// 0 for the most likely token, above 0 for chance
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     temperature: f64,
