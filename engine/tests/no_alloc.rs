@@ -14,9 +14,10 @@ use lnp_engine::engine::Alone;
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::ReadQueue;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
-use lnp_engine::sys::{DirectFile, cpu, open_engine};
+use lnp_engine::sys::{DirectFile, cpu};
 use lnp_engine::{
-    CachePolicy, Collapse, Combine, Config, DeviceLaw, Engine, EngineError, required_bytes,
+    CachePolicy, Collapse, Combine, Config, DeviceLaw, Engine, EngineError, open_engine,
+    required_bytes,
 };
 use lnp_format::Pack;
 

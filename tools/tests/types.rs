@@ -11,8 +11,8 @@ use lnp::device::open_direct;
 use lnp::generate::check_weights;
 use lnp::model::Model;
 use lnp::pack::{CheckpointBundles, PackIndex, Recipe, write_pack};
-use lnp_engine::sys::{BackEndChoice, open_engine};
-use lnp_engine::{Config, required_bytes};
+use lnp_engine::sys::BackEndChoice;
+use lnp_engine::{Config, open_engine, required_bytes};
 use lnp_format::Dtype;
 
 const TYPES: [Dtype; 5] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Q8_0, Dtype::Q4_0];

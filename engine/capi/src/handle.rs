@@ -5,8 +5,8 @@ use core::mem::ManuallyDrop;
 
 use lnp_engine::engine::{Alone, FetchStats};
 use lnp_engine::ffn::Ffn;
-use lnp_engine::sys::{cpu, open_session};
-use lnp_engine::{Config, Engine, required_bytes};
+use lnp_engine::sys::cpu;
+use lnp_engine::{Config, Engine, required_bytes, open_session};
 use lnp_format::{Pack, Peek};
 
 use crate::error::{Failure, Text};
