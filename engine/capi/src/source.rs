@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use lnp_engine::arena::StagingMemory;
-use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
+use lnp_engine::queue::{ReadFailure, ReadQueue};
 use lnp_engine::sys::{BackEnd, DeviceQueue, DirectFile, OpenError};
 use lnp_format::{FormatError, Peek};
 
@@ -188,32 +188,4 @@ impl Queue {
     }
 }
 
-impl Clock for Queue {
-    fn now_ns(&self) -> u64 {
-        self.inner().now_ns()
-    }
-}
-
-impl ReadQueue<'static> for Queue {
-    fn depth(&self) -> u32 {
-        self.inner().depth()
-    }
-    fn reads_in_background(&self) -> bool {
-        self.inner().reads_in_background()
-    }
-    fn in_flight(&self) -> u32 {
-        self.inner().in_flight()
-    }
-    fn submit(&mut self, read: Read<'static>) -> Result<(), ReadError> {
-        self.inner_mut().submit(read)
-    }
-    fn flush(&mut self) {
-        self.inner_mut().flush();
-    }
-    fn poll(&mut self) -> Option<Completion> {
-        self.inner_mut().poll()
-    }
-    fn wait(&mut self) -> Option<Completion> {
-        self.inner_mut().wait()
-    }
-}
+lnp_engine::forward_read_queue!(impl [] ReadQueue<'static> for Queue, inner, inner_mut);

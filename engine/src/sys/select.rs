@@ -10,7 +10,7 @@ use super::uring::UringQueue;
 use super::{DirectFile, Polling, PreadQueue, RingKind};
 use crate::arena::StagingMemory;
 use crate::error::EngineError;
-use crate::queue::{Clock, Completion, Read, ReadError, ReadQueue};
+use crate::queue::ReadQueue;
 
 /// The back end asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -220,35 +220,7 @@ impl<'a> DeviceQueue<'a> {
     }
 }
 
-impl Clock for DeviceQueue<'_> {
-    fn now_ns(&self) -> u64 {
-        super::clock::now_ns()
-    }
-}
-
-impl<'a> ReadQueue<'a> for DeviceQueue<'a> {
-    fn depth(&self) -> u32 {
-        self.queue().depth()
-    }
-    fn reads_in_background(&self) -> bool {
-        self.queue().reads_in_background()
-    }
-    fn in_flight(&self) -> u32 {
-        self.queue().in_flight()
-    }
-    fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
-        self.queue_mut().submit(read)
-    }
-    fn flush(&mut self) {
-        self.queue_mut().flush();
-    }
-    fn poll(&mut self) -> Option<Completion> {
-        self.queue_mut().poll()
-    }
-    fn wait(&mut self) -> Option<Completion> {
-        self.queue_mut().wait()
-    }
-}
+crate::forward_read_queue!(impl ['a] ReadQueue<'a> for DeviceQueue<'a>, queue, queue_mut);
 
 /// Why an engine on a device cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
