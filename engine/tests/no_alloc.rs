@@ -35,11 +35,12 @@ unsafe impl GlobalAlloc for Aborting {
             eprintln!("allocated {} bytes where nothing may be", layout.size());
             std::process::abort();
         }
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: a layout that is not empty is asked of this function's caller too.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: the pointer came from `alloc` above, so from the system, with the layout that this
+        // function's caller gives again.
         unsafe { System.dealloc(pointer, layout) }
     }
 }

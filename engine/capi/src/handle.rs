@@ -86,7 +86,8 @@ impl Handle {
     /// the error, unless the memory is not even large enough for that.
     ///
     /// # Safety
-    /// As `lnp_open`.
+    /// The path is a string, the storage one whose functions do what `lnp_storage_t` says, where they are
+    /// asked for; the memory is of so many bytes and the engine's alone until it is closed.
     pub(crate) unsafe fn open(
         source: &lnp_source_t,
         config: lnp_config_t,
@@ -101,7 +102,7 @@ impl Handle {
             // SAFETY: aligned, and where it is read within the memory.
             if bytes >= size_of::<u64>() && unsafe { magic.read() } == FAILED {
                 // What an earlier attempt left is not this one's, and may be longer than the memory.
-                // SAFETY: as above.
+                // SAFETY: it was just read there, and the memory is this engine's alone.
                 unsafe { magic.write(CLOSED) };
             }
             return Err(Failure::Memory { expected: REST_BEGIN, found: bytes });
@@ -123,9 +124,11 @@ impl Handle {
             last_error: Text::EMPTY,
             open: None,
         };
-        // SAFETY: as above.
+        // SAFETY: aligned, as was seen, and within the memory, which is at least `REST_BEGIN` and this
+        // engine's alone.
         unsafe { handle.write(failed) };
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: source and memory are what this function asks of its caller; memory of at least
+        // `REST_BEGIN` bytes and aligned, as was seen.
         let opened = unsafe { Opened::new(source, config, memory, bytes) };
         // SAFETY: it was written above, and nothing else reaches it now.
         let handle = unsafe { &mut *handle };
@@ -275,7 +278,7 @@ impl Handle {
 
     pub(crate) fn prefetch(&mut self, layer: u32, predicted: &[u32]) -> Result<(), Failure> {
         let Opened { engine, stats, .. } = self.opened()?;
-        // SAFETY: as in `forward`.
+        // SAFETY: the caller gives memory back only after `close`, which drops the engine.
         let session = unsafe { open_session(engine) };
         let mut session = ManuallyDrop::new(session);
         stats.add(&session.prefetch(layer, predicted)?);
@@ -285,9 +288,10 @@ impl Handle {
     /// Waits until nothing is in flight, and closes what was opened.
     ///
     /// # Safety
-    /// As [`Handle::of`].
+    /// Where it is not null, memory that was given to `lnp_open` lies there, and nobody else uses it now.
     pub(crate) unsafe fn close(engine: *mut lnp_engine_t) -> Result<(), Failure> {
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: null, or memory that was given to `lnp_open` and that nobody else uses now, as this
+        // function asks of its caller.
         let handle = unsafe { Self::of(engine) }?;
         handle.opened()?;
         handle.open = None;
@@ -303,7 +307,9 @@ impl Handle {
 
 impl Opened {
     /// # Safety
-    /// As `lnp_open`.
+    /// The path is a string, the storage one whose functions do what `lnp_storage_t` says, where they are
+    /// asked for; the memory is aligned to a handle, of so many bytes, `REST_BEGIN` at least, and the
+    /// engine's alone until it is closed.
     unsafe fn new(
         source: &lnp_source_t,
         config: lnp_config_t,
@@ -311,7 +317,7 @@ impl Opened {
         bytes: usize,
     ) -> Result<Self, Failure> {
         let settings = Settings::new(config)?;
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: path and storage are what this function asks of its caller.
         let found = unsafe { Source::open(source, &settings) }?;
         let peek = found.peek()?;
         let sizes = Sizes::of(&peek, &settings)?;
@@ -324,8 +330,8 @@ impl Opened {
         // SAFETY: just written; nobody writes to it before it is dropped, here or in `close`.
         let source: &'static Source = unsafe { &*place };
         let rest = memory.wrapping_add(REST_BEGIN);
-        // SAFETY: the rest of the caller's memory, which by contract is this engine's alone until it
-        // is closed; nothing else in this library reaches it.
+        // SAFETY: from behind handle and source to the end of the memory, which is this engine's alone
+        // until it is closed, as this function asks of its caller; nothing else here reaches that part.
         let rest = unsafe { core::slice::from_raw_parts_mut(rest, bytes - REST_BEGIN) };
         let opened = Self::within(source, &peek, &sizes, &settings, rest);
         if opened.is_err() {

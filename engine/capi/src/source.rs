@@ -34,7 +34,8 @@ impl Source {
         match source.kind {
             LNP_SOURCE_PATH if source.path.is_null() => Err(Failure::Argument("the path is null")),
             LNP_SOURCE_PATH => {
-                // SAFETY: not null, and by this function's contract a string.
+                // SAFETY: not null, and then a string that ends with a zero byte, as this function asks of
+                // its caller.
                 let path = unsafe { CStr::from_ptr(source.path) };
                 Ok(Self::File(DirectFile::open(path, settings.allow_buffered())?))
             }
@@ -45,7 +46,7 @@ impl Source {
                 Err(Failure::Argument("the storage is null or misaligned"))
             }
             LNP_SOURCE_STORAGE => {
-                // SAFETY: not null, aligned, and by this function's contract a storage.
+                // SAFETY: not null and aligned, and then a storage, as this function asks of its caller.
                 let told = unsafe { source.storage.read() };
                 Ok(Self::Storage(Storage::new(told)?))
             }

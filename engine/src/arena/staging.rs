@@ -35,7 +35,7 @@ pub struct StagingMemory<'a> {
 
 // SAFETY: an address and a length; nothing is reached through them.
 unsafe impl Send for StagingMemory<'_> {}
-// SAFETY: as above.
+// SAFETY: shared, too, it lets nobody reach a byte: it only tells the address and the length.
 unsafe impl Sync for StagingMemory<'_> {}
 
 impl<'a> StagingMemory<'a> {
