@@ -78,7 +78,7 @@ def everything(phone, place, host):
          f"{about}replay: {asked[0]:.0f} reads of {asked[1]:.0f} bytes by lnp, {counted[0]} of {counted[1]} "
          "by the kernel, which counts the index too")
     through = run["engine"]["reads_through"]
-    tell(through == "io_uring with registered file and buffer", f"{about}run reads through {through}")
+    tell(through == "io_uring (crate io-uring) with registered file and buffer", f"{about}run reads through {through}")
     same = run["token_ids"] == host["token_ids"] and run["text"] == host["text"]
     tell(same, f"{about}run generates what the host does: {run['token_ids']} {run['text']!r} "
          f"({run['engine']['kernel_tier']} here, {host['engine']['kernel_tier']} there)")
@@ -123,7 +123,8 @@ def forbidden(phone, host):
     """kernel.io_uring_disabled is 2."""
     told = phone.json("forbidden.run") or {"engine": {"reads_through": "nothing"}, "text": None}
     through = told["engine"]["reads_through"]
-    tell(through.startswith("pread, because") and told["text"] == host["text"],
+    why = through.startswith("pread, because") and "EPERM" in through and "kernel.io_uring_disabled" in through
+    tell(why and told["text"] == host["text"],
          f"io_uring forbidden: run reads through {through}, the same text")
 
 

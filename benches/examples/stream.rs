@@ -1,11 +1,12 @@
 //! Our side of `benches/fio`: a list of reads as one stream through the engine's read queue.
 //!
 //!     stream list random|linked|sequential PACK READS LIST [TRACE DEVICE]
-//!     stream run LIST DEPTH none|completion|submission [LAYERS]
+//!     stream run LIST DEPTH none|completion|submission crate|own [LAYERS]
 //!
 //! `list` writes the reads in fio's own form (iolog, version 2), and where a layer's reads end beside
-//! it (`LIST.layers`). `run` reads them without a barrier; with LAYERS it drains the queue at each
-//! layer's end, as the engine does. Prints one line of JSON.
+//! it (`LIST.layers`). `run` reads them over the ring of the crate `io-uring` or our own, without
+//! a barrier; with LAYERS it drains the queue at each layer's end, as the engine does. Prints one line of
+//! JSON.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,7 +19,7 @@ use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::limits::{READ_BYTES_DEFAULT, STAGING_ALIGN};
 use lnp_engine::plan::{Extent, Geometry, plan};
 use lnp_engine::queue::{Read, ReadQueue};
-use lnp_engine::sys::{BackEndChoice, DeviceQueue, DirectFile, Polling, ReadOptions};
+use lnp_engine::sys::{BackEndChoice, DeviceQueue, DirectFile, Polling, ReadOptions, RingKind};
 use lnp_engine::{Collapse, DeviceLaw};
 use lnp_link::trace::{TraceReader, active};
 use lnp_measure::profile::DeviceProfile;
@@ -44,8 +45,10 @@ fn main() -> Result<()> {
             let reads = unlinked(kind, fs::metadata(pack)?.len(), reads.parse()?)?;
             write_list(pack, list, &[reads])
         }
-        ["run", list, depth, polling] => run(list, depth.parse()?, polling, None),
-        ["run", list, depth, polling, layers] => run(list, depth.parse()?, polling, Some(layers)),
+        ["run", list, depth, polling, ring] => run(list, depth.parse()?, (polling, ring), None),
+        ["run", list, depth, polling, ring, layers] => {
+            run(list, depth.parse()?, (polling, ring), Some(layers))
+        }
         _ => bail!("see the head of benches/examples/stream.rs"),
     }
 }
@@ -151,11 +154,17 @@ fn read_list(list: &str) -> Result<(String, Vec<Piece>)> {
     Ok((file.context("a list without a file")?, reads))
 }
 
-fn run(list: &str, depth: usize, polling: &str, layers: Option<&str>) -> Result<()> {
+fn run(list: &str, depth: usize, how: (&str, &str), layers: Option<&str>) -> Result<()> {
+    let (polling, ring) = how;
     let polling = [Polling::None, Polling::Completion, Polling::Submission]
         .into_iter()
         .find(|known| known.name() == polling)
         .with_context(|| format!("no polling {polling}"))?;
+    let ring = match ring {
+        "crate" => RingKind::Crate,
+        "own" => RingKind::Own,
+        _ => bail!("no ring {ring}"),
+    };
     let (path, reads) = read_list(list)?;
     let ends: Vec<usize> = match layers {
         None => vec![reads.len()],
@@ -186,7 +195,7 @@ fn run(list: &str, depth: usize, polling: &str, layers: Option<&str>) -> Result<
     for area in areas {
         places.push(Staging::new(&mut arena, area, 1)?);
     }
-    let options = ReadOptions { back_end: BackEndChoice::Uring, polling };
+    let options = ReadOptions { back_end: BackEndChoice::UringOver(ring), polling };
     let mut queue = DeviceQueue::open(file, staging, depth as u32, options)?;
 
     let mut free: Vec<u32> = (0..depth as u32).rev().collect();

@@ -11,8 +11,8 @@ use std::ffi::CString;
 
 use lnp_engine::ffn::Ffn;
 use lnp_engine::limits::GAP_BYTES_USUAL;
-use lnp_engine::sys::{BackEndChoice, DirectFile, cpu, open_engine};
-use lnp_engine::{Collapse, Config, required_bytes};
+use lnp_engine::sys::{BackEndChoice, DirectFile, cpu};
+use lnp_engine::{Collapse, Config, open_engine, required_bytes};
 use lnp_format::{Pack, Peek};
 
 fn main() -> Result<(), Box<dyn Error>> {

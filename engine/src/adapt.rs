@@ -15,6 +15,10 @@
 //! - A device may change at once. Where the last batches do not fit the law that explained those
 //!   before, the latter are forgotten.
 //!
+//! Off by default: on a device that stays as it was probed it is no better than the probed law, and on a
+//! noisy disk was worse (`docs/engine.md`, "Adaptive collapse"). It is for devices that change while they
+//! are read, as phones do; `.ci/ufs` changes one's limit under it and sees it follow.
+//!
 //! What cannot be learned: where every batch has the same bytes a read, and no hole is of a size that
 //! the gaps tried would decide differently, nothing tells `a` from `B`. Nothing depends on it either,
 //! until the active sets change.

@@ -5,6 +5,7 @@ use core::fmt;
 use lnp_format::FormatError;
 use lnp_kernels::KernelError;
 
+use crate::arena::ArenaError;
 use crate::queue::{ReadError, ReadFailure};
 
 /// Why the engine cannot be opened, or cannot fetch.
@@ -110,6 +111,13 @@ impl fmt::Display for EngineError {
 }
 
 impl core::error::Error for EngineError {}
+
+impl From<ArenaError> for EngineError {
+    fn from(error: ArenaError) -> Self {
+        let ArenaError { expected, found } = error;
+        Self::ArenaTooSmall { expected, found }
+    }
+}
 
 impl From<FormatError> for EngineError {
     fn from(error: FormatError) -> Self {

@@ -8,10 +8,12 @@
 //! - [`cache`]: which bundles stay in the arena, by one of several policies;
 //! - [`arena`]: the caller's one piece of memory, cut into slices;
 //! - [`queue`]: the trait [`queue::ReadQueue`] and the simulated device; its real back ends are in
-//!   `sys` (feature `sys`: pread and io_uring);
+//!   `sys` (feature `sys`: pread and io_uring over a ring of our own; feature `io-uring`, which needs
+//!   std: io_uring over the crate of that name, and that one unless told otherwise);
 //! - [`engine`]: [`Engine`], which joins the above: fetches a layer's active bundles, computes them
 //!   as they arrive, and hands them out in ascending neuron id;
-//! - [`ffn`]: [`ffn::Ffn`], which joins the engine to the kernels.
+//! - [`ffn`]: [`ffn::Ffn`], which joins the engine to the kernels;
+//! - `open` (feature `sys`): `open_engine`, an engine on a file or block device.
 //!
 //! The first four are pure decisions without I/O or clock. Nothing here allocates: whatever a pack
 //! sizes lies in the arena, whose size [`required_bytes`] tells, and what is bounded at compile time
@@ -19,8 +21,8 @@
 //!
 #![cfg_attr(feature = "sys", doc = "```no_run")]
 #![cfg_attr(not(feature = "sys"), doc = "```ignore")]
-//! use lnp_engine::sys::{BackEndChoice, DirectFile, cpu, open_engine};
-//! use lnp_engine::{Config, ffn::Ffn, required_bytes};
+//! use lnp_engine::sys::{BackEndChoice, DirectFile, cpu};
+//! use lnp_engine::{Config, ffn::Ffn, open_engine, required_bytes};
 //! use lnp_format::Pack;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -52,6 +54,9 @@ pub mod error;
 pub mod ffn;
 pub mod law;
 pub mod limits;
+#[cfg(feature = "sys")]
+#[allow(unsafe_code)] // it vouches to `sys` for what the engine does with a queue
+mod open;
 pub mod plan;
 pub mod queue;
 mod sync;
@@ -63,4 +68,6 @@ pub use cache::CachePolicy;
 pub use engine::{Config, Dimensions, Engine, FetchStats, required_bytes};
 pub use error::EngineError;
 pub use law::{Combine, Curve, DeviceLaw};
+#[cfg(feature = "sys")]
+pub use open::{open_engine, open_session};
 pub use plan::Collapse;

@@ -16,8 +16,10 @@ use common::Recipe;
 use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::engine::Alone;
 use lnp_engine::queue::{Read, ReadQueue};
-use lnp_engine::sys::{DeviceQueue, DirectFile, FileError, Polling, ReadOptions, open_engine};
-use lnp_engine::{Collapse, Config, required_bytes};
+use lnp_engine::sys::{
+    BackEndChoice, DeviceQueue, DirectFile, FileError, Polling, ReadOptions, RingKind,
+};
+use lnp_engine::{Collapse, Config, open_engine, required_bytes};
 use lnp_format::Pack;
 
 /// Every bundle of a pack through every back end.
@@ -163,7 +165,7 @@ fn plain_reads_are_not_made_ahead() {
         let mut engine = open_engine(&file, pack, &config, &mut memory, options).unwrap();
         engine.session(|session| {
             let ahead = session.prefetch(1, &active).unwrap();
-            let pread = options == lnp_engine::sys::BackEndChoice::Pread.into();
+            let pread = options == BackEndChoice::Pread.into();
             assert_eq!(ahead.reads == 0, pread, "{options:?}");
             let mut seen = Vec::new();
             let mut finish = |neuron, _, bundle: &[u8], _: &[u8]| {
@@ -209,7 +211,7 @@ fn a_queue_goes_on_in_another_thread() {
             .unwrap();
             // by asking only, and without the thread that submitted
             let mut done = 0;
-            while options != lnp_engine::sys::BackEndChoice::Pread.into() && done < 8 {
+            while options != BackEndChoice::Pread.into() && done < 8 {
                 done += u32::from(queue.poll().is_some_and(|found| found.result.is_ok()));
             }
             queue.drain().unwrap();
@@ -226,17 +228,24 @@ fn a_queue_goes_on_in_another_thread() {
 fn polling_that_is_refused_is_told() {
     let image = Recipe::placeholder(1, 10, 4096).build();
     let (_disk, path) = on_disk(&image);
-    let all = [Polling::None, Polling::Completion, Polling::Submission];
     let taken = back_ends(&path);
     let file: &'static _ = Box::leak(Box::new(DirectFile::open(&path, false).unwrap()));
-    for polling in all {
+    let uring = taken.len() > 1;
+    let told = |options| {
         let mut memory: &'static mut [u8] = Box::leak(vec![0; 4096].into_boxed_slice());
         let staging = StagingMemory::of(&mut memory);
-        let options = ReadOptions { polling, ..ReadOptions::default() };
-        let queue = DeviceQueue::open(file, staging, 4, options).unwrap();
-        let uring = taken.len() > 1;
+        DeviceQueue::open(file, staging, 4, options).unwrap().back_end().to_string()
+    };
+    for polling in [Polling::None, Polling::Completion, Polling::Submission] {
+        for ring in RingKind::ALL.iter().filter(|_| uring) {
+            let options = ReadOptions { back_end: BackEndChoice::UringOver(*ring), polling };
+            let told = told(options);
+            assert_eq!(taken.contains(&options), !told.contains("not polled"), "{told}");
+        }
+        // the one that is taken unless told otherwise
+        let told = told(ReadOptions { polling, ..ReadOptions::default() });
+        assert!(!uring || told.contains(RingKind::default().name()), "{told}");
         let polls = taken.iter().any(|options| options.polling == polling) && uring;
-        assert!(!polls || !queue.back_end().to_string().contains("not polled"));
-        assert!(polls || !uring || queue.back_end().to_string().contains("not polled"));
+        assert_eq!(!polls && uring, told.contains("not polled"), "{told}");
     }
 }

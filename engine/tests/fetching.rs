@@ -13,10 +13,10 @@ use lnp_engine::ffn::Ffn;
 use lnp_engine::limits::{CACHE_LONG_RUN_ADMITS_ONE_IN, CACHE_LONG_RUN_BUNDLES};
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
-use lnp_engine::sys::{BackEndChoice, DeviceQueue, DirectFile, OpenError, open_engine};
+use lnp_engine::sys::{BackEndChoice, DeviceQueue, DirectFile, OpenError};
 use lnp_engine::{
     CachePolicy, Collapse, Combine, Config, DeviceLaw, Engine, EngineError, FetchStats,
-    required_bytes,
+    open_engine, required_bytes,
 };
 use lnp_format::Pack;
 use lnp_kernels::CpuFeatures;

@@ -4,11 +4,11 @@
 mod common;
 
 use common::Recipe;
-use lnp_engine::engine::Alone;
+use lnp_engine::engine::{Alone, Session};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::ReadQueue;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
-use lnp_engine::{Combine, Config, DeviceLaw, Engine, EngineError, required_bytes};
+use lnp_engine::{Combine, Config, DeviceLaw, Engine, EngineError, FetchStats, required_bytes};
 use lnp_format::Pack;
 use lnp_kernels::CpuFeatures;
 use proptest::prelude::*;
@@ -56,6 +56,48 @@ fn is_right(active: &[u32]) -> bool {
     active.windows(2).all(|pair| pair[0] < pair[1]) && active.iter().all(|n| *n < NEURONS)
 }
 
+/// Makes one call: what it says of the layer and the active set, or `None` where that is not asked.
+fn perform<'a>(
+    session: &mut Session<'_, 'a, SimulatedQueue<'a>>,
+    ffn: &mut Ffn<'_>,
+    recipe: &Recipe,
+    (call, layer, active): (&Call, u32, &[u32]),
+) -> Option<Result<FetchStats, EngineError>> {
+    match call {
+        Call::Fetch => {
+            let mut count = 0;
+            let mut finish = |neuron, _, bundle: &[u8], _: &[u8]| {
+                assert_eq!(bundle, recipe.bundle(layer, neuron));
+                count += 1;
+                Ok(())
+            };
+            let arrive = |_: u32, _: &[u8], _: &[u8]| Ok(0.0);
+            let found = session.fetch(&Alone, layer, active, arrive, &mut finish);
+            let right = layer < LAYERS && is_right(active);
+            assert_eq!(count, if right { active.len() } else { 0 });
+            Some(found)
+        }
+        Call::Prefetch if session.engine().config().prefetch_bytes == 0 => {
+            assert!(session.prefetch(layer, active).is_err());
+            None
+        }
+        Call::Prefetch => Some(session.prefetch(layer, active)),
+        Call::Forward { x, y } => {
+            let (x, mut y) = (vec![0.5; *x], vec![0.0; *y]);
+            let found = ffn.forward_in(session, &Alone, layer, &x, active, &mut y);
+            if x.len() == 32 && y.len() == 32 {
+                return Some(found);
+            }
+            assert!(matches!(found, Err(EngineError::Kernel(_))));
+            None
+        }
+        Call::Cancel => {
+            session.cancel_prefetch();
+            None
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 2000 }))]
     #[test]
@@ -81,53 +123,19 @@ proptest! {
         let mut engine =
             Engine::open(pack, &config, &mut memory, |_| Ok::<_, EngineError>(device)).unwrap();
         let mut ffn_memory = [0; 4096];
-let mut ffn = Ffn::new(pack.shape(), CpuFeatures::NONE, 1, &mut ffn_memory).unwrap();
+        let mut ffn = Ffn::new(pack.shape(), CpuFeatures::NONE, 1, &mut ffn_memory).unwrap();
         engine.session(|session| {
             for (call, layer, active) in &calls {
                 let right = *layer < LAYERS && is_right(active);
-                let found = match call {
-                    Call::Fetch => {
-                        let mut count = 0;
-                        let mut finish = |neuron, _, bundle: &[u8], _: &[u8]| {
-                            assert_eq!(bundle, recipe.bundle(*layer, neuron));
-                            count += 1;
-                            Ok(())
-                        };
-                        let arrive = |_: u32, _: &[u8], _: &[u8]| Ok(0.0);
-                        let found = session.fetch(&Alone, *layer, active, arrive, &mut finish);
-                        assert_eq!(count, if right { active.len() } else { 0 });
-                        found
-                    }
-                    Call::Prefetch if prefetch_pages == 0 => {
-                        let found = session.prefetch(*layer, active);
-                        assert!(found.is_err());
-                        continue;
-                    }
-                    Call::Prefetch => session.prefetch(*layer, active),
-                    Call::Forward { x, y } => {
-                        let (x, mut y) = (vec![0.5; *x], vec![0.0; *y]);
-                        let fits = x.len() == 32 && y.len() == 32;
-                        let found =
-                            ffn.forward_in(session, &Alone, *layer, &x, active, &mut y);
-                        if !fits {
-                            assert!(matches!(found, Err(EngineError::Kernel(_))));
-                            continue;
-                        }
-                        found
-                    }
-                    Call::Cancel => {
-                        session.cancel_prefetch();
-                        continue;
-                    }
-                };
-                match found {
-                    Ok(_) => assert!(right, "{call:?} {layer} {active:?}"),
-                    Err(EngineError::Layer { .. }) => assert!(*layer >= LAYERS),
-                    Err(EngineError::Active { position, found, neurons }) => {
+                match perform(session, &mut ffn, &recipe, (call, *layer, active)) {
+                    None => {}
+                    Some(Ok(_)) => assert!(right, "{call:?} {layer} {active:?}"),
+                    Some(Err(EngineError::Layer { .. })) => assert!(*layer >= LAYERS),
+                    Some(Err(EngineError::Active { position, found, neurons })) => {
                         assert_eq!((active[position], NEURONS), (found, neurons));
                         assert!(is_right(&active[..position]) && !is_right(&active[..=position]));
                     }
-                    Err(other) => panic!("{other:?}"),
+                    Some(Err(other)) => panic!("{other:?}"),
                 }
             }
         });

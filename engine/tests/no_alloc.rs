@@ -14,9 +14,10 @@ use lnp_engine::engine::Alone;
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::ReadQueue;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
-use lnp_engine::sys::{DirectFile, cpu, open_engine};
+use lnp_engine::sys::{DirectFile, cpu};
 use lnp_engine::{
-    CachePolicy, Collapse, Combine, Config, DeviceLaw, Engine, EngineError, required_bytes,
+    CachePolicy, Collapse, Combine, Config, DeviceLaw, Engine, EngineError, open_engine,
+    required_bytes,
 };
 use lnp_format::Pack;
 
@@ -34,11 +35,12 @@ unsafe impl GlobalAlloc for Aborting {
             eprintln!("allocated {} bytes where nothing may be", layout.size());
             std::process::abort();
         }
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: a layout that is not empty is asked of this function's caller too.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: the pointer came from `alloc` above, so from the system, with the layout that this
+        // function's caller gives again.
         unsafe { System.dealloc(pointer, layout) }
     }
 }

@@ -11,8 +11,8 @@ use std::ffi::CString;
 
 use back_ends::on_disk;
 use common::Recipe;
-use lnp_engine::sys::{BackEnd, BackEndChoice, DirectFile, OpenError, Polling, open_engine};
-use lnp_engine::{Config, required_bytes};
+use lnp_engine::sys::{BackEnd, BackEndChoice, DirectFile, OpenError, Polling, RingKind};
+use lnp_engine::{Config, open_engine, required_bytes};
 use lnp_format::Pack;
 
 /// From now on a system call of this thread fails with `errno`.
@@ -59,6 +59,12 @@ fn read_all(
     Ok(engine.queue().back_end().clone())
 }
 
+/// Every way to insist on io_uring.
+fn insisting() -> impl Iterator<Item = BackEndChoice> {
+    let over = RingKind::ALL.iter().map(|ring| BackEndChoice::UringOver(*ring));
+    over.chain([BackEndChoice::Uring])
+}
+
 fn pack() -> (Recipe, Vec<u8>) {
     let recipe = Recipe::placeholder(2, 300, 4096);
     let image = recipe.build();
@@ -73,15 +79,26 @@ fn without_a_ring_reads_are_plain_and_it_says_why() {
         let refused = std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 refuse(libc::SYS_io_uring_setup, errno as u32);
-                let asked = read_all(&path, &image, &recipe, BackEndChoice::Uring);
-                assert_eq!(asked, Err(OpenError::Uring { errno }));
+                for choice in insisting() {
+                    let asked = read_all(&path, &image, &recipe, choice);
+                    assert_eq!(asked, Err(OpenError::Uring { errno }), "{choice:?}");
+                }
                 read_all(&path, &image, &recipe, BackEndChoice::Auto).unwrap()
             });
             thread.join().unwrap()
         });
         assert_eq!(refused, BackEnd::PreadWithoutUring(errno));
+        // by number, name and remedy, and the same where it was insisted on
         let told = refused.to_string();
-        assert!(told.contains("pread") && told.contains(&errno.to_string()), "{told}");
+        let why = OpenError::Uring { errno }.to_string();
+        assert!(told.starts_with("pread, because ") && told.ends_with(&why), "{told}");
+        let (name, remedy) = match errno {
+            libc::EPERM => ("EPERM", "kernel.io_uring_disabled or a seccomp filter"),
+            libc::ENOSYS => ("ENOSYS", "Linux 5.6 or later"),
+            libc::ENOMEM => ("ENOMEM", "ulimit -l"),
+            _ => ("EMFILE", "ulimit -n"),
+        };
+        assert!(why.contains(&format!("errno {errno}, {name}")) && why.contains(remedy), "{why}");
     }
 }
 
@@ -92,6 +109,12 @@ fn a_ring_that_takes_no_registrations_is_refused_or_told() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             refuse(libc::SYS_io_uring_register, libc::EACCES as u32);
+            for choice in insisting() {
+                let asked = read_all(&path, &image, &recipe, choice);
+                let refused =
+                    matches!(asked, Err(OpenError::Uring { errno: libc::EACCES | libc::ENOSYS }));
+                assert!(refused, "{choice:?}: {asked:?}");
+            }
             let found = read_all(&path, &image, &recipe, BackEndChoice::Auto).unwrap();
             assert!(
                 matches!(found, BackEnd::PreadWithoutUring(libc::EACCES | libc::ENOSYS)),
@@ -130,14 +153,16 @@ fn memory_that_cannot_be_locked_is_read_into_all_the_same() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             lock_no_memory();
-            let found = read_all(&path, &image, &recipe, BackEndChoice::Auto).unwrap();
-            match found {
-                BackEnd::Uring { unregistered: Some(libc::ENOMEM), .. } => {
-                    assert!(found.to_string().contains("ulimit -l"), "{found}");
+            for choice in insisting().chain([BackEndChoice::Auto]) {
+                match read_all(&path, &image, &recipe, choice) {
+                    Ok(found @ BackEnd::Uring { unregistered: Some(libc::ENOMEM), .. }) => {
+                        assert!(found.to_string().contains("ulimit -l"), "{found}");
+                    }
+                    // kernels before 5.12 count the ring itself
+                    Ok(BackEnd::PreadWithoutUring(libc::ENOMEM))
+                    | Err(OpenError::Uring { errno: libc::ENOMEM }) => {}
+                    found => panic!("{choice:?}: {found:?}"),
                 }
-                // kernels before 5.12 count the ring itself
-                BackEnd::PreadWithoutUring(libc::ENOMEM) => {}
-                _ => panic!("{found}"),
             }
         });
     });

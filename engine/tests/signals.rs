@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use back_ends::{back_ends, on_disk};
 use common::Recipe;
-use lnp_engine::sys::{DirectFile, open_engine};
-use lnp_engine::{Collapse, Config, required_bytes};
+use lnp_engine::sys::DirectFile;
+use lnp_engine::{Collapse, Config, open_engine, required_bytes};
 use lnp_format::Pack;
 
 static SIGNALS: AtomicU64 = AtomicU64::new(0);

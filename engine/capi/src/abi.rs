@@ -46,14 +46,14 @@ pub unsafe extern "C" fn lnp_required_bytes(
 ) -> i32 {
     let required = || {
         let bytes = out(bytes)?;
-        // SAFETY: null or valid, by contract.
+        // SAFETY: null, or a config lies there, as this function asks of its caller.
         let settings = Settings::new(*unsafe { input(config) }?)?;
-        // SAFETY: null or valid, by contract.
+        // SAFETY: null, or a source lies there, as this function asks of its caller.
         let source = unsafe { input(source) }?;
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: its path is a string and its storage one, as this function asks of its caller.
         let source = unsafe { Source::open(source, &settings) }?;
         let total = Sizes::of(&source.peek()?, &settings)?.total();
-        // SAFETY: not null, aligned, and by contract the caller's to be written to.
+        // SAFETY: not null and aligned, as `out` has seen; this function asks that it then be of its type.
         unsafe { bytes.write(total) };
         Ok(())
     };
@@ -78,15 +78,16 @@ pub unsafe extern "C" fn lnp_open(
 ) -> i32 {
     let open = || {
         let engine = out(engine)?;
-        // SAFETY: not null, aligned, and by contract the caller's to be written to.
+        // SAFETY: not null and aligned, as `out` has seen; this function asks that it then be of its type.
         unsafe { engine.write(core::ptr::null_mut()) };
-        // SAFETY: null or valid, by contract.
+        // SAFETY: null, or a config lies there, as this function asks of its caller.
         let config = *unsafe { input(config) }?;
-        // SAFETY: null or valid, by contract.
+        // SAFETY: null, or a source lies there, as this function asks of its caller.
         let source = unsafe { input(source) }?;
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: the path is a string, the storage's functions do what they should, and the memory is
+        // the engine's alone until it is closed: all of that this function asks of its caller.
         unsafe { Handle::open(source, config, memory.cast(), bytes) }?;
-        // SAFETY: as above.
+        // SAFETY: not null and aligned, as `out` has seen; this function asks that it then be of its type.
         unsafe { engine.write(memory.cast()) };
         Ok(())
     };
@@ -100,13 +101,14 @@ pub unsafe extern "C" fn lnp_open(
 /// at a time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lnp_shape(engine: *mut lnp_engine_t, shape: *mut lnp_shape_t) -> i32 {
-    // SAFETY: the caller's contract is the same.
+    // SAFETY: null, or memory that was given to `lnp_open`, and used by one thread at a time: this
+    // function asks both of its caller.
     let handle = unsafe { Handle::of(engine) };
     let run = handle.and_then(|handle| {
         handle.run(|handle| {
             let shape = out(shape)?;
             let found = handle.shape()?;
-            // SAFETY: not null, aligned, and by contract the caller's to be written to.
+            // SAFETY: not null and aligned, as `out` has seen; this function asks that it then be of its type.
             unsafe { shape.write(found) };
             Ok(())
         })
@@ -133,7 +135,8 @@ pub unsafe extern "C" fn lnp_forward(
     y: *mut f32,
     y_count: usize,
 ) -> i32 {
-    // SAFETY: the caller's contract is the same.
+    // SAFETY: null, or memory that was given to `lnp_open`, and used by one thread at a time: this
+    // function asks both of its caller.
     let handle = unsafe { Handle::of(engine) };
     let run = handle.and_then(|handle| {
         handle.run(|handle| {
@@ -143,12 +146,16 @@ pub unsafe extern "C" fn lnp_forward(
                 (active.cast(), bytes_of(active, active_count)?),
                 (y.cast(), bytes_of(y, y_count)?),
             )?;
-            // SAFETY: by contract of so many values, which nobody else writes to now.
+            // SAFETY: of so many values, as this function asks of its caller, and apart from `y` and from
+            // the engine, as was checked: nobody writes to them now.
             let x = unsafe { values(x, x_count) }?;
-            // SAFETY: as above.
+            // SAFETY: of so many values, as this function asks of its caller, and apart from `y` and from
+            // the engine, as was checked: nobody writes to them now.
             let active = unsafe { values(active, active_count) }?;
             let y = out(y)?;
-            // SAFETY: not null, aligned, of so many values by contract, and apart from all others.
+            // SAFETY: not null and aligned, as `out` has seen; of so many values, as this function asks of
+            // its caller, which fit an address space (`bytes_of`); apart from `x`, `active` and the engine,
+            // as was checked.
             let y = unsafe { core::slice::from_raw_parts_mut(y, y_count) };
             handle.forward(layer, x, active, y)
         })
@@ -169,7 +176,8 @@ pub unsafe extern "C" fn lnp_prefetch(
     predicted: *const u32,
     predicted_count: usize,
 ) -> i32 {
-    // SAFETY: the caller's contract is the same.
+    // SAFETY: null, or memory that was given to `lnp_open`, and used by one thread at a time: this
+    // function asks both of its caller.
     let handle = unsafe { Handle::of(engine) };
     let run = handle.and_then(|handle| {
         handle.run(|handle| {
@@ -178,7 +186,8 @@ pub unsafe extern "C" fn lnp_prefetch(
                 (predicted.cast(), bytes_of(predicted, predicted_count)?),
                 (core::ptr::null(), 0),
             )?;
-            // SAFETY: by contract of so many values, which nobody else writes to now.
+            // SAFETY: of so many values, as this function asks of its caller, and apart from the engine, as
+            // was checked: nobody writes to them now.
             let predicted = unsafe { values(predicted, predicted_count) }?;
             handle.prefetch(layer, predicted)
         })
@@ -195,13 +204,14 @@ pub unsafe extern "C" fn lnp_statistics(
     engine: *mut lnp_engine_t,
     statistics: *mut lnp_statistics_t,
 ) -> i32 {
-    // SAFETY: the caller's contract is the same.
+    // SAFETY: null, or memory that was given to `lnp_open`, and used by one thread at a time: this
+    // function asks both of its caller.
     let handle = unsafe { Handle::of(engine) };
     let run = handle.and_then(|handle| {
         handle.run(|handle| {
             let statistics = out(statistics)?;
             let found = handle.statistics()?;
-            // SAFETY: not null, aligned, and by contract the caller's to be written to.
+            // SAFETY: not null and aligned, as `out` has seen; this function asks that it then be of its type.
             unsafe { statistics.write(found) };
             Ok(())
         })
@@ -221,14 +231,15 @@ pub unsafe extern "C" fn lnp_last_error(
     text: *mut c_char,
     text_bytes: usize,
 ) -> usize {
-    // SAFETY: the caller's contract is the same.
+    // SAFETY: null, or memory that was given to `lnp_open`, as this function asks of its caller.
     let handle = unsafe { Handle::of(engine) };
     let bytes = handle.as_ref().map_or(&[][..], |handle| handle.last_error().bytes());
     if !text.is_null() && text_bytes > 0 {
         let count = bytes.len().min(text_bytes - 1);
-        // SAFETY: `text` has room for `count` bytes and one more by contract, and is not the engine's.
+        // SAFETY: `text` is of `text_bytes` bytes, as this function asks of its caller, one more than
+        // `count` at least; the bytes are of the engine's own memory, which is nobody else's.
         unsafe { text.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), count) };
-        // SAFETY: as above.
+        // SAFETY: `count` is less than `text_bytes`, and of so many bytes is `text`.
         unsafe { text.wrapping_add(count).write(0) };
     }
     bytes.len()
@@ -240,7 +251,8 @@ pub unsafe extern "C" fn lnp_last_error(
 /// As `lnp_shape`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lnp_close(engine: *mut lnp_engine_t) -> i32 {
-    // SAFETY: the caller's contract is the same.
+    // SAFETY: null, or memory that was given to `lnp_open`, and used by one thread at a time: this
+    // function asks both of its caller.
     status(unsafe { Handle::close(engine) })
 }
 
@@ -262,7 +274,8 @@ unsafe fn input<'v, T>(value: *const T) -> Result<&'v T, Failure> {
     if value.is_null() || !value.is_aligned() {
         return Err(Failure::Argument("source or config is null or misaligned"));
     }
-    // SAFETY: not null, aligned, and by contract a value.
+    // SAFETY: not null and aligned, as was just seen; then a value lies there, as this function asks of its
+    // caller.
     Ok(unsafe { &*value })
 }
 
@@ -282,7 +295,8 @@ unsafe fn values<'v, T>(values: *const T, count: usize) -> Result<&'v [T], Failu
     if values.is_null() || !values.is_aligned() {
         return Err(Failure::Argument("values are null or misaligned"));
     }
-    // SAFETY: not null, aligned, of a possible length, and by contract values.
+    // SAFETY: not null, aligned and of a possible length, as was just seen; so many values lie there and
+    // nobody writes to them, as this function asks of its caller.
     Ok(unsafe { core::slice::from_raw_parts(values, count) })
 }
 

@@ -5,11 +5,12 @@ use core::mem::ManuallyDrop;
 
 use lnp_engine::engine::{Alone, FetchStats};
 use lnp_engine::ffn::Ffn;
-use lnp_engine::sys::{cpu, open_session};
-use lnp_engine::{Config, Engine, required_bytes};
+use lnp_engine::sys::cpu;
+use lnp_engine::{Config, Engine, open_session, required_bytes};
 use lnp_format::{Pack, Peek};
 
 use crate::error::{Failure, Text};
+use crate::owner::Owner;
 use crate::settings::Settings;
 use crate::source::{Queue, Source};
 use crate::types::*;
@@ -19,11 +20,8 @@ const OPEN: u64 = u64::from_le_bytes(*b"lnp open");
 const FAILED: u64 = u64::from_le_bytes(*b"lnp fail");
 const CLOSED: u64 = u64::from_le_bytes(*b"lnp shut");
 
-/// This process.
-fn process() -> libc::pid_t {
-    // SAFETY: takes nothing, and never fails.
-    unsafe { libc::getpid() }
-}
+/// There is no engine.
+const NONE: Failure = Failure::Argument("not an engine, or a closed one");
 
 /// Where the index begins: what direct reads on every device we know are aligned to.
 const INDEX_ALIGN: usize = 4096;
@@ -34,8 +32,8 @@ pub(crate) struct Handle {
     magic: u64,
     /// Where it lies: what was copied from elsewhere is no engine.
     place: usize,
-    /// Whose it is: what a forked child inherits is its parent's, whose reads it must not stop.
-    process: libc::pid_t,
+    /// Whose it is; looked at by every call, so by a word while it is open.
+    owner: Owner,
     bytes: usize,
     last_error: Text,
     open: Option<Opened>,
@@ -88,7 +86,8 @@ impl Handle {
     /// the error, unless the memory is not even large enough for that.
     ///
     /// # Safety
-    /// As `lnp_open`.
+    /// The path is a string, the storage one whose functions do what `lnp_storage_t` says, where they are
+    /// asked for; the memory is of so many bytes and the engine's alone until it is closed.
     pub(crate) unsafe fn open(
         source: &lnp_source_t,
         config: lnp_config_t,
@@ -103,34 +102,40 @@ impl Handle {
             // SAFETY: aligned, and where it is read within the memory.
             if bytes >= size_of::<u64>() && unsafe { magic.read() } == FAILED {
                 // What an earlier attempt left is not this one's, and may be longer than the memory.
-                // SAFETY: as above.
+                // SAFETY: it was just read there, and the memory is this engine's alone.
                 unsafe { magic.write(CLOSED) };
             }
             return Err(Failure::Memory { expected: REST_BEGIN, found: bytes });
         }
-        // SAFETY: aligned, and within the memory, which is this engine's by contract.
-        if unsafe { Self::of(memory.cast()) }.is_ok_and(|handle| handle.magic == OPEN) {
+        let handle = memory.cast::<Self>();
+        // SAFETY: a handle fits there (`REST_BEGIN` is more), and the caller of `lnp_open` has given the
+        // memory to this engine alone.
+        let before = unsafe { Self::written(handle) };
+        // By number: what lies there may be of a process that is long gone, and its word with it.
+        if before.is_ok_and(|(magic, owner)| magic == OPEN && owner.is_this_process()) {
             return Err(Failure::Argument("an engine is open in this memory: close it first"));
         }
-        let handle = memory.cast::<Self>();
         let place = memory.addr();
         let failed = Self {
             magic: FAILED,
             place,
-            process: process(),
+            owner: Owner::by_number(),
             bytes,
             last_error: Text::EMPTY,
             open: None,
         };
-        // SAFETY: as above.
+        // SAFETY: aligned, as was seen, and within the memory, which is at least `REST_BEGIN` and this
+        // engine's alone.
         unsafe { handle.write(failed) };
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: source and memory are what this function asks of its caller; memory of at least
+        // `REST_BEGIN` bytes and aligned, as was seen.
         let opened = unsafe { Opened::new(source, config, memory, bytes) };
         // SAFETY: it was written above, and nothing else reaches it now.
         let handle = unsafe { &mut *handle };
         match opened {
             Ok(opened) => {
                 handle.open = Some(opened);
+                handle.owner = Owner::by_word();
                 handle.magic = OPEN;
                 Ok(())
             }
@@ -141,33 +146,49 @@ impl Handle {
         }
     }
 
+    /// State and owner of the handle at a place.
+    ///
+    /// # Safety
+    /// Where it is not null, memory that was given to `lnp_open` lies there, and nobody else uses it now.
+    unsafe fn written(handle: *mut Self) -> Result<(u64, Owner), Failure> {
+        if handle.is_null() || !handle.is_aligned() {
+            return Err(NONE);
+        }
+        // SAFETY: not null, aligned, and within memory that nobody else uses now, as this function asks
+        // of its caller; `lnp_open` leaves eight bytes of magic at the front, or any that are no magic.
+        let magic = unsafe { handle.cast::<u64>().read() };
+        if magic != OPEN && magic != FAILED {
+            return Err(NONE);
+        }
+        const PLACE: usize = core::mem::offset_of!(Handle, place);
+        // SAFETY: with this magic a whole handle was written there, or bytes that look like one: any are
+        // a number, and a field of an aligned handle is aligned.
+        let place = unsafe { handle.wrapping_byte_add(PLACE).cast::<usize>().read() };
+        if place != handle.addr() {
+            return Err(NONE);
+        }
+        const OWNER: usize = core::mem::offset_of!(Handle, owner);
+        // SAFETY: the magic and the place say that `Handle::open` wrote this handle here, its owner at
+        // this offset with it.
+        Ok((magic, unsafe { handle.wrapping_byte_add(OWNER).cast::<Owner>().read() }))
+    }
+
     /// The handle behind a pointer of the caller's, whether it is open or not.
     ///
     /// # Safety
     /// Where it is not null, memory that was given to `lnp_open` lies there, and nobody else uses it now.
     pub(crate) unsafe fn of<'h>(engine: *mut lnp_engine_t) -> Result<&'h mut Self, Failure> {
-        const NONE: Failure = Failure::Argument("not an engine, or a closed one");
         let handle = engine.cast::<Self>();
-        if handle.is_null() || !handle.is_aligned() {
+        // SAFETY: null, or memory that was given to `lnp_open` and that nobody else uses now, as this
+        // function asks of its caller.
+        let (_, owner) = unsafe { Self::written(handle) }?;
+        // SAFETY: the memory was given to `lnp_open` by this process or by one that it was forked from,
+        // which made the owner; it ends in `close`, which changes the magic that was just seen.
+        if !unsafe { owner.is_here() } {
             return Err(NONE);
         }
-        // SAFETY: not null, aligned, and by contract within the caller's memory.
-        let magic = unsafe { handle.cast::<u64>().read() };
-        if magic != OPEN && magic != FAILED {
-            return Err(NONE);
-        }
-        // SAFETY: as above; the second field.
-        let place = unsafe { handle.cast::<usize>().wrapping_byte_add(size_of::<u64>()).read() };
-        if place != handle.addr() {
-            return Err(NONE);
-        }
-        const PROCESS: usize = core::mem::offset_of!(Handle, process);
-        // SAFETY: as above; aligned, since the handle is.
-        let owner = unsafe { handle.wrapping_byte_add(PROCESS).cast::<libc::pid_t>().read() };
-        if owner != process() {
-            return Err(NONE);
-        }
-        // SAFETY: a handle was written there, and by contract nobody else uses it now.
+        // SAFETY: `Handle::open` wrote a handle there, and nobody else uses it now, as this function asks
+        // of its caller.
         Ok(unsafe { &mut *handle })
     }
 
@@ -257,7 +278,7 @@ impl Handle {
 
     pub(crate) fn prefetch(&mut self, layer: u32, predicted: &[u32]) -> Result<(), Failure> {
         let Opened { engine, stats, .. } = self.opened()?;
-        // SAFETY: as in `forward`.
+        // SAFETY: the caller gives memory back only after `close`, which drops the engine.
         let session = unsafe { open_session(engine) };
         let mut session = ManuallyDrop::new(session);
         stats.add(&session.prefetch(layer, predicted)?);
@@ -267,13 +288,16 @@ impl Handle {
     /// Waits until nothing is in flight, and closes what was opened.
     ///
     /// # Safety
-    /// As [`Handle::of`].
+    /// Where it is not null, memory that was given to `lnp_open` lies there, and nobody else uses it now.
     pub(crate) unsafe fn close(engine: *mut lnp_engine_t) -> Result<(), Failure> {
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: null, or memory that was given to `lnp_open` and that nobody else uses now, as this
+        // function asks of its caller.
         let handle = unsafe { Self::of(engine) }?;
         handle.opened()?;
         handle.open = None;
         handle.magic = CLOSED;
+        // SAFETY: without its magic the handle is looked at no further, and other copies there are none.
+        unsafe { handle.owner.end() };
         let source = engine.cast::<u8>().wrapping_add(SOURCE_BEGIN).cast::<Source>();
         // SAFETY: `Opened::new` wrote it there, and the engine, which borrowed it, is gone.
         unsafe { source.drop_in_place() };
@@ -283,7 +307,9 @@ impl Handle {
 
 impl Opened {
     /// # Safety
-    /// As `lnp_open`.
+    /// The path is a string, the storage one whose functions do what `lnp_storage_t` says, where they are
+    /// asked for; the memory is aligned to a handle, of so many bytes, `REST_BEGIN` at least, and the
+    /// engine's alone until it is closed.
     unsafe fn new(
         source: &lnp_source_t,
         config: lnp_config_t,
@@ -291,7 +317,7 @@ impl Opened {
         bytes: usize,
     ) -> Result<Self, Failure> {
         let settings = Settings::new(config)?;
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: path and storage are what this function asks of its caller.
         let found = unsafe { Source::open(source, &settings) }?;
         let peek = found.peek()?;
         let sizes = Sizes::of(&peek, &settings)?;
@@ -304,8 +330,8 @@ impl Opened {
         // SAFETY: just written; nobody writes to it before it is dropped, here or in `close`.
         let source: &'static Source = unsafe { &*place };
         let rest = memory.wrapping_add(REST_BEGIN);
-        // SAFETY: the rest of the caller's memory, which by contract is this engine's alone until it
-        // is closed; nothing else in this library reaches it.
+        // SAFETY: from behind handle and source to the end of the memory, which is this engine's alone
+        // until it is closed, as this function asks of its caller; nothing else here reaches that part.
         let rest = unsafe { core::slice::from_raw_parts_mut(rest, bytes - REST_BEGIN) };
         let opened = Self::within(source, &peek, &sizes, &settings, rest);
         if opened.is_err() {

@@ -7,6 +7,7 @@
 //! - `types`: what crosses the border, numbers of errors included;
 //! - `error`: from the engine's errors to those numbers;
 //! - `handle`: what lies in the caller's memory, and how it comes and goes;
+//! - `owner`: whose an engine is, so that a forked child is told its parent's is not its own;
 //! - `settings`: from the caller's settings to the engine's;
 //! - `source`: where a pack is read from: a path, a descriptor, or the caller's own storage;
 //! - `storage`: a read queue over the caller's functions.
@@ -16,6 +17,7 @@
 mod abi;
 mod error;
 mod handle;
+mod owner;
 mod settings;
 mod source;
 mod storage;

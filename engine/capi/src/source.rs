@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use lnp_engine::arena::StagingMemory;
-use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
+use lnp_engine::queue::{ReadFailure, ReadQueue};
 use lnp_engine::sys::{BackEnd, DeviceQueue, DirectFile, OpenError};
 use lnp_format::{FormatError, Peek};
 
@@ -34,7 +34,8 @@ impl Source {
         match source.kind {
             LNP_SOURCE_PATH if source.path.is_null() => Err(Failure::Argument("the path is null")),
             LNP_SOURCE_PATH => {
-                // SAFETY: not null, and by this function's contract a string.
+                // SAFETY: not null, and then a string that ends with a zero byte, as this function asks of
+                // its caller.
                 let path = unsafe { CStr::from_ptr(source.path) };
                 Ok(Self::File(DirectFile::open(path, settings.allow_buffered())?))
             }
@@ -45,7 +46,7 @@ impl Source {
                 Err(Failure::Argument("the storage is null or misaligned"))
             }
             LNP_SOURCE_STORAGE => {
-                // SAFETY: not null, aligned, and by this function's contract a storage.
+                // SAFETY: not null and aligned, and then a storage, as this function asks of its caller.
                 let told = unsafe { source.storage.read() };
                 Ok(Self::Storage(Storage::new(told)?))
             }
@@ -188,32 +189,4 @@ impl Queue {
     }
 }
 
-impl Clock for Queue {
-    fn now_ns(&self) -> u64 {
-        self.inner().now_ns()
-    }
-}
-
-impl ReadQueue<'static> for Queue {
-    fn depth(&self) -> u32 {
-        self.inner().depth()
-    }
-    fn reads_in_background(&self) -> bool {
-        self.inner().reads_in_background()
-    }
-    fn in_flight(&self) -> u32 {
-        self.inner().in_flight()
-    }
-    fn submit(&mut self, read: Read<'static>) -> Result<(), ReadError> {
-        self.inner_mut().submit(read)
-    }
-    fn flush(&mut self) {
-        self.inner_mut().flush();
-    }
-    fn poll(&mut self) -> Option<Completion> {
-        self.inner_mut().poll()
-    }
-    fn wait(&mut self) -> Option<Completion> {
-        self.inner_mut().wait()
-    }
-}
+lnp_engine::forward_read_queue!(impl [] ReadQueue<'static> for Queue, inner, inner_mut);

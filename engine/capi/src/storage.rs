@@ -18,8 +18,8 @@ pub(crate) struct Storage {
     complete: Complete,
 }
 
-// SAFETY: the caller promises functions that may be called from whatever thread calls the engine, one at
-// a time (`lnp_storage_t`).
+// SAFETY: numbers, pointers to functions, and a context that only they reach; they may be called from
+// whatever thread calls the engine, one at a time: `lnp_storage_t` asks that of who writes them.
 unsafe impl Send for Storage {}
 
 impl Storage {
@@ -53,7 +53,8 @@ impl Storage {
 
     pub(crate) fn now_ns(&self) -> u64 {
         match self.told.now_ns {
-            // SAFETY: the caller's function with the caller's context, as it promised.
+            // SAFETY: `lnp_storage_t` says that the function is called with this context and nothing else,
+            // by the thread that calls the engine, which this one is.
             Some(now_ns) => unsafe { now_ns(self.told.context) },
             None => lnp_engine::sys::now_ns(),
         }
@@ -68,7 +69,8 @@ impl Storage {
         bytes: u32,
         tag: u32,
     ) -> Result<(), ReadFailure> {
-        // SAFETY: the caller's function, with memory as this function's caller promises.
+        // SAFETY: the function is called as `lnp_storage_t` says: with its context, and with memory that
+        // may be written to until the read is told of, as this function asks of its caller.
         match unsafe { (self.submit)(self.told.context, offset, memory.cast(), bytes, tag) } {
             0 => Ok(()),
             errno => Err(ReadFailure::System { errno }),
@@ -80,7 +82,8 @@ impl Storage {
     fn complete(&self, wait: bool) -> Result<Option<(u32, i32)>, i32> {
         let (mut tag, mut bytes) = (u32::MAX, 0);
         loop {
-            // SAFETY: the caller's function, with two numbers of ours to write to.
+            // SAFETY: the function is called as `lnp_storage_t` says: with its context, and with two numbers
+            // of ours that it may write to during the call.
             let told = unsafe {
                 (self.complete)(self.told.context, wait.into(), &raw mut tag, &raw mut bytes)
             };

@@ -5,12 +5,30 @@ mod slot;
 #[allow(unsafe_code)] // bytes that one thread writes and others read; each block argues its case
 mod staging;
 
+use core::fmt;
+
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::error::EngineError;
 use crate::limits::ARENA_ALIGN;
 pub use slot::SlotState;
 pub use staging::{Lease, Reader, Staging, StagingMemory};
+
+/// The caller's memory is too small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArenaError {
+    /// Bytes needed.
+    pub expected: usize,
+    /// Bytes given.
+    pub found: usize,
+}
+
+impl fmt::Display for ArenaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the arena has {} bytes, {} are needed", self.found, self.expected)
+    }
+}
+
+impl core::error::Error for ArenaError {}
 
 /// What is left of the caller's memory.
 #[derive(Debug)]
@@ -28,17 +46,14 @@ impl<'a> Arena<'a> {
     /// Cuts off `bytes` zeroed bytes that begin on a multiple of `align` (a power of two).
     ///
     /// # Errors
-    /// [`EngineError::ArenaTooSmall`] where too little is left.
-    pub fn take_bytes(&mut self, bytes: usize, align: usize) -> Result<&'a mut [u8], EngineError> {
+    /// [`ArenaError`] where too little is left.
+    pub fn take_bytes(&mut self, bytes: usize, align: usize) -> Result<&'a mut [u8], ArenaError> {
         let skip = self.rest.as_ptr().addr().wrapping_neg() & (align - 1);
         let needed = skip.saturating_add(bytes);
         let rest = core::mem::take(&mut self.rest);
         if needed > rest.len() {
             let found = self.taken + rest.len();
-            return Err(EngineError::ArenaTooSmall {
-                expected: self.taken.saturating_add(needed),
-                found,
-            });
+            return Err(ArenaError { expected: self.taken.saturating_add(needed), found });
         }
         let (head, rest) = rest.split_at_mut(needed);
         self.rest = rest;
@@ -51,16 +66,15 @@ impl<'a> Arena<'a> {
     /// Cuts off a zeroed slice of `count` values.
     ///
     /// # Errors
-    /// [`EngineError::ArenaTooSmall`] where too little is left.
+    /// [`ArenaError`] where too little is left.
     pub fn take<T: FromBytes + IntoBytes>(
         &mut self,
         count: usize,
-    ) -> Result<&'a mut [T], EngineError> {
+    ) -> Result<&'a mut [T], ArenaError> {
         let bytes = self.take_bytes(slice_bytes::<T>(count), ARENA_ALIGN)?;
         let found = bytes.len();
         // cannot fail: the length is a multiple, the alignment a cache line's
-        <[T]>::mut_from_bytes(bytes)
-            .map_err(|_| EngineError::ArenaTooSmall { expected: found, found: 0 })
+        <[T]>::mut_from_bytes(bytes).map_err(|_| ArenaError { expected: found, found: 0 })
     }
 }
 

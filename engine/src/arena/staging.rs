@@ -6,8 +6,7 @@ use core::ops::Deref;
 
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
-use super::{Arena, ArenaSize, SlotState};
-use crate::error::EngineError;
+use super::{Arena, ArenaError, ArenaSize, SlotState};
 use crate::sync::{AtomicU32, Ordering};
 
 /// One slot: its state, and its stretch of the staging area, which only changes while all are free.
@@ -36,7 +35,7 @@ pub struct StagingMemory<'a> {
 
 // SAFETY: an address and a length; nothing is reached through them.
 unsafe impl Send for StagingMemory<'_> {}
-// SAFETY: as above.
+// SAFETY: shared, too, it lets nobody reach a byte: it only tells the address and the length.
 unsafe impl Sync for StagingMemory<'_> {}
 
 impl<'a> StagingMemory<'a> {
@@ -82,12 +81,12 @@ impl<'a> Staging<'a> {
     /// A staging area over `memory`, with its slots in the arena.
     ///
     /// # Errors
-    /// [`EngineError::ArenaTooSmall`].
+    /// [`ArenaError`].
     pub fn new(
         arena: &mut Arena<'a>,
         memory: &'a mut [u8],
         slots: usize,
-    ) -> Result<Self, EngineError> {
+    ) -> Result<Self, ArenaError> {
         let slots: &'a mut [Slot] = arena.take(slots)?;
         // what offsets of 32 bits reach
         let bytes = memory.len().min(u32::MAX as usize);

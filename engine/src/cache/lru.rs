@@ -3,8 +3,7 @@
 
 use super::Replacement;
 use super::table::{State, Table};
-use crate::arena::{Arena, ArenaSize};
-use crate::error::EngineError;
+use crate::arena::{Arena, ArenaError, ArenaSize};
 
 /// A ring of cells through `newer` and `older`. The entry after the last cell is where it begins
 /// and ends, so that no cell is a special case.
@@ -15,7 +14,7 @@ pub(super) struct Lru<'a> {
 }
 
 impl<'a> Lru<'a> {
-    pub(super) fn new(arena: &mut Arena<'a>, cells: usize) -> Result<Self, EngineError> {
+    pub(super) fn new(arena: &mut Arena<'a>, cells: usize) -> Result<Self, ArenaError> {
         let mut lru = Self { newer: arena.take(cells + 1)?, older: arena.take(cells + 1)? };
         lru.clear();
         Ok(lru)

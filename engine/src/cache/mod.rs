@@ -12,8 +12,7 @@ mod policy;
 mod s3_fifo;
 mod table;
 
-use crate::arena::{Arena, ArenaSize};
-use crate::error::EngineError;
+use crate::arena::{Arena, ArenaError, ArenaSize};
 use linking_aligned::LinkingAligned;
 use lru::Lru;
 pub use policy::CachePolicy;
@@ -63,13 +62,13 @@ impl<'a> Cache<'a> {
     /// A cache of `cells` bundles out of `bundles`, empty, its hot set not named yet.
     ///
     /// # Errors
-    /// [`EngineError::ArenaTooSmall`].
+    /// [`ArenaError`].
     pub fn new(
         arena: &mut Arena<'a>,
         bundles: usize,
         cells: usize,
         policy: CachePolicy,
-    ) -> Result<Self, EngineError> {
+    ) -> Result<Self, ArenaError> {
         let (bundles, cells) = needed(bundles, cells, policy);
         let table = Table::new(arena, bundles, cells)?;
         let rest = match policy {

@@ -4,8 +4,7 @@
 
 use super::Replacement;
 use super::table::{NUMBER_MAX, State, Table};
-use crate::arena::{Arena, ArenaSize};
-use crate::error::EngineError;
+use crate::arena::{Arena, ArenaError, ArenaSize};
 use crate::limits::CACHE_GHOSTS_PER_BUNDLE;
 
 /// Hits that an entry remembers.
@@ -64,7 +63,7 @@ impl<'a> S3Fifo<'a> {
         arena: &mut Arena<'a>,
         bundles: usize,
         cells: usize,
-    ) -> Result<Self, EngineError> {
+    ) -> Result<Self, ArenaError> {
         Ok(Self {
             hits: arena.take(cells)?,
             small: Ring::new(arena.take(cells)?),

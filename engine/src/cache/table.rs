@@ -1,7 +1,6 @@
 //! What is where: of every bundle its state, of every cell its bundle. All policies share it.
 
-use crate::arena::{Arena, ArenaSize};
-use crate::error::EngineError;
+use crate::arena::{Arena, ArenaError, ArenaSize};
 
 /// Two tag bits of a bundle's state; the rest is a cell or a position among the ghosts.
 const TAG_CELL: u32 = 1 << 30;
@@ -68,7 +67,7 @@ impl<'a> Table<'a> {
         arena: &mut Arena<'a>,
         bundles: usize,
         cells: usize,
-    ) -> Result<Self, EngineError> {
+    ) -> Result<Self, ArenaError> {
         Ok(Self {
             states: arena.take(bundles)?,
             bundle_of_cell: arena.take(cells)?,

@@ -65,10 +65,20 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         memory: &'a mut [u8],
         queue: impl FnOnce(StagingMemory<'a>) -> Result<Q, E>,
     ) -> Result<Self, E> {
+        let (staging, engine) = Self::cut(pack, config, memory)?;
+        Ok(engine(queue(staging)?))
+    }
+
+    /// Cuts `memory` up: the staging memory, and what lacks nothing but a queue.
+    fn cut(
+        pack: Pack<'a>,
+        config: &Config,
+        memory: &'a mut [u8],
+    ) -> Result<(StagingMemory<'a>, impl FnOnce(Q) -> Self), EngineError> {
         let arena_bytes = required_bytes(config, &pack)?;
         if memory.len() < arena_bytes {
             let (expected, found) = (arena_bytes, memory.len());
-            return Err(EngineError::ArenaTooSmall { expected, found }.into());
+            return Err(EngineError::ArenaTooSmall { expected, found });
         }
         let mut arena = Arena::new(memory);
         let neurons = pack.shape().neurons as usize;
@@ -87,25 +97,30 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         cache.pin(active_counts(&pack));
         let coefficients: &'a mut [AtomicU32] = arena.take(neurons)?;
         let hit_groups: &'a mut [AtomicU32] = arena.take(neurons.div_ceil(HIT_GROUP_BUNDLES))?;
-        Ok(Self {
-            cells: arena.take(cells.saturating_mul(pack.shape().bundle_stride as usize))?,
+        let cells = arena.take(cells.saturating_mul(pack.shape().bundle_stride as usize))?;
+        let places = arena.take(neurons)?;
+        let scratch = arena.take(config::scratch_entries(neurons))?;
+        let config = *config;
+        let engine = move |queue| Self {
+            cells,
             cache,
-            places: arena.take(neurons)?,
+            places,
             coefficients,
             hit_groups,
-            scratch: arena.take(config::scratch_entries(neurons))?,
+            scratch,
             banks,
             prefetches: 0,
-            queue: queue(staging_memory)?,
+            queue,
             adapt: match config.collapse {
                 Collapse::Law(law) if config.adapt => Some(Adapt::new(law)),
                 _ => None,
             },
             latencies: Latencies::default(),
             pack,
-            config: *config,
+            config,
             arena_bytes,
-        })
+        };
+        Ok((staging_memory, engine))
     }
 
     /// The pack.
@@ -319,21 +334,21 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         if plan.reads > 0 || foreseen.is_some() {
             stats.io_ns = end_ns.saturating_sub(begin_ns);
             if !reads_ahead {
-                // The end of a batch, which takes time on the simulated device.
-                let drain_ns = self.queue.now_ns();
-                self.queue.drain()?;
-                stats.io_ns += self.queue.now_ns().saturating_sub(drain_ns);
+                stats.io_ns += self.end_batch()?;
             }
         }
-        if let Some(adapt) = &mut self.adapt
-            && waited_last
-            && !reads_ahead
-            && foreseen.is_none()
-            && quiet
-        {
+        let alone = quiet && foreseen.is_none() && !reads_ahead;
+        if let (Some(adapt), true) = (&mut self.adapt, alone && waited_last) {
             adapt.observe(plan.reads, plan.bytes, stats.io_ns);
         }
         Ok(stats)
+    }
+
+    /// The end of a batch: how long it takes, which on the simulated device is not nothing.
+    fn end_batch(&mut self) -> Result<u64, EngineError> {
+        let begin_ns = self.queue.now_ns();
+        self.queue.drain()?;
+        Ok(self.queue.now_ns().saturating_sub(begin_ns))
     }
 
     /// What bundles read into a bank are checked against, by slot; nothing where reads are not

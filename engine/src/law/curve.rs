@@ -1,4 +1,8 @@
 //! A measured curve: what one read costs, by its size.
+//!
+//! Kept for comparison (`replay --curve`) and for who finds that a device's times are not a line: planning
+//! by it is not the default and was not measured to win. A law is two numbers, has the *max* form, and can
+//! be fitted to a device that is held back; a curve is of bursts (`docs/measuring.md`, "The curve").
 
 use core::fmt;
 

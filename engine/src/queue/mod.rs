@@ -145,35 +145,47 @@ pub trait ReadQueue<'a>: Clock {
     }
 }
 
-impl<Q: Clock + ?Sized> Clock for &mut Q {
-    fn now_ns(&self) -> u64 {
-        (**self).now_ns()
-    }
-}
+/// Implements [`Clock`] and [`ReadQueue`] for a queue that is one of several: every call goes on to what the
+/// method `$one` gives, or `$one_mut`. The one place where the methods are listed once more.
+///
+/// `forward_read_queue!(impl ['a] ReadQueue<'a> for Either<'a>, one, one_mut);`
+#[macro_export]
+macro_rules! forward_read_queue {
+    (impl [$($generic:tt)*] ReadQueue<$life:lifetime> for $queue:ty, $one:ident, $one_mut:ident) => {
+        impl<$($generic)*> $crate::queue::Clock for $queue {
+            fn now_ns(&self) -> u64 {
+                $crate::queue::Clock::now_ns(self.$one())
+            }
+        }
 
-impl<'a, Q: ReadQueue<'a> + ?Sized> ReadQueue<'a> for &mut Q {
-    fn reads_in_background(&self) -> bool {
-        (**self).reads_in_background()
-    }
-    fn depth(&self) -> u32 {
-        (**self).depth()
-    }
-    fn in_flight(&self) -> u32 {
-        (**self).in_flight()
-    }
-    fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
-        (**self).submit(read)
-    }
-    fn flush(&mut self) {
-        (**self).flush();
-    }
-    fn poll(&mut self) -> Option<Completion> {
-        (**self).poll()
-    }
-    fn wait(&mut self) -> Option<Completion> {
-        (**self).wait()
-    }
-    fn drain(&mut self) -> Result<(), ReadError> {
-        (**self).drain()
-    }
+        impl<$($generic)*> $crate::queue::ReadQueue<$life> for $queue {
+            fn depth(&self) -> u32 {
+                self.$one().depth()
+            }
+            fn in_flight(&self) -> u32 {
+                self.$one().in_flight()
+            }
+            fn reads_in_background(&self) -> bool {
+                self.$one().reads_in_background()
+            }
+            fn submit(
+                &mut self,
+                read: $crate::queue::Read<$life>,
+            ) -> Result<(), $crate::queue::ReadError> {
+                self.$one_mut().submit(read)
+            }
+            fn flush(&mut self) {
+                self.$one_mut().flush();
+            }
+            fn poll(&mut self) -> Option<$crate::queue::Completion> {
+                self.$one_mut().poll()
+            }
+            fn wait(&mut self) -> Option<$crate::queue::Completion> {
+                self.$one_mut().wait()
+            }
+            fn drain(&mut self) -> Result<(), $crate::queue::ReadError> {
+                self.$one_mut().drain()
+            }
+        }
+    };
 }

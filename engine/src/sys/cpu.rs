@@ -57,7 +57,7 @@ fn features() -> [(Feature, bool); 5] {
     // Linux: Documentation/arch/arm64/elf_hwcaps.rst; numbers of arch/arm64/include/uapi/asm/hwcap.h
     // SAFETY: takes and returns plain numbers; reads what the kernel gave the process at its start.
     let first = unsafe { libc::getauxval(libc::AT_HWCAP) };
-    // SAFETY: as above.
+    // SAFETY: takes and returns plain numbers; reads what the kernel gave the process at its start.
     let second = unsafe { libc::getauxval(libc::AT_HWCAP2) };
     let has = |bits: libc::c_ulong, bit: u32| bits >> bit & 1 != 0;
     let neon = has(first, 1);

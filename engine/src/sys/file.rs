@@ -45,6 +45,30 @@ pub struct DirectFile {
     bytes: u64,
     align: u32,
     direct: bool,
+    device: bool,
+}
+
+const OPEN: &str = "open the file";
+
+/// Whether what a `stat` finds is a block device.
+///
+/// # Errors
+/// It is neither that nor a file, or cannot be looked at.
+fn is_device(stat: impl FnOnce(*mut libc::stat) -> libc::c_int) -> Result<bool, FileError> {
+    let mut found = core::mem::MaybeUninit::<libc::stat>::zeroed();
+    if stat(found.as_mut_ptr()) < 0 {
+        return Err(FileError::System { action: OPEN, errno: errno() });
+    }
+    // SAFETY: all-zero bytes are a valid stat, and the call wrote no less.
+    let found = unsafe { found.assume_init() };
+    match found.st_mode & libc::S_IFMT {
+        libc::S_IFREG => Ok(false),
+        libc::S_IFBLK => Ok(true),
+        _ => Err(FileError::System {
+            action: "read from it: it is neither a file nor a block device",
+            errno: libc::EINVAL,
+        }),
+    }
 }
 
 impl DirectFile {
@@ -54,20 +78,12 @@ impl DirectFile {
     /// # Errors
     /// [`FileError`].
     pub fn open(path: &CStr, allow_buffered: bool) -> Result<Self, FileError> {
-        // Opening a pipe would wait for somebody to write into it.
-        let mut found = core::mem::MaybeUninit::<libc::stat>::zeroed();
-        // SAFETY: `path` is a C string that lives through the call; `found` is large enough for what the
-        // call writes.
-        let result = unsafe { libc::stat(path.as_ptr(), found.as_mut_ptr()) };
-        // SAFETY: all-zero bytes are a valid stat, and the call wrote no less.
-        let found = unsafe { found.assume_init() };
-        let kind = found.st_mode & libc::S_IFMT;
-        if result == 0 && !matches!(kind, libc::S_IFREG | libc::S_IFBLK) {
-            return Err(FileError::System {
-                action: "read from it: it is neither a file nor a block device",
-                errno: libc::EINVAL,
-            });
-        }
+        // Looked at before it is opened: opening a pipe would wait for somebody to write into it.
+        let device = is_device(|found| {
+            // SAFETY: `path` is a C string that lives through the call; `found` is large enough for what
+            // the call writes.
+            unsafe { libc::stat(path.as_ptr(), found) }
+        })?;
         let flags = libc::O_RDONLY | libc::O_CLOEXEC;
         let mut direct = true;
         // SAFETY: `path` is a C string that lives through the call.
@@ -77,13 +93,13 @@ impl DirectFile {
                 return Err(FileError::NoDirectReads);
             }
             direct = false;
-            // SAFETY: as above.
+            // SAFETY: `path` is a C string that lives through the call.
             fd = unsafe { libc::open(path.as_ptr(), flags) };
         }
         if fd < 0 {
-            return Err(FileError::System { action: "open the file", errno: errno() });
+            return Err(FileError::System { action: OPEN, errno: errno() });
         }
-        Self { fd, bytes: 0, align: ALIGN_FALLBACK, direct }.looked_at(allow_buffered)
+        Self { fd, bytes: 0, align: ALIGN_FALLBACK, direct, device }.looked_at(allow_buffered)
     }
 
     /// The same of a file that the caller has opened, for reading; direct where it was opened with
@@ -101,13 +117,17 @@ impl DirectFile {
         if !direct && !allow_buffered {
             return Err(FileError::NoDirectReads);
         }
-        // SAFETY: as above.
+        let device = is_device(|found| {
+            // SAFETY: takes a number; `found` is large enough for what the call writes.
+            unsafe { libc::fstat(fd, found) }
+        })?;
+        // SAFETY: takes numbers; the new descriptor is nobody else's.
         let fd = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
         if fd < 0 {
             let action = "duplicate the file descriptor";
             return Err(FileError::System { action, errno: errno() });
         }
-        Self { fd, bytes: 0, align: ALIGN_FALLBACK, direct }.looked_at(allow_buffered)
+        Self { fd, bytes: 0, align: ALIGN_FALLBACK, direct, device }.looked_at(allow_buffered)
     }
 
     /// Finds out length and alignment.
@@ -120,7 +140,7 @@ impl DirectFile {
             Some(0) => self.direct &= self.refuses_misaligned_reads(),
             Some(align) => self.align = align,
             // a device's name lies in memory (/dev), the device does not
-            None => self.direct &= self.is_device() || !self.is_in_memory(),
+            None => self.direct &= self.device || !self.is_in_memory(),
         }
         if !self.direct && !allow_buffered {
             return Err(FileError::NoDirectReads);
@@ -129,13 +149,8 @@ impl DirectFile {
     }
 
     /// Whether it is a block device, which may be longer than the pack on it.
-    pub fn is_device(&self) -> bool {
-        let mut found = core::mem::MaybeUninit::<libc::stat>::zeroed();
-        // SAFETY: `fd` is open; `found` is large enough for what the call writes.
-        let result = unsafe { libc::fstat(self.fd, found.as_mut_ptr()) };
-        // SAFETY: all-zero bytes are a valid stat, and the call wrote no less.
-        let found = unsafe { found.assume_init() };
-        result == 0 && found.st_mode & libc::S_IFMT == libc::S_IFBLK
+    pub const fn is_device(&self) -> bool {
+        self.device
     }
 
     /// Fills a buffer with what is at an offset, bytes; both, and the buffer's place in memory, are

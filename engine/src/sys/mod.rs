@@ -7,6 +7,7 @@ mod clock;
 pub mod cpu;
 mod file;
 mod pread;
+mod refusal;
 mod ring;
 mod select;
 mod uring;
@@ -14,11 +15,8 @@ mod uring;
 pub use clock::now_ns;
 pub use file::{DirectFile, FileError};
 pub use pread::PreadQueue;
-pub use ring::Polling;
-pub use select::{
-    BackEnd, BackEndChoice, DeviceQueue, OpenError, ReadOptions, open_engine, open_session,
-};
-pub use uring::UringQueue;
+pub use ring::{Polling, RingKind};
+pub use select::{BackEnd, BackEndChoice, DeviceQueue, OpenError, ReadOptions};
 
 /// The error number of the last failed system call of this thread.
 fn errno() -> i32 {

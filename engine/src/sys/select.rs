@@ -2,12 +2,15 @@
 
 use core::fmt;
 
-use super::{DirectFile, Polling, PreadQueue, UringQueue};
+use super::refusal::{Errno, UringRefusal, remedy};
+#[cfg(feature = "io-uring")]
+use super::ring::CrateRing;
+use super::ring::{OwnRing, Ring};
+use super::uring::UringQueue;
+use super::{DirectFile, Polling, PreadQueue, RingKind};
 use crate::arena::StagingMemory;
-use crate::engine::{Config, Engine, Session};
 use crate::error::EngineError;
-use crate::queue::{Clock, Completion, Read, ReadError, ReadQueue};
-use lnp_format::Pack;
+use crate::queue::ReadQueue;
 
 /// The back end asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub enum BackEndChoice {
     Auto,
     /// io_uring or an error.
     Uring,
+    /// io_uring over this ring, or an error.
+    UringOver(RingKind),
     /// pread.
     Pread,
 }
@@ -41,6 +46,8 @@ impl From<BackEndChoice> for ReadOptions {
 pub enum BackEnd {
     /// io_uring with registered file.
     Uring {
+        /// The ring that it goes over.
+        ring: RingKind,
         /// Who polls.
         polling: Polling,
         /// Why nobody polls though that was asked for (errno).
@@ -55,7 +62,7 @@ pub enum BackEnd {
 }
 
 impl BackEnd {
-    /// Its name in reports.
+    /// Its name in reports, whatever ring it goes over.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Uring { polling: Polling::None, .. } => "io_uring",
@@ -74,26 +81,30 @@ impl BackEnd {
 impl fmt::Display for BackEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Uring { polling_refused, unregistered, .. } => {
-                f.write_str(self.name())?;
-                match unregistered {
+            Self::Uring { ring, polling_refused, unregistered, .. } => {
+                write!(f, "{} ({})", self.name(), ring.name())?;
+                match *unregistered {
                     None => f.write_str(" with registered file and buffer")?,
-                    Some(errno) => write!(
-                        f,
-                        ", its buffer not registered (errno {errno}): raise the limit of locked memory (ulimit -l) for faster reads"
-                    )?,
+                    Some(errno) => {
+                        write!(f, ", its buffer not registered ({})", Errno(errno))?;
+                        if let (libc::ENOMEM, Some(remedy)) = (errno, remedy(errno)) {
+                            write!(f, ": {remedy} for faster reads")?;
+                        }
+                    }
                 }
-                match polling_refused {
+                match *polling_refused {
                     None => Ok(()),
                     Some(errno @ libc::EOPNOTSUPP) => {
                         write!(f, ", not polled: the device has no poll queues (errno {errno})")
                     }
-                    Some(errno) => write!(f, ", not polled: the system refuses it (errno {errno})"),
+                    Some(errno) => {
+                        write!(f, ", not polled: the system refuses it ({})", Errno(errno))
+                    }
                 }
             }
             Self::PreadByChoice => f.write_str("pread, as asked for"),
             Self::PreadWithoutUring(errno) => {
-                write!(f, "pread, because io_uring cannot be opened (errno {errno})")
+                write!(f, "pread, because {}", UringRefusal(*errno))
             }
         }
     }
@@ -110,7 +121,9 @@ pub struct DeviceQueue<'a> {
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 enum Inner<'a> {
-    Uring(UringQueue<'a>),
+    #[cfg(feature = "io-uring")]
+    Crate(UringQueue<'a, CrateRing>),
+    Own(UringQueue<'a, OwnRing>),
     Pread(PreadQueue<'a>),
 }
 
@@ -133,9 +146,12 @@ impl DeviceQueue<'static> {
 }
 
 impl<'a> DeviceQueue<'a> {
+    /// A queue over memory that is given back at the end of `'a`.
+    ///
     /// # Safety
-    /// As [`UringQueue::open`]: not leaked while a read is in flight.
-    unsafe fn open_borrowed(
+    /// All leases of the reads submitted are of slots within `staging`, which nobody touches during the
+    /// call. The queue is not leaked while a read is in flight.
+    pub(crate) unsafe fn open_borrowed(
         file: &'a DirectFile,
         staging: StagingMemory<'a>,
         depth: u32,
@@ -146,22 +162,38 @@ impl<'a> DeviceQueue<'a> {
             let inner = Inner::Pread(PreadQueue::new(file, depth));
             Ok(Self { inner, back_end })
         };
-        if choice == BackEndChoice::Pread {
-            return pread(BackEnd::PreadByChoice);
-        }
-        // SAFETY: the caller's contract is the same.
-        match unsafe { UringQueue::open(file, staging, depth, polling) } {
-            Ok(queue) => {
-                let back_end = BackEnd::Uring {
-                    polling: queue.polling(),
-                    polling_refused: queue.polling_refused(),
-                    unregistered: queue.unregistered(),
-                };
-                Ok(Self { inner: Inner::Uring(queue), back_end })
-            }
-            Err(errno) if choice == BackEndChoice::Uring => Err(OpenError::Uring { errno }),
-            Err(errno) => pread(BackEnd::PreadWithoutUring(errno)),
-        }
+        let kind = match choice {
+            BackEndChoice::Pread => return pread(BackEnd::PreadByChoice),
+            BackEndChoice::UringOver(kind) => kind,
+            BackEndChoice::Auto | BackEndChoice::Uring => RingKind::default(),
+        };
+        let opened = match kind {
+            // SAFETY: leases, the call and the queue's end are as this function asks of its caller.
+            #[cfg(feature = "io-uring")]
+            RingKind::Crate => unsafe { UringQueue::open(file, staging, depth, polling) }
+                .map(|queue| Self::over(kind, queue, Inner::Crate)),
+            // SAFETY: leases, the call and the queue's end are as this function asks of its caller.
+            RingKind::Own => unsafe { UringQueue::open(file, staging, depth, polling) }
+                .map(|queue| Self::over(kind, queue, Inner::Own)),
+        };
+        opened.or_else(|errno| match choice {
+            BackEndChoice::Auto => pread(BackEnd::PreadWithoutUring(errno)),
+            _ => Err(OpenError::Uring { errno }),
+        })
+    }
+
+    fn over<R: Ring>(
+        ring: RingKind,
+        queue: UringQueue<'a, R>,
+        inner: impl FnOnce(UringQueue<'a, R>) -> Inner<'a>,
+    ) -> Self {
+        let back_end = BackEnd::Uring {
+            ring,
+            polling: queue.polling(),
+            polling_refused: queue.polling_refused(),
+            unregistered: queue.unregistered(),
+        };
+        Self { inner: inner(queue), back_end }
     }
 
     /// The back end in use.
@@ -171,48 +203,24 @@ impl<'a> DeviceQueue<'a> {
 
     fn queue(&self) -> &dyn ReadQueue<'a> {
         match &self.inner {
-            Inner::Uring(queue) => queue,
+            #[cfg(feature = "io-uring")]
+            Inner::Crate(queue) => queue,
+            Inner::Own(queue) => queue,
             Inner::Pread(queue) => queue,
         }
     }
 
     fn queue_mut(&mut self) -> &mut dyn ReadQueue<'a> {
         match &mut self.inner {
-            Inner::Uring(queue) => queue,
+            #[cfg(feature = "io-uring")]
+            Inner::Crate(queue) => queue,
+            Inner::Own(queue) => queue,
             Inner::Pread(queue) => queue,
         }
     }
 }
 
-impl Clock for DeviceQueue<'_> {
-    fn now_ns(&self) -> u64 {
-        super::clock::now_ns()
-    }
-}
-
-impl<'a> ReadQueue<'a> for DeviceQueue<'a> {
-    fn depth(&self) -> u32 {
-        self.queue().depth()
-    }
-    fn reads_in_background(&self) -> bool {
-        self.queue().reads_in_background()
-    }
-    fn in_flight(&self) -> u32 {
-        self.queue().in_flight()
-    }
-    fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
-        self.queue_mut().submit(read)
-    }
-    fn flush(&mut self) {
-        self.queue_mut().flush();
-    }
-    fn poll(&mut self) -> Option<Completion> {
-        self.queue_mut().poll()
-    }
-    fn wait(&mut self) -> Option<Completion> {
-        self.queue_mut().wait()
-    }
-}
+crate::forward_read_queue!(impl ['a] ReadQueue<'a> for DeviceQueue<'a>, queue, queue_mut);
 
 /// Why an engine on a device cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,7 +246,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Engine(error) => error.fmt(f),
-            Self::Uring { errno } => write!(f, "io_uring cannot be opened (errno {errno})"),
+            Self::Uring { errno } => UringRefusal(*errno).fmt(f),
             Self::Alignment { expected, found } => {
                 write!(f, "the pack's blocks are {found} bytes, direct reads here need {expected}")
             }
@@ -252,43 +260,4 @@ impl From<EngineError> for OpenError {
     fn from(error: EngineError) -> Self {
         Self::Engine(error)
     }
-}
-
-/// A session that is not lent but given: for callers that keep it over calls of their own, as the C ABI
-/// does.
-///
-/// # Safety
-/// The memory that the engine was opened with is not given back before the session or the engine was
-/// dropped: until then the kernel may be writing to it.
-pub unsafe fn open_session<'s, 'a, Q: ReadQueue<'a>>(
-    engine: &'s mut Engine<'a, Q>,
-) -> Session<'s, 'a, Q> {
-    Session::new(engine)
-}
-
-/// Opens an engine on a file, and checks that the file is the pack.
-///
-/// # Errors
-/// [`OpenError`].
-pub fn open_engine<'a>(
-    file: &'a DirectFile,
-    pack: Pack<'a>,
-    config: &Config,
-    memory: &'a mut [u8],
-    options: impl Into<ReadOptions>,
-) -> Result<Engine<'a, DeviceQueue<'a>>, OpenError> {
-    if !file.takes_blocks_of(pack.block_bytes()) {
-        let (expected, found) = (file.align(), pack.block_bytes());
-        return Err(OpenError::Alignment { expected, found });
-    }
-    let options = options.into();
-    let mut engine = Engine::open(pack, config, memory, |staging| {
-        // SAFETY: the queue goes into the engine, which leases only slots of this memory, never
-        // hands out the queue but by shared reference, and has nothing in flight when one of its
-        // own methods returns or unwinds (`Drained` in `engine/round.rs`, `Session`'s drop): it can be
-        // leaked, but never with a read in flight.
-        unsafe { DeviceQueue::open_borrowed(file, staging, config.queue_depth, options) }
-    })?;
-    engine.check_superblock()?;
-    Ok(engine)
 }

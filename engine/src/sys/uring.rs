@@ -1,8 +1,6 @@
 //! The read queue over io_uring: registered file and buffer, one system call for many reads.
 
-use zerocopy::FromZeros;
-
-use super::ring::{self, FIXED_FILE, OP_READ, OP_READ_FIXED, Opened, Polling, Ring, Submission};
+use super::ring::{self, Opened, Polling, Ring, RingRead};
 use super::{DirectFile, clock};
 use crate::arena::StagingMemory;
 use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX, WAIT_RETRIES_MAX};
@@ -17,9 +15,10 @@ struct Pending<'a> {
     tries: u32,
 }
 
-/// Reads go to the kernel in batches; the kernel writes straight into the staging area.
-pub struct UringQueue<'a> {
-    ring: Ring,
+/// Reads go to the kernel in batches, over a ring of either kind; the kernel writes straight into the
+/// staging area.
+pub(super) struct UringQueue<'a, R: Ring> {
+    ring: R,
     /// Its descriptor is registered with the ring.
     file: &'a DirectFile,
     /// Why the staging area is not registered with the kernel (errno), if it is not.
@@ -34,7 +33,7 @@ pub struct UringQueue<'a> {
     free: [u16; QUEUE_DEPTH_MAX],
 }
 
-impl core::fmt::Debug for UringQueue<'_> {
+impl<R: Ring> core::fmt::Debug for UringQueue<'_, R> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("UringQueue")
             .field("depth", &self.depth)
@@ -44,7 +43,7 @@ impl core::fmt::Debug for UringQueue<'_> {
     }
 }
 
-impl<'a> UringQueue<'a> {
+impl<'a, R: Ring> UringQueue<'a, R> {
     /// A queue that reads into slots of `staging`; `depth` is at most [`QUEUE_DEPTH_MAX`].
     ///
     /// Where the memory cannot be registered (RLIMIT_MEMLOCK), reads go there all the same, and
@@ -65,10 +64,14 @@ impl<'a> UringQueue<'a> {
         polling: Polling,
     ) -> Result<Self, i32> {
         let depth = depth.clamp(1, QUEUE_DEPTH_MAX as u32);
-        // SAFETY: the caller leases from the memory only to reads of this queue, which is not there yet.
+        // SAFETY: leases of the memory go only to reads of this queue, which is not there yet: nobody
+        // touches it during the call.
         let opened = unsafe { ring::open(file, staging, depth, polling) };
-        let Opened { ring, polling, refused } = opened?;
-        let registered = ring.register_buffer(staging.base(), staging.bytes());
+        let Opened { mut ring, polling, refused }: Opened<R> = opened?;
+        // SAFETY: the memory is borrowed, so mapped, for 'a, which the queue does not outlive; dropping
+        // it unregisters. Leaked, which it may be with nothing in flight, it leaves pages pinned to which
+        // nothing is written.
+        let registered = unsafe { ring.register_buffer(staging.base(), staging.bytes()) };
         let mut free = [0; QUEUE_DEPTH_MAX];
         for (number, place) in (0..).zip(&mut free) {
             *place = number;
@@ -87,17 +90,17 @@ impl<'a> UringQueue<'a> {
     }
 
     /// Why the staging area is not registered with the kernel (errno); `None` where it is.
-    pub const fn unregistered(&self) -> Option<i32> {
+    pub(super) const fn unregistered(&self) -> Option<i32> {
         self.unregistered
     }
 
     /// Who polls.
-    pub const fn polling(&self) -> Polling {
+    pub(super) const fn polling(&self) -> Polling {
         self.polling
     }
 
     /// Why it does not poll as it was asked to (errno); `None` where it does.
-    pub const fn polling_refused(&self) -> Option<i32> {
+    pub(super) const fn polling_refused(&self) -> Option<i32> {
         self.polling_refused
     }
 
@@ -106,30 +109,34 @@ impl<'a> UringQueue<'a> {
         let Some(Some(Pending { read, done, .. })) = self.pending.get(usize::from(number)) else {
             return Err(ReadFailure::NoSlot); // cannot be: callers have just filled the place
         };
-        let submission = Submission {
-            opcode: if self.unregistered.is_none() { OP_READ_FIXED } else { OP_READ },
-            flags: FIXED_FILE,
+        let read = RingRead {
             file_offset: read.file_offset + u64::from(*done),
-            address: read.lease.as_mut_ptr().expose_provenance() as u64 + u64::from(*done),
+            memory: read.lease.as_mut_ptr().wrapping_add(*done as usize),
             bytes: read.lease.bytes() - done,
-            tag: number.into(),
-            ..Submission::new_zeroed()
+            registered: self.unregistered.is_none(),
+            tag: number,
         };
-        if self.push_submission(&submission) {
+        if self.push_read(&read) {
             return Ok(());
         }
-        let room = self.ring.make_room();
-        if self.push_submission(&submission) {
+        let room = self.make_room();
+        if self.push_read(&read) {
             return Ok(());
         }
         Err(ReadFailure::System { errno: room.err().unwrap_or(libc::EBUSY) })
     }
 
-    fn push_submission(&mut self, submission: &Submission) -> bool {
-        // SAFETY: it names the registered file, and bytes of a slot whose lease lies in `pending`
-        // until the completion comes: nobody else touches them, and the memory stays borrowed,
-        // because dropping the queue waits for the kernel first.
-        unsafe { self.ring.push(submission) }
+    fn push_read(&mut self, read: &RingRead) -> bool {
+        // SAFETY: it names bytes of a slot whose lease lies in `pending` until the completion comes:
+        // nobody else touches them, and the memory stays borrowed, because dropping the queue waits for
+        // the kernel first.
+        unsafe { self.ring.push(read) }
+    }
+
+    /// Makes room in the submission ring, which is full only with what was never handed over.
+    fn make_room(&mut self) -> Result<(), i32> {
+        self.ring.submit_and_wait(0)?;
+        if self.polling == Polling::Submission { self.ring.wait_for_place() } else { Ok(()) }
     }
 
     /// Has the kernel post what is complete and was not posted yet, without waiting.
@@ -149,7 +156,7 @@ impl<'a> UringQueue<'a> {
 
     /// A completion that is posted already: its place in `pending` and its result.
     fn posted(&mut self) -> Option<(u16, i32)> {
-        self.ring.completion().map(|found| (found.tag as u16, found.result))
+        self.ring.completion().map(|found| (found.tag, found.result))
     }
 
     /// Waits for a completion and gives its place in `pending` and its result.
@@ -208,13 +215,13 @@ impl<'a> UringQueue<'a> {
     }
 }
 
-impl Clock for UringQueue<'_> {
+impl<R: Ring> Clock for UringQueue<'_, R> {
     fn now_ns(&self) -> u64 {
         clock::now_ns()
     }
 }
 
-impl<'a> ReadQueue<'a> for UringQueue<'a> {
+impl<'a, R: Ring> ReadQueue<'a> for UringQueue<'a, R> {
     fn depth(&self) -> u32 {
         self.depth
     }
@@ -274,7 +281,7 @@ impl<'a> ReadQueue<'a> for UringQueue<'a> {
     }
 }
 
-impl Drop for UringQueue<'_> {
+impl<R: Ring> Drop for UringQueue<'_, R> {
     fn drop(&mut self) {
         while self.in_flight > 0 {
             let (number, _) = self.wait_for_kernel();

@@ -67,7 +67,7 @@ pub(super) const STEP_BYTES_MAX: usize = STEP * Dtype::Q8_0.block_bytes();
 pub(super) unsafe fn dot<I: Integers>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
     let x = x.blocks();
     let step_bytes = STEP * I::BLOCK_BYTES;
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: it needs the instruction set alone, which this function asks of its caller.
     let mut sum = unsafe { I::Four::zero() };
     let mut steps = x.scales.iter().zip(x.sums).zip(x.numbers);
     let whole = w.chunks_exact(step_bytes);
@@ -75,17 +75,19 @@ pub(super) unsafe fn dot<I: Integers>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> 
     // `whole` first: it ends before a step of x is taken for nothing.
     for (w, ((x_scales, x_sums), numbers)) in whole.zip(&mut steps) {
         ahead.ask(w.as_ptr(), step_bytes);
-        // SAFETY: the instruction set is there by contract; `w` holds a whole step.
+        // SAFETY: the instruction set is there, as this function asks of its caller; `w` is a chunk of a
+        // whole step.
         sum = unsafe { add_step::<I>(sum, w, x_scales, x_sums, numbers) };
     }
     if let (false, Some(((x_scales, x_sums), numbers))) = (rest.is_empty(), steps.next()) {
         // What is missing is zero, on both sides.
         let mut last = [0; STEP_BYTES_MAX];
         last[..rest.len()].copy_from_slice(rest);
-        // SAFETY: the instruction set is there by contract; `last` is longer than any step.
+        // SAFETY: the instruction set is there, as this function asks of its caller; the slice of `last`,
+        // which is as long as the longest step, is one step.
         sum = unsafe { add_step::<I>(sum, &last[..step_bytes], x_scales, x_sums, numbers) };
     }
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: it needs the instruction set alone, which this function asks of its caller.
     unsafe { sum.total() }
 }
 
@@ -101,10 +103,11 @@ unsafe fn add_step<I: Integers>(
     x_sums: &[u8; 4 * STEP],
     numbers: &[u8; BLOCK * STEP],
 ) -> I::Four {
-    // SAFETY: `w` holds four blocks by contract, the array 128 bytes; features by contract.
+    // SAFETY: the instruction set is there and `w` holds four blocks, as this function asks of its
+    // caller; the array holds 128 bytes.
     let sums = unsafe { I::multiply(w.as_ptr(), numbers.as_ptr()) };
     let step = Step { w_scales: w_scales::<I>(w), x_scales, x_sums };
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: it needs the instruction set alone, which this function asks of its caller.
     unsafe { sum.add(sums, I::OFFSET, &step) }
 }
 

@@ -116,7 +116,8 @@ impl Ops {
         {
             return None;
         }
-        // SAFETY: as in `dot`; all four have the same number of blocks.
+        // SAFETY: `select` took the code only where the features it needs are there; forms and lengths
+        // were checked above, so that all four have the same number of blocks.
         Some(unsafe { dot_pair(x, w, ahead) })
     }
 

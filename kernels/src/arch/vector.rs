@@ -102,25 +102,28 @@ pub(super) trait Load<V: Vector>: Stored {
 pub(super) unsafe fn dot<V: Vector, W: Load<V>>(x: &[f32], w: &[u8], ahead: Ahead) -> f32 {
     const { assert!(W::SCALE_BYTES == 0, "a type with scales") };
     // Two blocks of sums, because one does not hide how long a multiplication takes.
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: it needs the instruction set alone, which this function asks of its caller.
     let zeros = unsafe { V::zeros() };
     let mut sums = [zeros; 2];
     let x = x.as_chunks::<BLOCK>().0;
     for (x, w) in x.chunks_exact(2).zip(w.chunks_exact(2 * W::BLOCK_BYTES)) {
         ahead.ask(w.as_ptr(), 2 * W::BLOCK_BYTES);
         let (w_first, w_second) = w.split_at(W::BLOCK_BYTES);
-        // SAFETY: the instruction set is there by contract, the slice holds a block.
+        // SAFETY: the instruction set is there, as this function asks of its caller; the slice is cut to
+        // a block, and the scale is none, as asserted above.
         unsafe { add_products::<V, W>(&mut sums[0], &x[0], w_first) };
-        // SAFETY: as above; `w` holds two blocks.
+        // SAFETY: the instruction set is there, as this function asks of its caller; of two blocks the
+        // slice is what follows the first, and the scale is none, as asserted above.
         unsafe { add_products::<V, W>(&mut sums[1], &x[1], w_second) };
     }
     let blocks = x.len().min(w.len() / W::BLOCK_BYTES);
     if blocks % 2 == 1 {
         let w = &w[(blocks - 1) * W::BLOCK_BYTES..blocks * W::BLOCK_BYTES];
-        // SAFETY: the instruction set is there by contract, the slice holds a block.
+        // SAFETY: the instruction set is there, as this function asks of its caller; the slice is cut to
+        // a block, and the scale is none, as asserted above.
         unsafe { add_products::<V, W>(&mut sums[0], &x[blocks - 1], w) };
     }
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: it needs the instruction set alone, which this function asks of its caller.
     unsafe { V::sum(sums) }
 }
 
@@ -130,13 +133,14 @@ pub(super) unsafe fn dot<V: Vector, W: Load<V>>(x: &[f32], w: &[u8], ahead: Ahea
 /// The instruction set of `V` is there; `w` holds `W::BLOCK_BYTES` bytes, `SCALE_BYTES` is 0.
 #[inline(always)]
 unsafe fn add_products<V: Vector, W: Load<V>>(sums: &mut V::Block, x: &[f32; BLOCK], w: &[u8]) {
-    // SAFETY: by contract the instruction set is there and the slice holds the block.
+    // SAFETY: the instruction set is there and the slice holds a block, all of it numbers, as this
+    // function asks of its caller.
     let w = unsafe { W::load(w.as_ptr()) };
     let registers = sums.as_mut().iter_mut().zip(w.as_ref()).zip(x.chunks_exact(V::LANES));
     for ((sum, w), x) in registers {
-        // SAFETY: the chunk holds `LANES` values.
+        // SAFETY: the instruction set is there, as this function asks; the chunk holds `LANES` values.
         let x = unsafe { V::load(x.as_ptr()) };
-        // SAFETY: the instruction set is there by contract.
+        // SAFETY: it needs the instruction set alone, which this function asks of its caller.
         *sum = unsafe { V::mul_add(*w, x, *sum) };
     }
 }
@@ -157,19 +161,21 @@ pub(super) unsafe fn add_scaled<V: Vector, W: Load<V>>(
         ahead.ask(w.as_ptr(), W::BLOCK_BYTES);
         let mut factor = scale;
         if let Some((half, _)) = w.split_first_chunk().filter(|_| W::SCALE_BYTES == 2) {
-            // SAFETY: the instruction set is there by contract.
+            // SAFETY: it needs the instruction set alone, which this function asks of its caller.
             factor *= unsafe { V::widen(u16::from_le_bytes(*half)) };
         }
-        // SAFETY: the instruction set is there by contract.
+        // SAFETY: it needs the instruction set alone, which this function asks of its caller.
         let factor = unsafe { V::splat(factor) };
-        // SAFETY: `w` is a whole block, its numbers begin after the scale.
+        // SAFETY: the instruction set is there, as this function asks; `w` is a whole block, whose numbers
+        // begin after the scale.
         let weights = unsafe { W::load(w[W::SCALE_BYTES..].as_ptr()) };
         for (w, y) in weights.as_ref().iter().zip(y.chunks_exact_mut(V::LANES)) {
-            // SAFETY: the chunk holds `LANES` values.
+            // SAFETY: the instruction set is there, as this function asks; the chunk holds `LANES` values.
             let sum = unsafe { V::load(y.as_ptr()) };
-            // SAFETY: the instruction set is there by contract.
+            // SAFETY: it needs the instruction set alone, which this function asks of its caller.
             let sum = unsafe { V::mul_add(factor, *w, sum) };
-            // SAFETY: the chunk holds `LANES` values and is ours to write.
+            // SAFETY: the instruction set is there, as this function asks; the chunk holds `LANES` values
+            // and is ours to write.
             unsafe { V::store(sum, y.as_mut_ptr()) };
         }
     }

@@ -5,8 +5,8 @@ use anyhow::{Context, Result};
 use lnp_engine::ffn::Ffn;
 pub use lnp_engine::limits::GAP_BYTES_USUAL;
 use lnp_engine::limits::QUEUE_DEPTH_DEFAULT;
-use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions, cpu, open_engine};
-use lnp_engine::{Collapse, Config, Engine, required_bytes};
+use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions, cpu};
+use lnp_engine::{Collapse, Config, Engine, open_engine, required_bytes};
 use lnp_format::Pack;
 use lnp_kernels::{CpuFeatures, TOKENS_MAX};
 

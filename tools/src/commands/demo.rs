@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lnp_engine::ffn::Ffn;
-use lnp_engine::sys::{DirectFile, ReadOptions, cpu, open_engine};
-use lnp_engine::{Collapse, Config, DeviceLaw, required_bytes};
+use lnp_engine::sys::{DirectFile, ReadOptions, cpu};
+use lnp_engine::{Collapse, Config, DeviceLaw, open_engine, required_bytes};
 use lnp_format::Dtype;
 use lnp_kernels::TOKENS_MAX;
 

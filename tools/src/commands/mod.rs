@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
-use lnp_engine::sys::{BackEnd, BackEndChoice, Polling, ReadOptions, cpu};
+use lnp_engine::sys::{BackEnd, BackEndChoice, Polling, ReadOptions, RingKind, cpu};
 use lnp_kernels::{CpuFeatures, TOKENS_MAX, Tier};
 
 use lnp_common::report::{ReaderGone, plain, say};
@@ -64,6 +64,8 @@ pub(crate) enum BackEndArg {
     Auto,
     /// io_uring or an error
     Uring,
+    /// io_uring over the ring that C programs get, or an error: to compare
+    OwnRing,
     /// pread, one read at a time
     Pread,
 }
@@ -96,6 +98,7 @@ impl From<ReadArgs> for ReadOptions {
         let back_end = match args.back_end {
             BackEndArg::Auto => BackEndChoice::Auto,
             BackEndArg::Uring => BackEndChoice::Uring,
+            BackEndArg::OwnRing => BackEndChoice::UringOver(RingKind::Own),
             BackEndArg::Pread => BackEndChoice::Pread,
         };
         let polling = match args.polling {

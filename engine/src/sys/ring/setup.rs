@@ -6,12 +6,10 @@
 //! used instead is `COOP_TASKRUN`: the kernel does not interrupt the thread that computes
 //! for each completion, but leaves a flag that says that some wait to be collected.
 
-use zerocopy::FromZeros;
-
 use super::super::DirectFile;
-use super::{FIXED_FILE, OP_READ, Ring, Submission, abi};
+use super::{Ring, RingRead};
 use crate::arena::StagingMemory;
-use crate::limits::{SUBMISSION_POLL_IDLE_MS, WAIT_RETRIES_MAX};
+use crate::limits::WAIT_RETRIES_MAX;
 
 /// Who looks for work instead of being woken for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,8 +37,8 @@ impl Polling {
 }
 
 /// A ring with the file registered, and why it does not poll as asked for (errno).
-pub(crate) struct Opened {
-    pub(crate) ring: Ring,
+pub(crate) struct Opened<R> {
+    pub(crate) ring: R,
     pub(crate) polling: Polling,
     pub(crate) refused: Option<i32>,
 }
@@ -53,47 +51,40 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// The error number where the system has no io_uring.
-pub(crate) unsafe fn open(
+pub(crate) unsafe fn open<R: Ring>(
     file: &DirectFile,
     staging: StagingMemory<'_>,
     depth: u32,
     polling: Polling,
-) -> Result<Opened, i32> {
-    // SAFETY: the caller's contract is the same.
+) -> Result<Opened<R>, i32> {
+    // SAFETY: nobody else touches `staging` during this call, which outlasts that one.
     let refused = match unsafe { open_with(file, staging, depth, polling) } {
         Ok(ring) => return Ok(Opened { ring, polling, refused: None }),
         Err(errno) if polling == Polling::None => return Err(errno),
         Err(errno) => errno,
     };
-    // SAFETY: as above.
+    // SAFETY: nor does anybody now: the attempt that failed has nothing in flight when it returns.
     let ring = unsafe { open_with(file, staging, depth, Polling::None) }?;
     Ok(Opened { ring, polling: Polling::None, refused: Some(refused) })
 }
 
 /// # Safety
-/// As [`open`].
-unsafe fn open_with(
+/// Nobody else touches `staging` during the call.
+unsafe fn open_with<R: Ring>(
     file: &DirectFile,
     staging: StagingMemory<'_>,
     depth: u32,
     polling: Polling,
-) -> Result<Ring, i32> {
-    let mut ring = match polling {
-        Polling::None => {
-            let cooperative = abi::SETUP_COOP_TASKRUN | abi::SETUP_TASKRUN_FLAG;
-            match Ring::new(depth, cooperative, 0) {
-                // before Linux 5.19
-                Err(libc::EINVAL) => Ring::new(depth, 0, 0),
-                made => made,
-            }
-        }
-        Polling::Completion => Ring::new(depth, abi::SETUP_IOPOLL, 0),
-        Polling::Submission => Ring::new(depth, abi::SETUP_SQPOLL, SUBMISSION_POLL_IDLE_MS),
+) -> Result<R, i32> {
+    let mut ring = match R::new(depth, polling, true) {
+        // before Linux 5.19
+        Err(libc::EINVAL) if polling == Polling::None => R::new(depth, polling, false),
+        made => made,
     }?;
     ring.register_file(file.fd())?;
     if polling == Polling::Completion {
         // Whether a device can be polled shows with the first read only.
-        // SAFETY: the caller's contract is the same.
+        // SAFETY: nobody else touches `staging` during this call, which outlasts that one.
         unsafe { try_read(&mut ring, staging) }?;
     }
     Ok(ring)
@@ -108,17 +99,17 @@ const TRIAL_BYTES: usize = 4096;
 /// given back.
 ///
 /// # Safety
-/// As [`open`].
-unsafe fn try_read(ring: &mut Ring, staging: StagingMemory<'_>) -> Result<(), i32> {
-    let submission = Submission {
-        opcode: OP_READ,
-        flags: FIXED_FILE,
-        address: staging.base().expose_provenance() as u64,
+/// Nobody else touches `staging` during the call.
+unsafe fn try_read<R: Ring>(ring: &mut R, staging: StagingMemory<'_>) -> Result<(), i32> {
+    let read = RingRead {
+        file_offset: 0,
+        memory: staging.base(),
         bytes: staging.bytes().min(TRIAL_BYTES) as u32,
-        ..Submission::new_zeroed()
+        registered: false,
+        tag: 0,
     };
     // SAFETY: nobody else touches the memory, and this function ends only with the completion.
-    if !unsafe { ring.push(&submission) } {
+    if !unsafe { ring.push(&read) } {
         return Err(libc::EBUSY);
     }
     for _ in 0..WAIT_RETRIES_MAX {

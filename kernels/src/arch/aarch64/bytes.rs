@@ -47,7 +47,7 @@ unsafe fn sums<T: Bytes>(
         let x = unsafe { Q8::bytes(x.wrapping_add(at * BLOCK)) };
         product(w, x)
     };
-    // SAFETY: Advanced SIMD is there by contract.
+    // SAFETY: Advanced SIMD is there, as this function asks of its caller.
     unsafe { sum_of_each([block(0), block(1), block(2), block(3)]) }
 }
 
@@ -65,10 +65,12 @@ impl<T: Bytes> Integers for Multiply<T> {
     #[inline(always)]
     unsafe fn multiply(w: *const u8, x: *const u8) -> int32x4_t {
         let product = |w, x| {
-            // SAFETY: Advanced SIMD is there by contract.
+            // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+            // vouches.
             unsafe { multiply(w, x) }
         };
-        // SAFETY: the contract is the same.
+        // SAFETY: it needs Advanced SIMD, four blocks at `w` and 128 bytes at `x`, for which the
+        // caller of this method vouches; the closure needs nothing else.
         unsafe { sums::<T>(w, x, product) }
     }
 }
@@ -95,7 +97,8 @@ impl<T: Bytes> Integers for Products<T> {
             // SAFETY: FEAT_DotProd is there, because only `dot_products` takes this type.
             unsafe { multiply_dotprod(w, x) }
         };
-        // SAFETY: the contract is the same.
+        // SAFETY: it needs Advanced SIMD, four blocks at `w` and 128 bytes at `x`, for which the
+        // caller of this method vouches; the closure needs nothing else.
         unsafe { sums::<T>(w, x, product) }
     }
 }
@@ -129,19 +132,22 @@ impl Four for float32x4_t {
 
     #[inline(always)]
     unsafe fn zero() -> Self {
-        // SAFETY: Advanced SIMD is there by contract.
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
         unsafe { vdupq_n_f32(0.0) }
     }
 
     #[inline(always)]
     unsafe fn add(self, sums: int32x4_t, offset: i32, step: &Step<'_>) -> Self {
-        // SAFETY: Advanced SIMD is there by contract.
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
         unsafe { add(self, sums, offset, step) }
     }
 
     #[inline(always)]
     unsafe fn total(self) -> f32 {
-        // SAFETY: Advanced SIMD is there by contract.
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
         unsafe { total(self) }
     }
 }
@@ -181,7 +187,8 @@ pub(super) fn total(sum: float32x4_t) -> f32 {
 /// Advanced SIMD.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn dot<T: Bytes>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: the features that it asks for are those that this function is compiled for and asks
+    // of its own caller; any lengths will do.
     unsafe { integer::dot::<Multiply<T>>(x, w, ahead) }
 }
 
@@ -191,6 +198,7 @@ pub(super) unsafe fn dot<T: Bytes>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32
 /// Advanced SIMD and FEAT_DotProd.
 #[target_feature(enable = "neon,dotprod")]
 pub(super) unsafe fn dot_products<T: Bytes>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: the features that it asks for are those that this function is compiled for and asks
+    // of its own caller; any lengths will do.
     unsafe { integer::dot::<Products<T>>(x, w, ahead) }
 }

@@ -23,13 +23,15 @@ impl Vector for float32x4_t {
 
     #[inline(always)]
     unsafe fn zeros() -> Block {
-        // SAFETY: Advanced SIMD is there by contract.
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
         [unsafe { vdupq_n_f32(0.0) }; 8]
     }
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        // SAFETY: Advanced SIMD is there by contract.
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
         unsafe { vdupq_n_f32(value) }
     }
 
@@ -47,19 +49,22 @@ impl Vector for float32x4_t {
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, sum: Self) -> Self {
-        // SAFETY: Advanced SIMD is there by contract.
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
         unsafe { vfmaq_f32(sum, self, factor) }
     }
 
     #[inline(always)]
     unsafe fn sum(blocks: [Block; 2]) -> f32 {
-        // SAFETY: Advanced SIMD is there by contract.
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
         unsafe { sum(blocks) }
     }
 
     #[inline(always)]
     unsafe fn widen(half: u16) -> f32 {
-        // SAFETY: Advanced SIMD is there by contract.
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
         unsafe { widen(half) }
     }
 }
@@ -121,7 +126,8 @@ impl Load<float32x4_t> for F16 {
     unsafe fn load(numbers: *const u8) -> Block {
         // SAFETY: the caller vouches for 64 bytes.
         let halves = unsafe { load_halves(numbers) };
-        // SAFETY: Advanced SIMD is there by contract.
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
         unsafe { widen_f16(halves) }
     }
 }
@@ -144,7 +150,8 @@ impl Load<float32x4_t> for Bf16 {
     unsafe fn load(numbers: *const u8) -> Block {
         // SAFETY: the caller vouches for 64 bytes.
         let halves = unsafe { load_halves(numbers) };
-        // SAFETY: Advanced SIMD is there by contract.
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
         unsafe { widen_bf16(halves) }
     }
 }
@@ -189,7 +196,8 @@ impl Bytes for Q4 {
     unsafe fn bytes(numbers: *const u8) -> [int8x16_t; 2] {
         // SAFETY: the caller vouches for 16 bytes.
         let bytes = unsafe { vld1q_u8(numbers) };
-        // SAFETY: Advanced SIMD is there by contract.
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
         unsafe { split_nibbles(bytes) }
     }
 }
@@ -205,9 +213,11 @@ fn split_nibbles(bytes: uint8x16_t) -> [int8x16_t; 2] {
 impl Load<float32x4_t> for Q8 {
     #[inline(always)]
     unsafe fn load(numbers: *const u8) -> Block {
-        // SAFETY: the contract is the same.
+        // SAFETY: it needs Advanced SIMD and the numbers of one block at the pointer, for both of
+        // which the caller of this method vouches.
         let bytes = unsafe { Self::bytes(numbers) };
-        // SAFETY: Advanced SIMD is there by contract.
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
         unsafe { widen_bytes(bytes, Self::OFFSET) }
     }
 }
@@ -215,9 +225,11 @@ impl Load<float32x4_t> for Q8 {
 impl Load<float32x4_t> for Q4 {
     #[inline(always)]
     unsafe fn load(numbers: *const u8) -> Block {
-        // SAFETY: the contract is the same.
+        // SAFETY: it needs Advanced SIMD and the numbers of one block at the pointer, for both of
+        // which the caller of this method vouches.
         let bytes = unsafe { Self::bytes(numbers) };
-        // SAFETY: Advanced SIMD is there by contract.
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
         unsafe { widen_bytes(bytes, <Self as Bytes>::OFFSET) }
     }
 }
@@ -257,7 +269,8 @@ impl<T: Stored> Stored for ByHalf<T> {
 impl<T: Bytes> Load<float32x4_t> for ByHalf<T> {
     #[inline(always)]
     unsafe fn load(numbers: *const u8) -> Block {
-        // SAFETY: the contract is the same.
+        // SAFETY: it needs Advanced SIMD and the numbers of one block at the pointer, for both of
+        // which the caller of this method vouches.
         let bytes = unsafe { T::bytes(numbers) };
         // SAFETY: FEAT_FP16 is there, because only `add_scaled_fp16` takes this type.
         unsafe { widen_bytes_fp16(bytes, T::OFFSET) }
@@ -283,7 +296,8 @@ fn widen_bytes_fp16(bytes: [int8x16_t; 2], offset: i8) -> Block {
 /// Advanced SIMD.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn dot<W: Load<float32x4_t>>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: the features that it asks for are those that this function is compiled for and asks
+    // of its own caller; any lengths will do.
     unsafe { vector::dot::<float32x4_t, W>(x.values, w, ahead) }
 }
 
@@ -298,7 +312,8 @@ pub(super) unsafe fn add_scaled<W: Load<float32x4_t>>(
     y: &mut [f32],
     ahead: Ahead,
 ) {
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: the features that it asks for are those that this function is compiled for and asks
+    // of its own caller; any lengths will do.
     unsafe { vector::add_scaled::<float32x4_t, W>(scale, w, y, ahead) }
 }
 
@@ -313,6 +328,7 @@ pub(super) unsafe fn add_scaled_fp16<W: Load<float32x4_t>>(
     y: &mut [f32],
     ahead: Ahead,
 ) {
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: the features that it asks for are those that this function is compiled for and asks
+    // of its own caller; any lengths will do.
     unsafe { vector::add_scaled::<float32x4_t, W>(scale, w, y, ahead) }
 }

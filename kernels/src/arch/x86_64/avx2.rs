@@ -25,13 +25,13 @@ impl Vector for __m256 {
 
     #[inline(always)]
     unsafe fn zeros() -> Self::Block {
-        // SAFETY: AVX is there by contract.
+        // SAFETY: AVX is of the instruction set for which the caller of this method vouches.
         [unsafe { _mm256_setzero_ps() }; 4]
     }
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        // SAFETY: AVX is there by contract.
+        // SAFETY: AVX is of the instruction set for which the caller of this method vouches.
         unsafe { _mm256_set1_ps(value) }
     }
 
@@ -49,19 +49,19 @@ impl Vector for __m256 {
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, sum: Self) -> Self {
-        // SAFETY: FMA is there by contract.
+        // SAFETY: FMA is of the instruction set for which the caller of this method vouches.
         unsafe { _mm256_fmadd_ps(self, factor, sum) }
     }
 
     #[inline(always)]
     unsafe fn sum(blocks: [Self::Block; 2]) -> f32 {
-        // SAFETY: AVX is there by contract.
+        // SAFETY: AVX is of the instruction set for which the caller of this method vouches.
         unsafe { sum(blocks) }
     }
 
     #[inline(always)]
     unsafe fn widen(half: u16) -> f32 {
-        // SAFETY: F16C is there by contract.
+        // SAFETY: F16C is of the instruction set for which the caller of this method vouches.
         unsafe { widen(half) }
     }
 }
@@ -103,7 +103,7 @@ impl Load<__m256> for F16 {
             let from = numbers.wrapping_add(16 * eight);
             // SAFETY: the caller vouches for 64 bytes, of which these are 16.
             let halves = unsafe { _mm_loadu_si128(from.cast()) };
-            // SAFETY: F16C is there by contract.
+            // SAFETY: F16C is of the instruction set for which the caller of this method vouches.
             unsafe { _mm256_cvtph_ps(halves) }
         };
         [at(0), at(1), at(2), at(3)]
@@ -117,7 +117,7 @@ impl Load<__m256> for Bf16 {
             let from = numbers.wrapping_add(16 * eight);
             // SAFETY: the caller vouches for 64 bytes, of which these are 16.
             let halves = unsafe { _mm_loadu_si128(from.cast()) };
-            // SAFETY: AVX2 is there by contract.
+            // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
             unsafe { widen_bf16(halves) }
         };
         [at(0), at(1), at(2), at(3)]
@@ -138,7 +138,7 @@ impl Load<__m256> for Q8 {
             let from = numbers.wrapping_add(8 * eight);
             // SAFETY: the caller vouches for 32 bytes, of which these are 8.
             let bytes = unsafe { _mm_loadl_epi64(from.cast()) };
-            // SAFETY: AVX2 is there by contract.
+            // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
             unsafe { widen_bytes(bytes) }
         };
         [at(0), at(1), at(2), at(3)]
@@ -157,7 +157,7 @@ impl Load<__m256> for Q4 {
     unsafe fn load(numbers: *const u8) -> [__m256; 4] {
         // SAFETY: the caller vouches for 16 bytes.
         let bytes = unsafe { _mm_loadu_si128(numbers.cast()) };
-        // SAFETY: AVX2 is there by contract.
+        // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
         unsafe { widen_nibbles(bytes) }
     }
 }
@@ -193,10 +193,10 @@ impl Integers for Q8 {
             let w = unsafe { _mm256_loadu_si256(w.cast()) };
             // SAFETY: 32 of the 128 bytes for which the caller vouches.
             let x = unsafe { _mm256_loadu_si256(x.wrapping_add(at * BLOCK).cast()) };
-            // SAFETY: AVX2 is there by contract.
+            // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
             unsafe { multiply_signed(w, x) }
         };
-        // SAFETY: AVX2 is there by contract.
+        // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
         unsafe { sums([block(0), block(1), block(2), block(3)]) }
     }
 }
@@ -224,10 +224,10 @@ impl Integers for Q4 {
             let w = unsafe { _mm_loadu_si128(w.cast()) };
             // SAFETY: 32 of the 128 bytes for which the caller vouches.
             let x = unsafe { _mm256_loadu_si256(x.wrapping_add(at * BLOCK).cast()) };
-            // SAFETY: AVX2 is there by contract.
+            // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
             unsafe { multiply_nibbles(w, x) }
         };
-        // SAFETY: AVX2 is there by contract.
+        // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
         unsafe { sums([block(0), block(1), block(2), block(3)]) }
     }
 }
@@ -260,13 +260,14 @@ impl Four for __m128 {
 
     #[inline(always)]
     unsafe fn add(self, sums: __m128i, offset: i32, step: &Step<'_>) -> Self {
-        // SAFETY: AVX2, FMA and F16C are there by contract.
+        // SAFETY: AVX2, FMA and F16C are the instruction set for which the caller of this method
+        // vouches.
         unsafe { add(self, sums, offset, step) }
     }
 
     #[inline(always)]
     unsafe fn total(self) -> f32 {
-        // SAFETY: AVX is there by contract.
+        // SAFETY: AVX is of the instruction set for which the caller of this method vouches.
         unsafe { total(self) }
     }
 }
@@ -301,7 +302,8 @@ fn total(sum: __m128) -> f32 {
 /// AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn dot<W: Load<__m256>>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: the features that it asks for are those that this function is compiled for and asks
+    // of its own caller; any lengths will do.
     unsafe { vector::dot::<__m256, W>(x.values, w, ahead) }
 }
 
@@ -311,7 +313,8 @@ pub(super) unsafe fn dot<W: Load<__m256>>(x: &Input<'_>, w: &[u8], ahead: Ahead)
 /// AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn dot_integer<W: Integers>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: the features that it asks for are those that this function is compiled for and asks
+    // of its own caller; any lengths will do.
     unsafe { integer::dot::<W>(x, w, ahead) }
 }
 
@@ -326,6 +329,7 @@ pub(super) unsafe fn add_scaled<W: Load<__m256>>(
     y: &mut [f32],
     ahead: Ahead,
 ) {
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: the features that it asks for are those that this function is compiled for and asks
+    // of its own caller; any lengths will do.
     unsafe { vector::add_scaled::<__m256, W>(scale, w, y, ahead) }
 }

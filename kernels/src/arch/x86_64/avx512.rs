@@ -27,13 +27,13 @@ impl Vector for __m512 {
 
     #[inline(always)]
     unsafe fn zeros() -> Self::Block {
-        // SAFETY: AVX-512 is there by contract.
+        // SAFETY: AVX-512 is of the instruction set for which the caller of this method vouches.
         [unsafe { _mm512_setzero_ps() }; 2]
     }
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        // SAFETY: AVX-512 is there by contract.
+        // SAFETY: AVX-512 is of the instruction set for which the caller of this method vouches.
         unsafe { _mm512_set1_ps(value) }
     }
 
@@ -51,19 +51,19 @@ impl Vector for __m512 {
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, sum: Self) -> Self {
-        // SAFETY: AVX-512 is there by contract.
+        // SAFETY: AVX-512 is of the instruction set for which the caller of this method vouches.
         unsafe { _mm512_fmadd_ps(self, factor, sum) }
     }
 
     #[inline(always)]
     unsafe fn sum(blocks: [Self::Block; 2]) -> f32 {
-        // SAFETY: AVX-512 is there by contract.
+        // SAFETY: AVX-512 is of the instruction set for which the caller of this method vouches.
         unsafe { sum(blocks) }
     }
 
     #[inline(always)]
     unsafe fn widen(half: u16) -> f32 {
-        // SAFETY: F16C is there by contract.
+        // SAFETY: F16C is of the instruction set for which the caller of this method vouches.
         unsafe { avx2::widen(half) }
     }
 }
@@ -95,7 +95,8 @@ impl Load<__m512> for F16 {
             let from = numbers.wrapping_add(32 * half);
             // SAFETY: the caller vouches for 64 bytes, of which these are 32.
             let halves = unsafe { _mm256_loadu_si256(from.cast()) };
-            // SAFETY: AVX-512 is there by contract.
+            // SAFETY: AVX-512 is of the instruction set for which the caller of this method
+            // vouches.
             unsafe { _mm512_cvtph_ps(halves) }
         };
         [at(0), at(1)]
@@ -109,7 +110,8 @@ impl Load<__m512> for Bf16 {
             let from = numbers.wrapping_add(32 * half);
             // SAFETY: the caller vouches for 64 bytes, of which these are 32.
             let halves = unsafe { _mm256_loadu_si256(from.cast()) };
-            // SAFETY: AVX-512 is there by contract.
+            // SAFETY: AVX-512 is of the instruction set for which the caller of this method
+            // vouches.
             unsafe { widen_bf16(halves) }
         };
         [at(0), at(1)]
@@ -130,7 +132,8 @@ impl Load<__m512> for Q8 {
             let from = numbers.wrapping_add(16 * half);
             // SAFETY: the caller vouches for 32 bytes, of which these are 16.
             let bytes = unsafe { _mm_loadu_si128(from.cast()) };
-            // SAFETY: AVX-512 is there by contract.
+            // SAFETY: AVX-512 is of the instruction set for which the caller of this method
+            // vouches.
             unsafe { widen_bytes(bytes) }
         };
         [at(0), at(1)]
@@ -149,7 +152,7 @@ impl Load<__m512> for Q4 {
     unsafe fn load(numbers: *const u8) -> [__m512; 2] {
         // SAFETY: the caller vouches for 16 bytes.
         let bytes = unsafe { _mm_loadu_si128(numbers.cast()) };
-        // SAFETY: AVX-512 is there by contract.
+        // SAFETY: AVX-512 is of the instruction set for which the caller of this method vouches.
         unsafe { widen_nibbles(bytes) }
     }
 }
@@ -194,10 +197,11 @@ impl Integers for Q8Vnni {
             let w = unsafe { _mm256_loadu_si256(w.cast()) };
             // SAFETY: 32 of the 128 bytes for which the caller vouches.
             let x = unsafe { _mm256_loadu_si256(x.wrapping_add(at * BLOCK).cast()) };
-            // SAFETY: AVX-512 VL and VNNI are there by contract.
+            // SAFETY: AVX-512 VL and VNNI are what this type needs, for which the caller of this
+            // method vouches.
             unsafe { multiply_bytes(w, x) }
         };
-        // SAFETY: AVX2 is there by contract.
+        // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
         unsafe { avx2::sums([block(0), block(1), block(2), block(3)]) }
     }
 }
@@ -227,10 +231,11 @@ impl Integers for Q4Vnni {
         let first = unsafe { _mm512_loadu_si512(x.cast()) };
         // SAFETY: the second half.
         let second = unsafe { _mm512_loadu_si512(x.wrapping_add(64).cast()) };
-        // SAFETY: AVX-512 and VNNI are there by contract.
+        // SAFETY: AVX-512 and VNNI are what this type needs, for which the caller of this method
+        // vouches.
         let products =
             unsafe { multiply_nibbles([block(0), block(1), block(2), block(3)], [first, second]) };
-        // SAFETY: AVX-512 is there by contract.
+        // SAFETY: AVX-512 is of the instruction set for which the caller of this method vouches.
         unsafe { sum_of_each(products) }
     }
 }
@@ -265,7 +270,8 @@ fn sum_of_each(products: __m512i) -> __m128i {
 /// AVX2, FMA, F16C; AVX-512 F, BW, DQ and VL.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) unsafe fn dot<W: Load<__m512>>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: the features that it asks for are those that this function is compiled for and asks
+    // of its own caller; any lengths will do.
     unsafe { vector::dot::<__m512, W>(x.values, w, ahead) }
 }
 
@@ -280,7 +286,8 @@ pub(super) unsafe fn add_scaled<W: Load<__m512>>(
     y: &mut [f32],
     ahead: Ahead,
 ) {
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: the features that it asks for are those that this function is compiled for and asks
+    // of its own caller; any lengths will do.
     unsafe { vector::add_scaled::<__m512, W>(scale, w, y, ahead) }
 }
 
@@ -290,7 +297,8 @@ pub(super) unsafe fn add_scaled<W: Load<__m512>>(
 /// As [`dot`], and AVX512_VNNI.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn dot_vnni<W: Integers>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
-    // SAFETY: the instruction set is there by contract.
+    // SAFETY: the features that it asks for are those that this function is compiled for and asks
+    // of its own caller; any lengths will do.
     unsafe { integer::dot::<W>(x, w, ahead) }
 }
 

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
-use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions, open_engine};
-use lnp_engine::{Config, DeviceLaw, Engine, EngineError, required_bytes};
+use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions};
+use lnp_engine::{Config, DeviceLaw, Engine, EngineError, open_engine, required_bytes};
 use lnp_format::Pack;
 
 use contest::{Contestant, compete};

@@ -1,6 +1,6 @@
 //! The kernel's interface of io_uring: what `linux/io_uring.h` says, as far as it is used.
 //!
-//! A test compiles that header and compares sizes, offsets and numbers (`engine/tests/ring_abi.rs`).
+//! A test compiles that header and compares sizes, offsets and numbers (`abi_tests.rs`).
 
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 

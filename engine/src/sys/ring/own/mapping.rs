@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use super::super::errno;
+use super::super::super::errno;
 use crate::sync::AtomicU32;
 
 /// A mapping of a ring; unmapped when dropped. The kernel reads and writes it at any time, so it is
@@ -32,8 +32,6 @@ impl Mapping {
             return Err(errno());
         }
         let mapping = Self { base: NonNull::new(base.cast()).ok_or(libc::ENOMEM)?, bytes };
-        // A forked child would submit reads into its parent's memory and take them for its own: it
-        // shall have no rings at all.
         // SAFETY: the mapping is ours, and only what a child inherits of it changes.
         let kept = unsafe { libc::madvise(base, bytes, libc::MADV_DONTFORK) };
         if kept < 0 { Err(errno()) } else { Ok(mapping) }
@@ -56,7 +54,8 @@ impl Mapping {
     /// The kernel does not write to it now, and its bytes are a valid `T`.
     pub(crate) unsafe fn read<T: Copy>(&self, offset: usize) -> Option<T> {
         let place = self.place::<T>(offset)?;
-        // SAFETY: it lies within the mapping and is aligned; the rest is the caller's promise.
+        // SAFETY: it lies within the mapping and is aligned; that the kernel does not write to it now and
+        // that its bytes are a `T`, this function asks of its caller.
         Some(unsafe { place.read() })
     }
 
@@ -66,7 +65,8 @@ impl Mapping {
     /// The kernel neither reads nor writes it now.
     pub(crate) unsafe fn write<T: Copy>(&self, offset: usize, value: T) -> bool {
         let Some(place) = self.place::<T>(offset) else { return false };
-        // SAFETY: it lies within the mapping and is aligned; the rest is the caller's promise.
+        // SAFETY: it lies within the mapping and is aligned; that the kernel does not use it now, this
+        // function asks of its caller.
         unsafe { place.write(value) };
         true
     }

@@ -1,0 +1,45 @@
+//! Engines on real devices: where the engine meets the system.
+
+use crate::engine::{Config, Engine, Session};
+use crate::queue::ReadQueue;
+use crate::sys::{DeviceQueue, DirectFile, OpenError, ReadOptions};
+use lnp_format::Pack;
+
+/// Opens an engine on a file, and checks that the file is the pack.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open_engine<'a>(
+    file: &'a DirectFile,
+    pack: Pack<'a>,
+    config: &Config,
+    memory: &'a mut [u8],
+    options: impl Into<ReadOptions>,
+) -> Result<Engine<'a, DeviceQueue<'a>>, OpenError> {
+    if !file.takes_blocks_of(pack.block_bytes()) {
+        let (expected, found) = (file.align(), pack.block_bytes());
+        return Err(OpenError::Alignment { expected, found });
+    }
+    let options = options.into();
+    let mut engine = Engine::open(pack, config, memory, |staging| {
+        // SAFETY: the queue goes into the engine, which leases only slots of this memory, never
+        // hands out the queue but by shared reference, and has nothing in flight when one of its
+        // own methods returns or unwinds (`Drained` in `engine/round.rs`, `Session`'s drop): it can be
+        // leaked, but never with a read in flight.
+        unsafe { DeviceQueue::open_borrowed(file, staging, config.queue_depth, options) }
+    })?;
+    engine.check_superblock()?;
+    Ok(engine)
+}
+
+/// A session that is not lent but given: for callers that keep it over calls of their own, as the C ABI
+/// does.
+///
+/// # Safety
+/// The memory that the engine was opened with is not given back before the session or the engine was
+/// dropped: until then the kernel may be writing to it.
+pub unsafe fn open_session<'s, 'a, Q: ReadQueue<'a>>(
+    engine: &'s mut Engine<'a, Q>,
+) -> Session<'s, 'a, Q> {
+    Session::new(engine)
+}
