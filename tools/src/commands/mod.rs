@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. Exit code 0 where all went well, 1 with one
 //! line on stderr where not, 2 for wrong usage.
 
+mod bytes;
 mod demo;
 mod inspect;
 mod link;

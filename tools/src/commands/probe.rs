@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::ValueEnum;
 
 use super::ReadArgs;
+use super::bytes::parse_length;
 use lnp_common::files::{check_targets, write_text};
 use lnp_common::interrupt;
 use lnp_common::report::{print, print_json, progress, say};
@@ -44,7 +45,7 @@ pub(super) struct Args {
     #[arg(value_name = "FILE|DEVICE")]
     path: PathBuf,
     /// First make the file, with so many random bytes (4G); overwrites nothing
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_length)]
     create: Option<u64>,
     /// 20 seconds instead of 5 minutes: the law, its curve in six sizes, latency at depth 1
     #[arg(long)]
@@ -57,7 +58,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = lnp_engine::limits::QUEUE_DEPTH_DEFAULT)]
     queue_depth: u32,
     /// Only reads of these sizes: 4K,64K,1M
-    #[arg(long, value_name = "BYTES", value_delimiter = ',', value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', value_parser = parse_length)]
     size: Vec<u64>,
     /// Only with so many in flight: 1,8,32 [default then: the queue depth]
     #[arg(long, value_name = "N", value_delimiter = ',',
@@ -108,26 +109,8 @@ impl From<PatternArg> for Pattern {
     }
 }
 
-/// `4096`, `4K`, `64KiB`, `1M`, `4G`, `1T`: powers of 1024.
-fn parse_bytes(text: &str) -> Result<u64> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = text[digits.len()..].to_ascii_lowercase();
-    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => anyhow::bail!("no such unit: write 4096, 4K, 1M or 4G"),
-    };
-    let number: u64 = digits.parse().context("not a number: write 4096, 4K, 1M or 4G")?;
-    let bytes = number.checked_mul(1 << power).context("too large")?;
-    ensure!(bytes > 0, "must be above 0");
-    Ok(bytes)
-}
-
 fn parse_range(text: &str) -> Result<u64> {
-    if text == "whole" { Ok(u64::MAX) } else { parse_bytes(text) }
+    if text == "whole" { Ok(u64::MAX) } else { parse_length(text) }
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
@@ -180,7 +163,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         }
     };
     if let Some(path) = &args.csv {
-        let text = csv(&found.turns);
+        let text = csv(&found.turns)?;
         write_text(path, &text)?;
     }
     if let Some(folder) = &args.svg
@@ -304,15 +287,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_with_units() {
-        for (text, expected) in
-            [("4096", 4096), ("4K", 4096), ("64KiB", 65536), ("1m", 1 << 20), ("4GB", 4 << 30)]
-        {
-            assert_eq!(parse_bytes(text).unwrap(), expected, "{text}");
-        }
-        for wrong in ["", "K", "4X", "-1", "0", "99999999999999T", "1.5G"] {
-            assert!(parse_bytes(wrong).is_err(), "{wrong}");
-        }
+    fn a_range_may_be_the_whole() {
         assert_eq!(parse_range("whole").unwrap(), u64::MAX);
+        assert_eq!(parse_range("64M").unwrap(), 64 << 20);
     }
 }

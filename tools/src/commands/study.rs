@@ -116,7 +116,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for (name, text) in pictures::pictures(&judge)? {
         write(name, &text)?;
     }
-    write("cells.csv", &csv::csv(&judge))?;
+    write("cells.csv", &csv::csv(&judge)?)?;
     write("study.json", &(serde_json::to_string_pretty(&json)? + "\n"))?;
     if args.json { print_json(&json) } else { print(&told(&grid, &summed, &candidates)) }
 }
