@@ -91,9 +91,9 @@ fn record(
     let ratio = |ratio: f64| format!("{ratio:.4}");
     [
         plain(learned.profile.model()),
-        plain(&learned.corpus),
-        plain(&test.corpus),
-        learned.relation(test).to_owned(),
+        plain(learned.name()),
+        plain(&test.text.name),
+        learned.relation(test).name().to_owned(),
         order,
         pinned_apart,
         placements,
