@@ -10,7 +10,7 @@ use super::ReadArgs;
 use super::bytes::parse_length;
 use lnp_common::files::{check_targets, write_text};
 use lnp_common::interrupt;
-use lnp_common::report::{print, print_json, progress, say};
+use lnp_common::report::{bytes as told, print, print_json, progress, say};
 use lnp_device::LawText;
 use lnp_device::Machine;
 use lnp_measure::probe::curve::curves;
@@ -87,6 +87,10 @@ pub(super) struct Args {
     /// Folder for charts: throughput, latency by size, latency by depth
     #[arg(long, value_name = "DIR")]
     svg: Option<PathBuf>,
+    /// Take the law as it comes, on a busy machine too; else it is measured again, up to three times, until one
+    /// is measured in peace or two agree
+    #[arg(long)]
+    once: bool,
     /// Print the profile as JSON
     #[arg(long)]
     json: bool,
@@ -191,7 +195,8 @@ fn options(args: &Args) -> Result<FullOptions> {
     );
     let size = |bytes: &u64| {
         let known = u32::try_from(*bytes).ok().filter(|bytes| *bytes <= READ_BYTES_MOST);
-        known.with_context(|| format!("--size {bytes}: at most {READ_BYTES_MOST} is possible"))
+        let most = told(f64::from(READ_BYTES_MOST));
+        known.with_context(|| format!("--size {}: at most {most} is possible", told(*bytes as f64)))
     };
     let custom = Custom {
         read_bytes: args.size.iter().map(size).collect::<Result<_>>()?,
@@ -219,7 +224,7 @@ fn options(args: &Args) -> Result<FullOptions> {
         // Other places each time: what was read before may lie in the device's memory, or the host's.
         seed: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64,
     };
-    Ok(FullOptions { probe, custom })
+    Ok(FullOptions { probe, custom, once: args.once })
 }
 
 fn make(path: &Path, file_bytes: u64) -> Result<()> {
