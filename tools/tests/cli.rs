@@ -369,7 +369,7 @@ fn probe_writes_a_profile_that_replay_reads() {
     let big = work.path("big");
     std::fs::write(&big, vec![0x5a; 16 << 20]).unwrap();
     let profile = work.path("device.toml");
-    let told = json(&["probe", &big, "--seconds", "0.5", "--buffered", "-o", &profile]);
+    let told = json(&["probe", &big, "--seconds", "0.5", "--once", "--buffered", "-o", &profile]);
     assert!(told["law"]["a_us"].as_f64().unwrap() >= 0.0);
     let (greedy, trace) = (work.path("greedy.lnp"), work.path("test.trace"));
     let replay = ["replay", &greedy, "--traces", &trace, "--device", &profile, "--simulate"];

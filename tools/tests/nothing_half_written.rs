@@ -103,7 +103,7 @@ fn a_probe_killed_at_any_moment_leaves_whole_files() {
     const DATA_BYTES: u64 = 65 << 20;
     let run = || {
         let mut process = Command::new(env!("CARGO_BIN_EXE_lnp"));
-        process.arg("probe").arg(&data).args(["--seconds", "0.4", "--buffered"]);
+        process.arg("probe").arg(&data).args(["--seconds", "0.4", "--once", "--buffered"]);
         process.arg("-o").arg(&profile).arg("--csv").arg(&raw);
         if !data.exists() {
             process.args(["--create", &DATA_BYTES.to_string()]);

@@ -84,7 +84,7 @@ fn the_profile_in_toml_is_the_one_in_json() {
     let big = file(folder.path(), "16M");
     let path = folder.path().join("device.toml");
     let output = path.to_str().unwrap();
-    let told = json(&["probe", &big, "--seconds", "0.5", "--buffered", "-o", output]);
+    let told = json(&["probe", &big, "--seconds", "0.5", "--once", "--buffered", "-o", output]);
     let profile = DeviceProfile::read(&path).unwrap();
     let again = serde_json::to_value(&profile).unwrap();
     // numbers pass through decimal text twice
@@ -150,7 +150,18 @@ fn what_is_measured_stays_as_it_is() {
     let before = std::fs::read(&big).unwrap();
     let [output, csv, charts] =
         ["a.toml", "a.csv", "charts"].map(|name| folder.path().join(name).display().to_string());
-    let quick = ["--seconds", "0.5", "--buffered", "-o", &output, "--csv", &csv, "--svg", &charts];
+    let quick = [
+        "--seconds",
+        "0.5",
+        "--once",
+        "--buffered",
+        "-o",
+        &output,
+        "--csv",
+        &csv,
+        "--svg",
+        &charts,
+    ];
     json(&[&["probe", &big][..], &quick].concat());
     assert_eq!(std::fs::read(&big).unwrap(), before);
     // and under the name of a chart
@@ -208,7 +219,7 @@ fn what_was_stopped_is_kept_and_marked() {
     // On a busy machine the first seconds may not be enough for anything: then once more, for longer.
     for seconds in [3, 10, 30, 60] {
         let child = Command::new(env!("CARGO_BIN_EXE_lnp"))
-            .args(["probe", &big, "--seconds", "600", "--buffered", "-o"])
+            .args(["probe", &big, "--seconds", "600", "--once", "--buffered", "-o"])
             .arg(&path)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -96,105 +96,113 @@ fn number(cell: &BTreeMap<String, String>, column: &str) -> f64 {
     cell[column].parse().unwrap_or_else(|_| panic!("{column} of {cell:?}"))
 }
 
+const POLICIES: &str = "pinned,lru,s3-fifo,linking-aligned,pinned+linking-aligned";
+const LAW: &str = "a_us=20,b_mib_s=900,combine=sum,t0_us=30";
+
+/// What `lnp replay --simulate` says of an order made from both profiles, on the test of bbb.
+fn replayed(work: &Work, order: &str, pin: &str, bundle_bytes: &str) -> Vec<serde_json::Value> {
+    let (links, test) = (work.path("links"), work.path("bbb.test"));
+    let profiles = [work.path("a.profile"), work.path("bbb.profile")];
+    let mut link = vec!["link", "--traces", &profiles[0], &profiles[1], "--order", order];
+    link.extend(["--pin", pin, "--law", LAW, "-o", &links]);
+    ok(&link);
+    let mut replay =
+        vec!["replay", "--simulate", "--links", &links, "--traces", &test, "--law", LAW];
+    replay.extend(["--bundle-bytes", bundle_bytes, "--cache-ratio", "0.1,0.25", "--warm"]);
+    replay.extend(["--cache-policies", POLICIES]);
+    json(&replay)["rows"].as_array().unwrap().clone()
+}
+
+/// Whether a row has a cell in the study: a dense stream, collapse without a cache, or with a warm one.
+fn has_a_cell(row: &serde_json::Value) -> bool {
+    let text = |key: &str| row[key].as_str().unwrap();
+    let warm = text("cache_state") == "warm" && text("cache_policy") != "none";
+    !text("strategy").contains("belady")
+        && (text("strategy") == "dense" || text("strategy").ends_with("+collapse") || warm)
+}
+
+/// Reads and bytes are the same, time up to the digits that are written.
+fn assert_same(cell: &BTreeMap<String, String>, row: &serde_json::Value) {
+    for (ours, theirs, unit) in [
+        ("reads_per_token", "reads_per_token", 1.0),
+        ("bytes_per_token", "bytes_read_per_token", 4096.0),
+    ] {
+        let all = |per_token: f64| (per_token * TOKENS as f64 / unit).round();
+        let (ours, theirs) = (number(cell, ours), row[theirs].as_f64().unwrap());
+        assert_eq!(all(ours), all(theirs), "{ours} {theirs}: {cell:?} {row}");
+    }
+    let predicted = row["predicted_io_us_per_token"].as_f64().unwrap();
+    assert!((number(cell, "us") / predicted - 1.0).abs() < 1e-4, "{cell:?} {row}");
+}
+
 #[test]
 fn a_cell_is_what_replay_says() {
     let work = Work::new();
-    let policies = "pinned,lru,s3-fifo,linking-aligned,pinned+linking-aligned";
-    let law = "a_us=20,b_mib_s=900,combine=sum,t0_us=30";
-    let more = [
-        "--orders",
-        "greedy,jaccard,replicas:2",
-        "--bundle-bytes",
-        "1536,4096",
-        "--cache-ratios",
-        "0,0.1,0.25",
-        "--cache-policies",
-        policies,
-        "--law",
-        law,
-        "--made-for",
-        "4096",
-    ];
+    let mut more = vec!["--orders", "greedy,jaccard,replicas:2", "--bundle-bytes", "1536,4K"];
+    more.extend(["--cache-ratios", "0,0.1,0.25", "--cache-policies", POLICIES, "--law", LAW]);
+    more.extend(["--made-for", "4K"]);
     ok(&strs(&work.study("out", &more)));
     let cells = work.cells("out");
     let mut compared = 0;
     for (order, pin) in
         [("identity", "0"), ("greedy", "0"), ("jaccard", "0.1"), ("replicas:2", "0.1")]
     {
-        let (links, test) = (work.path("links"), work.path("bbb.test"));
-        let profiles = [work.path("a.profile"), work.path("bbb.profile")];
-        ok(&[
-            "link",
-            "--traces",
-            &profiles[0],
-            &profiles[1],
-            "--order",
-            order,
-            "--pin",
-            pin,
-            "--law",
-            law,
-            "-o",
-            &links,
-        ]);
         for bytes in ["1536", "4096"] {
-            let replayed = json(&[
-                "replay",
-                "--simulate",
-                "--links",
-                &links,
-                "--bundle-bytes",
-                bytes,
-                "--traces",
-                &test,
-                "--cache-ratio",
-                "0.1,0.25",
-                "--cache-policies",
-                policies,
-                "--warm",
-                "--law",
-                law,
-            ]);
-            for row in replayed["rows"].as_array().unwrap() {
-                let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+            for row in replayed(&work, order, pin, bytes).iter().filter(|row| has_a_cell(row)) {
                 let dense = row["strategy"] == "dense";
-                let plain = text("strategy").ends_with("+collapse");
-                if !(dense
-                    || plain
-                    || text("cache_state") == "warm" && text("cache_policy") != "none")
-                {
-                    continue;
-                }
-                if text("strategy").contains("belady") || text("strategy").contains("bound") {
-                    continue;
-                }
                 let name = if dense { "dense" } else { order };
                 let is_it = |cell: &&BTreeMap<String, String>| {
                     (&cell["profile"][..], &cell["test"][..], &cell["order"][..])
                         == ("mixed", "bbb", name)
                         && (dense || cell["pinned_apart"] == pin)
                         && cell["bundle_bytes"] == bytes
-                        && cell["cache_policy"] == text("cache_policy")
+                        && cell["cache_policy"] == row["cache_policy"].as_str().unwrap()
                         && number(cell, "cache_ratio") == row["cache_ratio"].as_f64().unwrap()
                 };
-                let Some(cell) = cells.iter().find(is_it) else { continue };
-                compared += 1;
-                let tokens = TOKENS as f64;
-                for (ours, theirs, unit) in [
-                    ("reads_per_token", "reads_per_token", 1.0),
-                    ("bytes_per_token", "bytes_read_per_token", 4096.0),
-                ] {
-                    let all = |per_token: f64| (per_token * tokens / unit).round();
-                    let (ours, theirs) = (number(cell, ours), row[theirs].as_f64().unwrap());
-                    assert_eq!(all(ours), all(theirs), "{ours} {theirs}: {cell:?} {row}");
+                if let Some(cell) = cells.iter().find(is_it) {
+                    assert_same(cell, row);
+                    compared += 1;
                 }
-                let predicted = row["predicted_io_us_per_token"].as_f64().unwrap();
-                assert!((number(cell, "us") / predicted - 1.0).abs() < 1e-4, "{cell:?} {row}");
             }
         }
     }
     // Four orders, two sizes: a dense stream, no cache, and five policies at two ratios.
     assert_eq!(compared, 4 * 2 * (1 + 1 + 10));
+}
+
+/// The same traces under names that say nothing: as `lnp trace --text profile.txt` records them.
+#[test]
+fn texts_may_be_named_and_nothing_is_claimed_of_unnamed_ones() {
+    let work = Work::new();
+    let (profile, test) = (work.path("profile.trace"), work.path("test.trace"));
+    write_small(&profile, "profile", 1);
+    write_small(&test, "test", 3);
+    let study = |profile: &str, test: &str| {
+        let out = work.path("out");
+        let mut args = vec!["study", "--traces", profile, "--tests", test, "-o", &out];
+        args.extend(["--orders", "refined", "--made-for", "4K", "--bundle-bytes", "4K"]);
+        args.extend(["--cache-ratios", "0,0.1", "--cache-policies", "pinned"]);
+        ok(&args)
+    };
+    let relations = || -> Vec<String> {
+        let mut found: Vec<String> =
+            work.cells("out").iter().map(|cell| cell["relation"].clone()).collect();
+        found.dedup();
+        found
+    };
+    let told = study(&profile, &test);
+    assert!(told.contains("--traces NAME=FILE --tests NAME=FILE"), "{told}");
+    assert!(!told.contains("never slower") && !told.contains("matched profile,"), "{told}");
+    assert_eq!(relations(), ["unknown"]);
+    let named = study(&format!("novels={profile}"), &format!("novels={test}"));
+    assert!(!named.contains("NAME=FILE") && named.contains("Slower than a baseline"), "{named}");
+    assert_eq!(relations(), ["matched"]);
+    assert!(work.cells("out").iter().all(|cell| cell["profile"] == "novels"));
+    // What the user says comes before what the trace says.
+    study(&format!("novels={}", work.path("a.profile")), &work.path("a.test"));
+    assert_eq!(relations(), ["mismatched"]);
+    let mixed = ["--traces", &format!("mixed={profile}"), "--tests", &test, "-o", &work.path("x")];
+    assert!(fails(&[&["study"], &mixed[..]].concat()).contains("`mixed` is what all"));
 }
 
 #[test]

@@ -60,9 +60,19 @@ pub(super) fn above_0(text: &str) -> Result<ByteCount> {
     Ok(bytes)
 }
 
-/// The same, as a number.
+/// A number of bytes, 0 included.
 pub(super) fn parse_bytes(text: &str) -> Result<u64> {
+    Ok(text.parse::<ByteCount>()?.0)
+}
+
+/// The length of something: above 0.
+pub(super) fn parse_length(text: &str) -> Result<u64> {
     Ok(above_0(text)?.0)
+}
+
+/// The length of a bundle or another thing that is counted in 32 bits.
+pub(super) fn parse_short_length(text: &str) -> Result<u32> {
+    u32::try_from(parse_length(text)?).context("too large")
 }
 
 #[cfg(test)]
@@ -87,7 +97,9 @@ mod tests {
         for text in ["", "K", "-1", "1.5G", "4X", "4KK", "4iB2", "20000000T", " 4K"] {
             assert!(text.parse::<ByteCount>().is_err(), "{text}");
         }
-        assert!(above_0("0K").is_err());
+        assert!(above_0("0K").is_err() && parse_length("1").is_ok());
+        assert_eq!(parse_short_length("24K").unwrap(), 24 << 10);
+        assert!(parse_short_length("4G").is_err());
     }
 
     #[test]

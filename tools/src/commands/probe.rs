@@ -7,10 +7,10 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::ValueEnum;
 
 use super::ReadArgs;
-use super::byte_count::parse_bytes;
+use super::byte_count::parse_length;
 use lnp_common::files::{check_targets, write_text};
 use lnp_common::interrupt;
-use lnp_common::report::{print, print_json, progress, say};
+use lnp_common::report::{bytes as told, print, print_json, progress, say};
 use lnp_device::LawText;
 use lnp_device::Machine;
 use lnp_measure::probe::curve::curves;
@@ -45,7 +45,7 @@ pub(super) struct Args {
     #[arg(value_name = "FILE|DEVICE")]
     path: PathBuf,
     /// First make the file, with so many random bytes (4G); overwrites nothing
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_length)]
     create: Option<u64>,
     /// 20 seconds instead of 5 minutes: the law, its curve in six sizes, latency at depth 1
     #[arg(long)]
@@ -58,7 +58,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = lnp_engine::limits::QUEUE_DEPTH_DEFAULT)]
     queue_depth: u32,
     /// Only reads of these sizes: 4K,64K,1M
-    #[arg(long, value_name = "BYTES", value_delimiter = ',', value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', value_parser = parse_length)]
     size: Vec<u64>,
     /// Only with so many in flight: 1,8,32 [default then: the queue depth]
     #[arg(long, value_name = "N", value_delimiter = ',',
@@ -87,6 +87,10 @@ pub(super) struct Args {
     /// Folder for charts: throughput, latency by size, latency by depth
     #[arg(long, value_name = "DIR")]
     svg: Option<PathBuf>,
+    /// Take the law as it comes, on a busy machine too; else it is measured again, up to three times, until one
+    /// is measured in peace or two agree
+    #[arg(long)]
+    once: bool,
     /// Print the profile as JSON
     #[arg(long)]
     json: bool,
@@ -110,7 +114,7 @@ impl From<PatternArg> for Pattern {
 }
 
 fn parse_range(text: &str) -> Result<u64> {
-    if text == "whole" { Ok(u64::MAX) } else { parse_bytes(text) }
+    if text == "whole" { Ok(u64::MAX) } else { parse_length(text) }
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
@@ -163,7 +167,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         }
     };
     if let Some(path) = &args.csv {
-        let text = csv(&found.turns);
+        let text = csv(&found.turns)?;
         write_text(path, &text)?;
     }
     if let Some(folder) = &args.svg
@@ -191,7 +195,8 @@ fn options(args: &Args) -> Result<FullOptions> {
     );
     let size = |bytes: &u64| {
         let known = u32::try_from(*bytes).ok().filter(|bytes| *bytes <= READ_BYTES_MOST);
-        known.with_context(|| format!("--size {bytes}: at most {READ_BYTES_MOST} is possible"))
+        let most = told(f64::from(READ_BYTES_MOST));
+        known.with_context(|| format!("--size {}: at most {most} is possible", told(*bytes as f64)))
     };
     let custom = Custom {
         read_bytes: args.size.iter().map(size).collect::<Result<_>>()?,
@@ -219,7 +224,7 @@ fn options(args: &Args) -> Result<FullOptions> {
         // Other places each time: what was read before may lie in the device's memory, or the host's.
         seed: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64,
     };
-    Ok(FullOptions { probe, custom })
+    Ok(FullOptions { probe, custom, once: args.once })
 }
 
 fn make(path: &Path, file_bytes: u64) -> Result<()> {
@@ -287,15 +292,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_with_units() {
-        for (text, expected) in
-            [("4096", 4096), ("4K", 4096), ("64KiB", 65536), ("1m", 1 << 20), ("4GB", 4 << 30)]
-        {
-            assert_eq!(parse_bytes(text).unwrap(), expected, "{text}");
-        }
-        for wrong in ["", "K", "4X", "-1", "0", "99999999999999T", "1.5G"] {
-            assert!(parse_bytes(wrong).is_err(), "{wrong}");
-        }
+    fn a_range_may_be_the_whole() {
         assert_eq!(parse_range("whole").unwrap(), u64::MAX);
+        assert_eq!(parse_range("64M").unwrap(), 64 << 20);
     }
 }

@@ -10,6 +10,7 @@ use lnp_engine::sys::DirectFile;
 use lnp_engine::{CachePolicy, DeviceLaw};
 
 use super::ReadArgs;
+use super::byte_count::{parse_bytes, parse_short_length};
 use lnp_common::report::{plain, print, print_json, progress, say, shown};
 use lnp_device::Machine;
 use lnp_device::{LawText, open_direct};
@@ -18,7 +19,7 @@ use lnp_link::trace::TraceReader;
 use lnp_measure::probe::{ProbeOptions, probe};
 use lnp_measure::profile::DeviceProfile;
 use lnp_measure::replay::{
-    ActiveSets, Caches, ReplayOptions, Replayed, Rules, Target,
+    ActiveSets, Caches, ReplayOptions, Replayed, Rules, TURN_TOKENS, Target,
     overlap::{self, OverlapRow, overlap},
     replay, sustained, table,
 };
@@ -40,8 +41,8 @@ pub(super) struct Args {
     /// With --simulate: links files instead of packs
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "bundle_bytes", requires = "simulate")]
     links: Vec<PathBuf>,
-    /// With --links: bytes of a bundle
-    #[arg(long, value_name = "N", requires = "links")]
+    /// With --links: bytes of a bundle: 4K
+    #[arg(long, value_name = "BYTES", requires = "links", value_parser = parse_short_length)]
     bundle_bytes: Option<u32>,
     /// Trace whose active sets are replayed; not one that the order was made from
     #[arg(long, value_name = "FILE")]
@@ -62,8 +63,8 @@ pub(super) struct Args {
     /// The law itself: a_us=9.64,b_mib_s=2034,combine=sum
     #[arg(long, value_name = "LAW")]
     law: Option<LawText>,
-    /// Show the published rule of collapse too: holes smaller than so many bytes are read through
-    #[arg(long, value_name = "BYTES")]
+    /// Show the published rule of collapse too: holes smaller than so many bytes are read through: 16K
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     gap: Option<u64>,
     /// Show collapse by the profile's measured curve at this queue depth too
     #[arg(long, requires = "device")]
@@ -87,6 +88,10 @@ pub(super) struct Args {
     /// bursts; 0 for turns of 8 tokens [default: 2 where the profile says it is such a device, else 0]
     #[arg(long, value_name = "SECONDS", value_parser = turn_seconds, conflicts_with = "simulate")]
     turn: Option<f64>,
+    /// With turns of seconds: begin no further round of turns that would end later; the first round of
+    /// all strategies is always measured [default: 20]
+    #[arg(long, value_name = "SECONDS", value_parser = turn_seconds, conflicts_with = "simulate")]
+    seconds: Option<f64>,
     /// Reads in flight
     #[arg(long, value_name = "N", default_value_t = lnp_engine::limits::QUEUE_DEPTH_DEFAULT)]
     queue_depth: u32,
@@ -144,15 +149,19 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let (law, law_source) = find_law(args, &packs)?;
     let target =
         if args.simulate { Target::Simulated } else { Target::Device(&files, args.read.into()) };
+    let turns = Turns::of(args)?;
     let options = ReplayOptions {
         law,
         caches: caches(args),
         rules: Rules { gap_bytes: args.gap, curve: find_curve(args)?, adapt: args.adapt },
         queue_depth: args.queue_depth,
         repeats: args.repeats.into(),
-        turn: find_turn(args)?,
-        time_max: None,
+        turn: turns.seconds(),
+        time_max: turns
+            .seconds()
+            .map(|_| args.seconds.map_or(sustained::TIME_MAX, Duration::from_secs_f64)),
     };
+    turns.say();
     let bar = progress("replaying", 1000);
     let mut told = |share: f64| bar.set_position((share * 1000.0) as u64);
     let replayed = replay(&packs, &sets, &target, &options, &mut told)?;
@@ -165,7 +174,25 @@ pub(super) fn run(args: &Args) -> Result<()> {
         overlapped = overlap(&packs, &files, &sets, &options, read, &mut told)?;
         bar.finish_and_clear();
     }
-    report(args, &trace, &replayed, &overlapped, (&law, &law_source), files.first())
+    let replayed_tokens = replayed.rows.iter().map(|row| row.tokens).max().unwrap_or(0);
+    if turns.seconds().is_some() && replayed_tokens < sets.tokens() {
+        say(&format!(
+            "lnp: a slow device: {replayed_tokens} of {} tokens are replayed, as many as the slowest \
+             strategy reads in a turn\n",
+            sets.tokens()
+        ));
+    }
+    Report {
+        args,
+        trace: &trace,
+        replayed: &replayed,
+        overlapped: &overlapped,
+        law: &law,
+        law_source: &law_source,
+        turns: &turns,
+        file: files.first(),
+    }
+    .print()
 }
 
 /// The bound is for comparisons: the usual table stays as it is.
@@ -260,14 +287,64 @@ fn find_law(args: &Args, packs: &[PackIndex]) -> Result<(DeviceLaw, String)> {
     Ok((probed.law, format!("probed: {}", shown(pack))))
 }
 
-/// Seconds of a turn: as asked for, or as a device needs that does not keep up its bursts.
-fn find_turn(args: &Args) -> Result<Option<Duration>> {
-    if let Some(seconds) = args.turn {
-        return Ok((seconds > 0.0).then(|| Duration::from_secs_f64(seconds)));
+/// How long strategies read in a row, and why.
+enum Turns {
+    /// Turns of tokens, the usual ones.
+    Tokens,
+    /// Turns of seconds, as `--turn` says.
+    Asked(Duration),
+    /// Turns of seconds, since the device profile says that the device does not keep up its bursts.
+    HeldBack(Duration, PathBuf),
+}
+
+impl Turns {
+    fn of(args: &Args) -> Result<Self> {
+        if args.simulate {
+            return Ok(Self::Tokens);
+        }
+        if let Some(seconds) = args.turn {
+            let asked = Self::Asked(Duration::from_secs_f64(seconds));
+            return Ok(if seconds > 0.0 { asked } else { Self::Tokens });
+        }
+        let Some(device) = &args.device else { return Ok(Self::Tokens) };
+        let held_back = DeviceProfile::read(device)?.fit.is_some_and(|fit| fit.sustained);
+        let long = || Self::HeldBack(sustained::TURN, device.clone());
+        Ok(if held_back { long() } else { Self::Tokens })
     }
-    let Some(device) = args.device.as_ref().filter(|_| !args.simulate) else { return Ok(None) };
-    let held_back = DeviceProfile::read(device)?.fit.is_some_and(|fit| fit.sustained);
-    Ok(held_back.then_some(sustained::TURN))
+
+    fn seconds(&self) -> Option<Duration> {
+        match self {
+            Self::Tokens => None,
+            Self::Asked(turn) | Self::HeldBack(turn, _) => Some(*turn),
+        }
+    }
+
+    /// Says it where it is not what was asked for.
+    fn say(&self) {
+        if let Self::HeldBack(turn, device) = self {
+            say(&format!(
+                "lnp: {} says that the device is held back: each strategy reads for {} s in a row, not in \
+                 turns of {} tokens (--turn 0 for those)\n",
+                shown(device),
+                turn.as_secs_f64(),
+                TURN_TOKENS
+            ));
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let because = match self {
+            Self::Tokens => "a device that keeps up its bursts, as far as is known",
+            Self::Asked(_) => "--turn",
+            Self::HeldBack(..) => "the device profile: the device is held back",
+        };
+        let seconds = self.seconds().map(|turn| turn.as_secs_f64());
+        serde_json::json!({
+            "seconds": seconds,
+            "tokens": if seconds.is_none() { Some(TURN_TOKENS) } else { None },
+            "because": because,
+        })
+    }
 }
 
 /// The curve of `--device` at the queue depth, where `--curve` asks for it.
@@ -278,26 +355,39 @@ fn find_curve(args: &Args) -> Result<Option<Curve>> {
     Ok(Some(profile.curve(args.queue_depth).with_context(at_device)?))
 }
 
-fn report(
-    args: &Args,
-    trace: &TraceReader,
-    replayed: &Replayed,
-    overlapped: &[OverlapRow],
-    (law, law_source): (&DeviceLaw, &str),
-    file: Option<&DirectFile>,
-) -> Result<()> {
-    let rows = &replayed.rows;
-    ensure!(!rows.is_empty(), "nothing was replayed");
-    let text = LawText::from(law);
-    if args.json {
-        return print_json(&serde_json::json!({
+/// What came of it, and of what.
+struct Report<'a> {
+    args: &'a Args,
+    trace: &'a TraceReader,
+    replayed: &'a Replayed,
+    overlapped: &'a [OverlapRow],
+    law: &'a DeviceLaw,
+    law_source: &'a str,
+    turns: &'a Turns,
+    file: Option<&'a DirectFile>,
+}
+
+impl Report<'_> {
+    fn print(&self) -> Result<()> {
+        ensure!(!self.replayed.rows.is_empty(), "nothing was replayed");
+        if self.args.json {
+            print_json(&self.json()?)
+        } else {
+            print(&(self.head() + &self.tables()))
+        }
+    }
+
+    fn json(&self) -> Result<serde_json::Value> {
+        let Self { args, trace, law, file, .. } = self;
+        Ok(serde_json::json!({
             "machine": Machine::here(),
             "device": {
-                "law": text, "law_source": law_source, "gap_bytes": law.gap_bytes(),
+                "law": LawText::from(*law), "law_source": self.law_source, "gap_bytes": law.gap_bytes(),
                 "simulated": args.simulate, "queue_depth": args.queue_depth,
-                "turn_s": if args.simulate { None } else { find_turn(args)?.map(|turn| turn.as_secs_f64()) },
+                "turn_s": self.turns.seconds().map(|turn| turn.as_secs_f64()),
+                "turns": if args.simulate { None } else { Some(self.turns.json()) },
                 "direct": file.map(DirectFile::is_direct),
-                "calibrated_law": replayed.calibrated_law.as_ref().map(LawText::from),
+                "calibrated_law": self.replayed.calibrated_law.as_ref().map(LawText::from),
                 "align_bytes": file.map(DirectFile::align),
                 "cache_state": if args.warm {
                     "cold at the start of each repeat; rows with `warm`: replayed again after that"
@@ -311,47 +401,54 @@ fn report(
                 "window": trace.window(), "layers": trace.layers(), "neurons": trace.neurons(),
                 "synthetic": trace.is_synthetic(),
             },
-            "rows": rows,
-            "overlap": overlapped,
-        }));
+            "rows": self.replayed.rows,
+            "overlap": self.overlapped,
+        }))
     }
-    let device = match (args.simulate, file.map(DirectFile::is_direct)) {
-        (true, _) => "SIMULATED device",
-        (_, Some(true)) => "direct reads",
-        _ => "BUFFERED reads (page cache!)",
-    };
-    let placeholder = rows.iter().any(|row| row.dtype == "placeholder");
-    print(&format!(
-        "{} of {}, {} tokens; {device}, queue depth {}, {}\n\
-         law: {} ({law_source}){}\n\n{}{}{}{}{}",
-        plain(trace.corpus().unwrap_or("unknown corpus")),
-        plain(trace.model().unwrap_or("unknown model")),
-        rows.iter().map(|row| row.tokens).max().unwrap_or(0),
-        args.queue_depth,
-        told_of_caches(args),
-        told_of_law(law),
-        if placeholder {
-            "\nplaceholder bundles: sizes and active sets count, not weights"
-        } else {
-            ""
-        },
-        table::render(rows),
-        table::BOUND_NOTE,
-        table::sustained(rows),
-        replayed.calibrated_law.as_ref().map_or(String::new(), |law| format!(
-            "\nthe law that the device obeyed meanwhile: {}\n{}",
-            told_of_law(law),
-            table::calibrated(rows)
-        )),
-        if overlapped.is_empty() {
-            String::new()
-        } else {
-            format!(
-                "\nreading and computing at the same time, per token:\n{}",
-                overlap::render(overlapped)
-            )
+
+    fn head(&self) -> String {
+        let rows = &self.replayed.rows;
+        let device = match (self.args.simulate, self.file.map(DirectFile::is_direct)) {
+            (true, _) => "SIMULATED device",
+            (_, Some(true)) => "direct reads",
+            _ => "BUFFERED reads (page cache!)",
+        };
+        let turns = self.turns.seconds();
+        let turns =
+            turns.map_or(String::new(), |turn| format!(", turns of {} s", turn.as_secs_f64()));
+        let placeholder = rows.iter().any(|row| row.dtype == "placeholder");
+        format!(
+            "{} of {}, {} tokens{turns}; {device}, queue depth {}, {}\nlaw: {} ({}){}\n\n",
+            plain(self.trace.corpus().unwrap_or("unknown corpus")),
+            plain(self.trace.model().unwrap_or("unknown model")),
+            rows.iter().map(|row| row.tokens).max().unwrap_or(0),
+            self.args.queue_depth,
+            told_of_caches(self.args),
+            told_of_law(self.law),
+            self.law_source,
+            if placeholder {
+                "\nplaceholder bundles: sizes and active sets count, not weights"
+            } else {
+                ""
+            },
+        )
+    }
+
+    fn tables(&self) -> String {
+        let rows = &self.replayed.rows;
+        let mut out = table::render(rows) + table::BOUND_NOTE + &table::sustained(rows);
+        let calibrated = table::calibrated(rows);
+        if let Some(law) = self.replayed.calibrated_law.as_ref().filter(|_| !calibrated.is_empty())
+        {
+            out += "\nthe law that the device obeyed meanwhile: ";
+            out += &(told_of_law(law) + "\n" + &calibrated);
         }
-    ))
+        if !self.overlapped.is_empty() {
+            out += "\nreading and computing at the same time, per token:\n";
+            out += &overlap::render(self.overlapped);
+        }
+        out
+    }
 }
 
 fn told_of_law(law: &DeviceLaw) -> String {

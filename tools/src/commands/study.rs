@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::byte_count::parse_short_length;
 use super::replay::PolicyNames;
 use lnp_common::files::{check_target, write_text};
 use lnp_common::report::{plain, print, print_json, progress, thousands};
@@ -14,7 +15,9 @@ use lnp_measure::study::cells::steps;
 use lnp_measure::study::defaults::{Candidate, candidates};
 use lnp_measure::study::judge::Judge;
 use lnp_measure::study::summary::{Summary, summary};
-use lnp_measure::study::{CacheKind, Grid, Kind, Learned, Settings, Test, csv, pictures, study};
+use lnp_measure::study::{
+    CacheKind, Grid, Kind, Learned, Settings, Source, Test, csv, pictures, study,
+};
 
 /// Compare orders, profiles, bundle sizes and caches on traces, simulated
 ///
@@ -23,16 +26,19 @@ use lnp_measure::study::{CacheKind, Grid, Kind, Learned, Settings, Test, csv, pi
 /// `identity` (bundling), `frequency` and the bound (what is active and not cached, at full bandwidth)
 /// are always there. Writes cells.csv, study.json and three charts into a folder.
 ///
-/// Example: lnp study --traces a.profile b.profile --tests a.test b.test -o study
+/// A trace's corpus is the NAME given, or else what the trace or its file's name says.
+///
+/// Example: lnp study --traces novels=a.trace web=b.trace --tests novels=c.trace web=d.trace -o study
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
-    /// Traces to make orders from, one of each corpus
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
-    traces: Vec<PathBuf>,
+    /// Traces to make orders from, one of each corpus; NAME= where the trace does not say which text it is
+    /// of. A profile and a test of one name belong together
+    #[arg(long, value_name = "[NAME=]FILE", required = true, num_args = 1..)]
+    traces: Vec<Source>,
     /// Traces to try them on, one of each corpus; none that orders are made from
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
-    tests: Vec<PathBuf>,
+    #[arg(long, value_name = "[NAME=]FILE", required = true, num_args = 1..)]
+    tests: Vec<Source>,
     /// Orders, as in `lnp link`; identity and frequency are added
     #[arg(
         long,
@@ -45,13 +51,13 @@ pub(super) struct Args {
     /// bisect and refined
     #[arg(long, value_name = "R", default_value_t = 0.1, value_parser = super::link::share)]
     pin: f64,
-    /// Bytes of a bundle that refined and the replicas are made for
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "4096,16384",
-          value_parser = clap::value_parser!(u32).range(1..))]
+    /// Bytes of a bundle that refined and the replicas are made for: 4K,16384
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "4K,16K",
+          value_parser = parse_short_length)]
     made_for: Vec<u32>,
-    /// Bytes of a bundle
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "2048,4096,8192,16384,24576",
-          value_parser = clap::value_parser!(u32).range(1..))]
+    /// Bytes of a bundle: 4K,8192
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "2K,4K,8K,16K,24K",
+          value_parser = parse_short_length)]
     bundle_bytes: Vec<u32>,
     /// Shares of the bundles that caches hold
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0,0.05,0.1,0.2",
@@ -116,7 +122,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for (name, text) in pictures::pictures(&judge)? {
         write(name, &text)?;
     }
-    write("cells.csv", &csv::csv(&judge))?;
+    write("cells.csv", &csv::csv(&judge)?)?;
     write("study.json", &(serde_json::to_string_pretty(&json)? + "\n"))?;
     if args.json { print_json(&json) } else { print(&told(&grid, &summed, &candidates)) }
 }
@@ -146,8 +152,8 @@ fn prepare(args: &Args) -> Result<()> {
         std::fs::create_dir(&args.output)
             .with_context(|| format!("{folder}: cannot be made; give a folder, or a new name"))?;
     }
-    let read = args.traces.iter().chain(&args.tests).chain(&args.device);
-    let inputs: Vec<&Path> = read.map(PathBuf::as_path).collect();
+    let traces = args.traces.iter().chain(&args.tests).map(|source| source.path.as_path());
+    let inputs: Vec<&Path> = traces.chain(args.device.as_deref()).collect();
     FILES.iter().try_for_each(|name| check_target(&args.output.join(name), &inputs))
 }
 
@@ -166,7 +172,7 @@ fn json(
     let settings = &grid.settings;
     let test = |test: &Test| {
         serde_json::json!({
-            "corpus": test.corpus, "tokens": test.tokens, "block_tokens": test.block_tokens,
+            "corpus": test.text.name, "corpus_known": test.text.known, "tokens": test.tokens, "block_tokens": test.block_tokens,
         })
     };
     serde_json::json!({
@@ -179,7 +185,8 @@ fn json(
         "caches": settings.caches.iter().map(CacheKind::name).collect::<Vec<_>>(),
         "cache_state": "warm",
         "profiles": grid.learned.iter().map(|learned| serde_json::json!({
-            "corpus": learned.corpus, "tokens": learned.profile.tokens(),
+            "corpus": learned.name(),
+            "corpus_known": learned.text.as_ref().is_none_or(|text| text.known), "tokens": learned.profile.tokens(),
         })).collect::<Vec<_>>(),
         "tests": grid.tests.iter().map(test).collect::<Vec<_>>(),
         "resamples": args.resamples,
@@ -190,7 +197,7 @@ fn json(
 }
 
 fn told(grid: &Grid, summary: &Summary, candidates: &[Candidate]) -> String {
-    let text = lnp_measure::study::tables::render(grid, summary, candidates);
+    let text = lnp_measure::study::tables::render(&grid.settings.kinds, summary, candidates);
     let what = if is_synthetic(grid) { "SYNTHETIC traces, " } else { "" };
     let model = plain(grid.learned[0].profile.model());
     format!(

@@ -1,47 +1,67 @@
 //! Raw results: one line a turn of a stream, in the order in which they were measured.
 
-use std::fmt::Write as _;
+use anyhow::Result;
 
 use super::rounds::Turn;
 
 /// The columns.
-pub const HEAD: &str = "turn,round,pattern,read_bytes,depth,range_bytes,back_end,reads,seconds,\
-reads_per_s,mib_s,latency_us_p50,latency_us_p99,latency_us_p999,cpu_us_per_read,asked_bytes,device_bytes";
+const HEAD: [&str; 17] = [
+    "turn",
+    "round",
+    "pattern",
+    "read_bytes",
+    "depth",
+    "range_bytes",
+    "back_end",
+    "reads",
+    "seconds",
+    "reads_per_s",
+    "mib_s",
+    "latency_us_p50",
+    "latency_us_p99",
+    "latency_us_p999",
+    "cpu_us_per_read",
+    "asked_bytes",
+    "device_bytes",
+];
 
 /// All turns under their names. `device_bytes` is empty where the kernel does not count.
-pub fn csv(turns: &[Turn]) -> String {
-    let mut out = format!("{HEAD}\n");
+///
+/// # Errors
+/// None in practice: it is written to memory.
+pub fn csv(turns: &[Turn]) -> Result<String> {
+    let mut out = csv::Writer::from_writer(Vec::new());
+    out.write_record(HEAD)?;
     for turn in turns {
-        let (kind, visit) = (&turn.kind, &turn.visit);
-        let reads_per_s = visit.reads as f64 / visit.seconds;
-        let [p50, p99, p999] = turn.latency_us;
-        let line = write!(
-            out,
-            "{},{},{},{},{},{},{},{},{:.6},{:.1},{:.2},{:.2},{:.2},{:.2},{:.3},{},",
-            turn.number,
-            turn.round,
-            kind.pattern.name(),
-            kind.read_bytes,
-            kind.depth,
-            kind.range_bytes,
-            kind.back_end.name(),
-            visit.reads,
-            visit.seconds,
-            reads_per_s,
-            reads_per_s * f64::from(kind.read_bytes) / lnp_engine::law::MIB,
-            p50,
-            p99,
-            p999,
-            visit.cpu_seconds * 1e6 / visit.reads.max(1) as f64,
-            visit.asked_bytes,
-        );
-        // Writing to a string does not fail.
-        let _ = line.and_then(|()| match visit.device_bytes {
-            Some(bytes) => writeln!(out, "{bytes}"),
-            None => writeln!(out),
-        });
+        out.write_record(record(turn))?;
     }
-    out
+    Ok(String::from_utf8(out.into_inner()?)?)
+}
+
+fn record(turn: &Turn) -> [String; HEAD.len()] {
+    let (kind, visit) = (&turn.kind, &turn.visit);
+    let reads_per_s = visit.reads as f64 / visit.seconds;
+    let mib_s = reads_per_s * f64::from(kind.read_bytes) / lnp_engine::law::MIB;
+    let [p50, p99, p999] = turn.latency_us.map(|us| format!("{us:.2}"));
+    [
+        turn.number.to_string(),
+        turn.round.to_string(),
+        kind.pattern.name().into(),
+        kind.read_bytes.to_string(),
+        kind.depth.to_string(),
+        kind.range_bytes.to_string(),
+        kind.back_end.name().into(),
+        visit.reads.to_string(),
+        format!("{:.6}", visit.seconds),
+        format!("{reads_per_s:.1}"),
+        format!("{mib_s:.2}"),
+        p50,
+        p99,
+        p999,
+        format!("{:.3}", visit.cpu_seconds * 1e6 / visit.reads.max(1) as f64),
+        visit.asked_bytes.to_string(),
+        visit.device_bytes.map_or(String::new(), |bytes| bytes.to_string()),
+    ]
 }
 
 #[cfg(test)]
@@ -67,7 +87,11 @@ mod tests {
         };
         let turn = Turn { number: 3, round: 1, kind, visit, latency_us: [1.0, 2.0, 3.0] };
         let counted = Turn { visit: Visit { device_bytes: Some(7), ..visit }, ..turn };
-        let text = csv(&[turn, counted]);
+        let text = csv(&[turn, counted]).unwrap();
+        let head = "turn,round,pattern,read_bytes,depth,range_bytes,back_end,reads,seconds,reads_per_s,mib_s,\
+             latency_us_p50,latency_us_p99,latency_us_p999,cpu_us_per_read,asked_bytes,device_bytes\n";
+        let line = "3,1,sequential,4096,8,1048576,io_uring,500,0.250000,2000.0,7.81,1.00,2.00,3.00,2.000,2129920,";
+        assert_eq!(text, format!("{head}{line}\n{line}7\n"));
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
         assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{text}");
         let of = |line: usize, name: &str| {

@@ -1,6 +1,7 @@
 //! A whole probe: batches for the law, streams for everything else, and the first point once more at
 //! the end.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,14 @@ use anyhow::{Context, Result, ensure};
 use lnp_engine::sys::DirectFile;
 
 use super::honesty::{warnings_after, warnings_before};
-use super::kernel::waited_ns;
+use super::kernel::{Counters, waited_ns};
 use super::matrix::{Bounds, Custom};
 use super::place::Place;
 use super::rounds::{Stream, Streamer, Turn};
+use super::settle::{Beside, Settled, TRIES_MAX, settle};
 use super::stream::{StreamBackEnd, StreamKind};
 use super::{ProbeOptions, Probed, check_size, probe};
+use lnp_common::report::bytes;
 use lnp_device::open_direct;
 
 /// Share of the time that batches get in a quick probe.
@@ -38,6 +41,8 @@ pub struct FullOptions {
     pub probe: ProbeOptions,
     /// These streams only, and no batches.
     pub custom: Custom,
+    /// Takes the first law, however busy the machine is.
+    pub once: bool,
 }
 
 /// What a whole probe found.
@@ -113,11 +118,11 @@ fn open(path: &Path, options: &FullOptions) -> Result<Opened> {
     ensure!(
         !kinds.is_empty(),
         "{}: none of these reads is possible: they must be multiples of {} bytes, fit into the file \
-         ({} bytes), and be at most {} bytes in flight",
+         ({}), and be at most {} in flight",
         path.display(),
         bounds.align,
-        bounds.file_bytes,
-        super::matrix::BYTES_IN_FLIGHT_MAX
+        bytes(bounds.file_bytes as f64),
+        bytes(super::matrix::BYTES_IN_FLIGHT_MAX as f64)
     );
     Ok(Opened { file, place, warnings, streamer, bounds, kinds })
 }
@@ -126,7 +131,8 @@ fn open(path: &Path, options: &FullOptions) -> Result<Opened> {
 /// the probe ends with what it has.
 ///
 /// # Errors
-/// The file cannot be read, is too small or sparse, or there was no time for anything.
+/// The file cannot be read, is too small or sparse, there was no time for anything, or the machine was too
+/// busy for a law.
 pub fn full(
     path: &Path,
     options: &FullOptions,
@@ -135,12 +141,15 @@ pub fn full(
     let time = options.probe.time;
     let Opened { file, place, mut warnings, mut streamer, bounds, kinds } = open(path, options)?;
     let (begin, waited_begin_ns) = (Instant::now(), waited_ns());
-    let mut stopped = false;
+    let stopped = Cell::new(false);
     let mut go_on = |share: f64| {
-        stopped |= !progress(share.min(1.0));
-        !stopped
+        stopped.set(stopped.get() || !progress(share.min(1.0)));
+        !stopped.get()
     };
-    let share_now = || begin.elapsed().as_secs_f64() / time.as_secs_f64();
+    // What went into measuring the law again comes on top of the time.
+    let mut again = Duration::ZERO;
+    let spent = |again: Duration| begin.elapsed().saturating_sub(again);
+    let share_of_time = |again| spent(again).as_secs_f64() / time.as_secs_f64();
     let at_path = || path.display().to_string();
     let base = bounds.base();
     let first = match go_on(0.0) && u64::from(base.read_bytes) <= bounds.file_bytes {
@@ -150,25 +159,31 @@ pub fn full(
     let probed = match options.custom.is_empty() {
         false => None,
         true => {
-            let batches = ProbeOptions { time: batch_time(time), ..options.probe };
-            Some(probe(path, &batches, &mut |_| go_on(share_now()))?)
+            let until = share_of_time(Duration::ZERO) + BATCH_SHARE_QUICK;
+            let mut go_on = || go_on(share_of_time(Duration::ZERO).min(until));
+            let law_begin = Instant::now();
+            let settled = law(path, options, &place, &mut go_on, &|| stopped.get())?;
+            again = law_begin.elapsed().mul_f64(1.0 - 1.0 / settled.tries.max(1) as f64);
+            warnings.extend(settled.warning);
+            Some(settled.probed)
         }
     };
-    let left = time.saturating_sub(begin.elapsed() + base_time(time));
-    let (streams, turns) =
-        streamer.in_turns(&kinds, left, &mut |_| go_on(share_now())).with_context(at_path)?;
-    let again = match &first {
-        Some(_) if go_on(share_now()) => streamer.alone(base, base_time(time))?,
+    let left = time.saturating_sub(spent(again) + base_time(time));
+    let (streams, turns) = streamer
+        .in_turns(&kinds, left, &mut |_| go_on(share_of_time(again)))
+        .with_context(at_path)?;
+    let last = match &first {
+        Some(_) if go_on(share_of_time(again)) => streamer.alone(base, base_time(time))?,
         _ => None,
     };
-    let drift = first.zip(again).map(|(first, again)| again.reads_per_s / first.reads_per_s - 1.0);
+    let drift = first.zip(last).map(|(first, last)| last.reads_per_s / first.reads_per_s - 1.0);
     let device_share = share_of(&turns);
     let waited = waited_begin_ns.zip(waited_ns());
     let waited = waited.map(|(begin_ns, end_ns)| {
         end_ns.saturating_sub(begin_ns) as f64 / begin.elapsed().as_nanos() as f64
     });
     warnings.extend(warnings_after(device_share, drift, waited));
-    if stopped {
+    if stopped.get() {
         warnings.push("stopped before the end: not all was measured".to_owned());
     }
     ensure!(probed.is_some() || !streams.is_empty(), "stopped before anything was measured");
@@ -180,11 +195,37 @@ pub fn full(
         device_share,
         warnings,
         place,
-        complete: !stopped,
+        complete: !stopped.get(),
         bounds,
         direct: file.is_direct(),
         seconds: begin.elapsed().as_secs_f64(),
     })
+}
+
+/// The law, measured again where the machine was busy.
+fn law(
+    path: &Path,
+    options: &FullOptions,
+    place: &Place,
+    go_on: &mut dyn FnMut() -> bool,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Settled> {
+    let batches = ProbeOptions { time: batch_time(options.probe.time), ..options.probe };
+    let counters = || Counters::now(place.number.as_deref());
+    let mut tries = 0;
+    let mut measure = || -> Result<(Probed, Beside)> {
+        let (begin, waited_begin_ns, before) = (Instant::now(), waited_ns(), counters());
+        // Other places each time.
+        let batches = ProbeOptions { seed: batches.seed.wrapping_add(tries), ..batches };
+        tries += 1;
+        let probed = probe(path, &batches, &mut |_| go_on())?;
+        let waited = waited_begin_ns.zip(waited_ns()).map(|(begin_ns, end_ns)| {
+            end_ns.saturating_sub(begin_ns) as f64 / begin.elapsed().as_nanos() as f64
+        });
+        Ok((probed, Beside { waited, others: counters().others_since(&before) }))
+    };
+    let tries_max = if options.once { 1 } else { TRIES_MAX };
+    settle(tries_max, &mut measure, stopped).with_context(|| path.display().to_string())
 }
 
 /// Of all turns together.

@@ -12,6 +12,7 @@ use rustix::fs::SeekFrom;
 
 use super::FILE_BYTES_USUAL;
 use super::place::Place;
+use super::settle::WAITED_BUSY;
 use lnp_common::report::bytes;
 
 /// A file with more holes is not measured at all.
@@ -20,8 +21,6 @@ const HOLES_MOST: f64 = 0.5;
 const SHARE_TOLD: f64 = 0.02;
 /// A device that is so much slower or faster at the end is told of.
 const DRIFT_TOLD: f64 = 0.1;
-/// Waiting for a core is told of from such a share of the time on.
-const WAITED_TOLD: f64 = 0.02;
 /// Blocks that are looked at.
 const SAMPLES: u64 = 256;
 const SAMPLE_BYTES: usize = 4096;
@@ -162,7 +161,7 @@ pub fn warnings_after(share: Option<f64>, drift: Option<f64>, waited: Option<f64
             if drift < 0.0 { "slower" } else { "faster" }
         ));
     }
-    if let Some(waited) = waited.filter(|waited| *waited > WAITED_TOLD) {
+    if let Some(waited) = waited.filter(|waited| *waited > WAITED_BUSY) {
         found.push(format!(
             "a busy machine: the reading thread waited for a core {:.0} % of the time, which looks like a \
              slow device, or like one that is held back",

@@ -7,7 +7,8 @@
 //!
 //! Beside it stands the [`matrix`]: streams of reads that are always so many in flight, by size, depth,
 //! pattern, range and back end ([`stream`]), from which come the measured [`curve`] of each depth,
-//! latencies and CPU time. [`full`] runs all of it; [`honesty`] looks for what would make it a lie.
+//! latencies and CPU time. [`full`] runs all of it, the batches again where the machine was busy
+//! (`settle`); [`honesty`] looks for what would make it a lie.
 
 mod batches;
 pub mod charts;
@@ -21,6 +22,7 @@ mod kernel;
 pub mod matrix;
 pub mod place;
 pub mod rounds;
+mod settle;
 pub mod stream;
 mod sustained;
 pub mod table;
@@ -32,12 +34,14 @@ use anyhow::{Context, Result, ensure};
 use lnp_engine::DeviceLaw;
 use lnp_engine::sys::{DirectFile, ReadOptions};
 
+use lnp_common::report::bytes;
 use lnp_device::open_direct;
 
 use crate::profile::{Fit, Point};
 use batches::{Prober, READ_BYTES, in_turns};
 pub use fit::fit_law;
 pub(crate) use fit::least_squares;
+pub use settle::TRIES_MAX;
 pub use sustained::over_turns;
 
 /// A file smaller than this may be answered from the device's own memory.
@@ -126,9 +130,11 @@ fn check_size(path: &Path, file_bytes: u64) -> Result<()> {
     let least = u64::from(READ_BYTES[READ_BYTES.len() - 1]) * 4;
     ensure!(
         file_bytes >= least,
-        "{}: {file_bytes} bytes are too few to probe: use a file of at least {least}, better {}",
+        "{}: {} are too few to probe: use a file of at least {}, better {}",
         path.display(),
-        FILE_BYTES_USUAL
+        bytes(file_bytes as f64),
+        bytes(least as f64),
+        bytes(FILE_BYTES_USUAL as f64)
     );
     Ok(())
 }

@@ -13,9 +13,11 @@ use lnp_engine::plan::{Collapse, Extent, plan, scratch_len};
 use lnp_engine::{Config, DeviceLaw, FetchStats};
 use lnp_format::Pack;
 
-use super::rows::{BELADY, Label, Record, Row};
-use super::strategy::{CacheState, base_name, cells};
-use super::{ActiveSets, ReplayOptions};
+use super::options::{CacheState, ReplayOptions, cells};
+use super::record::Record;
+use super::rows::{BELADY, Label, Row, row};
+use super::sets::ActiveSets;
+use super::strategy::base_name;
 use lnp_link::trace::active;
 use lnp_pack::PackIndex;
 
@@ -110,7 +112,7 @@ pub(super) fn rows(
                 adapt: false,
                 beliefs: Vec::new(),
             };
-            rows.push(record.row(label, index, options)?);
+            rows.push(row(&record, label, index, options)?);
         }
     }
     Ok(rows)

@@ -6,8 +6,7 @@ use lnp_engine::law::MIB;
 use lnp_engine::{Combine, DeviceLaw};
 use serde::Serialize;
 
-use super::contest::BLOCK_TOKENS;
-use super::rows::Record;
+use super::record::{Batch, Record, TURN_TOKENS};
 use crate::probe::least_squares;
 use lnp_common::report::quantile;
 
@@ -26,9 +25,6 @@ pub struct Calibrated {
     /// Means of the single repeats: (largest - smallest) / median.
     pub repeat_spread: f64,
 }
-
-/// Reads and bytes of a batch.
-pub(super) type Batch = (u32, u32);
 
 /// The law of this replay, and how each record compares with it; `None` where too little was
 /// measured.
@@ -52,7 +48,7 @@ pub(super) fn calibrate(
 
 /// Whether a token is one of those that the law is fitted to.
 const fn calibrates(token: usize) -> bool {
-    (token / BLOCK_TOKENS).is_multiple_of(2)
+    (token / TURN_TOKENS).is_multiple_of(2)
 }
 
 fn time_us(law: &DeviceLaw, batches: &[Batch]) -> f64 {

@@ -8,78 +8,30 @@
 pub mod belady;
 pub mod calibrate;
 mod contest;
+mod contestant;
+pub mod options;
 pub mod overlap;
+mod record;
 pub mod rows;
+mod sets;
 pub mod strategy;
 pub mod sustained;
 pub mod table;
-
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions};
 use lnp_engine::{Config, DeviceLaw, Engine, EngineError, open_engine, required_bytes};
-use lnp_format::Pack;
 
-use contest::{Contestant, compete};
+use contest::compete;
+use contestant::Contestant;
 use lnp_device::memory::{self, ArenaMemory};
-use lnp_link::trace::TraceReader;
 use lnp_pack::PackIndex;
+pub use options::{CacheState, Caches, ReplayOptions, Rules};
+pub use record::TURN_TOKENS;
 pub use rows::{Belief, LayerRow, Row, Times};
-pub use strategy::{Caches, Rules, Strategy, strategies};
-
-/// The active sets to replay.
-pub struct ActiveSets {
-    /// Bits of each layer.
-    layers: Vec<Vec<u8>>,
-    neurons: usize,
-    tokens: usize,
-}
-
-impl ActiveSets {
-    /// The first `tokens` tokens of a trace.
-    ///
-    /// # Errors
-    /// The trace cannot be read.
-    pub fn of_trace(trace: &TraceReader, tokens: usize) -> Result<Self> {
-        let layers =
-            (0..trace.layers()).map(|layer| trace.layer_bits(layer)).collect::<Result<_>>()?;
-        Ok(Self { layers, neurons: trace.neurons(), tokens: trace.tokens().min(tokens) })
-    }
-
-    /// The active sets in memory: per layer one row of ceil(neurons / 8) bytes a token.
-    pub fn new(layers: Vec<Vec<u8>>, neurons: usize, tokens: usize) -> Self {
-        Self { layers, neurons, tokens }
-    }
-
-    /// Tokens.
-    pub fn tokens(&self) -> usize {
-        self.tokens
-    }
-
-    /// Active neurons of a layer, over the first `tokens` tokens.
-    fn active_of(&self, layer: usize, tokens: usize) -> u64 {
-        let bits = &self.layers[layer][..tokens * self.neurons.div_ceil(8)];
-        bits.iter().map(|byte| u64::from(byte.count_ones())).sum()
-    }
-
-    /// How many copies of the model's layers a pack holds; successive tokens use successive copies.
-    fn copies(&self, pack: &Pack<'_>) -> Result<usize> {
-        let shape = pack.shape();
-        let layers = self.layers.len();
-        ensure!(
-            shape.neurons as usize == self.neurons
-                && (shape.layers as usize).is_multiple_of(layers),
-            "the trace is of {layers} layers of {} neurons, the pack has {} of {}: they do not belong \
-             together",
-            self.neurons,
-            shape.layers,
-            shape.neurons
-        );
-        Ok(shape.layers as usize / layers)
-    }
-}
+pub use sets::ActiveSets;
+pub use strategy::{Strategy, strategies};
 
 /// What the packs lie on.
 pub enum Target<'a> {
@@ -87,26 +39,6 @@ pub enum Target<'a> {
     Device(&'a [DirectFile], ReadOptions),
     /// The simulated device: virtual time, nothing is read.
     Simulated,
-}
-
-/// Settings of a replay.
-#[derive(Debug, Clone)]
-pub struct ReplayOptions {
-    /// The law that plans are made and times predicted with.
-    pub law: DeviceLaw,
-    /// The caches to compare.
-    pub caches: Caches,
-    /// Rules of collapse beside the law's.
-    pub rules: Rules,
-    /// Reads in flight.
-    pub queue_depth: u32,
-    /// Times that everything is replayed; a token's time is the median.
-    pub repeats: usize,
-    /// Turns at least so long, for a real device that does not keep up its bursts ([`sustained`]);
-    /// `None`: of a few tokens.
-    pub turn: Option<Duration>,
-    /// Ends the replay early, after whole turns of all strategies; not one with `turn`.
-    pub time_max: Option<Duration>,
 }
 
 /// What came of [`replay`].

@@ -20,9 +20,10 @@ use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::Serialize;
 
-use super::contest::BLOCK_TOKENS;
+use super::options::ReplayOptions;
+use super::record::TURN_TOKENS;
 use super::rows::Times;
-use super::{ActiveSets, ReplayOptions};
+use super::sets::ActiveSets;
 use lnp_common::report::{quantile, table, thousands};
 use lnp_device::Threads;
 use lnp_device::memory;
@@ -122,14 +123,14 @@ fn turns<'a, Q: ReadQueue<'a> + Send>(
         .collect();
     let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
     let mut order: Vec<usize> = (0..MODES.len()).collect();
-    let blocks = tokens.div_ceil(BLOCK_TOKENS);
+    let blocks = tokens.div_ceil(TURN_TOKENS);
     for repeat in 0..options.repeats.max(1) {
         for block in 0..blocks {
             order.shuffle(&mut random);
             for mode in &order {
                 // All modes share one engine: each turn begins with an empty cache.
                 engine.clear_cache();
-                for token in block * BLOCK_TOKENS..tokens.min((block + 1) * BLOCK_TOKENS) {
+                for token in block * TURN_TOKENS..tokens.min((block + 1) * TURN_TOKENS) {
                     let (wall_us, wait_us) = compute.token(engine, sets, token, MODES[*mode].1)?;
                     timed[*mode].wall_us[token].push(wall_us);
                     timed[*mode].wait_us += wait_us;
@@ -170,11 +171,7 @@ fn rows_of<'a, Q: ReadQueue<'a>>(
             tokens,
             wait_us_per_token: timed.wait_us / timed.waits_of.max(1) as f64,
             of_serial: mean(times) / serial_us,
-            wall_us_per_token: Times {
-                mean: mean(times),
-                p50: quantile(&mut times.clone(), 0.5),
-                p99: quantile(&mut times.clone(), 0.99),
-            },
+            wall_us_per_token: Times::of(times.clone()),
         })
         .collect()
 }

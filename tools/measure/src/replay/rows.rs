@@ -6,9 +6,9 @@ use anyhow::Result;
 use lnp_engine::{Collapse, FetchStats};
 use serde::Serialize;
 
-use super::ReplayOptions;
-use super::calibrate::{Batch, Calibrated};
-use super::strategy::CacheState;
+use super::calibrate::Calibrated;
+use super::options::{CacheState, ReplayOptions};
+use super::record::{LongTurn, Record};
 use lnp_common::report::quantile;
 use lnp_device::LawText;
 use lnp_pack::PackIndex;
@@ -27,6 +27,16 @@ pub struct Times {
     pub p99: f64,
 }
 
+impl Times {
+    pub(super) fn of(mut times: Vec<f64>) -> Self {
+        Self {
+            mean: times.iter().sum::<f64>() / times.len().max(1) as f64,
+            p50: quantile(&mut times, 0.5),
+            p99: quantile(&mut times, 0.99),
+        }
+    }
+}
+
 /// What turns of seconds took, and how that compares with the law of the device profile.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Sustained {
@@ -39,10 +49,10 @@ pub struct Sustained {
 }
 
 impl Sustained {
-    fn of(turns_us: &[f64], predicted_us: f64) -> Option<Self> {
-        let of = |p| quantile(&mut turns_us.to_vec(), p);
-        (!turns_us.is_empty() && predicted_us > 0.0).then(|| Self {
-            turns: turns_us.len(),
+    fn of(turns: &[LongTurn], predicted_us: f64) -> Option<Self> {
+        let of = |p| quantile(&mut turns.iter().map(LongTurn::us).collect::<Vec<_>>(), p);
+        (!turns.is_empty() && predicted_us > 0.0).then(|| Self {
+            turns: turns.len(),
             error: of(0.5) / predicted_us - 1.0,
             turn_spread: (of(1.0) - of(0.0)) / of(0.5).max(1e-9),
         })
@@ -122,14 +132,15 @@ pub struct Row {
     pub useful_bytes_per_token: f64,
     /// Share of the active bundles found in the cache.
     pub hit_rate: f64,
-    /// From submission to the last completion, summed over the layers.
+    /// From submission to the last completion, summed over the layers; of turns of seconds, from the
+    /// begin of a token to the begin of the next. Mean and percentiles are of the same tokens and times.
     pub io_us_per_token: Times,
     /// The same by the law.
     pub predicted_io_us_per_token: f64,
     /// The same by the law of this very replay; on a real device only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibrated: Option<Calibrated>,
-    /// Turns of seconds, which the mean of `io_us_per_token` is then of; only where they were asked for.
+    /// Turns of seconds, the middle one of which `io_us_per_token` is then of; only where turns were so long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sustained: Option<Sustained>,
     /// What adaptive collapse believed: first what it was given, then each change; empty where nothing
@@ -166,97 +177,64 @@ pub(super) struct Label {
     pub(super) beliefs: Vec<Belief>,
 }
 
-/// What was counted over a replay.
-#[derive(Clone, Default)]
-pub(super) struct Record {
-    /// Sums by layer of the model, first repeat only (the others do the same).
-    pub(super) layers: Vec<FetchStats>,
-    /// The law's time, first repeat only.
-    pub(super) predicted_us: f64,
-    /// Of each token that was replayed, its batches, first repeat only.
-    pub(super) batches: Vec<Vec<Batch>>,
-    /// Of each token that was replayed, the time of each repeat, microseconds.
-    pub(super) times_us: Vec<Vec<f64>>,
-    /// Of each turn that was seconds long, microseconds per token; none where turns were short.
-    pub(super) turns_us: Vec<f64>,
-}
-
-impl Record {
-    pub(super) fn new(layers: usize) -> Self {
-        Self { layers: vec![FetchStats::default(); layers], ..Self::default() }
-    }
-
-    pub(super) fn tokens(&self) -> usize {
-        self.times_us.len()
-    }
-
-    pub(super) fn row(
-        &self,
-        label: Label,
-        index: &PackIndex,
-        options: &ReplayOptions,
-    ) -> Result<Row> {
-        let pack = index.pack()?;
-        let tokens = self.tokens().max(1) as f64;
-        let mut total = FetchStats::default();
-        self.layers.iter().for_each(|stats| total.add(stats));
-        let mut times: Vec<f64> =
-            self.times_us.iter().map(|repeats| quantile(&mut repeats.clone(), 0.5)).collect();
-        let mean = match self.turns_us.is_empty() {
-            true => times.iter().sum::<f64>() / tokens,
-            false => quantile(&mut self.turns_us.clone(), 0.5),
-        };
-        let mib_s = |bytes: u64| {
-            if mean > 0.0 { bytes as f64 / tokens / mean * 1e6 / lnp_engine::law::MIB } else { 0.0 }
-        };
-        let stride = pack.shape().bundle_stride;
-        let ratio = |over: u64, under: u64| over as f64 / under.max(1) as f64;
-        Ok(Row {
-            strategy: label.strategy,
-            order: pack.provenance().order().to_owned(),
-            pack: index.path().to_owned(),
-            dtype: pack.shape().dtype.name().to_owned(),
-            bundle_bytes: stride,
-            placements: pack.placements(),
-            collapse: if label.adapt { "adaptive" } else { label.collapse.name() }.to_owned(),
-            waits_per_token: total.waits as f64 / tokens,
-            merges_per_token: total.merges as f64 / tokens,
-            cache_policy: label.cache_policy.to_owned(),
-            cache_ratio: label.cache_ratio,
-            cache_state: label.cache_state,
-            queue_depth: options.queue_depth,
-            tokens: self.tokens(),
-            repeats: self.times_us.first().map_or(0, Vec::len),
-            simulated: label.simulated,
-            active_bundles_per_token: total.active as f64 / tokens,
-            reads_per_token: total.reads as f64 / tokens,
-            runs_per_token: total.runs as f64 / tokens,
-            bundles_per_run: ratio(total.active - total.hits, total.runs),
-            bytes_read_per_token: total.bytes_read as f64 / tokens,
-            useful_bytes_per_token: total.useful_bytes as f64 / tokens,
-            hit_rate: ratio(total.hits, total.active),
-            predicted_io_us_per_token: self.predicted_us / tokens,
-            calibrated: label.calibrated,
-            beliefs: label.beliefs,
-            sustained: Sustained::of(&self.turns_us, self.predicted_us / tokens),
-            effective_mib_s: mib_s(total.useful_bytes),
-            device_mib_s: mib_s(total.bytes_read),
-            bound_io_us_per_token: options.law.transfer_us(total.active * u64::from(stride))
-                / tokens,
-            layers: self
-                .layers
-                .iter()
-                .map(|stats| LayerRow {
-                    active_bundles_per_token: stats.active as f64 / tokens,
-                    reads_per_token: stats.reads as f64 / tokens,
-                    bundles_per_run: ratio(stats.active - stats.hits, stats.runs),
-                })
-                .collect(),
-            io_us_per_token: Times {
-                mean,
-                p50: quantile(&mut times, 0.5),
-                p99: quantile(&mut times, 0.99),
-            },
-        })
-    }
+/// The row of what was counted.
+pub(super) fn row(
+    record: &Record,
+    label: Label,
+    index: &PackIndex,
+    options: &ReplayOptions,
+) -> Result<Row> {
+    let pack = index.pack()?;
+    let tokens = record.tokens().max(1) as f64;
+    let mut total = FetchStats::default();
+    record.layers.iter().for_each(|stats| total.add(stats));
+    let times = Times::of(record.times());
+    let mean = times.mean;
+    let mib_s = |bytes: u64| {
+        if mean > 0.0 { bytes as f64 / tokens / mean * 1e6 / lnp_engine::law::MIB } else { 0.0 }
+    };
+    let stride = pack.shape().bundle_stride;
+    let ratio = |over: u64, under: u64| over as f64 / under.max(1) as f64;
+    Ok(Row {
+        strategy: label.strategy,
+        order: pack.provenance().order().to_owned(),
+        pack: index.path().to_owned(),
+        dtype: pack.shape().dtype.name().to_owned(),
+        bundle_bytes: stride,
+        placements: pack.placements(),
+        collapse: if label.adapt { "adaptive" } else { label.collapse.name() }.to_owned(),
+        waits_per_token: total.waits as f64 / tokens,
+        merges_per_token: total.merges as f64 / tokens,
+        cache_policy: label.cache_policy.to_owned(),
+        cache_ratio: label.cache_ratio,
+        cache_state: label.cache_state,
+        queue_depth: options.queue_depth,
+        tokens: record.tokens(),
+        repeats: record.times_us.first().map_or(0, Vec::len),
+        simulated: label.simulated,
+        active_bundles_per_token: total.active as f64 / tokens,
+        reads_per_token: total.reads as f64 / tokens,
+        runs_per_token: total.runs as f64 / tokens,
+        bundles_per_run: ratio(total.active - total.hits, total.runs),
+        bytes_read_per_token: total.bytes_read as f64 / tokens,
+        useful_bytes_per_token: total.useful_bytes as f64 / tokens,
+        hit_rate: ratio(total.hits, total.active),
+        predicted_io_us_per_token: record.predicted_us / tokens,
+        calibrated: label.calibrated,
+        beliefs: label.beliefs,
+        sustained: Sustained::of(&record.turns, record.predicted_us / tokens),
+        effective_mib_s: mib_s(total.useful_bytes),
+        device_mib_s: mib_s(total.bytes_read),
+        bound_io_us_per_token: options.law.transfer_us(total.active * u64::from(stride)) / tokens,
+        layers: record
+            .layers
+            .iter()
+            .map(|stats| LayerRow {
+                active_bundles_per_token: stats.active as f64 / tokens,
+                reads_per_token: stats.reads as f64 / tokens,
+                bundles_per_run: ratio(stats.active - stats.hits, stats.runs),
+            })
+            .collect(),
+        io_us_per_token: times,
+    })
 }

@@ -14,17 +14,21 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::contest::Contestant;
-use super::strategy::CacheState;
-use super::{ActiveSets, ReplayOptions};
+use super::contestant::Contestant;
+use super::options::{CacheState, ReplayOptions};
+use super::record::LongTurn;
+use super::sets::ActiveSets;
 
 /// Turns of this length are twenty of the bursts that Linux's limit lets through.
 pub const TURN: Duration = Duration::from_secs(2);
+/// No further round of turns is begun that would end later; the first is always measured.
+pub const TIME_MAX: Duration = Duration::from_secs(20);
 /// The begin of a turn, which is not counted: what the turn before had left, or left to pay.
 const LEAD_IN: Duration = Duration::from_millis(200);
 
 /// Lets all contestants take turns of `turn` or longer, in a new random order each time: `repeats` turns
-/// each, and where caches are shown warm as many of those. `now` is the time since some fixed moment.
+/// each, and where caches are shown warm as many of those, as far as the options' time allows. `now` is
+/// the time since some fixed moment. Returns the tokens that were replayed.
 pub(super) fn compete<'a, Q: ReadQueue<'a> + Send>(
     contestants: &mut [Contestant<'a, Q>],
     sets: &ActiveSets,
@@ -32,13 +36,15 @@ pub(super) fn compete<'a, Q: ReadQueue<'a> + Send>(
     turn: Duration,
     now: &dyn Fn() -> Duration,
     progress: &mut dyn FnMut(f64),
-) -> Result<()> {
+) -> Result<usize> {
+    let begin = now();
+    let tokens = fit(contestants, sets, turn, now)?;
     let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
     let mut order: Vec<usize> = (0..contestants.len()).collect();
     let (repeats, states) = (options.repeats.max(1), options.caches.states());
     let all = (repeats * states.len() * order.len()) as f64;
     let mut done = 0.0;
-    for _ in 0..repeats {
+    for round in 1..=repeats as u32 {
         for state in states {
             order.shuffle(&mut random);
             for at in &order {
@@ -47,8 +53,39 @@ pub(super) fn compete<'a, Q: ReadQueue<'a> + Send>(
                 progress(done / all);
             }
         }
+        let elapsed = now() - begin;
+        if options.time_max.is_some_and(|most| elapsed + elapsed / round > most) {
+            progress(1.0);
+            break;
+        }
     }
-    Ok(())
+    Ok(tokens)
+}
+
+/// Leaves all contestants as many tokens as the slowest reads in a turn, so that no pass is longer than
+/// a turn; returns how many that are. Their speed is that of their first tokens, cold.
+fn fit<'a, Q: ReadQueue<'a> + Send>(
+    contestants: &mut [Contestant<'a, Q>],
+    sets: &ActiveSets,
+    turn: Duration,
+    now: &dyn Fn() -> Duration,
+) -> Result<usize> {
+    let mut fitting = sets.tokens;
+    for contestant in contestants.iter_mut() {
+        contestant.engine.clear_cache();
+        let (begin, mut read) = (now(), 0);
+        while read < contestant.tokens && now() - begin < LEAD_IN {
+            contestant.read(sets, read, |_, _| ())?;
+            read += 1;
+        }
+        let in_a_turn = read as f64 * turn.as_secs_f64() / (now() - begin).as_secs_f64();
+        // Of no time at all there is no limit.
+        fitting = fitting.min(in_a_turn as usize).max(1);
+    }
+    for contestant in contestants.iter_mut() {
+        contestant.tokens = contestant.tokens.min(fitting);
+    }
+    Ok(fitting)
 }
 
 impl<'a, Q: ReadQueue<'a> + Send> Contestant<'a, Q> {
@@ -73,19 +110,21 @@ impl<'a, Q: ReadQueue<'a> + Send> Contestant<'a, Q> {
                 break;
             }
         }
-        let (begin, mut passes) = (now(), 0);
+        let begin = now();
+        let (mut last, mut passes, mut tokens_us) = (begin, 0, Vec::new());
         while passes == 0 || now() - begin < turn {
             if state == CacheState::Cold {
                 self.engine.clear_cache();
             }
             for token in 0..self.tokens {
                 self.replay(sets, &options.law, token, state)?;
+                let end = now();
+                tokens_us.push((end - last).as_secs_f64() * 1e6);
+                last = end;
             }
             passes += 1;
         }
-        let us = (now() - begin).as_secs_f64() * 1e6;
-        let us_per_token = us / (passes * self.tokens) as f64;
-        self.record(state).turns_us.push(us_per_token);
+        self.record(state).turns.push(LongTurn { tokens_us });
         Ok(())
     }
 }

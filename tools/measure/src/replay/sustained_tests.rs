@@ -9,7 +9,10 @@ use lnp_engine::{Collapse, Combine, DeviceLaw, Engine, EngineError, required_byt
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::replay::strategy::{Caches, Rules, Strategy};
+use crate::replay::options::{Caches, Rules};
+use crate::replay::record::Record;
+use crate::replay::rows::Times;
+use crate::replay::strategy::Strategy;
 use lnp_device::memory;
 use lnp_pack::recipe::ModelSize;
 use lnp_pack::{PackIndex, Recipe};
@@ -95,17 +98,18 @@ fn strategy(name: &str, collapse: Collapse) -> Strategy {
     Strategy { name: name.into(), collapse, adapt: false, cache: None }
 }
 
-#[test]
-fn long_turns_show_the_limit_that_bursts_hide() {
+/// Replays on the made-up device, with and without holes read through, so that turns before each other
+/// leave different debts; gives the tokens and the records.
+fn compete_of(repeats: usize, turn: Duration, time_max: Option<Duration>) -> (usize, Vec<Record>) {
     let law = DeviceLaw::new(0.0, 1e6 / READS_PER_S as f64, 1e6, Combine::Max).unwrap();
     let options = ReplayOptions {
         law,
         caches: Caches::default_of(0.0),
         rules: Rules::default(),
         queue_depth: 32,
-        repeats: 3,
-        turn: Some(TURN),
-        time_max: None,
+        repeats,
+        turn: Some(turn),
+        time_max,
     };
     let sets = sets();
     let model = ModelSize { layers: LAYERS as u32, neurons: NEURONS as u32, hidden: 64, parts: 2 };
@@ -113,7 +117,6 @@ fn long_turns_show_the_limit_that_bursts_hide() {
     let index = PackIndex::in_memory("m".into(), layout.index, layout.extent.file_bytes);
     let pack = index.pack().unwrap();
     let limit = Arc::new(Limit::default());
-    // With and without holes read through, so that turns before each other leave different debts.
     let strategies =
         [strategy("off", Collapse::Off), strategy("gap", Collapse::Gap { bytes: 32768 })];
     let configs = strategies.each_ref().map(|strategy| strategy.config(&pack, 32));
@@ -135,17 +138,54 @@ fn long_turns_show_the_limit_that_bursts_hide() {
     let now = || Duration::from_nanos(limit.now_ns.load(Ordering::Relaxed));
     let mut told = 0.0;
     let mut progress = |share| told = share;
-    compete(&mut contestants, &sets, &options, TURN, &now, &mut progress).unwrap();
+    let tokens = compete(&mut contestants, &sets, &options, turn, &now, &mut progress).unwrap();
     assert_eq!(told, 1.0);
-    for contestant in &mut contestants {
-        let record = contestant.record(CacheState::Cold);
+    (tokens, contestants.iter_mut().map(|of| of.record(CacheState::Cold).clone()).collect())
+}
+
+#[test]
+fn long_turns_show_the_limit_that_bursts_hide() {
+    let (tokens, records) = compete_of(3, TURN, None);
+    assert_eq!(tokens, TOKENS);
+    for record in records {
         let predicted = record.predicted_us / TOKENS as f64;
-        assert_eq!(record.turns_us.len(), 3);
-        for us in &record.turns_us {
+        assert_eq!(record.turns.len(), 3);
+        for us in record.turns.iter().map(LongTurn::us) {
             assert!((us / predicted - 1.0).abs() < 0.05, "{us} {predicted}");
         }
         // The token in the middle is read within a burst: it knows nothing of the limit.
         let mut tokens: Vec<f64> = record.times_us.concat();
         assert!(lnp_common::report::quantile(&mut tokens, 0.5) < 0.5 * predicted);
     }
+}
+
+#[test]
+fn mean_and_percentiles_are_of_one_turn() {
+    for record in compete_of(3, TURN, None).1 {
+        let mut turns: Vec<f64> = record.turns.iter().map(LongTurn::us).collect();
+        turns.sort_by(f64::total_cmp);
+        let mut tokens_us = record.times();
+        let times = Times::of(tokens_us.clone());
+        assert!((times.mean - turns[1]).abs() < 1e-9 * turns[1], "{times:?} {turns:?}");
+        // The times are those of single tokens, begin to end: they fill the turn, in whole passes.
+        assert!(tokens_us.len().is_multiple_of(TOKENS));
+        let sum: f64 = tokens_us.iter().sum();
+        assert!(sum >= TURN.as_secs_f64() * 1e6, "{sum}");
+        // A few tokens wait for the next burst, which the tail shows and the middle does not.
+        tokens_us.sort_by(f64::total_cmp);
+        assert!(times.p50 < times.mean && times.mean < times.p99, "{times:?}");
+        assert_eq!(times.p99, tokens_us[(tokens_us.len() * 99).div_ceil(100) - 1]);
+    }
+}
+
+#[test]
+fn the_time_is_bounded() {
+    // Two rounds would take more than 7 s: two contestants, 2.2 s a turn.
+    for record in compete_of(100, TURN, Some(Duration::from_secs(7))).1 {
+        assert_eq!(record.turns.len(), 1);
+    }
+    // A turn that is shorter than a pass replays fewer tokens, the same of all.
+    let (tokens, records) = compete_of(1, Duration::from_millis(50), None);
+    assert!((1..TOKENS).contains(&tokens), "{tokens}");
+    assert!(records.iter().all(|record| record.tokens() == tokens));
 }

@@ -1,6 +1,6 @@
 //! The comparison table and the chart for people.
 
-use super::Row;
+use super::rows::Row;
 use lnp_common::report::{bytes, table, thousands, width};
 
 /// What the bound is: below the tables that show it.
@@ -12,7 +12,7 @@ const BELADY_NOTE: &str = "best possible cache (Belady's, which knows the future
 /// Width that the table needs with all its columns.
 const WIDE: usize = 110;
 
-/// One table per bundle size, the bound at its end; then the best that caches could do, if that was
+/// One table per bundle size, the bound at its end (none of no rows); then the best that caches could do, if that was
 /// computed, in a table of its own. A terminal that is too narrow for all columns does without p99
 /// and bandwidth.
 pub fn render(rows: &[Row]) -> String {
@@ -28,8 +28,7 @@ pub fn render(rows: &[Row]) -> String {
         bound[0] = "bound".into();
         bound[3] = bytes(base.active_bundles_per_token * f64::from(base.bundle_bytes));
         bound[5] = thousands(base.bound_io_us_per_token);
-        let speedup = base.io_us_per_token.mean / base.bound_io_us_per_token.max(1e-9);
-        bound[9] = format!("{speedup:.2}x");
+        bound[9] = speedup(base.io_us_per_token.mean, base.bound_io_us_per_token);
         lines.push(bound);
         out += &format!("bundles of {}, per token:\n", bytes(base.bundle_bytes.into()));
         out += &with_head(&lines);
@@ -89,27 +88,40 @@ fn name_of(row: &Row, group: &[Row]) -> String {
     format!("{} ({file})", row.strategy)
 }
 
+/// How many times as fast; of no time at all that is no number.
+fn speedup(base_us: f64, us: f64) -> String {
+    if base_us > 0.0 && us > 0.0 { format!("{:.2}x", base_us / us) } else { "-".into() }
+}
+
+/// How far repeats lie apart; one lies apart from none.
+fn spread(repeats: usize, spread: f64) -> String {
+    if repeats > 1 { format!("{:.1} %", 100.0 * spread) } else { "-".into() }
+}
+
 fn line(row: &Row, base: &Row, name: &str) -> Vec<String> {
     let dense = row.collapse == "whole";
     // The law's time compares with the law's time.
     let base_us =
         if row.is_belady() { base.predicted_io_us_per_token } else { base.io_us_per_token.mean };
-    let speedup = base_us / row.io_us_per_token.mean.max(1e-9);
     vec![
         name.to_owned(),
         thousands(row.reads_per_token),
-        if dense { "-".into() } else { format!("{:.2}", row.bundles_per_run) },
+        if dense || row.runs_per_token == 0.0 {
+            "-".into()
+        } else {
+            format!("{:.2}", row.bundles_per_run)
+        },
         bytes(row.bytes_read_per_token),
         format!("{:.1} %", 100.0 * row.hit_rate),
         thousands(row.io_us_per_token.mean),
         thousands(row.io_us_per_token.p99),
         thousands(row.predicted_io_us_per_token),
         thousands(row.effective_mib_s),
-        format!("{speedup:.2}x"),
+        speedup(base_us, row.io_us_per_token.mean),
     ]
 }
 
-/// How well the law of this very replay predicts each row.
+/// How well the law of this very replay predicts each row; empty where it was judged by none.
 pub fn calibrated(rows: &[Row]) -> String {
     let lines: Vec<Vec<String>> = rows
         .iter()
@@ -121,10 +133,13 @@ pub fn calibrated(rows: &[Row]) -> String {
                 thousands(row.io_us_per_token.mean),
                 thousands(calibrated.io_us_per_token),
                 format!("{:+.1} %", 100.0 * calibrated.error_median),
-                format!("{:.1} %", 100.0 * calibrated.repeat_spread),
+                spread(row.repeats, calibrated.repeat_spread),
             ]
         })
         .collect();
+    if lines.is_empty() {
+        return String::new();
+    }
     let head = ["strategy", "bundle", "I/O us", "law us", "error", "spread"];
     table(&head, &lines, 1)
         + "law: fitted to every other 8 tokens of all rows; error: median over the other tokens of measured\n\
@@ -143,7 +158,7 @@ pub fn sustained(rows: &[Row]) -> String {
                 thousands(row.io_us_per_token.mean),
                 thousands(row.predicted_io_us_per_token),
                 format!("{:+.1} %", 100.0 * sustained.error),
-                format!("{:.1} %", 100.0 * sustained.turn_spread),
+                spread(sustained.turns, sustained.turn_spread),
             ]
         })
         .collect();
@@ -151,7 +166,7 @@ pub fn sustained(rows: &[Row]) -> String {
         return String::new();
     }
     let head = ["strategy", "bundle", "I/O us", "law us", "error", "spread"];
-    "\nturns of seconds, begin to end:\n".to_owned()
+    "\nturns of seconds, begin to end (I/O us and p99: the tokens of the middle turn):\n".to_owned()
         + &table(&head, &lines, 1)
         + "law: the one above, measured before; error: median turn over it - 1; spread: longest over shortest turn - 1\n"
 }
@@ -175,4 +190,80 @@ pub fn chart(rows: &[Row]) -> String {
         out += &line("bound", base_of(group).bound_io_us_per_token);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::calibrate::Calibrated;
+    use super::super::options::CacheState;
+    use super::super::rows::{Sustained, Times};
+    use super::*;
+
+    /// A row of a strategy that took so long.
+    fn row(strategy: &str, us: f64) -> Row {
+        Row {
+            strategy: strategy.into(),
+            order: "identity".into(),
+            pack: "m.lnp".into(),
+            dtype: "f16".into(),
+            bundle_bytes: 4096,
+            placements: 1,
+            collapse: "law".into(),
+            waits_per_token: 0.0,
+            cache_policy: "none".into(),
+            cache_ratio: 0.0,
+            cache_state: CacheState::Cold,
+            queue_depth: 32,
+            tokens: 1,
+            repeats: 1,
+            simulated: false,
+            active_bundles_per_token: 0.0,
+            reads_per_token: 0.0,
+            runs_per_token: 0.0,
+            merges_per_token: 0.0,
+            bundles_per_run: 0.0,
+            bytes_read_per_token: 0.0,
+            useful_bytes_per_token: 0.0,
+            hit_rate: 0.0,
+            io_us_per_token: Times { mean: us, p50: us, p99: us },
+            predicted_io_us_per_token: us,
+            calibrated: None,
+            sustained: None,
+            beliefs: Vec::new(),
+            effective_mib_s: 0.0,
+            device_mib_s: 0.0,
+            bound_io_us_per_token: 0.0,
+            layers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_of_no_rows() {
+        assert_eq!(render(&[]) + &calibrated(&[]) + &sustained(&[]) + &chart(&[]), "");
+    }
+
+    #[test]
+    fn what_took_no_time_has_no_speedup() {
+        let told = render(&[row("bundle", 10.0), row("bundle+collapse+cache", 0.0)]);
+        assert!(
+            told.contains("1.00x") && !told.contains("000x") && !told.contains("inf"),
+            "{told}"
+        );
+        assert!(!told.contains("best possible"), "{told}");
+    }
+
+    #[test]
+    fn tables_of_laws_are_for_rows_that_have_one() {
+        let rows = [row("bundle", 10.0)];
+        assert_eq!(calibrated(&rows) + &sustained(&rows), "");
+        // One repeat, one turn: there is no spread.
+        let judged = Calibrated { io_us_per_token: 9.0, error_median: 0.1, repeat_spread: 0.0 };
+        let turn = Sustained { turns: 1, error: 0.1, turn_spread: 0.0 };
+        let once = [Row { calibrated: Some(judged), sustained: Some(turn), ..row("bundle", 10.0) }];
+        for told in [calibrated(&once), sustained(&once)] {
+            assert!(told.contains("+10.0 %  ") && !told.contains("0.0 %\n"), "{told}");
+        }
+        let thrice = [Row { repeats: 3, ..once[0].clone() }];
+        assert!(calibrated(&thrice).contains(" 0.0 %\n"));
+    }
 }

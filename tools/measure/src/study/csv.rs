@@ -1,7 +1,6 @@
 //! All cells, one line each; and in each place the dense stream and the bound.
 
-use std::fmt::Write as _;
-
+use anyhow::Result;
 use rayon::prelude::*;
 
 use super::cells::{At, Grid};
@@ -9,74 +8,117 @@ use super::judge::{Judge, Verdict};
 
 /// The columns. Times are device microseconds a token: on all tokens, and the middle, 5 % and 95 %
 /// quantiles over resamples of them; `to_` is that time over another's.
-pub const HEAD: &str = "model,profile,test,relation,order,pinned_apart,placements,made_for_bytes,\
-bundle_bytes,cache_policy,cache_ratio,tokens,reads_per_token,bytes_per_token,us,us_median,us_p5,us_p95,\
-to_frequency,to_frequency_median,to_frequency_p5,to_frequency_p95,to_identity,to_dense,to_bound";
+const HEAD: [&str; 25] = [
+    "model",
+    "profile",
+    "test",
+    "relation",
+    "order",
+    "pinned_apart",
+    "placements",
+    "made_for_bytes",
+    "bundle_bytes",
+    "cache_policy",
+    "cache_ratio",
+    "tokens",
+    "reads_per_token",
+    "bytes_per_token",
+    "us",
+    "us_median",
+    "us_p5",
+    "us_p95",
+    "to_frequency",
+    "to_frequency_median",
+    "to_frequency_p5",
+    "to_frequency_p95",
+    "to_identity",
+    "to_dense",
+    "to_bound",
+];
+
+/// A line of the table.
+type Record = [String; HEAD.len()];
 
 /// The whole table.
-pub fn csv(judge: &Judge<'_>) -> String {
+///
+/// # Errors
+/// None in practice: it is written to memory.
+pub fn csv(judge: &Judge<'_>) -> Result<String> {
     let places: Vec<At> = judge.grid.places().collect();
-    let lines: Vec<String> = places.par_iter().map(|at| lines(judge, *at)).collect();
-    format!("{HEAD}\n{}", lines.concat())
+    let records: Vec<Vec<Record>> = places.par_iter().map(|at| records(judge, *at)).collect();
+    let mut out = csv::Writer::from_writer(Vec::new());
+    out.write_record(HEAD)?;
+    for record in records.iter().flatten() {
+        out.write_record(record)?;
+    }
+    Ok(String::from_utf8(out.into_inner()?)?)
 }
 
 /// A cell's line; before that of the first order the two of the baselines without an order.
-fn lines(judge: &Judge<'_>, at: At) -> String {
+fn records(judge: &Judge<'_>, at: At) -> Vec<Record> {
     let grid = judge.grid;
     let (kind, cell) = (&grid.settings.kinds[at.kind], grid.cell(at));
     let tokens = grid.tests[at.test].tokens as f64;
-    let mut out = String::new();
+    let mut out = Vec::new();
+    let baseline = |name: &str| [name, "0", "1", ""].map(str::to_owned);
     if at.kind == 0 {
         let dense = grid.dense(at.bundle);
         let counts = (dense.reads as f64, dense.bytes as f64);
-        line(&mut out, grid, at, "dense,0,1,", counts, &judge.dense(at));
+        out.push(record(grid, at, baseline("dense"), counts, &judge.dense(at)));
         let missed: f64 = cell.block_missed.iter().sum();
         let bytes = missed / tokens * f64::from(grid.settings.bundle_bytes[at.bundle]);
-        line(&mut out, grid, at, "bound,0,1,", (0.0, bytes), &judge.bound(at));
+        out.push(record(grid, at, baseline("bound"), (0.0, bytes), &judge.bound(at)));
     }
     let made_for = kind.made_for.map_or(String::new(), |bytes| bytes.to_string());
-    let order = format!("{},{},{},{made_for}", kind.order, kind.pin, kind.placements());
+    let order =
+        [kind.order.to_string(), kind.pin.to_string(), kind.placements().to_string(), made_for];
     let counts = (cell.reads as f64 / tokens, cell.bytes as f64 / tokens);
-    line(&mut out, grid, at, &order, counts, &judge.order(at));
+    out.push(record(grid, at, order, counts, &judge.order(at)));
     out
 }
 
-fn line(
-    out: &mut String,
+fn record(
     grid: &Grid,
     at: At,
-    order: &str,
+    [order, pinned_apart, placements, made_for]: [String; 4],
     (reads, bytes): (f64, f64),
     verdict: &Verdict,
-) {
+) -> Record {
     let (learned, test) = (&grid.learned[at.profile], &grid.tests[at.test]);
     let cache = grid.settings.caches[at.cache];
     let Verdict { us, to_frequency, to_identity, to_dense, to_bound } = verdict;
-    // Writing to a string does not fail.
-    let _ = writeln!(
-        out,
-        "{},{},{},{},{order},{},{},{},{},{reads:.3},{bytes:.0},{:.2},{:.2},{:.2},{:.2},\
-         {:.4},{:.4},{:.4},{:.4},{to_identity:.4},{to_dense:.4},{to_bound:.4}",
+    let time = |us: f64| format!("{us:.2}");
+    let ratio = |ratio: f64| format!("{ratio:.4}");
+    [
         plain(learned.profile.model()),
-        plain(&learned.corpus),
-        plain(&test.corpus),
-        learned.relation(test),
-        grid.settings.bundle_bytes[at.bundle],
-        cache.policy.name(),
-        cache.ratio,
-        test.tokens,
-        us.value,
-        us.median,
-        us.p5,
-        us.p95,
-        to_frequency.value,
-        to_frequency.median,
-        to_frequency.p5,
-        to_frequency.p95,
-    );
+        plain(learned.name()),
+        plain(&test.text.name),
+        learned.relation(test).name().to_owned(),
+        order,
+        pinned_apart,
+        placements,
+        made_for,
+        grid.settings.bundle_bytes[at.bundle].to_string(),
+        cache.policy.name().to_owned(),
+        cache.ratio.to_string(),
+        test.tokens.to_string(),
+        format!("{reads:.3}"),
+        format!("{bytes:.0}"),
+        time(us.value),
+        time(us.median),
+        time(us.p5),
+        time(us.p95),
+        ratio(to_frequency.value),
+        ratio(to_frequency.median),
+        ratio(to_frequency.p5),
+        ratio(to_frequency.p95),
+        ratio(*to_identity),
+        ratio(*to_dense),
+        ratio(*to_bound),
+    ]
 }
 
-/// A name that cannot end its column.
+/// A name that cannot end its column, for readers too that split lines at commas.
 fn plain(name: &str) -> String {
     name.replace(|c: char| c == ',' || c == '"' || c.is_control(), " ")
 }

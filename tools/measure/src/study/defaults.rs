@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::cells::{At, Grid};
+use super::inputs::Relation;
 use super::judge::Judge;
+use super::layouts::Kind;
 use super::summary::{Worst, told};
 
 /// A cell in which an order is slower than a baseline.
@@ -22,16 +24,17 @@ pub struct Loss {
 pub struct Candidate {
     /// The order; `for the nearest size` takes for each bundle size the one made for the size nearest.
     pub order: String,
-    /// `matched or mixed` profiles, or `mismatched` ones.
+    /// `matched or mixed` profiles, `mismatched` ones, or `unknown` where nothing says which text a
+    /// profile or a test is of.
     pub relation: &'static str,
     /// `none`, `pinned` or `dynamic`.
     pub cache: &'static str,
     /// Cells.
     pub cells: usize,
-    /// Largest of its times over those of `frequency`.
-    pub worst_to_frequency: Worst,
+    /// Largest of its times over those of `frequency`; of a candidate with cells.
+    pub worst_to_frequency: Option<Worst>,
     /// The same over the dense stream's.
-    pub worst_to_dense: Worst,
+    pub worst_to_dense: Option<Worst>,
     /// All cells in which it is slower.
     pub losses: Vec<Loss>,
 }
@@ -42,11 +45,24 @@ struct Choice {
     kind_of_bundle: Vec<usize>,
 }
 
+/// Groups of relations, for which candidates are told apart.
+const RELATIONS: [&str; 3] = [ORDINARY, "mismatched", "unknown"];
+/// The profiles that a default would be made from.
+pub(super) const ORDINARY: &str = "matched or mixed";
+
+fn group(relation: Relation) -> &'static str {
+    match relation {
+        Relation::Matched | Relation::Mixed => ORDINARY,
+        Relation::Mismatched => "mismatched",
+        Relation::Unknown => "unknown",
+    }
+}
+
 /// All orders as candidates.
 pub fn candidates(judge: &Judge<'_>) -> Vec<Candidate> {
     let mut found = Vec::new();
     for choice in choices(judge.grid) {
-        for relation in ["matched or mixed", "mismatched"] {
+        for relation in RELATIONS {
             for cache in ["none", "pinned", "dynamic"] {
                 let candidate = candidate(judge, &choice, relation, cache);
                 found.extend((candidate.cells > 0).then_some(candidate));
@@ -63,23 +79,23 @@ fn choices(grid: &Grid) -> Vec<Choice> {
         choices.push(Choice { name: kind.name(), kind_of_bundle: vec![at; bundles.len()] });
         let Some(made_for) = kind.made_for else { continue };
         // Once for all sizes that an order is made for: after the last of them.
-        let same = |other: &&(usize, &super::Kind)| {
+        let same = |other: &&(usize, &Kind)| {
             (other.1.order, other.1.pin) == (kind.order, kind.pin) && other.1.made_for.is_some()
         };
-        let all: Vec<(usize, &super::Kind)> = kinds.iter().enumerate().collect();
-        let sizes: Vec<&(usize, &super::Kind)> = all.iter().filter(same).collect();
+        let all: Vec<(usize, &Kind)> = kinds.iter().enumerate().collect();
+        let sizes: Vec<&(usize, &Kind)> = all.iter().filter(same).collect();
         let is_last = sizes.last().is_some_and(|last| last.1.made_for == Some(made_for));
         if sizes.len() < 2 || !is_last {
             continue;
         }
         let nearest = |bytes: &u32| {
             let apart = |size: u32| (f64::from(size) / f64::from(*bytes)).ln().abs();
-            let by_size = |one: &&&(usize, &super::Kind), other: &&&(usize, &super::Kind)| {
+            let by_size = |one: &&&(usize, &Kind), other: &&&(usize, &Kind)| {
                 apart(one.1.made_for.unwrap_or(1)).total_cmp(&apart(other.1.made_for.unwrap_or(1)))
             };
             sizes.iter().min_by(by_size).map_or(at, |nearest| nearest.0)
         };
-        let name = super::Kind { made_for: None, ..*kind }.name() + ", for the nearest size";
+        let name = Kind { made_for: None, ..*kind }.name() + ", for the nearest size";
         choices.push(Choice { name, kind_of_bundle: bundles.iter().map(nearest).collect() });
     }
     choices
@@ -97,15 +113,14 @@ fn candidate(
         relation,
         cache,
         cells: 0,
-        worst_to_frequency: Worst::default(),
-        worst_to_dense: Worst::default(),
+        worst_to_frequency: None,
+        worst_to_dense: None,
         losses: Vec::new(),
     };
     let wanted = |at: &At| {
-        let mismatched = grid.learned[at.profile].relation(&grid.tests[at.test]) == "mismatched";
         choice.kind_of_bundle[at.bundle] == at.kind
             && grid.settings.caches[at.cache].group() == cache
-            && mismatched == (relation == "mismatched")
+            && group(grid.learned[at.profile].relation(&grid.tests[at.test])) == relation
     };
     for at in grid.places().filter(wanted) {
         found.cells += 1;
@@ -119,8 +134,8 @@ fn candidate(
                 let p5 = (baseline == "frequency").then(|| judge.order(at).to_frequency.p5);
                 found.losses.push(Loss { baseline, at: here.clone(), p5 });
             }
-            if ratio > worst.ratio {
-                *worst = here;
+            if worst.as_ref().is_none_or(|worst| ratio > worst.ratio) {
+                *worst = Some(here);
             }
         }
     }

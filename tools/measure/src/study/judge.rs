@@ -92,12 +92,12 @@ impl<'g> Judge<'g> {
 
     /// A cell's time over that of `frequency`, all tokens.
     pub fn to_frequency(&self, at: At) -> f64 {
-        self.grid.cell(at).us() / self.grid.cell(At { kind: self.frequency, ..at }).us()
+        over(self.grid.cell(at).us(), self.grid.cell(At { kind: self.frequency, ..at }).us())
     }
 
     /// A cell's time over that of the dense stream, all tokens.
     pub fn to_dense(&self, at: At) -> f64 {
-        self.grid.cell(at).us() / self.dense_us(at).iter().sum::<f64>()
+        over(self.grid.cell(at).us(), self.dense_us(at).iter().sum())
     }
 
     fn dense_us(&self, at: At) -> Vec<f64> {
@@ -117,7 +117,7 @@ impl<'g> Judge<'g> {
         };
         let baseline = |kind| on_tests(&|at| self.grid.cell(At { kind, ..at }).block_us.clone());
         let mine = on_tests(us);
-        let total = |us: Vec<f64>| mine.iter().sum::<f64>() / us.iter().sum::<f64>();
+        let total = |us: Vec<f64>| over(mine.iter().sum(), us.iter().sum());
         let tokens = on_tests(&|at| self.grid.tests[at.test].tokens_of_blocks());
         Verdict {
             us: resamples.ratio(&mine, &tokens),
@@ -127,6 +127,11 @@ impl<'g> Judge<'g> {
             to_bound: total(on_tests(&|at| self.bound_us(at))),
         }
     }
+}
+
+/// A time over another; 1 where both are none, as where all is cached.
+pub(super) fn over(above: f64, below: f64) -> f64 {
+    if above == 0.0 && below == 0.0 { 1.0 } else { above / below }
 }
 
 /// The test of a place.

@@ -26,5 +26,5 @@ pub mod tables;
 mod tests;
 
 pub use cells::{CacheKind, Cell, Grid, Settings, study};
-pub use inputs::{Learned, Test};
+pub use inputs::{Corpus, Learned, Relation, Source, Test};
 pub use layouts::{Kind, Layout};

@@ -167,7 +167,7 @@ fn coactivation(judge: &Judge<'_>) -> Result<String> {
             (name(grid, kind), shades(&activity, test, slots, side))
         })
         .collect();
-    let what = format!("Active together, layer {layer} on {}", test.corpus);
+    let what = format!("Active together, layer {layer} on {}", test.text.name);
     Ok(matrices(&title(judge, &what, false), side, &pictures))
 }
 

@@ -3,8 +3,9 @@
 
 use serde::Serialize;
 
-use super::cells::{At, Grid};
-use super::judge::{Judge, Verdict};
+use super::cells::{At, CacheKind, Grid};
+use super::inputs::Relation;
+use super::judge::{Judge, Verdict, over};
 use lnp_link::Objective;
 
 /// Share of the bundles that the main table's cache holds, where it is among the caches.
@@ -24,7 +25,7 @@ pub struct MainRow {
 }
 
 /// A ratio of times, and where it was found.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Worst {
     /// The ratio.
     pub ratio: f64,
@@ -49,10 +50,10 @@ pub struct Mismatch {
 pub struct WorstMismatch {
     /// `none`, `pinned` or `dynamic`.
     pub cache: &'static str,
-    /// Made from one other corpus.
-    pub mismatched: Worst,
-    /// Made from all corpora.
-    pub mixed: Worst,
+    /// Made from one other corpus; none where no test has a profile of its own corpus to compare with.
+    pub mismatched: Option<Worst>,
+    /// Made from all corpora; none likewise.
+    pub mixed: Option<Worst>,
 }
 
 /// The whole of it.
@@ -62,6 +63,8 @@ pub struct Summary {
     pub main_block: String,
     /// Its orders.
     pub main: Vec<MainRow>,
+    /// Blocks of tokens that were resampled; the spread of one says nothing.
+    pub blocks: usize,
     /// What profiles of other texts cost.
     pub mismatch: Vec<Mismatch>,
     /// Names of the profiles: rows of the matrices.
@@ -74,7 +77,7 @@ pub struct Summary {
 /// these were not asked for, the first bundle size and the last cache.
 pub fn main_place(grid: &Grid) -> At {
     let settings = &grid.settings;
-    let main = |cache: &super::CacheKind| cache.group() == "pinned" && cache.ratio == MAIN_RATIO;
+    let main = |cache: &CacheKind| cache.group() == "pinned" && cache.ratio == MAIN_RATIO;
     let bundle = settings.bundle_bytes.iter().position(|of| *of == Objective::BUNDLE_BYTES_DEFAULT);
     let last = settings.caches.len() - 1;
     At {
@@ -90,8 +93,8 @@ pub fn main_place(grid: &Grid) -> At {
 pub fn told(grid: &Grid, at: At) -> String {
     format!(
         "{} on {}, {}, {}",
-        grid.learned[at.profile].corpus,
-        grid.tests[at.test].corpus,
+        grid.learned[at.profile].name(),
+        grid.tests[at.test].text.name,
         lnp_common::report::bytes(grid.settings.bundle_bytes[at.bundle].into()),
         grid.settings.caches[at.cache].name(),
     )
@@ -104,14 +107,15 @@ pub fn summary(judge: &Judge<'_>) -> Summary {
     Summary {
         main_block: format!(
             "profile {}, bundles of {}, {}, all tests together",
-            grid.learned[main.profile].corpus,
+            grid.learned[main.profile].name(),
             lnp_common::report::bytes(grid.settings.bundle_bytes[main.bundle].into()),
             grid.settings.caches[main.cache].name(),
         ),
         main: main_rows(judge, main),
+        blocks: grid.tests.iter().map(|test| test.blocks()).sum(),
         mismatch: (0..grid.settings.kinds.len()).map(|kind| mismatch(grid, main, kind)).collect(),
-        profiles: grid.learned.iter().map(|learned| learned.corpus.clone()).collect(),
-        tests: grid.tests.iter().map(|test| test.corpus.clone()).collect(),
+        profiles: grid.learned.iter().map(|learned| learned.name().to_owned()).collect(),
+        tests: grid.tests.iter().map(|test| test.text.name.clone()).collect(),
     }
 }
 
@@ -149,9 +153,11 @@ fn main_rows(judge: &Judge<'_>, main: At) -> Vec<MainRow> {
 
 /// A cell's time over that of the profile of the test's own corpus.
 fn to_matched(grid: &Grid, at: At) -> Option<f64> {
-    let own = |profile: &usize| grid.learned[*profile].corpus == grid.tests[at.test].corpus;
+    let own = |profile: &usize| {
+        grid.learned[*profile].relation(&grid.tests[at.test]) == Relation::Matched
+    };
     let profile = (0..grid.learned.len()).find(own)?;
-    Some(grid.cell(at).us() / grid.cell(At { profile, ..at }).us())
+    Some(over(grid.cell(at).us(), grid.cell(At { profile, ..at }).us()))
 }
 
 fn mismatch(grid: &Grid, main: At, kind: usize) -> Mismatch {
@@ -160,21 +166,23 @@ fn mismatch(grid: &Grid, main: At, kind: usize) -> Mismatch {
         (0..grid.tests.len()).map(cell).collect()
     };
     let worst = |cache, relation| {
-        let mut worst = Worst::default();
+        let mut worst: Option<Worst> = None;
         for at in grid.places().filter(|at| at.kind == kind) {
             let wanted = grid.settings.caches[at.cache].group() == cache
                 && grid.learned[at.profile].relation(&grid.tests[at.test]) == relation;
-            if let Some(ratio) = to_matched(grid, at).filter(|ratio| wanted && *ratio > worst.ratio)
+            let found = to_matched(grid, at).filter(|_| wanted);
+            if let Some(ratio) =
+                found.filter(|found| worst.as_ref().is_none_or(|w| *found > w.ratio))
             {
-                worst = Worst { ratio, cell: told(grid, at) };
+                worst = Some(Worst { ratio, cell: told(grid, at) });
             }
         }
         worst
     };
     let of_cache = |cache: &'static str| WorstMismatch {
         cache,
-        mismatched: worst(cache, "mismatched"),
-        mixed: worst(cache, "mixed"),
+        mismatched: worst(cache, Relation::Mismatched),
+        mixed: worst(cache, Relation::Mixed),
     };
     Mismatch {
         order: grid.settings.kinds[kind].name(),

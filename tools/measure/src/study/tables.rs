@@ -1,32 +1,66 @@
 //! The summary as tables.
 
-use super::cells::Grid;
-use super::defaults::Candidate;
-use super::summary::{Mismatch, Summary};
+use super::defaults::{Candidate, Loss, ORDINARY};
+use super::layouts::Kind;
+use super::summary::{MainRow, Mismatch, Summary, Worst, WorstMismatch};
 use lnp_common::report::{plain, table, thousands};
 use lnp_link::Order;
 
 /// Cells in which the default loses that are listed; the JSON has all.
 const LOSSES_MAX: usize = 20;
 
-/// All tables.
-pub fn render(grid: &Grid, summary: &Summary, candidates: &[Candidate]) -> String {
+/// What stands in the place of tables that there are no cells for.
+const NO_NAMES: &str = "No test has a profile that is known to be of its own text: nothing can be said of profiles \
+of another text.\nName the texts that belong together: --traces NAME=FILE --tests NAME=FILE\n";
+/// The same of the tables of losses, with one profile and no test of its text.
+const NO_CELLS: &str = "No cell has a matched or mixed profile without a cache or with a pinned one: nothing can be \
+said of a default.\n";
+
+/// All tables. What nothing was measured for is not claimed: a line says why instead.
+pub fn render(kinds: &[Kind], summary: &Summary, candidates: &[Candidate]) -> String {
+    let spread = if summary.blocks > 1 { "; to frequency: 5 to 95 % of resamples" } else { "" };
     format!(
-        "\n{}; to frequency: 5 to 95 % of resamples\n{}\n\
-         Cost of another profile, by cache: time over that of the matched profile, worst of all cells\n{}\n\
-         The same in the main block, by profile (rows) and test\n{}\n\
-         Slower than a baseline, no cache and pinned caches, matched and mixed profiles\n{}\n{}",
+        "\n{}{spread}\n{}\n{}\n{}",
         plain(&summary.main_block),
         main(summary),
-        worst(summary),
-        matrices(summary),
-        losers(candidates),
-        losses_of_default(grid, candidates),
+        mismatches(summary),
+        losses(kinds, candidates),
+    )
+}
+
+/// What a profile of another text costs.
+fn mismatches(summary: &Summary) -> String {
+    let compared = summary.mismatch.iter().flat_map(|of| of.matrix.iter().flatten());
+    if compared.flatten().next().is_none() {
+        return NO_NAMES.to_owned();
+    }
+    let mut out = String::new();
+    let worst = worst(summary);
+    if !worst.is_empty() {
+        out += "Cost of another profile, by cache: time over that of the matched profile, worst of all cells\n";
+        out += &worst;
+        out += "\n";
+    }
+    out += "Time over that of the matched profile in the main block, by profile (rows) and test\n";
+    out + &matrices(summary)
+}
+
+/// Where orders are slower than a baseline.
+fn losses(kinds: &[Kind], candidates: &[Candidate]) -> String {
+    let losers = losers(candidates);
+    if losers.is_empty() {
+        return NO_CELLS.to_owned();
+    }
+    format!(
+        "Slower than a baseline, no cache and pinned caches, matched and mixed profiles\n{losers}\n{}",
+        losses_of_default(kinds, candidates)
     )
 }
 
 fn main(summary: &Summary) -> String {
-    let row = |row: &super::summary::MainRow| {
+    // One block has no spread.
+    let spread = |text: String| if summary.blocks > 1 { text } else { "-".to_owned() };
+    let row = |row: &MainRow| {
         let verdict = &row.verdict;
         let (us, to) = (&verdict.us, &verdict.to_frequency);
         vec![
@@ -34,9 +68,9 @@ fn main(summary: &Summary) -> String {
             row.reads.map_or("-".into(), |reads| format!("{reads:.0}")),
             format!("{:.2}", row.bytes / 1_048_576.0),
             thousands(us.value),
-            format!("{}-{}", thousands(us.p5), thousands(us.p95)),
+            spread(format!("{}-{}", thousands(us.p5), thousands(us.p95))),
             format!("{:.3}", to.value),
-            format!("{:.3}-{:.3}", to.p5, to.p95),
+            spread(format!("{:.3}-{:.3}", to.p5, to.p95)),
             format!("{:.3}", verdict.to_identity),
             format!("{:.3}", verdict.to_dense),
             format!("{:.2}", verdict.to_bound),
@@ -57,31 +91,52 @@ fn main(summary: &Summary) -> String {
     table(&head, &summary.main.iter().map(row).collect::<Vec<_>>(), 1)
 }
 
+/// The columns that have something in them; empty where none has.
 fn worst(summary: &Summary) -> String {
-    let row = |mismatch: &Mismatch| {
-        let mut row = vec![mismatch.order.clone()];
-        for of in &mismatch.worst {
-            row.extend([&of.mismatched, &of.mixed].map(|worst| match worst.ratio {
-                0.0 => "-".into(),
-                ratio => format!("{ratio:.3}"),
-            }));
-        }
-        row
+    let cell = |of: &WorstMismatch, mixed: bool| {
+        let worst = if mixed { &of.mixed } else { &of.mismatched };
+        worst.as_ref().map(|worst| format!("{:.3}", worst.ratio))
     };
-    let head = ["order", "none", "mixed", "pinned", "mixed", "dynamic", "mixed"];
-    table(&head, &summary.mismatch.iter().map(row).collect::<Vec<_>>(), 1)
+    let mut columns = Vec::new();
+    for (at, of) in
+        summary.mismatch.first().map_or(&[][..], |first| &first.worst).iter().enumerate()
+    {
+        for mixed in [false, true] {
+            let found = |row: &Mismatch| cell(&row.worst[at], mixed);
+            if summary.mismatch.iter().any(|row| found(row).is_some()) {
+                let name = if mixed { format!("{}, mixed", of.cache) } else { of.cache.to_owned() };
+                let cells: Vec<Option<String>> = summary.mismatch.iter().map(found).collect();
+                columns.push((name, cells));
+            }
+        }
+    }
+    if columns.is_empty() {
+        return String::new();
+    }
+    let names = columns.iter().map(|(name, _)| name.as_str());
+    let head: Vec<&str> = ["order"].into_iter().chain(names).collect();
+    let row = |(at, of): (usize, &Mismatch)| {
+        let cells = columns.iter().map(|(_, cells)| cells[at].clone().unwrap_or("-".into()));
+        [of.order.clone()].into_iter().chain(cells).collect()
+    };
+    table(&head, &summary.mismatch.iter().enumerate().map(row).collect::<Vec<_>>(), 1)
 }
 
+/// Of the tests that have a profile of their own text.
 fn matrices(summary: &Summary) -> String {
+    let has_matched = |test: &usize| {
+        summary.mismatch.iter().any(|of| of.matrix.iter().any(|ratios| ratios[*test].is_some()))
+    };
+    let tests: Vec<usize> = (0..summary.tests.len()).filter(has_matched).collect();
     let mut head = vec!["order", "profile"];
-    head.extend(summary.tests.iter().map(String::as_str));
+    head.extend(tests.iter().map(|test| summary.tests[*test].as_str()));
     let mut rows = Vec::new();
     for mismatch in &summary.mismatch {
         for (profile, ratios) in summary.profiles.iter().zip(&mismatch.matrix) {
             let mut row = vec![mismatch.order.clone(), plain(profile)];
-            row.extend(
-                ratios.iter().map(|ratio| ratio.map_or("-".into(), |ratio| format!("{ratio:.3}"))),
-            );
+            let cell =
+                |test: &usize| ratios[*test].map_or("-".into(), |ratio| format!("{ratio:.3}"));
+            row.extend(tests.iter().map(cell));
             rows.push(row);
         }
     }
@@ -90,13 +145,14 @@ fn matrices(summary: &Summary) -> String {
 
 /// Those that a default would meet.
 fn ordinary(candidate: &&Candidate) -> bool {
-    candidate.cache != "dynamic" && candidate.relation != "mismatched"
+    candidate.cache != "dynamic" && candidate.relation == ORDINARY && candidate.cells > 0
 }
 
+/// Empty where no order has a cell.
 fn losers(candidates: &[Candidate]) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut names: Vec<&str> =
-        candidates.iter().map(|candidate| candidate.order.as_str()).collect();
+        candidates.iter().filter(ordinary).map(|candidate| candidate.order.as_str()).collect();
     names.dedup();
     for name in names {
         let of: Vec<&Candidate> =
@@ -105,20 +161,27 @@ fn losers(candidates: &[Candidate]) -> String {
             let losses = of.iter().flat_map(|of| &of.losses);
             losses.filter(|loss| loss.baseline == baseline).count()
         };
-        let by_frequency = of
-            .iter()
-            .map(|of| &of.worst_to_frequency)
-            .max_by(|one, other| one.ratio.total_cmp(&other.ratio));
-        let by_dense = of.iter().map(|of| of.worst_to_dense.ratio).fold(0.0, f64::max);
+        let worst = |of: Vec<&Worst>| -> Option<Worst> {
+            of.into_iter().max_by(|one, other| one.ratio.total_cmp(&other.ratio)).cloned()
+        };
+        let by_frequency =
+            worst(of.iter().filter_map(|of| of.worst_to_frequency.as_ref()).collect());
+        let by_dense = worst(of.iter().filter_map(|of| of.worst_to_dense.as_ref()).collect());
+        let ratio = |worst: &Option<Worst>| {
+            worst.as_ref().map_or("-".into(), |worst| format!("{:.3}", worst.ratio))
+        };
         rows.push(vec![
             name.to_owned(),
             of.iter().map(|of| of.cells).sum::<usize>().to_string(),
             count("frequency").to_string(),
-            by_frequency.map_or(String::new(), |worst| format!("{:.3}", worst.ratio)),
+            ratio(&by_frequency),
             count("dense").to_string(),
-            format!("{by_dense:.3}"),
+            ratio(&by_dense),
             by_frequency.map_or(String::new(), |worst| plain(&worst.cell)),
         ]);
+    }
+    if rows.is_empty() {
+        return String::new();
     }
     let head = [
         "order",
@@ -132,15 +195,19 @@ fn losers(candidates: &[Candidate]) -> String {
     table(&head, &rows, 1)
 }
 
-/// The default of `lnp link`: where it loses.
-fn losses_of_default(grid: &Grid, candidates: &[Candidate]) -> String {
-    let is_default = |kind: &&super::layouts::Kind| kind.order == Order::Refined && kind.pin > 0.0;
-    let Some(default) = grid.settings.kinds.iter().find(is_default).map(|kind| kind.name()) else {
+/// The default of `lnp link`: where it loses; nothing where it was not tried.
+fn losses_of_default(kinds: &[Kind], candidates: &[Candidate]) -> String {
+    let is_default = |kind: &&Kind| kind.order == Order::Refined && kind.pin > 0.0;
+    let Some(default) = kinds.iter().find(is_default).map(Kind::name) else {
         return String::new();
     };
-    let of = candidates.iter().filter(ordinary).filter(|of| of.order == default);
-    let losses: Vec<_> = of.flat_map(|of| &of.losses).collect();
-    let row = |loss: &&super::defaults::Loss| {
+    let of: Vec<&Candidate> =
+        candidates.iter().filter(ordinary).filter(|of| of.order == default).collect();
+    if of.is_empty() {
+        return String::new();
+    }
+    let losses: Vec<&Loss> = of.iter().flat_map(|of| &of.losses).collect();
+    let row = |loss: &&Loss| {
         vec![
             loss.baseline.to_owned(),
             plain(&loss.at.cell),

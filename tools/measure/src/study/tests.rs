@@ -1,6 +1,10 @@
-use super::bootstrap::Resamples;
+use super::bootstrap::{Resamples, Spread};
+use super::defaults::{Candidate, ORDINARY};
+use super::judge::Verdict;
 use super::layouts::Kind;
 use super::matrix::matrices;
+use super::summary::{MainRow, Mismatch, Summary, Worst, WorstMismatch};
+use super::tables::render;
 use lnp_link::Order;
 
 /// SplitMix64, as a number from 0 to 1.
@@ -77,4 +81,89 @@ fn shades_are_where_values_are() {
     assert!(text.contains("a &lt; b"));
     assert_eq!(text.matches("<path").count(), 1);
     assert!(text.contains("<path stroke=\"#000000\" d=\"M1 0h1M0 1h1\"/>"), "{text}");
+}
+
+/// A summary of one order and one test, with such ratios in the main block and such worst ones.
+fn summary(ratio: Option<f64>, worst: Option<f64>, blocks: usize) -> Summary {
+    let one = Spread { value: 2.0, median: 2.0, p5: 1.0, p95: 3.0 };
+    let verdict =
+        Verdict { us: one, to_frequency: one, to_identity: 1.0, to_dense: 1.0, to_bound: 1.0 };
+    let worst = worst.map(|ratio| Worst { ratio, cell: "there".into() });
+    Summary {
+        main_block: "profile p".into(),
+        main: vec![MainRow { order: "greedy".into(), reads: None, bytes: 0.0, verdict }],
+        blocks,
+        mismatch: vec![Mismatch {
+            order: "greedy".into(),
+            matrix: vec![vec![ratio]],
+            worst: ["none", "pinned"]
+                .map(|cache| WorstMismatch { cache, mismatched: worst.clone(), mixed: None })
+                .into(),
+        }],
+        profiles: vec!["p".into()],
+        tests: vec!["t".into()],
+    }
+}
+
+fn candidate(relation: &'static str, cells: usize) -> Candidate {
+    Candidate {
+        order: "refined, apart".into(),
+        relation,
+        cache: "none",
+        cells,
+        worst_to_frequency: (cells > 0).then(|| Worst { ratio: 0.5, cell: "there".into() }),
+        worst_to_dense: None,
+        losses: Vec::new(),
+    }
+}
+
+const DEFAULT: [Kind; 1] = [Kind { order: Order::Refined, pin: 0.1, made_for: None }];
+
+#[test]
+fn with_data_every_sentence_is_there() {
+    let told = render(&DEFAULT, &summary(Some(1.5), Some(1.5), 2), &[candidate(ORDINARY, 3)]);
+    for sentence in [
+        "to frequency: 5 to 95 % of resamples",
+        "Cost of another profile, by cache",
+        "Time over that of the matched profile in the main block",
+        "Slower than a baseline",
+        "is never slower than frequency or dense there",
+    ] {
+        assert!(told.contains(sentence), "{sentence}: {told}");
+    }
+    assert!(!told.contains("NAME=FILE") && !told.contains("No cell"), "{told}");
+}
+
+#[test]
+fn without_a_matched_profile_nothing_is_said_of_others() {
+    let told = render(&DEFAULT, &summary(None, None, 2), &[candidate(ORDINARY, 3)]);
+    assert!(told.contains("--traces NAME=FILE --tests NAME=FILE"), "{told}");
+    assert!(!told.contains("Cost of another") && !told.contains("matched profile in"), "{told}");
+    // The test's own profile alone: there is no other.
+    let told = render(&DEFAULT, &summary(Some(1.0), None, 2), &[]);
+    assert!(!told.contains("Cost of another") && told.contains("matched profile in"), "{told}");
+}
+
+#[test]
+fn without_cells_no_order_is_never_slower() {
+    for candidates in [
+        vec![],
+        vec![candidate(ORDINARY, 0)],
+        vec![candidate("mismatched", 3), candidate("unknown", 3)],
+        vec![Candidate { cache: "dynamic", ..candidate(ORDINARY, 3) }],
+    ] {
+        let told = render(&DEFAULT, &summary(None, None, 2), &candidates);
+        assert!(!told.contains("never slower") && !told.contains("Slower than"), "{told}");
+        assert!(told.contains("No cell has a matched or mixed profile"), "{told}");
+    }
+    // Others have cells, the default has none.
+    let other = Candidate { order: "greedy".into(), ..candidate(ORDINARY, 3) };
+    let told = render(&DEFAULT, &summary(None, None, 2), &[other]);
+    assert!(told.contains("Slower than a baseline") && !told.contains("never"), "{told}");
+}
+
+#[test]
+fn one_block_has_no_spread() {
+    let told = render(&DEFAULT, &summary(None, None, 1), &[]);
+    assert!(!told.contains("resamples") && !told.contains("1-3"), "{told}");
 }
