@@ -68,9 +68,8 @@ impl<'a, R: Ring> UringQueue<'a, R> {
         // touches it during the call.
         let opened = unsafe { ring::open(file, staging, depth, polling) };
         let Opened { mut ring, polling, refused }: Opened<R> = opened?;
-        // SAFETY: the memory is borrowed, so mapped, for 'a, which the queue does not outlive; dropping
-        // it unregisters. Leaked, which it may be with nothing in flight, it leaves pages pinned to which
-        // nothing is written.
+        // SAFETY: the memory is borrowed, so mapped, for 'a, and dropping the queue unregisters it. The
+        // queue may be leaked with nothing in flight; then nobody has it to push to.
         let registered = unsafe { ring.register_buffer(staging.base(), staging.bytes()) };
         let mut free = [0; QUEUE_DEPTH_MAX];
         for (number, place) in (0..).zip(&mut free) {

@@ -7,11 +7,11 @@
 use core::ffi::{CStr, c_char, c_int};
 use core::fmt::{self, Write};
 
-use lnp_engine::arena::Arena;
+use lnp_engine::arena::{Arena, ArenaError};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::limits::GAP_BYTES_USUAL;
 use lnp_engine::sys::{BackEndChoice, DirectFile, FileError, OpenError, cpu};
-use lnp_engine::{Collapse, Config, EngineError, required_bytes, open_engine};
+use lnp_engine::{Collapse, Config, EngineError, open_engine, required_bytes};
 use lnp_format::Pack;
 use lnp_format::limits::SUPERBLOCK_BYTES;
 use lnp_format::read::check_superblock;
@@ -34,6 +34,12 @@ enum Failure {
     File(FileError),
     Index,
     Open(OpenError),
+}
+
+impl From<ArenaError> for Failure {
+    fn from(error: ArenaError) -> Self {
+        EngineError::from(error).into()
+    }
 }
 
 impl From<EngineError> for Failure {

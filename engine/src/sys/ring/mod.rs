@@ -94,7 +94,8 @@ pub(super) trait Ring: Sized {
     /// Registers memory for reads that say so. It pins its pages; nothing is written there but by reads.
     ///
     /// # Safety
-    /// The memory is mapped, and stays so until [`Ring::unregister`] was called or the ring is gone.
+    /// The memory is mapped. Where it is given back before [`Ring::unregister`] was called or the ring is
+    /// gone, no read that says so is in flight then, or pushed afterwards.
     ///
     /// # Errors
     /// `ENOMEM` where it is more than may be locked.

@@ -42,8 +42,9 @@ impl Ring for CrateRing {
 
     unsafe fn register_buffer(&mut self, base: *mut u8, bytes: usize) -> Result<(), i32> {
         let buffer = libc::iovec { iov_base: base.cast(), iov_len: bytes };
-        // SAFETY: the memory must be valid until it is unregistered or the ring is gone, which is what
-        // this function asks of its caller; the list of one is read during the call only.
+        // SAFETY: the crate asks for memory that is valid until it is unregistered, for the sake of reads
+        // into it: the kernel pins its pages, and after it was given back there are no such reads, which
+        // this function asks of its caller. The list of one is read during the call only.
         number!(unsafe { self.0.submitter().register_buffers(&[buffer]) })
     }
 
