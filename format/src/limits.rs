@@ -9,8 +9,6 @@ pub const SUPERBLOCK_BYTES: usize = 4096;
 pub const BLOCK_BYTES_MIN: u32 = 512;
 /// Largest block, bytes.
 pub const BLOCK_BYTES_MAX: u32 = 65_536;
-/// Block of the packs that the tools write, bytes: what every flash device and file system takes.
-pub const BLOCK_BYTES_USUAL: u32 = 4096;
 /// Most sections of a pack.
 pub const SECTIONS_MAX: u32 = 1 << 20;
 /// Most layers of a model.

@@ -19,6 +19,9 @@ use crate::layout::{
 use crate::limits;
 use crate::sections::{is_block, round_up};
 
+/// Block of the packs that the tools write, bytes: what every flash device and file system takes.
+pub const BLOCK_BYTES_USUAL: u32 = 4096;
+
 /// A section table entry, its place and checksum still open.
 pub fn entry(kind: SectionKind, layer: u32, placement: u32, bytes: u64) -> SectionEntry {
     SectionEntry {

@@ -3,7 +3,7 @@
 //! files), [`report`] (tables, progress, JSON, numbers for people) and [`interrupt`].
 //!
 //! ```
-//! use crate::{files::write_text, report::{bytes, table}};
+//! use lnp_common::{files::write_text, report::{bytes, table}};
 //!
 //! let folder = std::env::temp_dir();
 //! let path = folder.join(format!("lnp-common-{}.txt", std::process::id()));

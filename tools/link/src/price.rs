@@ -11,7 +11,7 @@ use lnp_engine::plan::{Collapse, Extent, Geometry, Plan, plan, scratch_len};
 
 use super::rows::active_neurons;
 use lnp_device::LawText;
-use lnp_format::limits::BLOCK_BYTES_USUAL;
+use lnp_format::write::BLOCK_BYTES_USUAL;
 
 /// What an order is judged by: the device, and how large a bundle is.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,7 +8,7 @@
 //! `tokenizer`, `generate` with its `sampler`, and [`perplexity`].
 //!
 //! ```no_run
-//! use crate::{DenseFfn, Model, Sampler, Tokenizer, generate};
+//! use lnp_model::{DenseFfn, Model, Sampler, Tokenizer, generate};
 //!
 //! let dir = std::path::Path::new("opt-relu");
 //! let (model, tokenizer) = (Model::load(dir)?, Tokenizer::load(dir)?);

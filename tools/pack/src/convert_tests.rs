@@ -48,7 +48,7 @@ fn encoded(values: &[f32], dtype: Dtype) -> anyhow::Result<Vec<u8>> {
 
 #[test]
 fn the_same_bytes_and_values_as_gguf() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../kernels/tests/vectors/gguf.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernels/tests/vectors/gguf.json");
     let vectors: Vectors = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert!(vectors.blocks.len() >= 24 && !vectors.gguf_version.is_empty());
     for dtype in [Dtype::Q8_0, Dtype::Q4_0, Dtype::Bf16] {

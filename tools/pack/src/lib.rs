@@ -4,7 +4,7 @@
 //! describes one.
 //!
 //! ```no_run
-//! use crate::{PackIndex, inspect::describe};
+//! use lnp_pack::{PackIndex, inspect::describe};
 //!
 //! let index = PackIndex::open("model.lnp".as_ref())?;
 //! println!("{}", serde_json::to_string_pretty(&describe(&index.pack()?))?);

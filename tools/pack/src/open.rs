@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_device_is_longer_than_its_pack() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/golden/f16-gated.lnp");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../spec/golden/f16-gated.lnp");
         let pack = std::fs::read(path).unwrap();
         let file_bytes = pack.len() as u64;
         let mut device = pack.clone();
