@@ -17,8 +17,8 @@ use lnp_measure::probe::curve::curves;
 use lnp_measure::probe::fit::misfits;
 use lnp_measure::probe::full::{FULL, Full, FullOptions, QUICK, full};
 use lnp_measure::probe::matrix::{Custom, DEPTH_MAX, READ_BYTES_MOST};
-use lnp_measure::probe::stream::Pattern;
 use lnp_measure::probe::{ProbeOptions, Probed, charts, create::create, csv::csv, table};
+use lnp_measure::profile::Pattern;
 use lnp_measure::profile::{DeviceProfile, Measured};
 use lnp_measure::utc;
 

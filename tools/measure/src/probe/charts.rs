@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::rounds::Stream;
-use super::stream::Pattern;
+use crate::profile::Pattern;
+use crate::profile::Stream;
 use crate::svg::{Axis, Line, Scale, lines};
 use lnp_common::files::write_text;
 use lnp_common::report::bytes;

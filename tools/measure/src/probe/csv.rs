@@ -66,8 +66,9 @@ fn record(turn: &Turn) -> [String; HEAD.len()] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stream::{Pattern, StreamBackEnd, StreamKind, Visit};
+    use super::super::stream::Visit;
     use super::*;
+    use crate::profile::{Pattern, StreamBackEnd, StreamKind};
 
     #[test]
     fn every_line_has_all_columns() {

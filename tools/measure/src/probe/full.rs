@@ -11,11 +11,12 @@ use lnp_engine::sys::DirectFile;
 use super::honesty::{warnings_after, warnings_before};
 use super::kernel::{Counters, waited_ns};
 use super::matrix::{Bounds, Custom};
-use super::place::Place;
-use super::rounds::{Stream, Streamer, Turn};
+use super::rounds::{Streamer, Turn};
 use super::settle::{Beside, Settled, TRIES_MAX, settle};
-use super::stream::{StreamBackEnd, StreamKind};
 use super::{ProbeOptions, Probed, check_size, probe};
+use crate::profile::Place;
+use crate::profile::Stream;
+use crate::profile::{StreamBackEnd, StreamKind};
 use lnp_common::report::bytes;
 use lnp_device::open_direct;
 

@@ -11,8 +11,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rustix::fs::SeekFrom;
 
 use super::FILE_BYTES_USUAL;
-use super::place::Place;
 use super::settle::WAITED_BUSY;
+use crate::profile::Place;
 use lnp_common::report::bytes;
 
 /// A file with more holes is not measured at all.

@@ -12,7 +12,7 @@
 //!   faster over a small range, which shows in small reads (4 KiB at depths 1 and the queue depth, 64 KiB);
 //! - **pread**, three sizes, both patterns: it has one read in flight, so depth says nothing.
 
-use super::stream::{Pattern, StreamBackEnd, StreamKind};
+use crate::profile::{Pattern, StreamBackEnd, StreamKind};
 
 /// Most reads in flight.
 pub const DEPTH_MAX: u32 = 64;

@@ -4,28 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-/// The device under a file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Place {
-    /// `major:minor`, where the kernel has a device of that number.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub number: Option<String>,
-    /// Its name, such as `nvme0n1`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Its maker's name for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// The file system; absent for a raw device.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file_system: Option<String>,
-    /// How it is mounted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mount_options: Option<String>,
-}
+use crate::profile::Place;
 
 impl Place {
     /// Where a file or block device lies; what cannot be told is absent.

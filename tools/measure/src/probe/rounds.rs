@@ -9,13 +9,11 @@ use lnp_engine::sys::{BackEnd, BackEndChoice, DeviceQueue, DirectFile, ReadOptio
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use serde::{Deserialize, Serialize};
 
 use super::kernel::{Counters, cpu_ns};
 use super::matrix::{BYTES_IN_FLIGHT_MAX, DEPTH_MAX};
-use super::stream::{
-    Latencies, Length, Meters, StreamBackEnd, StreamKind, Visit, latencies, visit,
-};
+use super::stream::{Latencies, Length, Meters, Visit, latencies, visit};
+use crate::profile::{Stream, StreamBackEnd, StreamKind};
 use lnp_common::report::quantile;
 use lnp_device::memory;
 
@@ -29,40 +27,6 @@ const TURN_LEAST: Duration = Duration::from_millis(40);
 const LEAD_IN_MOST: Duration = Duration::from_millis(30);
 /// A quantile is told where so many reads lie beyond it.
 const READS_BEYOND: f64 = 10.0;
-
-/// What a stream of one kind did, over its turns.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Stream {
-    /// What was read, and how.
-    #[serde(flatten)]
-    pub kind: StreamKind,
-    /// Turns.
-    pub turns: usize,
-    /// Reads in them.
-    pub reads: u64,
-    /// Reads a second: median of the turns.
-    pub reads_per_s: f64,
-    /// The slowest turn.
-    pub reads_per_s_least: f64,
-    /// The fastest turn.
-    pub reads_per_s_most: f64,
-    /// MiB a second: median of the turns.
-    pub mib_s: f64,
-    /// Median latency, microseconds.
-    pub latency_us_p50: f64,
-    /// 99th percentile; absent where fewer than ten reads lie beyond it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_us_p99: Option<f64>,
-    /// 99.9th percentile; absent where fewer than ten reads lie beyond it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_us_p999: Option<f64>,
-    /// CPU time of the reading thread a read, microseconds.
-    pub cpu_us_per_read: f64,
-    /// Bytes that the device read by the kernel's count, over those asked for; absent where it does
-    /// not count.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device_share: Option<f64>,
-}
 
 /// One turn of one kind: a row of the raw results.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -241,8 +205,8 @@ fn length(turn: Duration) -> Length {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stream::Pattern;
     use super::*;
+    use crate::profile::Pattern;
 
     fn visit_of(reads: u64, seconds: f64) -> Visit {
         let asked_bytes = reads * 4096;

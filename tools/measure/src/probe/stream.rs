@@ -6,77 +6,14 @@ use lnp_engine::arena::Staging;
 use lnp_engine::queue::{Read, ReadQueue};
 use rand::RngExt;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use serde::{Deserialize, Serialize};
 
 use super::kernel::Counters;
+use crate::profile::{Pattern, StreamKind};
 
 /// Random reads begin at multiples of so many bytes, shorter ones at multiples of their own length.
 const BLOCK_BYTES: u64 = 4096;
 /// Longest latency that is told from longer ones, nanoseconds.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
-
-/// Where a stream's reads lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pattern {
-    /// Anywhere in the range, each by chance.
-    Random,
-    /// One after the other from a random place, from the front again at the range's end.
-    Sequential,
-}
-
-impl Pattern {
-    /// Its name in files and tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Random => "random",
-            Self::Sequential => "sequential",
-        }
-    }
-}
-
-/// How a stream's reads reach the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum StreamBackEnd {
-    /// io_uring.
-    #[serde(rename = "io_uring")]
-    Uring,
-    /// One pread after the other.
-    #[serde(rename = "pread")]
-    Pread,
-}
-
-impl StreamBackEnd {
-    /// Its name in files and tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Uring => "io_uring",
-            Self::Pread => "pread",
-        }
-    }
-}
-
-/// One point of the matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamKind {
-    /// Where the reads lie.
-    pub pattern: Pattern,
-    /// Bytes of each read.
-    pub read_bytes: u32,
-    /// Reads in flight.
-    pub depth: u32,
-    /// They lie in the first so many bytes.
-    pub range_bytes: u64,
-    /// How they reach the device.
-    pub back_end: StreamBackEnd,
-}
-
-impl StreamKind {
-    /// Bytes in flight.
-    pub const fn bytes_in_flight(&self) -> u64 {
-        self.read_bytes as u64 * self.depth as u64
-    }
-}
 
 /// Latencies of reads, nanoseconds, to three digits.
 pub type Latencies = Histogram<u32>;
@@ -237,6 +174,7 @@ mod tests {
     use rand::SeedableRng;
 
     use super::*;
+    use crate::profile::StreamBackEnd;
 
     const LENGTH: Length = Length { lead_in_ns: 2_000_000, time_ns: 50_000_000 };
 

@@ -1,8 +1,8 @@
 //! What a probe found, for people.
 
 use super::over_turns;
-use super::rounds::Stream;
-use super::stream::Pattern;
+use crate::profile::Pattern;
+use crate::profile::Stream;
 use crate::profile::{DeviceProfile, Measured, Misfit, Point};
 use lnp_common::report::{bytes, plain, table, thousands};
 

@@ -1,5 +1,8 @@
 //! The profile of a device: its law, and all that was measured on the way to it.
 
+mod curve;
+mod streams;
+
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -8,9 +11,8 @@ use lnp_device::{LawText, Machine};
 use lnp_engine::law::Curve;
 use serde::{Deserialize, Serialize};
 
-use crate::probe::curve::DepthCurve;
-use crate::probe::place::Place;
-use crate::probe::rounds::Stream;
+pub use curve::DepthCurve;
+pub use streams::{Pattern, Stream, StreamBackEnd, StreamKind};
 
 /// Longest device profile, bytes.
 const PROFILE_BYTES_MAX: u64 = 1 << 24;
@@ -56,6 +58,27 @@ pub struct Point {
     pub batch_us_p10: f64,
     /// 90th percentile.
     pub batch_us_p90: f64,
+}
+
+/// The device under a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Place {
+    /// `major:minor`, where the kernel has a device of that number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
+    /// Its name, such as `nvme0n1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its maker's name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The file system; absent for a raw device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_system: Option<String>,
+    /// How it is mounted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount_options: Option<String>,
 }
 
 /// What was measured, how, and where.
