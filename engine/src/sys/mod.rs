@@ -1,6 +1,6 @@
 //! What touches the system: files, clock, CPU, and the two real back ends of the read queue.
 //!
-//! With the arena the only room of the engine with `unsafe`, next to none of it avoidable: system
+//! With the arena and `open` the only room of the engine with `unsafe`, next to none of it avoidable: system
 //! calls, and the memory that the kernel writes into behind the compiler's back.
 
 mod clock;

@@ -1,9 +1,28 @@
-//! What reading costs. [`probe`] measures a flash device and fits its law, kept in a [`profile`];
-//! [`mod@replay`] reads recorded active sets from packs, or simulates it; [`study`] compares every order
-//! on every corpus; [`svg`] draws.
+//! What reading costs.
+//!
+//! [`probe`] measures a flash device and fits its law, kept in a [`profile`] ([`profile::DeviceProfile`]).
+//! [`mod@replay`] reads recorded active sets from packs, or simulates it: contestants (`contestant`) take
+//! turns (`contest`), which gives rows beside the baselines ([`replay::strategy`]), a law fitted to every
+//! other block (`calibrate`) and the best possible cache ([`replay::belady`]). [`study`] compares every
+//! order on every corpus by the price that `link` plans with. [`svg`] draws, in [`colours`] that mean the
+//! same everywhere.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use lnp_engine::sys::ReadOptions;
+//! use lnp_measure::probe::{ProbeOptions, probe};
+//!
+//! let (time, read) = (Duration::from_secs(20), ReadOptions::default());
+//! let options = ProbeOptions { time, queue_depth: 32, read, buffered: false, seed: 1 };
+//! let probed = probe("big.file".as_ref(), &options, &mut |_share_done| true)?;
+//! let (law, error) = (&probed.law, 100.0 * probed.fit.error_median);
+//! println!("a read costs {:.1} us, off by {error:.0} %", law.a_us());
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod colours;
 mod date;
 pub mod probe;
 pub mod profile;

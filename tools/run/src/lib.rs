@@ -1,6 +1,24 @@
 //! A model joined to a pack through the engine: [`record`] runs a model and writes down which neurons
 //! are active; [`compute`] opens a pack to compute a model's FFN from ([`fit`] divides the memory,
 //! [`check`] sees that the two belong together) and [`SparseFfn`] is that FFN.
+//!
+//! ```no_run
+//! use lnp_model::{ExactPredictor, Model, Sampler, Tokenizer, generate};
+//! use lnp_pack::PackIndex;
+//! use lnp_run::{ComputeOptions, ComputePack, SparseFfn};
+//!
+//! let dir = std::path::Path::new("opt-relu");
+//! let (index, model) = (PackIndex::open("model.lnp".as_ref())?, Model::load(dir)?);
+//! let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
+//! let mut pack = ComputePack::open(&index, &model, ComputeOptions::default())?;
+//! let (mut engine, ffn) = pack.engine(&model)?;
+//! let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
+//! let tokenizer = Tokenizer::load(dir)?;
+//! let (prompt, mut greedy) = (tokenizer.encode("Once upon a time")?, Sampler::new(0.0, 0)?);
+//! let text = generate(&model, &mut sparse, &prompt, 20, &mut greedy, &mut |_token| Ok(true))?;
+//! println!("{}: {} reads", tokenizer.decode(&text.tokens, true)?, sparse.stats().reads);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
