@@ -1,25 +1,21 @@
-//! Charts as SVG: lines over an axis that may be logarithmic, and bars.
+//! Charts as SVG: lines over axes that may be logarithmic, the legend beside them.
 
 use std::ops::Range;
 
-use anyhow::{Result, anyhow};
-use plotters::coord::Shift;
+use anyhow::{Context, Result, anyhow};
+use plotters::coord::combinators::{IntoLogRange, LogCoord};
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 /// Size of a chart, pixels.
-const SIZE: (u32, u32) = (900, 560);
+const SIZE: (u32, u32) = (1060, 580);
+/// What of it is the legend, to the right, and the note, below.
+const LEGEND_WIDTH: u32 = 210;
+const NOTE_HEIGHT: u32 = 26;
+/// From one line of the legend to the next.
+const LEGEND_STEP: i32 = 22;
 const FONT: &str = "sans-serif";
-/// Colours that can be told apart, also by most of those who see fewer (Okabe and Ito).
-const COLOURS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-    RGBColor(60, 60, 60),
-];
 
 /// How an axis is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,38 +39,60 @@ pub struct Axis<'a> {
     pub told: fn(f64) -> String,
 }
 
+/// What a chart is of.
+#[derive(Debug, Clone, Copy)]
+pub struct Chart<'a> {
+    /// What it shows.
+    pub title: &'a str,
+    /// What it is of, in small letters below: device, file, date.
+    pub note: &'a str,
+    /// To the right.
+    pub x: &'a Axis<'a>,
+    /// Up.
+    pub y: &'a Axis<'a>,
+}
+
 /// One line of a chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
     /// Its name in the legend.
     pub name: String,
+    /// Its colour, from [`crate::colours`].
+    pub colour: RGBColor,
     /// Its points, in the order in which they are joined; on a logarithmic axis above 0.
     pub points: Vec<(f64, f64)>,
 }
 
-/// Lines over two axes, with a legend.
-///
-/// # Errors
-/// No points that can be drawn.
-pub fn lines(title: &str, (x, y): (&Axis<'_>, &Axis<'_>), lines: &[Line]) -> Result<String> {
-    let drawable = |point: &(f64, f64)| can_stand(point.0, x.scale) && can_stand(point.1, y.scale);
-    let kept: Vec<Line> = lines
-        .iter()
-        .map(|line| Line {
-            name: line.name.clone(),
-            points: line.points.iter().copied().filter(drawable).collect(),
-        })
-        .filter(|line| !line.points.is_empty())
-        .collect();
-    let all = || kept.iter().flat_map(|line| &line.points);
-    let across = Divided::over(all().map(|point| point.0), x)
-        .ok_or_else(|| anyhow!("chart '{title}': no points"))?;
-    let up = Divided::over(all().map(|point| point.1), y)
-        .ok_or_else(|| anyhow!("chart '{title}': no points"))?;
-    let corner = emptiest_corner(all(), (&across, &up));
-    drawn(|area| {
-        let mut chart = ChartBuilder::on(area)
-            .caption(title, (FONT, 20))
+impl Chart<'_> {
+    /// Lines over the two axes, with a legend.
+    ///
+    /// # Errors
+    /// No points that can be drawn.
+    pub fn lines(&self, lines: &[Line]) -> Result<String> {
+        let Self { title, note, x, y } = *self;
+        let drawable =
+            |point: &(f64, f64)| can_stand(point.0, x.scale) && can_stand(point.1, y.scale);
+        let kept: Vec<Line> = lines
+            .iter()
+            .map(|line| Line {
+                points: line.points.iter().copied().filter(drawable).collect(),
+                ..line.clone()
+            })
+            .filter(|line| !line.points.is_empty())
+            .collect();
+        let all = || kept.iter().flat_map(|line| &line.points);
+        let no_points = || format!("chart '{title}': no points");
+        let across = Divided::over(all().map(|point| point.0), x).with_context(no_points)?;
+        let up = Divided::over(all().map(|point| point.1), y).with_context(no_points)?;
+        let mut text = String::new();
+        let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+        area.fill(&WHITE).map_err(trouble)?;
+        let (upper, foot) = area.split_vertically(SIZE.1 - NOTE_HEIGHT);
+        let (plot, side) = upper.split_horizontally(SIZE.0 - LEGEND_WIDTH);
+        let grey = (FONT, 12).into_font().color(&BLACK.mix(0.6));
+        foot.draw(&Text::new(note, (14, 4), grey)).map_err(trouble)?;
+        let mut chart = ChartBuilder::on(&plot)
+            .caption(title, (FONT, 18))
             .margin(14)
             .x_label_area_size(44)
             .y_label_area_size(76)
@@ -83,120 +101,40 @@ pub fn lines(title: &str, (x, y): (&Axis<'_>, &Axis<'_>), lines: &[Line]) -> Res
         let mut mesh = chart.configure_mesh();
         mesh.x_desc(x.name).y_desc(y.name).label_style((FONT, 13)).axis_desc_style((FONT, 15));
         mesh.light_line_style(WHITE).bold_line_style(BLACK.mix(0.12)).draw().map_err(trouble)?;
-        for (at, line) in kept.iter().enumerate() {
-            let style = COLOURS[at % COLOURS.len()].stroke_width(2);
+        for (line, at) in kept.iter().zip(0..) {
+            let style = line.colour.stroke_width(2);
             let series = LineSeries::new(line.points.iter().copied(), style).point_size(3);
-            chart
-                .draw_series(series)
-                .map_err(trouble)?
-                .label(&line.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], style));
+            chart.draw_series(series).map_err(trouble)?;
+            // Beside the plot, where it covers no line.
+            let middle = 60 + LEGEND_STEP * at;
+            let dash = PathElement::new([(0, middle), (24, middle)], style);
+            side.draw(&dash).map_err(trouble)?;
+            let name = Text::new(line.name.as_str(), (32, middle - 6), (FONT, 13).into_font());
+            side.draw(&name).map_err(trouble)?;
         }
-        chart
-            .configure_series_labels()
-            .position(corner)
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .label_font((FONT, 13))
-            .draw()
-            .map_err(trouble)
-    })
-}
-
-/// One bar for each name, from 0 up.
-///
-/// # Errors
-/// No bars, or one below 0.
-pub fn bars(title: &str, y: &Axis<'_>, bars: &[(String, f64)]) -> Result<String> {
-    let possible = |value: &f64| value.is_finite() && *value >= 0.0;
-    if bars.is_empty() || !bars.iter().all(|(_, value)| possible(value)) {
-        return Err(anyhow!("chart '{title}': bars must be of 0 or more"));
+        area.present().map_err(trouble)?;
+        drop((chart, plot, side, upper, foot, area));
+        Ok(text)
     }
-    let heights = bars.iter().map(|(_, value)| *value).chain([0.0]);
-    let linear = Axis { scale: Scale::Linear, ..*y };
-    let up = Divided::over(heights, &linear).ok_or_else(|| anyhow!("chart '{title}': no bars"))?;
-    drawn(|area| {
-        let mut chart = ChartBuilder::on(area)
-            .caption(title, (FONT, 20))
-            .margin(14)
-            .x_label_area_size(44)
-            .y_label_area_size(76)
-            .build_cartesian_2d((0..bars.len() - 1).into_segmented(), up)
-            .map_err(trouble)?;
-        let name = |value: &SegmentValue<usize>| match value {
-            SegmentValue::CenterOf(at) => {
-                bars.get(*at).map_or(String::new(), |(name, _)| name.clone())
-            }
-            _ => String::new(),
-        };
-        let mut mesh = chart.configure_mesh();
-        mesh.disable_x_mesh().x_labels(bars.len()).x_label_formatter(&name).y_desc(y.name);
-        mesh.label_style((FONT, 13)).axis_desc_style((FONT, 15)).light_line_style(WHITE);
-        mesh.draw().map_err(trouble)?;
-        let bar = |(at, (_, value)): (usize, &(String, f64))| {
-            let corners = [(SegmentValue::Exact(at), 0.0), (SegmentValue::Exact(at + 1), *value)];
-            let mut bar = Rectangle::new(corners, COLOURS[at % COLOURS.len()].filled());
-            bar.set_margin(0, 0, 8, 8);
-            bar
-        };
-        chart.draw_series(bars.iter().enumerate().map(bar)).map_err(trouble)?;
-        Ok(())
-    })
-}
-
-/// Where the fewest points lie under a legend.
-fn emptiest_corner<'p>(
-    points: impl Iterator<Item = &'p (f64, f64)>,
-    (across, up): (&Divided, &Divided),
-) -> SeriesLabelPosition {
-    /// Of the chart's width and height.
-    const LEGEND: (f64, f64) = (0.2, 0.35);
-    let mut counts = [0; 4];
-    for (x, y) in points {
-        let (x, y) = (across.share(*x), up.share(*y));
-        let (left, right) = (x < LEGEND.0, x > 1.0 - LEGEND.0);
-        let (low, high) = (y < LEGEND.1, y > 1.0 - LEGEND.1);
-        let under = [left && high, right && high, left && low, right && low];
-        for (count, under) in counts.iter_mut().zip(under) {
-            *count += u32::from(under);
-        }
-    }
-    let corners = [
-        SeriesLabelPosition::UpperLeft,
-        SeriesLabelPosition::UpperRight,
-        SeriesLabelPosition::LowerLeft,
-        SeriesLabelPosition::LowerRight,
-    ];
-    let least = counts.iter().zip(corners).min_by_key(|(count, _)| **count);
-    least.map_or(SeriesLabelPosition::UpperLeft, |(_, corner)| corner)
 }
 
 fn trouble(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("a chart cannot be drawn: {error}")
 }
 
-/// The text of what is drawn on white.
-fn drawn(draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<()>) -> Result<String> {
-    let mut text = String::new();
-    {
-        let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-        area.fill(&WHITE).map_err(trouble)?;
-        draw(&area)?;
-        area.present().map_err(trouble)?;
-    }
-    Ok(text)
-}
-
 fn can_stand(value: f64, scale: Scale) -> bool {
     value.is_finite() && (scale == Scale::Linear || value > 0.0)
 }
 
-/// An axis with its range.
+/// An axis with its range: one of plotters' two kinds, so that a chart has one type whatever its axes.
 struct Divided {
-    low: f64,
-    high: f64,
-    scale: Scale,
+    kind: DividedKind,
     told: fn(f64) -> String,
+}
+
+enum DividedKind {
+    Linear(RangedCoordf64),
+    Log(LogCoord<f64>),
 }
 
 impl Divided {
@@ -208,64 +146,18 @@ impl Divided {
         if low > high {
             return None;
         }
-        let (low, high) = match axis.scale {
+        let log = |base| (low / 1.1..high * 1.1).log_scale().base(base).into();
+        let kind = match axis.scale {
             // From 0, or from the lowest below it.
             Scale::Linear => {
                 let (low, high) = (low.min(0.0), high.max(0.0));
-                (low, if high > low { high + 0.05 * (high - low) } else { low + 1.0 })
+                let high = if high > low { high + 0.05 * (high - low) } else { low + 1.0 };
+                DividedKind::Linear((low..high).into())
             }
-            Scale::Log2 | Scale::Log10 => (low / 1.1, high * 1.1),
+            Scale::Log2 => DividedKind::Log(log(2.0)),
+            Scale::Log10 => DividedKind::Log(log(10.0)),
         };
-        Some(Self { low, high, scale: axis.scale, told: axis.told })
-    }
-
-    /// How far along the axis a value lies: 0 at its begin, 1 at its end.
-    fn share(&self, value: f64) -> f64 {
-        let (low, high) = (self.along(self.low), self.along(self.high));
-        (self.along(value) - low) / (high - low)
-    }
-
-    fn along(&self, value: f64) -> f64 {
-        match self.scale {
-            Scale::Linear => value,
-            Scale::Log2 | Scale::Log10 => value.max(f64::MIN_POSITIVE).ln(),
-        }
-    }
-
-    /// Values that get a label: at most so many.
-    fn marks(&self, most: usize) -> Vec<f64> {
-        let most = most.max(2);
-        let steps: Vec<Vec<f64>> = match self.scale {
-            Scale::Linear => {
-                let exact = (self.high - self.low) / most as f64;
-                let power = 10_f64.powf(exact.log10().floor());
-                let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power);
-                let step = step.into_iter().find(|step| *step >= exact).unwrap_or(exact);
-                let first = (self.low / step).ceil() as i64;
-                let last = (self.high / step).floor() as i64;
-                return (first..=last).map(|number| number as f64 * step).collect();
-            }
-            Scale::Log2 => (1..=8).map(|step| self.powers(2.0, step, &[1.0])).collect(),
-            Scale::Log10 => vec![
-                self.powers(10.0, 1, &[1.0, 2.0, 5.0]),
-                self.powers(10.0, 1, &[1.0]),
-                self.powers(10.0, 2, &[1.0]),
-                self.powers(10.0, 4, &[1.0]),
-            ],
-        };
-        let fits = steps.iter().find(|marks| marks.len() <= most).or(steps.last());
-        fits.cloned().unwrap_or_default()
-    }
-
-    /// Every `step`-th power of a base within the range, times each factor.
-    fn powers(&self, base: f64, step: i32, factors: &[f64]) -> Vec<f64> {
-        let first = self.low.log(base).floor() as i32;
-        let last = self.high.log(base).ceil() as i32;
-        (first..=last)
-            .filter(|power| power.rem_euclid(step) == 0)
-            .flat_map(|power| factors.iter().map(move |factor| factor * base.powi(power)))
-            .filter(|value| (self.low..=self.high).contains(value))
-            .collect()
+        Some(Self { kind, told: axis.told })
     }
 }
 
@@ -274,15 +166,24 @@ impl Ranged for Divided {
     type ValueType = f64;
 
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        limit.0 + (self.share(*value) * f64::from(limit.1 - limit.0)).round() as i32
+        match &self.kind {
+            DividedKind::Linear(coord) => coord.map(value, limit),
+            DividedKind::Log(coord) => coord.map(value, limit),
+        }
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        self.marks(hint.bold_points())
+        match &self.kind {
+            DividedKind::Linear(coord) => coord.key_points(hint),
+            DividedKind::Log(coord) => coord.key_points(hint),
+        }
     }
 
     fn range(&self) -> Range<f64> {
-        self.low..self.high
+        match &self.kind {
+            DividedKind::Linear(coord) => coord.range(),
+            DividedKind::Log(coord) => coord.range(),
+        }
     }
 }
 
@@ -300,54 +201,62 @@ mod tests {
         Axis { name: "what", scale, told: |value| format!("{value}") }
     }
 
-    fn marks(low: f64, high: f64, scale: Scale, most: usize) -> Vec<f64> {
-        Divided::over([low, high].into_iter(), &axis(scale)).unwrap().marks(most)
+    fn line(name: &str, points: &[(f64, f64)]) -> Line {
+        Line { name: name.into(), colour: RGBColor(1, 2, 3), points: points.into() }
     }
 
     #[test]
-    fn marks_are_round() {
-        assert_eq!(marks(0.0, 10.0, Scale::Linear, 5), [0.0, 5.0, 10.0]);
-        assert_eq!(marks(1.0, 16.0, Scale::Log2, 10), [1.0, 2.0, 4.0, 8.0, 16.0]);
-        assert_eq!(marks(1.0, 16.0, Scale::Log2, 3), [1.0, 4.0, 16.0]);
-        assert_eq!(marks(1.0, 20.0, Scale::Log10, 10), [1.0, 2.0, 5.0, 10.0, 20.0]);
-        assert_eq!(marks(1.0, 1e4, Scale::Log10, 6), [1.0, 10.0, 100.0, 1e3, 1e4]);
-    }
-
-    #[test]
-    fn a_larger_value_lies_further_along() {
+    fn a_larger_value_lies_further_along_and_marks_are_within() {
         for scale in [Scale::Linear, Scale::Log2, Scale::Log10] {
             let divided = Divided::over([1.0, 1000.0].into_iter(), &axis(scale)).unwrap();
             let places: Vec<i32> =
                 [1.0, 3.0, 10.0, 100.0, 1000.0].map(|value| divided.map(&value, (0, 500))).into();
             assert!(places.windows(2).all(|pair| pair[0] < pair[1]), "{scale:?}: {places:?}");
             assert!(places[0] >= 0 && places[4] <= 500, "{scale:?}: {places:?}");
+            let marks = divided.key_points(10);
+            let within = |mark: &f64| (0..=500).contains(&divided.map(mark, (0, 500)));
+            assert!(marks.len() > 1 && marks.iter().all(within), "{scale:?}: {marks:?}");
         }
     }
 
     #[test]
-    fn lines_have_title_axes_and_legend() {
+    fn lines_have_title_axes_note_and_legend() {
         let found = [
-            Line { name: "depth 1".into(), points: vec![(4096.0, 10.0), (8192.0, 20.0)] },
-            Line { name: "depth <32>".into(), points: vec![(4096.0, 300.0), (0.0, 1.0)] },
-            Line { name: "nothing".into(), points: vec![(f64::NAN, 1.0)] },
+            line("depth 1", &[(4096.0, 10.0), (8192.0, 20.0)]),
+            line("depth <32>", &[(4096.0, 300.0), (0.0, 1.0)]),
+            line("nothing", &[(f64::NAN, 1.0)]),
         ];
         let (x, y) = (axis(Scale::Log2), axis(Scale::Log10));
-        let text = lines("T over size", (&x, &y), &found).unwrap();
+        let chart = Chart { title: "T over size", note: "of vda", x: &x, y: &y };
+        let text = chart.lines(&found).unwrap();
         assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"));
-        for part in ["T over size", "what", "depth 1", "depth &lt;32&gt;", "4096"] {
+        let parts =
+            ["T over size", "of vda", "what", "depth 1", "depth &lt;32&gt;", "4096", "#010203"];
+        for part in parts {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("nothing"));
-        assert!(lines("empty", (&x, &y), &found[2..]).is_err());
+        assert!(chart.lines(&found[2..]).is_err());
     }
 
+    /// Lines end where the legend begins.
     #[test]
-    fn bars_stand_on_zero() {
-        let text = bars("cost", &axis(Scale::Linear), &[("a".into(), 1.0), ("b".into(), 2.0)]);
-        let text = text.unwrap();
-        assert!(text.contains("cost") && text.contains("a\n") && text.contains("<rect"));
-        assert!(bars("one", &axis(Scale::Linear), &[("a".into(), 0.0)]).is_ok());
-        assert!(bars("none", &axis(Scale::Linear), &[]).is_err());
-        assert!(bars("less", &axis(Scale::Linear), &[("a".into(), -1.0)]).is_err());
+    fn the_legend_covers_no_line() {
+        let (x, y) = (axis(Scale::Linear), axis(Scale::Linear));
+        let chart = Chart { title: "T", note: "", x: &x, y: &y };
+        let points: Vec<(f64, f64)> =
+            (0..50).map(|at| (f64::from(at), f64::from(at % 7))).collect();
+        let text = chart.lines(&[line("a", &points)]).unwrap();
+        let number = |text: &str, key: &str| -> Option<f64> {
+            text.split_once(key)?.1.split('"').next()?.parse().ok()
+        };
+        let plot_end = f64::from(SIZE.0 - LEGEND_WIDTH);
+        let circles: Vec<f64> = text
+            .lines()
+            .filter(|line| line.starts_with("<circle"))
+            .filter_map(|of| number(of, "cx=\""))
+            .collect();
+        assert_eq!(circles.len(), points.len());
+        assert!(circles.iter().all(|x| *x < plot_end));
     }
 }

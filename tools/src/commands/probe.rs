@@ -146,7 +146,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     warn(args, &found);
     let printed = match &found.probed {
         Some(probed) => {
-            let profile = profile(&found, probed, measured);
+            let profile = profile(&found, probed, measured.clone());
             let printed =
                 if args.json { print_json(&profile) } else { print(&table::profile(&profile)) };
             if let Some(output) = &args.output {
@@ -173,7 +173,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if let Some(folder) = &args.svg
         && !found.streams.is_empty()
     {
-        charts::write(folder, &found.streams)?;
+        charts::write(folder, &found.streams, &measured)?;
     }
     printed
 }

@@ -1,30 +1,32 @@
 //! `lnp replay`.
 
+mod report;
+mod turns;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use lnp_engine::law::Curve;
 use lnp_engine::sys::DirectFile;
 use lnp_engine::{CachePolicy, DeviceLaw};
 
 use super::ReadArgs;
 use super::byte_count::{parse_bytes, parse_short_length};
-use lnp_common::report::{plain, print, print_json, progress, say, shown};
-use lnp_device::Machine;
+use lnp_common::report::{plain, progress, say, shown};
 use lnp_device::{LawText, open_direct};
 use lnp_link::Links;
 use lnp_link::trace::TraceReader;
 use lnp_measure::probe::{ProbeOptions, probe};
 use lnp_measure::profile::DeviceProfile;
 use lnp_measure::replay::{
-    ActiveSets, Caches, ReplayOptions, Replayed, Rules, TURN_TOKENS, Target,
-    overlap::{self, OverlapRow, overlap},
-    replay, sustained, table,
+    ActiveSets, Caches, ReplayOptions, Rules, Target, overlap::overlap, replay, sustained,
 };
 use lnp_pack::recipe::ModelSize;
 use lnp_pack::{PackIndex, Recipe};
+use report::Report;
+use turns::Turns;
 
 /// Replay recorded active sets against packs and compare the strategies
 ///
@@ -207,16 +209,6 @@ fn caches(args: &Args) -> Caches {
     }
 }
 
-/// What is cached and how, for the line above the table.
-fn told_of_caches(args: &Args) -> String {
-    let caches = caches(args);
-    let policies: Vec<&str> = caches.policies.iter().map(|policy| policy.name()).collect();
-    let percent = |ratio: &f64| format!("{}", (ratio * 1e8).round() / 1e6);
-    let percents: Vec<String> = caches.ratios.iter().map(percent).collect();
-    let state = if args.warm { "cold and warm" } else { "cold" };
-    format!("cache {} {} % {state} at start", policies.join(", "), percents.join("/"))
-}
-
 fn open_packs(args: &Args) -> Result<Vec<PackIndex>> {
     if args.links.is_empty() {
         return args.packs.iter().map(|path| PackIndex::open(path)).collect();
@@ -287,177 +279,10 @@ fn find_law(args: &Args, packs: &[PackIndex]) -> Result<(DeviceLaw, String)> {
     Ok((probed.law, format!("probed: {}", shown(pack))))
 }
 
-/// How long strategies read in a row, and why.
-enum Turns {
-    /// Turns of tokens, the usual ones.
-    Tokens,
-    /// Turns of seconds, as `--turn` says.
-    Asked(Duration),
-    /// Turns of seconds, since the device profile says that the device does not keep up its bursts.
-    HeldBack(Duration, PathBuf),
-}
-
-impl Turns {
-    fn of(args: &Args) -> Result<Self> {
-        if args.simulate {
-            return Ok(Self::Tokens);
-        }
-        if let Some(seconds) = args.turn {
-            let asked = Self::Asked(Duration::from_secs_f64(seconds));
-            return Ok(if seconds > 0.0 { asked } else { Self::Tokens });
-        }
-        let Some(device) = &args.device else { return Ok(Self::Tokens) };
-        let held_back = DeviceProfile::read(device)?.fit.is_some_and(|fit| fit.sustained);
-        let long = || Self::HeldBack(sustained::TURN, device.clone());
-        Ok(if held_back { long() } else { Self::Tokens })
-    }
-
-    fn seconds(&self) -> Option<Duration> {
-        match self {
-            Self::Tokens => None,
-            Self::Asked(turn) | Self::HeldBack(turn, _) => Some(*turn),
-        }
-    }
-
-    /// Says it where it is not what was asked for.
-    fn say(&self) {
-        if let Self::HeldBack(turn, device) = self {
-            say(&format!(
-                "lnp: {} says that the device is held back: each strategy reads for {} s in a row, not in \
-                 turns of {} tokens (--turn 0 for those)\n",
-                shown(device),
-                turn.as_secs_f64(),
-                TURN_TOKENS
-            ));
-        }
-    }
-
-    fn json(&self) -> serde_json::Value {
-        let because = match self {
-            Self::Tokens => "a device that keeps up its bursts, as far as is known",
-            Self::Asked(_) => "--turn",
-            Self::HeldBack(..) => "the device profile: the device is held back",
-        };
-        let seconds = self.seconds().map(|turn| turn.as_secs_f64());
-        serde_json::json!({
-            "seconds": seconds,
-            "tokens": if seconds.is_none() { Some(TURN_TOKENS) } else { None },
-            "because": because,
-        })
-    }
-}
-
 /// The curve of `--device` at the queue depth, where `--curve` asks for it.
 fn find_curve(args: &Args) -> Result<Option<Curve>> {
     let Some(device) = args.device.as_ref().filter(|_| args.curve) else { return Ok(None) };
     let profile = DeviceProfile::read(device)?;
     let at_device = || format!("--curve: {}", device.display());
     Ok(Some(profile.curve(args.queue_depth).with_context(at_device)?))
-}
-
-/// What came of it, and of what.
-struct Report<'a> {
-    args: &'a Args,
-    trace: &'a TraceReader,
-    replayed: &'a Replayed,
-    overlapped: &'a [OverlapRow],
-    law: &'a DeviceLaw,
-    law_source: &'a str,
-    turns: &'a Turns,
-    file: Option<&'a DirectFile>,
-}
-
-impl Report<'_> {
-    fn print(&self) -> Result<()> {
-        ensure!(!self.replayed.rows.is_empty(), "nothing was replayed");
-        if self.args.json {
-            print_json(&self.json()?)
-        } else {
-            print(&(self.head() + &self.tables()))
-        }
-    }
-
-    fn json(&self) -> Result<serde_json::Value> {
-        let Self { args, trace, law, file, .. } = self;
-        Ok(serde_json::json!({
-            "machine": Machine::here(),
-            "device": {
-                "law": LawText::from(*law), "law_source": self.law_source, "gap_bytes": law.gap_bytes(),
-                "simulated": args.simulate, "queue_depth": args.queue_depth,
-                "turn_s": self.turns.seconds().map(|turn| turn.as_secs_f64()),
-                "turns": if args.simulate { None } else { Some(self.turns.json()) },
-                "direct": file.map(DirectFile::is_direct),
-                "calibrated_law": self.replayed.calibrated_law.as_ref().map(LawText::from),
-                "align_bytes": file.map(DirectFile::align),
-                "cache_state": if args.warm {
-                    "cold at the start of each repeat; rows with `warm`: replayed again after that"
-                } else {
-                    "cold at the start of each repeat"
-                },
-            },
-            "trace": {
-                "file": args.traces, "sha256": trace.sha256_hex()?, "model": trace.model(),
-                "corpus": trace.corpus(), "split": trace.split(), "tokens": trace.tokens(),
-                "window": trace.window(), "layers": trace.layers(), "neurons": trace.neurons(),
-                "synthetic": trace.is_synthetic(),
-            },
-            "rows": self.replayed.rows,
-            "overlap": self.overlapped,
-        }))
-    }
-
-    fn head(&self) -> String {
-        let rows = &self.replayed.rows;
-        let device = match (self.args.simulate, self.file.map(DirectFile::is_direct)) {
-            (true, _) => "SIMULATED device",
-            (_, Some(true)) => "direct reads",
-            _ => "BUFFERED reads (page cache!)",
-        };
-        let turns = self.turns.seconds();
-        let turns =
-            turns.map_or(String::new(), |turn| format!(", turns of {} s", turn.as_secs_f64()));
-        let placeholder = rows.iter().any(|row| row.dtype == "placeholder");
-        format!(
-            "{} of {}, {} tokens{turns}; {device}, queue depth {}, {}\nlaw: {} ({}){}\n\n",
-            plain(self.trace.corpus().unwrap_or("unknown corpus")),
-            plain(self.trace.model().unwrap_or("unknown model")),
-            rows.iter().map(|row| row.tokens).max().unwrap_or(0),
-            self.args.queue_depth,
-            told_of_caches(self.args),
-            told_of_law(self.law),
-            self.law_source,
-            if placeholder {
-                "\nplaceholder bundles: sizes and active sets count, not weights"
-            } else {
-                ""
-            },
-        )
-    }
-
-    fn tables(&self) -> String {
-        let rows = &self.replayed.rows;
-        let mut out = table::render(rows) + table::BOUND_NOTE + &table::sustained(rows);
-        let calibrated = table::calibrated(rows);
-        if let Some(law) = self.replayed.calibrated_law.as_ref().filter(|_| !calibrated.is_empty())
-        {
-            out += "\nthe law that the device obeyed meanwhile: ";
-            out += &(told_of_law(law) + "\n" + &calibrated);
-        }
-        if !self.overlapped.is_empty() {
-            out += "\nreading and computing at the same time, per token:\n";
-            out += &overlap::render(self.overlapped);
-        }
-        out
-    }
-}
-
-fn told_of_law(law: &DeviceLaw) -> String {
-    let text = LawText::from(law);
-    format!(
-        "t0 {:.0} us, a {:.2} us, B {:.0} MiB/s, {}",
-        text.t0_us,
-        text.a_us,
-        text.b_mib_s,
-        law.combine().name()
-    )
 }

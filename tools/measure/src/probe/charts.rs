@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::table::head;
+use crate::colours::of_number;
 use crate::profile::Pattern;
-use crate::profile::Stream;
-use crate::svg::{Axis, Line, Scale, lines};
+use crate::profile::{Measured, Stream};
+use crate::svg::{Axis, Chart, Line, Scale};
 use lnp_common::files::write_text;
 use lnp_common::report::bytes;
 
@@ -24,7 +26,7 @@ fn size(value: f64) -> String {
 }
 
 /// File names and contents: those that the streams are enough for.
-fn charts(streams: &[Stream]) -> Vec<(&'static str, Result<String>)> {
+fn charts(streams: &[Stream], note: &str) -> Vec<(&'static str, Result<String>)> {
     let longest = streams.iter().map(|one| one.kind.range_bytes).max().unwrap_or(0);
     let random: Vec<&Stream> = streams
         .iter()
@@ -48,22 +50,23 @@ fn charts(streams: &[Stream]) -> Vec<(&'static str, Result<String>)> {
         .iter()
         .map(|depth| Line {
             name: format!("depth {depth}"),
+            colour: of_number(depth.ilog2() as usize),
             points: over_size(*depth, &|one| Some(one.mib_s)),
         })
         .collect();
-    let mut found = vec![(
-        NAMES[0],
-        lines("Random reads: throughput by size and depth", (&SIZE, &mib_s), &throughput),
-    )];
+    let title = "Random reads: throughput by size and depth";
+    let mut found = vec![(NAMES[0], Chart { title, note, x: &SIZE, y: &mib_s }.lines(&throughput))];
     let least = depths.first().copied().unwrap_or(1);
     let by_size: Vec<Line> = PERCENTILES
         .iter()
-        .map(|(name, of)| Line { name: (*name).to_owned(), points: over_size(least, of) })
+        .enumerate()
+        .map(|(at, (name, of))| percentile(at, name, over_size(least, of)))
         .collect();
     let title = format!("Random reads, depth {least}: latency by size");
-    found.push((NAMES[1], lines(&title, (&SIZE, &LATENCY), &by_size)));
+    let chart = Chart { title: &title, note, x: &SIZE, y: &LATENCY };
+    found.push((NAMES[1], chart.lines(&by_size)));
     if depths.len() > 1 {
-        found.push((NAMES[2], by_depth(&random)));
+        found.push((NAMES[2], by_depth(&random, note)));
     }
     found
 }
@@ -77,8 +80,12 @@ const PERCENTILES: [(&str, Percentile); 3] = [
     ("p99.9", |one| one.latency_us_p999),
 ];
 
+fn percentile(at: usize, name: &str, points: Vec<(f64, f64)>) -> Line {
+    Line { name: name.to_owned(), colour: of_number(at), points }
+}
+
 /// Of the size that was measured at most depths, the smallest of those.
-fn by_depth(random: &[&Stream]) -> Result<String> {
+fn by_depth(random: &[&Stream], note: &str) -> Result<String> {
     let count = |bytes: u32| random.iter().filter(|one| one.kind.read_bytes == bytes).count();
     let sizes = random.iter().map(|one| one.kind.read_bytes);
     let usual = sizes.clone().find(|bytes| *bytes == 4096);
@@ -97,10 +104,11 @@ fn by_depth(random: &[&Stream]) -> Result<String> {
     };
     let found: Vec<Line> = PERCENTILES
         .iter()
-        .map(|(name, of)| Line { name: (*name).to_owned(), points: of_size(of) })
+        .enumerate()
+        .map(|(at, (name, of))| percentile(at, name, of_size(of)))
         .collect();
     let title = format!("Random reads of {}: latency by depth", size(read_bytes.into()));
-    lines(&title, (&depth, &LATENCY), &found)
+    Chart { title: &title, note, x: &depth, y: &LATENCY }.lines(&found)
 }
 
 /// The files that [`write()`] makes in a folder, which is made where there is none.
@@ -113,12 +121,13 @@ pub fn files(folder: &Path) -> Result<[PathBuf; 3]> {
     Ok(NAMES.map(|name| folder.join(name)))
 }
 
-/// Writes the charts into a folder.
+/// Writes the charts of what was measured into a folder.
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn write(folder: &Path, streams: &[Stream]) -> Result<()> {
-    for (name, text) in charts(streams) {
+pub fn write(folder: &Path, streams: &[Stream], measured: &Measured) -> Result<()> {
+    let note = format!("{}, {}", head(measured).trim_end(), measured.date);
+    for (name, text) in charts(streams, &note) {
         write_text(&folder.join(name), &text?)?;
     }
     Ok(())

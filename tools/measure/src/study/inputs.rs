@@ -166,6 +166,8 @@ impl Learned {
 pub struct Test {
     /// Its corpus.
     pub text: Corpus,
+    /// The file's name, without folders.
+    pub file: String,
     /// Neurons of every layer.
     pub neurons: usize,
     /// Tokens.
@@ -208,14 +210,14 @@ impl Test {
             let hash = trace.sha256_hex()?;
             let same = profile.sources.iter().any(|profile| profile.sha256 == hash);
             ensure!(!same, "{}: is a profile too; test on another text", path.display());
-            tests.push(Self::of(Corpus::of(source, &trace), &trace, tokens)?);
+            tests.push(Self::of(source, &trace, tokens)?);
         }
         let corpora: Vec<Corpus> = tests.iter().map(|test: &Self| test.text.clone()).collect();
         check_names("--tests", &corpora)?;
         Ok(tests)
     }
 
-    fn of(text: Corpus, trace: &TraceReader, tokens: usize) -> Result<Self> {
+    fn of(source: &Source, trace: &TraceReader, tokens: usize) -> Result<Self> {
         let tokens = trace.tokens().min(tokens);
         let bytes = tokens * trace.neurons().div_ceil(8);
         let bits = |layer| -> Result<Vec<u8>> {
@@ -224,7 +226,8 @@ impl Test {
             Ok(bits)
         };
         Ok(Self {
-            text,
+            text: Corpus::of(source, trace),
+            file: source.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             neurons: trace.neurons(),
             tokens,
             block_tokens: trace.window().min(tokens / Self::BLOCKS_MIN).max(1),

@@ -2,14 +2,18 @@
 //! whom before and after linking.
 
 use anyhow::Result;
+use lnp_common::report::{bytes, quantile};
+use lnp_device::LawText;
+use plotters::style::RGBColor;
 
 use super::cells::{At, Grid};
 use super::inputs::Test;
 use super::judge::Judge;
-use super::matrix::matrices;
+use super::matrix::Matrices;
 use super::missed::Missed;
 use super::summary::main_place;
-use crate::svg::{Axis, Line, Scale, lines};
+use crate::colours;
+use crate::svg::{Axis, Chart, Line, Scale};
 use lnp_link::price::{Objective, Pricer};
 use lnp_link::{LayerActivity, Order};
 
@@ -51,6 +55,10 @@ fn shown(judge: &Judge<'_>) -> Vec<usize> {
     shown
 }
 
+fn colour(grid: &Grid, kind: usize) -> RGBColor {
+    colours::of_order(grid.settings.kinds[kind].order)
+}
+
 /// `identity` is what others call bundling.
 fn name(grid: &Grid, kind: usize) -> String {
     match grid.settings.kinds[kind].order {
@@ -61,13 +69,25 @@ fn name(grid: &Grid, kind: usize) -> String {
 
 fn title(judge: &Judge<'_>, what: &str, cache: bool) -> String {
     let (grid, main) = (judge.grid, main_place(judge.grid));
-    let size = lnp_common::report::bytes(grid.settings.bundle_bytes[main.bundle].into());
+    let size = bytes(grid.settings.bundle_bytes[main.bundle].into());
     let cache = if cache {
         format!(", {}", grid.settings.caches[main.cache].name())
     } else {
         String::new()
     };
     format!("{what}: {}, {size} bundles{cache}", grid.learned[main.profile].profile.model())
+}
+
+/// Device, files and version. No date: the same study gives the same pictures at any time.
+fn note(grid: &Grid) -> String {
+    let tests: Vec<&str> = grid.tests.iter().map(|test| test.file.as_str()).collect();
+    format!(
+        "simulated device, {}; profile {}, tests {}; lnp {}",
+        LawText::from(&grid.settings.law),
+        grid.learned[main_place(grid).profile].name(),
+        tests.join(", "),
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 fn io_over_cache(judge: &Judge<'_>) -> Result<String> {
@@ -78,19 +98,19 @@ fn io_over_cache(judge: &Judge<'_>) -> Result<String> {
         cache.policy == policy || cache.ratio == 0.0
     };
     let caches: Vec<usize> = (0..grid.settings.caches.len()).filter(is_shown).collect();
-    let line = |name: String, us: &dyn Fn(At) -> f64| {
+    let line = |name: String, colour, us: &dyn Fn(At) -> f64| {
         let point = |cache: &usize| {
             let percent = 100.0 * grid.settings.caches[*cache].ratio;
             (percent, us(At { cache: *cache, ..main }) / 1e3)
         };
-        Line { name, points: caches.iter().map(point).collect() }
+        Line { name, colour, points: caches.iter().map(point).collect() }
     };
-    let mut all = vec![line("dense".into(), &|at| judge.dense_on_all(at).us.value)];
+    let mut all = vec![line("dense".into(), colours::DENSE, &|at| judge.dense_on_all(at).us.value)];
     for kind in shown(judge) {
         let us = |at| judge.order_on_all(At { kind, ..at }).us.value;
-        all.push(line(name(grid, kind), &us));
+        all.push(line(name(grid, kind), colour(grid, kind), &us));
     }
-    all.push(line("bound".into(), &|at| judge.bound_on_all(at).us.value));
+    all.push(line("bound".into(), colours::BOUND, &|at| judge.bound_on_all(at).us.value));
     let x = Axis {
         name: "cache, % of the bundles (the most frequent pinned)",
         scale: Scale::Linear,
@@ -101,7 +121,8 @@ fn io_over_cache(judge: &Judge<'_>) -> Result<String> {
         scale: Scale::Linear,
         told: |value| format!("{value}"),
     };
-    lines(&title(judge, "I/O time", false), (&x, &y), &all)
+    let (title, note) = (title(judge, "I/O time", false), note(grid));
+    Chart { title: &title, note: &note, x: &x, y: &y }.lines(&all)
 }
 
 /// Which share of the wanted bundles comes in reads of how many wanted bundles.
@@ -133,7 +154,11 @@ fn read_lengths(judge: &Judge<'_>) -> Result<String> {
         let points =
             of_length.iter().enumerate().map(|(at, count)| ((1_u64 << at) as f64, percent(*count)));
         let longest = of_length.iter().rposition(|count| *count > 0).unwrap_or(0);
-        Line { name: name(grid, kind), points: points.take(longest + 1).collect() }
+        Line {
+            name: name(grid, kind),
+            colour: colour(grid, kind),
+            points: points.take(longest + 1).collect(),
+        }
     });
     let x = Axis {
         name: "wanted bundles of a read: from so many to twice as many",
@@ -145,7 +170,8 @@ fn read_lengths(judge: &Judge<'_>) -> Result<String> {
         scale: Scale::Linear,
         told: |value| format!("{value}"),
     };
-    lines(&title(judge, "Length of reads, no cache", false), (&x, &y), &all.collect::<Vec<_>>())
+    let (title, note) = (title(judge, "Length of reads, no cache", false), note(grid));
+    Chart { title: &title, note: &note, x: &x, y: &y }.lines(&all.collect::<Vec<_>>())
 }
 
 /// Who is active with whom in the middle layer on the first test: on the way down and across the slots,
@@ -167,12 +193,25 @@ fn coactivation(judge: &Judge<'_>) -> Result<String> {
             (name(grid, kind), shades(&activity, test, slots, side))
         })
         .collect();
+    // One scale for all: what is black is the darkest hundredth of the darkest.
+    let black = pictures.iter().map(|(_, roots)| quantile(&mut roots.clone(), 0.99));
     let what = format!("Active together, layer {layer} on {}", test.text.name);
-    Ok(matrices(&title(judge, &what, false), side, &pictures))
+    let matrices = Matrices {
+        title: &title(judge, &what, false),
+        note: &note(grid),
+        axis: "slot",
+        most: test.neurons,
+        side,
+        scale: "share of the tokens",
+        black: black.fold(f64::MIN_POSITIVE, f64::max),
+        told: &|root| format!("{:.2} %", 100.0 * root * root),
+        matrices: &pictures,
+    };
+    Ok(matrices.draw())
 }
 
-/// The share of tokens in which two neurons are active together, mean over the pairs of a value, and its
-/// square root, so that what is rare can be seen too; the darkest hundredth is black.
+/// The share of tokens in which two neurons are active together, mean over the pairs of a value: its
+/// square root, so that what is rare can be seen too.
 fn shades(activity: &LayerActivity, test: &Test, slots: &[u32], side: usize) -> Vec<f64> {
     let place = |id: u32| slots[id as usize] as usize * side / test.neurons;
     let mut sums = vec![0.0; side * side];
@@ -187,9 +226,6 @@ fn shades(activity: &LayerActivity, test: &Test, slots: &[u32], side: usize) -> 
         sums[place(one) * side + place(other)] += f64::from(count);
         sums[place(other) * side + place(one)] += f64::from(count);
     });
-    let mut values: Vec<f64> =
-        sums.iter().zip(&pairs).map(|(sum, of)| (sum / of.max(1.0)).sqrt()).collect();
-    let black = lnp_common::report::quantile(&mut values.clone(), 0.99).max(f64::MIN_POSITIVE);
-    values.iter_mut().for_each(|value| *value /= black);
-    values
+    let tokens = test.tokens.max(1) as f64;
+    sums.iter().zip(&pairs).map(|(sum, of)| (sum / of.max(1.0) / tokens).sqrt()).collect()
 }

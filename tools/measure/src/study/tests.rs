@@ -2,7 +2,7 @@ use super::bootstrap::{Resamples, Spread};
 use super::defaults::{Candidate, ORDINARY};
 use super::judge::Verdict;
 use super::layouts::Kind;
-use super::matrix::matrices;
+use super::matrix::Matrices;
 use super::summary::{MainRow, Mismatch, Summary, Worst, WorstMismatch};
 use super::tables::render;
 use lnp_link::Order;
@@ -77,8 +77,25 @@ fn the_menu_has_each_order_once_a_purpose() {
 #[test]
 fn shades_are_where_values_are() {
     let values = vec![0.0, 1.0, 1.0, 0.0];
-    let text = matrices("a < b", 2, &[("one".into(), values)]);
-    assert!(text.contains("a &lt; b"));
+    let matrices = [("one".into(), values.iter().map(|value| value * 0.5).collect())];
+    let percent = |value: f64| format!("{:.1} %", 100.0 * value);
+    let picture = Matrices {
+        title: "a < b",
+        note: "of a test",
+        axis: "slot",
+        most: 3072,
+        side: 2,
+        scale: "share",
+        black: 0.5,
+        told: &percent,
+        matrices: &matrices,
+    };
+    let text = picture.draw();
+    for part in
+        ["a &lt; b", "of a test", "slot", "3072", "share", "50.0 % and more", "25.0 %", "0.0 %"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     assert_eq!(text.matches("<path").count(), 1);
     assert!(text.contains("<path stroke=\"#000000\" d=\"M1 0h1M0 1h1\"/>"), "{text}");
 }
