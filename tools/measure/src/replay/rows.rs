@@ -44,8 +44,8 @@ pub struct Sustained {
     pub turns: usize,
     /// Measured / predicted - 1, for the median of the turns.
     pub error: f64,
-    /// (Longest - shortest turn) / median, per token.
-    pub turn_spread: f64,
+    /// (Longest - shortest turn) / median, per token; none of one turn.
+    pub turn_spread: Option<f64>,
 }
 
 impl Sustained {
@@ -54,7 +54,7 @@ impl Sustained {
         (!turns.is_empty() && predicted_us > 0.0).then(|| Self {
             turns: turns.len(),
             error: of(0.5) / predicted_us - 1.0,
-            turn_spread: (of(1.0) - of(0.0)) / of(0.5).max(1e-9),
+            turn_spread: (turns.len() > 1).then(|| (of(1.0) - of(0.0)) / of(0.5).max(1e-9)),
         })
     }
 }

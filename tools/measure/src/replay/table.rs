@@ -94,8 +94,8 @@ fn speedup(base_us: f64, us: f64) -> String {
 }
 
 /// How far repeats lie apart; one lies apart from none.
-fn spread(repeats: usize, spread: f64) -> String {
-    if repeats > 1 { format!("{:.1} %", 100.0 * spread) } else { "-".into() }
+fn told_spread(spread: Option<f64>) -> String {
+    spread.map_or("-".into(), |spread| format!("{:.1} %", 100.0 * spread))
 }
 
 fn line(row: &Row, base: &Row, name: &str) -> Vec<String> {
@@ -133,7 +133,7 @@ pub fn calibrated(rows: &[Row]) -> String {
                 thousands(row.io_us_per_token.mean),
                 thousands(calibrated.io_us_per_token),
                 format!("{:+.1} %", 100.0 * calibrated.error_median),
-                spread(row.repeats, calibrated.repeat_spread),
+                told_spread((row.repeats > 1).then_some(calibrated.repeat_spread)),
             ]
         })
         .collect();
@@ -158,7 +158,7 @@ pub fn sustained(rows: &[Row]) -> String {
                 thousands(row.io_us_per_token.mean),
                 thousands(row.predicted_io_us_per_token),
                 format!("{:+.1} %", 100.0 * sustained.error),
-                spread(sustained.turns, sustained.turn_spread),
+                told_spread(sustained.turn_spread),
             ]
         })
         .collect();
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(calibrated(&rows) + &sustained(&rows), "");
         // One repeat, one turn: there is no spread.
         let judged = Calibrated { io_us_per_token: 9.0, error_median: 0.1, repeat_spread: 0.0 };
-        let turn = Sustained { turns: 1, error: 0.1, turn_spread: 0.0 };
+        let turn = Sustained { turns: 1, error: 0.1, turn_spread: None };
         let once = [Row { calibrated: Some(judged), sustained: Some(turn), ..row("bundle", 10.0) }];
         for told in [calibrated(&once), sustained(&once)] {
             assert!(told.contains("+10.0 %  ") && !told.contains("0.0 %\n"), "{told}");

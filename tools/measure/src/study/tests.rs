@@ -76,7 +76,7 @@ fn the_menu_has_each_order_once_a_purpose() {
 
 #[test]
 fn shades_are_where_values_are() {
-    let values = vec![0.0, 1.0, 1.0, 0.0];
+    let values = [0.0, 1.0, 1.0, 0.0];
     let matrices = [("one".into(), values.iter().map(|value| value * 0.5).collect())];
     let percent = |value: f64| format!("{:.1} %", 100.0 * value);
     let picture = Matrices {
