@@ -24,6 +24,11 @@ pub const ARENA_ALIGN: usize = 64;
 pub const READ_RETRIES_MAX: u32 = 8;
 /// How often waiting for the kernel is tried again after EAGAIN or EBUSY, yielding in between.
 pub const WAIT_RETRIES_MAX: u32 = 1 << 20;
+/// io_uring takes what was submitted once it is one part in so many of the queue depth, and does not wait for
+/// the end of the batch: the device begins while the rest is being prepared (`benches/README.md`).
+pub const SUBMIT_EARLY_PARTS: u32 = 4;
+/// But no fewer reads than these: a system call for each would cost more than it gains.
+pub const SUBMIT_EARLY_READS_MIN: u32 = 4;
 /// How long the kernel's thread of submission polling looks for reads before it sleeps, milliseconds:
 /// longer than a token's computing between two batches, so that it sleeps only when nothing is asked.
 pub const SUBMISSION_POLL_IDLE_MS: u32 = 50;

@@ -115,7 +115,8 @@ pub trait ReadQueue<'a>: Clock {
     }
 
     /// Puts a read into the queue. It may wait there until [`ReadQueue::flush`] or
-    /// [`ReadQueue::wait`] is called.
+    /// [`ReadQueue::wait`] is called, or until enough others wait with it: a device need not be idle
+    /// while a batch is being prepared.
     ///
     /// # Errors
     /// [`ReadFailure::QueueFull`], or what the system says; the read's slot is then free again.

@@ -3,7 +3,9 @@
 use super::ring::{self, Opened, Polling, Ring, RingRead};
 use super::{DirectFile, clock};
 use crate::arena::StagingMemory;
-use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX, WAIT_RETRIES_MAX};
+use crate::limits::{
+    QUEUE_DEPTH_MAX, READ_RETRIES_MAX, SUBMIT_EARLY_PARTS, SUBMIT_EARLY_READS_MIN, WAIT_RETRIES_MAX,
+};
 use crate::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
 
 /// A read that the kernel may be working on.
@@ -132,6 +134,16 @@ impl<'a, R: Ring> UringQueue<'a, R> {
         unsafe { self.ring.push(read) }
     }
 
+    /// Hands over what waits once it is a part of the depth, so that the device begins while the rest of
+    /// the batch is still being prepared. Under submission polling the kernel's thread has seen it already.
+    fn hand_over_early(&mut self) {
+        let part = (self.depth / SUBMIT_EARLY_PARTS).max(SUBMIT_EARLY_READS_MIN);
+        if self.polling != Polling::Submission && self.ring.unsubmitted() >= part {
+            // An error comes again, and is dealt with, when a completion is waited for.
+            let _ = self.ring.submit_and_wait(0);
+        }
+    }
+
     /// Makes room in the submission ring, which is full only with what was never handed over.
     fn make_room(&mut self) -> Result<(), i32> {
         self.ring.submit_and_wait(0)?;
@@ -237,7 +249,10 @@ impl<'a, R: Ring> ReadQueue<'a> for UringQueue<'a, R> {
         self.pending[usize::from(number)] = Some(Pending { read, done: 0, tries: 0 });
         self.in_flight += 1;
         match self.push(number) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.hand_over_early();
+                Ok(())
+            }
             Err(failure) => match self.release(number) {
                 Some(pending) => Err(ReadError::of(&pending.read, failure)),
                 None => Ok(()), // cannot be: the place was just filled
