@@ -1,5 +1,8 @@
 //! Model folders: a small OPT or Llama model, whose config.json and weights were then edited.
 
+#[path = "../../tools/model/src/small_models.rs"]
+mod small_models;
+
 use super::{Bytes, Input, Kind, Made, Tensor, edit_byte, edit_number};
 
 /// A hidden size must be a multiple of this.
@@ -13,6 +16,14 @@ struct Sizes {
     kv_heads: usize,
     vocab: usize,
     positions: usize,
+}
+
+impl Sizes {
+    fn of_tensors(&self) -> small_models::Sizes {
+        let &Self { layers, neurons, heads, kv_heads, vocab, positions } = self;
+        let kv = kv_heads * (HIDDEN / heads);
+        small_models::Sizes { hidden: HIDDEN, layers, neurons, kv, vocab, positions }
+    }
 }
 
 /// Takes a model folder from the front of the bytes: sizes, then edits.
@@ -56,29 +67,7 @@ fn opt(sizes: &Sizes) -> (String, Vec<(String, Vec<usize>)>) {
     let config = format!(
         r#"{{"model_type":"opt","hidden_size":{HIDDEN},"ffn_dim":{neurons},"num_hidden_layers":{layers},"num_attention_heads":{heads},"vocab_size":{vocab},"max_position_embeddings":{positions},"bos_token_id":0,"eos_token_id":[1,2]}}"#
     );
-    let mut shapes = vec![
-        ("embed_tokens.weight".to_owned(), vec![vocab, HIDDEN]),
-        ("embed_positions.weight".to_owned(), vec![positions + 2, HIDDEN]),
-        ("final_layer_norm.weight".to_owned(), vec![HIDDEN]),
-        ("final_layer_norm.bias".to_owned(), vec![HIDDEN]),
-    ];
-    for layer in 0..layers {
-        for (name, out, inputs) in [
-            ("self_attn.q_proj", HIDDEN, HIDDEN),
-            ("self_attn.k_proj", HIDDEN, HIDDEN),
-            ("self_attn.v_proj", HIDDEN, HIDDEN),
-            ("self_attn.out_proj", HIDDEN, HIDDEN),
-            ("fc1", neurons, HIDDEN),
-            ("fc2", HIDDEN, neurons),
-        ] {
-            shapes.push((format!("layers.{layer}.{name}.weight"), vec![out, inputs]));
-            shapes.push((format!("layers.{layer}.{name}.bias"), vec![out]));
-        }
-        for norm in ["final_layer_norm", "self_attn_layer_norm"] {
-            shapes.push((format!("layers.{layer}.{norm}.weight"), vec![HIDDEN]));
-            shapes.push((format!("layers.{layer}.{norm}.bias"), vec![HIDDEN]));
-        }
-    }
+    let shapes = small_models::opt(&sizes.of_tensors());
     let named = shapes.into_iter().map(|(name, shape)| (format!("model.decoder.{name}"), shape));
     (config, named.collect())
 }
@@ -89,26 +78,5 @@ fn llama(sizes: &Sizes) -> (String, Vec<(String, Vec<usize>)>) {
     let config = format!(
         r#"{{"model_type":"llama","hidden_act":"relu","hidden_size":{HIDDEN},"intermediate_size":{neurons},"num_hidden_layers":{layers},"num_attention_heads":{heads},"num_key_value_heads":{kv_heads},"head_dim":{head_dim},"vocab_size":{vocab},"max_position_embeddings":{positions},"rope_theta":10000.0,"rms_norm_eps":0.00001,"tie_word_embeddings":false,"eos_token_id":1}}"#
     );
-    let mut shapes = vec![
-        ("model.embed_tokens.weight".to_owned(), vec![vocab, HIDDEN]),
-        ("model.norm.weight".to_owned(), vec![HIDDEN]),
-        ("lm_head.weight".to_owned(), vec![vocab, HIDDEN]),
-    ];
-    for layer in 0..layers {
-        let kv = kv_heads * head_dim;
-        for (name, shape) in [
-            ("input_layernorm", vec![HIDDEN]),
-            ("post_attention_layernorm", vec![HIDDEN]),
-            ("self_attn.q_proj", vec![HIDDEN, HIDDEN]),
-            ("self_attn.k_proj", vec![kv, HIDDEN]),
-            ("self_attn.v_proj", vec![kv, HIDDEN]),
-            ("self_attn.o_proj", vec![HIDDEN, HIDDEN]),
-            ("mlp.gate_proj", vec![neurons, HIDDEN]),
-            ("mlp.up_proj", vec![neurons, HIDDEN]),
-            ("mlp.down_proj", vec![HIDDEN, neurons]),
-        ] {
-            shapes.push((format!("model.layers.{layer}.{name}.weight"), shape));
-        }
-    }
-    (config, shapes)
+    (config, small_models::llama(&sizes.of_tensors()))
 }

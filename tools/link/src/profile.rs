@@ -193,7 +193,7 @@ fn check_same_model(
 }
 
 /// What the text of a trace is, without commas; `unknown` where it does not say.
-pub fn corpus_of(trace: &TraceReader) -> String {
+pub(crate) fn corpus_of(trace: &TraceReader) -> String {
     match trace.corpus() {
         Some(corpus) if !corpus.is_empty() => corpus.replace(',', " "),
         _ => "unknown".to_owned(),

@@ -152,7 +152,8 @@ struct Rope {
 }
 
 impl ModelConfig {
-    /// Reads `config.json` of a model folder and finds the prefix of its tensor names.
+    /// Reads `config.json` of a model folder, finds the prefix of its tensor names, and checks the
+    /// shapes of the FFN's.
     ///
     /// # Errors
     /// An unreadable file, an unsupported model (the message says what is supported), or a
@@ -179,6 +180,7 @@ impl ModelConfig {
             );
         };
         config.prefix = (*prefix).to_owned();
+        config.check_ffn(checkpoint)?;
         Ok(config)
     }
 
@@ -236,24 +238,22 @@ impl ModelConfig {
 
     /// Checks that every matrix of every FFN is there, of the shape that `config.json` makes it: what
     /// is set aside for layers and neurons is then backed by weights.
-    ///
-    /// # Errors
-    /// The first that is missing or of another shape.
-    pub fn check_ffn(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let check = |name: &str, rows: usize, columns: usize| -> Result<()> {
+    fn check_ffn(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let check = |name: &str, shape: [usize; 2]| -> Result<()> {
             let found = checkpoint.shape(name)?;
             ensure!(
-                found == [rows, columns],
-                "{name} has shape {found:?}, config.json makes it [{rows}, {columns}]"
+                found == shape,
+                "{}: tensor `{name}` has shape {found:?}, config.json makes it {shape:?}",
+                checkpoint.dir().display()
             );
             Ok(())
         };
         for layer in 0..self.layers {
             let FfnTensors { gate, up, down, .. } = self.ffn_tensors(layer);
             for name in gate.iter().chain([&up]) {
-                check(name, self.neurons, self.hidden)?;
+                check(name, [self.neurons, self.hidden])?;
             }
-            check(&down, self.hidden, self.neurons)?;
+            check(&down, [self.hidden, self.neurons])?;
         }
         Ok(())
     }

@@ -39,6 +39,8 @@ pub mod perplexity;
 mod predictor;
 mod sampler;
 #[cfg(test)]
+mod small_models;
+#[cfg(test)]
 mod tests;
 mod tokenizer;
 

@@ -8,6 +8,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::small_models::{self, Sizes};
 use super::*;
 use crate::checkpoint::Dtype;
 use crate::perplexity::{Windows, loss, negative_log_likelihood};
@@ -71,54 +72,20 @@ fn opt_config() -> Value {
     })
 }
 
-fn llama_entries(kv_heads: usize) -> Vec<Entry> {
+fn sizes(layers: usize, kv_heads: usize) -> Sizes {
     let kv = kv_heads * HEAD_DIM;
-    let mut entries = vec![
-        entry("model.embed_tokens.weight", &[VOCAB, HIDDEN]),
-        entry("model.norm.weight", &[HIDDEN]),
-        entry("lm_head.weight", &[VOCAB, HIDDEN]),
-    ];
-    for layer in 0..2 {
-        for (name, shape) in [
-            ("input_layernorm", vec![HIDDEN]),
-            ("post_attention_layernorm", vec![HIDDEN]),
-            ("self_attn.q_proj", vec![HIDDEN, HIDDEN]),
-            ("self_attn.k_proj", vec![kv, HIDDEN]),
-            ("self_attn.v_proj", vec![kv, HIDDEN]),
-            ("self_attn.o_proj", vec![HIDDEN, HIDDEN]),
-            ("mlp.gate_proj", vec![NEURONS, HIDDEN]),
-            ("mlp.up_proj", vec![NEURONS, HIDDEN]),
-            ("mlp.down_proj", vec![HIDDEN, NEURONS]),
-        ] {
-            entries.push(entry(&format!("model.layers.{layer}.{name}.weight"), &shape));
-        }
-    }
-    entries
+    Sizes { hidden: HIDDEN, layers, neurons: NEURONS, kv, vocab: VOCAB, positions: 16 }
+}
+
+fn llama_entries(kv_heads: usize) -> Vec<Entry> {
+    let shapes = small_models::llama(&sizes(2, kv_heads));
+    shapes.iter().map(|(name, shape)| entry(name, shape)).collect()
 }
 
 fn opt_entries(prefix: &str) -> Vec<Entry> {
-    let mut shapes = vec![
-        ("embed_tokens.weight".to_owned(), vec![VOCAB, HIDDEN]),
-        ("embed_positions.weight".to_owned(), vec![18, HIDDEN]),
-    ];
-    let layer = "layers.0.";
-    for (name, output, input) in [
-        ("self_attn.q_proj", HIDDEN, HIDDEN),
-        ("self_attn.k_proj", HIDDEN, HIDDEN),
-        ("self_attn.v_proj", HIDDEN, HIDDEN),
-        ("self_attn.out_proj", HIDDEN, HIDDEN),
-        ("fc1", NEURONS, HIDDEN),
-        ("fc2", HIDDEN, NEURONS),
-    ] {
-        shapes.push((format!("{layer}{name}.weight"), vec![output, input]));
-        shapes.push((format!("{layer}{name}.bias"), vec![output]));
-    }
-    for norm in ["final_layer_norm", "layers.0.final_layer_norm", "layers.0.self_attn_layer_norm"] {
-        shapes.push((format!("{norm}.weight"), vec![HIDDEN]));
-        shapes.push((format!("{norm}.bias"), vec![HIDDEN]));
-    }
     // The values depend on the name without its prefix, so that two prefixes give one model.
     let named = |(name, shape, values): Entry| (format!("{prefix}{name}"), shape, values);
+    let shapes = small_models::opt(&sizes(1, HEADS));
     shapes.iter().map(|(name, shape)| named(entry(name, shape))).collect()
 }
 
