@@ -194,7 +194,7 @@ struct HeaderJson<'a> {
 }
 
 /// Writes a safetensors file, tensors in the order given. Same arguments, same bytes: the header's
-/// keys are sorted, and it is padded with spaces to [`HEADER_ALIGN_BYTES`].
+/// keys are sorted, and it is padded with spaces to 8 bytes.
 pub fn write_tensors(
     out: &mut impl Write,
     metadata: &BTreeMap<String, String>,

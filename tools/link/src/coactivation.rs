@@ -45,7 +45,7 @@ impl LayerActivity {
         Ok(Self { rows, active_count, pair_bytes_max, kept })
     }
 
-    /// The same, with so many bytes allowed for counts of pairs instead of [`PAIR_BYTES_DEFAULT`].
+    /// The same, with so many bytes allowed for counts of pairs instead of 1 GiB.
     /// Results don't depend on it, but the time does where not all fit.
     pub fn with_pair_bytes(self, pair_bytes_max: u64) -> Self {
         Self { pair_bytes_max, kept: OnceLock::new(), ..self }

@@ -18,20 +18,20 @@ pub enum Order {
     },
     /// By descending active count, ties by lower id.
     Frequency,
-    /// Chains of neurons that are active together ([`super::greedy`]).
+    /// Chains of neurons that are active together (`greedy.rs`).
     Greedy,
     /// The same by a weight that is corrected for how often each neuron is active at all.
     Jaccard,
     /// The Jaccard chains or the order by frequency, whichever is cheaper, improved in device time
-    /// ([`super::refine`]).
+    /// (`refine.rs`).
     Refined,
-    /// Recursive bisection ([`super::bisect`]).
+    /// Recursive bisection (`baselines/bisect.rs`).
     Bisect,
     /// Greedy, for what a pinned hot set leaves to be read.
     Miss,
-    /// Several placements, each refined for a cluster of tokens ([`super::replicas`]).
+    /// Several placements, each refined for a cluster of tokens (`replicas.rs`).
     Replicas {
-        /// How many, 2 to [`PLACEMENTS_MAX`].
+        /// How many, 2 to 16.
         placements: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! A model joined to a pack through the engine: [`record`] runs a model and writes down which neurons
+//! A model joined to a pack through the engine: [`mod@record`] runs a model and writes down which neurons
 //! are active; [`compute`] opens a pack to compute a model's FFN from ([`fit`] divides the memory,
 //! [`check`] sees that the two belong together) and [`SparseFfn`] is that FFN.
 //!
