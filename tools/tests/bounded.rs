@@ -124,7 +124,7 @@ fn models_of_two_thousand_million_neurons() {
     let model = model(folder.path(), &claims);
     let pack = path(folder.path(), "x.lnp");
     let said = fails_bounded(&["pack", "--model", &model, "-o", &pack]);
-    assert!(said.contains("fc1.weight has shape"), "{said}");
+    assert!(said.contains("fc1.weight` has shape"), "{said}");
     let said =
         fails_bounded(&["pack", "--model", &model, "--placeholder-bundle", "1", "-o", &pack]);
     assert!(said.contains("index_bytes"), "{said}");

@@ -46,6 +46,7 @@ impl<'a> CheckpointBundles<'a> {
     /// Placeholders, which are not made from weights; weights that are missing or of another shape.
     pub fn new(checkpoint: &'a Checkpoint, config: &'a ModelConfig, dtype: Dtype) -> Result<Self> {
         ensure!(dtype != Dtype::Placeholder, "placeholders are not made from weights");
+        config.check_ffn(checkpoint)?;
         Ok(Self { checkpoint, config, dtype, parts: Vec::new() })
     }
 

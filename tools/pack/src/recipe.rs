@@ -137,6 +137,7 @@ impl Recipe {
         links: Option<&Links>,
         dtype: Dtype,
     ) -> Result<Self> {
+        config.check_ffn(checkpoint)?;
         let mut recipe = Self::with_links(Self::shape_of(config, dtype), 1, links)?;
         recipe.provenance.insert("model".into(), plain(&checkpoint.name()));
         let family = format!("{:?}", config.family).to_lowercase();

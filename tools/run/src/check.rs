@@ -29,6 +29,7 @@ pub fn check_weights<'a, Q: ReadQueue<'a> + Send>(
     checkpoint: &Checkpoint,
     config: &ModelConfig,
 ) -> Result<()> {
+    config.check_ffn(checkpoint)?;
     let pack = *engine.pack();
     for (number, layer) in (0..).zip(pack.layers()) {
         let tensors = config.ffn_tensors(number as usize);
