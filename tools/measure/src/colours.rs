@@ -4,9 +4,9 @@ use lnp_link::Order;
 use plotters::style::RGBColor;
 
 /// The dense stream, which is no order.
-pub const DENSE: RGBColor = RGBColor(120, 120, 120);
+pub(crate) const DENSE: RGBColor = RGBColor(120, 120, 120);
 /// The bound, which is none either.
-pub const BOUND: RGBColor = RGBColor(0, 0, 0);
+pub(crate) const BOUND: RGBColor = RGBColor(0, 0, 0);
 
 /// Colours that can be told apart, also by most of those who see fewer (Okabe and Ito; the last but one by
 /// Tol).
@@ -22,7 +22,7 @@ const PALETTE: [RGBColor; 8] = [
 ];
 
 /// Of an order, whatever it is made for.
-pub fn of_order(order: Order) -> RGBColor {
+pub(crate) fn of_order(order: Order) -> RGBColor {
     match order {
         Order::Identity => PALETTE[0],
         Order::Frequency => PALETTE[1],
@@ -37,6 +37,6 @@ pub fn of_order(order: Order) -> RGBColor {
 }
 
 /// Of the `at`-th of what are no orders: depths (by powers of two), percentiles.
-pub fn of_number(at: usize) -> RGBColor {
+pub(crate) fn of_number(at: usize) -> RGBColor {
     PALETTE[at % PALETTE.len()]
 }

@@ -4,7 +4,7 @@
 //! [`mod@replay`] reads recorded active sets from packs, or simulates it: contestants (`contestant`) take
 //! turns (`contest`), which gives rows beside the baselines ([`replay::strategy`]), a law fitted to every
 //! other block (`calibrate`) and the best possible cache ([`replay::belady`]). [`study`] compares every
-//! order on every corpus by the price that `link` plans with. [`svg`] draws, in [`colours`] that mean the
+//! order on every corpus by the price that `link` plans with. `svg` draws, in `colours` that mean the
 //! same everywhere.
 //!
 //! ```no_run
@@ -22,12 +22,12 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod colours;
+mod colours;
 mod date;
 pub mod probe;
 pub mod profile;
 pub mod replay;
 pub mod study;
-pub mod svg;
+mod svg;
 
 pub use date::utc;

@@ -19,7 +19,7 @@ const FONT: &str = "sans-serif";
 
 /// How an axis is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scale {
+pub(crate) enum Scale {
     /// Evenly.
     Linear,
     /// By powers of two: sizes, depths.
@@ -30,7 +30,7 @@ pub enum Scale {
 
 /// One axis.
 #[derive(Debug, Clone, Copy)]
-pub struct Axis<'a> {
+pub(crate) struct Axis<'a> {
     /// What is on it, with its unit.
     pub name: &'a str,
     /// How it is divided.
@@ -41,7 +41,7 @@ pub struct Axis<'a> {
 
 /// What a chart is of.
 #[derive(Debug, Clone, Copy)]
-pub struct Chart<'a> {
+pub(crate) struct Chart<'a> {
     /// What it shows.
     pub title: &'a str,
     /// What it is of, in small letters below: device, file, date.
@@ -54,7 +54,7 @@ pub struct Chart<'a> {
 
 /// One line of a chart.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line {
+pub(crate) struct Line {
     /// Its name in the legend.
     pub name: String,
     /// Its colour, from [`crate::colours`].
@@ -68,7 +68,7 @@ impl Chart<'_> {
     ///
     /// # Errors
     /// No points that can be drawn.
-    pub fn lines(&self, lines: &[Line]) -> Result<String> {
+    pub(crate) fn lines(&self, lines: &[Line]) -> Result<String> {
         let Self { title, note, x, y } = *self;
         let drawable =
             |point: &(f64, f64)| can_stand(point.0, x.scale) && can_stand(point.1, y.scale);
