@@ -1,7 +1,7 @@
 //! Engines on real devices: where the engine meets the system.
 
 use crate::engine::{Config, Engine, Session};
-use crate::queue::ReadQueue;
+use crate::queue::TimedQueue;
 use crate::sys::{DeviceQueue, DirectFile, OpenError, ReadOptions};
 use lnp_format::Pack;
 
@@ -38,7 +38,7 @@ pub fn open_engine<'a>(
 /// # Safety
 /// The memory that the engine was opened with is not given back before the session or the engine was
 /// dropped: until then the kernel may be writing to it.
-pub unsafe fn open_session<'s, 'a, Q: ReadQueue<'a>>(
+pub unsafe fn open_session<'s, 'a, Q: TimedQueue<'a>>(
     engine: &'s mut Engine<'a, Q>,
 ) -> Session<'s, 'a, Q> {
     Session::new(engine)

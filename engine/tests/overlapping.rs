@@ -155,7 +155,7 @@ fn workers_change_no_bit() {
                             let threads = Threads(workers);
                             engine
                                 .session(|session| {
-                                    ffn.forward_in(session, &threads, layer, &x, &active, &mut y)
+                                    ffn.forward_in(session, &threads, layer, &x, &[&active], &mut y)
                                 })
                                 .unwrap();
                             bits.extend(y.map(f32::to_bits));

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::Recipe;
 use lnp_engine::engine::{Session, Workers};
 use lnp_engine::queue::simulated::{Faults, Image, SimulatedQueue, Switch};
-use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
+use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue, TimedQueue};
 use lnp_engine::{
     Collapse, Combine, Config, DeviceLaw, Engine, EngineError, FetchStats, required_bytes,
 };
@@ -47,7 +47,7 @@ fn with_engine<R>(
 }
 
 /// Fetches on the way of the workers, and compares each bundle with the recipe.
-fn fetch<'a, Q: ReadQueue<'a> + Send>(
+fn fetch<'a, Q: TimedQueue<'a> + Send>(
     session: &mut Session<'_, 'a, Q>,
     workers: &dyn Workers,
     recipe: &Recipe,
@@ -143,6 +143,12 @@ impl<'a> ReadQueue<'a> for FirstFails<'a> {
     fn in_flight(&self) -> u32 {
         self.inner.in_flight()
     }
+    fn reads_in_background(&self) -> bool {
+        self.inner.reads_in_background()
+    }
+    fn end_batch(&mut self) {
+        self.inner.end_batch();
+    }
     fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         self.inner.submit(read)
     }
@@ -218,6 +224,12 @@ impl<'a> ReadQueue<'a> for Refuses<'a> {
     }
     fn in_flight(&self) -> u32 {
         self.inner.in_flight()
+    }
+    fn reads_in_background(&self) -> bool {
+        self.inner.reads_in_background()
+    }
+    fn end_batch(&mut self) {
+        self.inner.end_batch();
     }
     fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         if self.now.load(Ordering::Relaxed) && self.region.contains(&read.file_offset) {

@@ -271,7 +271,7 @@ impl Handle {
         let session = unsafe { open_session(engine) };
         // What was read ahead goes on being read between two calls.
         let mut session = ManuallyDrop::new(session);
-        stats.add(&ffn.forward_in(&mut session, &Alone, layer, x, active, y)?);
+        stats.add(&ffn.forward_in(&mut session, &Alone, layer, x, &[active], y)?);
         *forwards += 1;
         Ok(())
     }

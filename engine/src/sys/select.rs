@@ -10,7 +10,7 @@ use super::uring::UringQueue;
 use super::{DirectFile, Polling, PreadQueue, RingKind};
 use crate::arena::StagingMemory;
 use crate::error::EngineError;
-use crate::queue::ReadQueue;
+use crate::queue::TimedQueue;
 
 /// The back end asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -201,7 +201,7 @@ impl<'a> DeviceQueue<'a> {
         &self.back_end
     }
 
-    fn queue(&self) -> &dyn ReadQueue<'a> {
+    fn queue(&self) -> &dyn TimedQueue<'a> {
         match &self.inner {
             #[cfg(feature = "io-uring")]
             Inner::Crate(queue) => queue,
@@ -210,7 +210,7 @@ impl<'a> DeviceQueue<'a> {
         }
     }
 
-    fn queue_mut(&mut self) -> &mut dyn ReadQueue<'a> {
+    fn queue_mut(&mut self) -> &mut dyn TimedQueue<'a> {
         match &mut self.inner {
             #[cfg(feature = "io-uring")]
             Inner::Crate(queue) => queue,

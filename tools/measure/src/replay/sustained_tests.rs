@@ -66,6 +66,10 @@ impl<'a> ReadQueue<'a> for Held<'a> {
     fn in_flight(&self) -> u32 {
         self.queue.len() as u32
     }
+    fn reads_in_background(&self) -> bool {
+        false
+    }
+    fn end_batch(&mut self) {}
     fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         self.queue.push_back(read);
         Ok(())
