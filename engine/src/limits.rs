@@ -47,7 +47,7 @@ pub const FINISH_BATCH: usize = 16;
 /// How far after a bundle the later one is that is named with it, so that kernels can ask for its
 /// memory: half of it, what one phase reads, lasts about as long as memory takes.
 pub const LOOKAHEAD_BYTES: usize = 12 << 10;
-/// Banks: one for what is asked for, two for what is foreseen, so that one can be consumed while the
+/// Banks: one for what is demanded, two for what is prefetched, so that one can be consumed while the
 /// other is read.
 pub const BANKS: usize = 3;
 /// Bits of a read's tag that number its extent; those above tell the bank.

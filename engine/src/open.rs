@@ -22,7 +22,7 @@ pub fn open_engine<'a>(
     }
     let options = options.into();
     let mut engine = Engine::open(pack, config, memory, |staging| {
-        // SAFETY: the queue goes into the engine, which leases only slots of this memory, never
+        // SAFETY: the queue goes into the engine, which leases only buffers of this memory, never
         // hands out the queue but by shared reference, and has nothing in flight when one of its
         // own methods returns or unwinds (`Drained` in `engine/round.rs`, `Session`'s drop): it can be
         // leaked, but never with a read in flight.

@@ -75,7 +75,7 @@ fn explore(preemptions: Option<usize>, body: impl Fn() + Sync + Send + 'static) 
 }
 
 #[test]
-fn two_workers_claim_each_of_two_slots_once() {
+fn two_workers_claim_each_of_two_buffers_once() {
     explore(Some(2), || {
         let buffers = Arc::new([Buffer::new(), Buffer::new()]);
         let claims = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
@@ -184,7 +184,7 @@ fn cancelling_races_with_the_end_of_the_read_and_with_workers() {
 /// The submitter stops with a read in flight: it cancels, waits for the device, and the workers end.
 /// All buffers are free in the end, whoever was where.
 #[test]
-fn shutting_down_with_reads_in_flight_leaves_all_slots_free() {
+fn shutting_down_with_reads_in_flight_leaves_all_buffers_free() {
     explore(None, || {
         let buffers = Arc::new([Buffer::new(), Buffer::new()]);
         let over = Arc::new(AtomicU32::new(0));

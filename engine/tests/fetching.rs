@@ -346,10 +346,10 @@ fn blocks_smaller_than_the_devices_are_refused() {
     assert_eq!(refused, file.align() > 512);
 }
 
-/// What the engine relies on: a slot is out of reach while its read is in flight, and a queue that is
+/// What the engine relies on: a buffer is out of reach while its read is in flight, and a queue that is
 /// dropped with reads in flight waits for them.
 #[test]
-fn a_slot_is_out_of_reach_while_its_read_is_in_flight() {
+fn a_buffer_is_out_of_reach_while_its_read_is_in_flight() {
     let image = Recipe::placeholder(1, 600, 4096).build();
     let (_disk, path) = on_disk(&image);
     let file: &'static _ = Box::leak(Box::new(DirectFile::open(&path, false).unwrap()));
@@ -393,7 +393,7 @@ fn a_slot_is_out_of_reach_while_its_read_is_in_flight() {
             queue.submit(read(&staging, at)).unwrap();
         }
         queue.flush();
-        assert!(!staging.lay_out([4096].into_iter()), "slots in flight are not cut anew");
+        assert!(!staging.lay_out([4096].into_iter()), "buffers in flight are not cut anew");
         drop(queue);
         assert!(staging.lay_out([4096].into_iter()));
     }

@@ -1,5 +1,5 @@
 //! The engine on the simulated device with faults, small enough for an interpreter that sees every
-//! wrong access to memory (Miri, in `.ci/full`): all policies, rounds, reads ahead, workers, batches.
+//! wrong access to memory (Miri, in `.ci/full`): all policies, rounds, prefetching, workers, batches.
 
 #[path = "../../format/tests/common/mod.rs"]
 mod common;

@@ -72,7 +72,7 @@ fn generate<'a, Q: TimedQueue<'a> + Send>(
             reads += stats.reads;
         }
     }
-    // nor does reading ahead, rightly and wrongly
+    // nor does prefetching, rightly and wrongly
     let ahead = engine.session(|session| {
         for layer in 0..3 {
             session.prefetch((layer + 1) % 3, active)?;

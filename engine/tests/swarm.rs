@@ -142,7 +142,7 @@ impl<'a> Run<'a> {
         (layer, last.clone())
     }
 
-    /// Several layers with some of them foreseen.
+    /// Several layers with some of them prefetched.
     fn in_session(&mut self, engine: &mut Engine<'a, Device<'a>>) {
         engine.session(|session| {
             let mut coming = self.token();

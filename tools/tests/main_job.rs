@@ -341,11 +341,8 @@ fn replay_counts_what_the_traces_say() {
                 let recipe =
                     Recipe::for_placeholders(Some(&links), model, bundle_bytes, 1).unwrap();
                 let layout = recipe.layout().unwrap();
-                let index = PackIndex::in_memory(
-                    Default::default(),
-                    layout.index,
-                    layout.extent.file_bytes,
-                );
+                let index =
+                    PackIndex::in_memory(Default::default(), layout.index, layout.bytes.file_bytes);
                 let options = ReplayOptions {
                     law,
                     caches: Caches::default_of(0.0),

@@ -149,7 +149,7 @@ impl<'a> DeviceQueue<'a> {
     /// A queue over memory that is given back at the end of `'a`.
     ///
     /// # Safety
-    /// All leases of the reads submitted are of slots within `staging`, which nobody touches during the
+    /// All leases of the reads submitted are of buffers within `staging`, which nobody touches during the
     /// call. The queue is not leaked while a read is in flight.
     pub(crate) unsafe fn open_borrowed(
         file: &'a DirectFile,

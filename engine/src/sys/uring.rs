@@ -44,14 +44,14 @@ impl<R: Ring> core::fmt::Debug for UringQueue<'_, R> {
 }
 
 impl<'a, R: Ring> UringQueue<'a, R> {
-    /// A queue that reads into slots of `staging`; `depth` is at most [`QUEUE_DEPTH_MAX`].
+    /// A queue that reads into buffers of `staging`; `depth` is at most [`QUEUE_DEPTH_MAX`].
     ///
     /// Where the memory cannot be registered (RLIMIT_MEMLOCK), reads go there all the same, and
     /// [`UringQueue::unregistered`] tells; where it cannot poll, it does not, and
     /// [`UringQueue::polling_refused`] tells.
     ///
     /// # Safety
-    /// All leases of the reads submitted are of slots within `staging`. The queue is not leaked
+    /// All leases of the reads submitted are of buffers within `staging`. The queue is not leaked
     /// (`mem::forget` and its like) while a read is in flight: the kernel would go on writing into
     /// memory whose borrow has ended. Dropping it waits for the kernel.
     ///
@@ -126,7 +126,7 @@ impl<'a, R: Ring> UringQueue<'a, R> {
     }
 
     fn push_read(&mut self, read: &RingRead) -> bool {
-        // SAFETY: it names bytes of a slot whose lease lies in `pending` until the completion comes:
+        // SAFETY: it names bytes of a buffer whose lease lies in `pending` until the completion comes:
         // nobody else touches them, and the memory stays borrowed, because dropping the queue waits for
         // the kernel first.
         unsafe { self.ring.push(read) }

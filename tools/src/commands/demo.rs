@@ -260,7 +260,7 @@ impl Demo<'_> {
         self.say(&format!(
             "pack      {PACK}: {}, {} bundles of {} bytes\n\
              verify    every checksum and pad byte sound, every bundle equal to the model's weights\n",
-            bytes(layout.extent.file_bytes as f64),
+            bytes(layout.bytes.file_bytes as f64),
             thousands(verified.bundles as f64),
             recipe.shape.bundle_stride
         ))?;

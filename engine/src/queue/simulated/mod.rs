@@ -364,7 +364,7 @@ impl<'a> SimulatedQueue<'a> {
     }
 }
 
-/// Brings the next `count` bytes of a read into its slot.
+/// Brings the next `count` bytes of a read into its buffer.
 fn transfer(image: &Image<'_>, pending: &mut Pending<'_>, count: u32) {
     let done = pending.done as usize;
     pending.done += count;

@@ -16,13 +16,13 @@ const BLOCK_BYTES: u64 = 4096;
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
 /// Latencies of reads, nanoseconds, to three digits.
-pub type Latencies = Histogram<u32>;
+pub type LatencyHistogram = Histogram<u32>;
 
 /// None yet.
 ///
 /// # Errors
 /// None in practice: the bounds are constants.
-pub fn latencies() -> Result<Latencies> {
+pub fn latencies() -> Result<LatencyHistogram> {
     Ok(Histogram::new_with_max(LATENCY_NS_MAX, 3)?)
 }
 
@@ -109,7 +109,7 @@ pub fn visit<'a, Q: TimedQueue<'a>>(
     kind: StreamKind,
     length: Length,
     (random, meters): (&mut Xoshiro256PlusPlus, &Meters<'_>),
-    latencies: &mut Latencies,
+    latencies: &mut LatencyHistogram,
 ) -> Result<Visit> {
     let mut places = Places::new(kind, random)?;
     let depth = kind.depth.min(queue.depth());
@@ -205,7 +205,7 @@ mod tests {
     }
 
     /// A stretch on a simulated device of this law.
-    fn simulate(law: DeviceLaw, kind: StreamKind) -> (Visit, Latencies) {
+    fn simulate(law: DeviceLaw, kind: StreamKind) -> (Visit, LatencyHistogram) {
         let mut memory = vec![0; (kind.bytes_in_flight() as usize) + (1 << 17)];
         let mut arena = Arena::new(&mut memory);
         let area = arena.take_bytes(kind.bytes_in_flight() as usize, 4096).unwrap();

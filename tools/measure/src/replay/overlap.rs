@@ -2,7 +2,7 @@
 //!
 //! The same tokens through the same pack in several modes, which take turns: I/O alone, computing
 //! alone (the real kernels, from memory), both with bundles computed as they arrive, and that with
-//! the next layer's reads begun before this layer is consumed (foreseen from the trace itself, so
+//! the next layer's reads begun before this layer is consumed (predicted from the trace itself, so
 //! perfectly) and with a worker thread.
 
 use std::time::Instant;
