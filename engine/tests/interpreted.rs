@@ -6,6 +6,7 @@ mod common;
 mod support;
 
 use common::Recipe;
+use lnp_engine::engine::ActiveSet;
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::simulated::{Faults, Image, SimulatedQueue};
 use lnp_engine::{
@@ -48,14 +49,20 @@ fn pack_of(recipe: &Recipe, image: &[u8], seed: u64) {
         for round in 0..6 {
             let layer = round % LAYERS;
             let active: Vec<u32> = (0..NEURONS).filter(|_| !dice.one_in(3)).collect();
-            let _ = session.prefetch((layer + 1) % LAYERS, &active[..active.len() / 2]);
+            let half = &active[..active.len() / 2];
+            let strengths: Vec<f32> = half.iter().map(|id| (id % 5) as f32).collect();
+            let _ = session.prefetch_strongest((layer + 1) % LAYERS, half, &strengths);
             let workers = Threads(dice.below(3));
             let mut wrong = 0;
             let mut finish = |neuron, _, bundle: &[u8], _: &[u8]| {
                 wrong += u32::from(bundle != recipe.bundle(layer, neuron));
                 Ok(())
             };
-            let _ = session.fetch(&workers, layer, &active, |_, _, _| Ok(1.0), &mut finish);
+            let ids = ActiveSet::new(&active, NEURONS).unwrap();
+            if session.begin(layer, ids).is_ok() {
+                let _ = session.prefetch((layer + 2) % LAYERS, half);
+                let _ = session.finish(&workers, layer, ids, |_, _, _| Ok(1.0), &mut finish);
+            }
             assert_eq!(wrong, 0, "seed {seed}");
             let sets = [&active[..], &active[1..], &active[..2]];
             let x = vec![0.5; TOKENS * hidden];

@@ -76,8 +76,13 @@ fn generate<'a, Q: TimedQueue<'a> + Send>(
     let ahead = engine.session(|session| {
         for layer in 0..3 {
             session.prefetch((layer + 1) % 3, active)?;
-            session.prefetch((layer + 2) % 3, &active[..5])?;
-            reads += ffn.forward_in(session, &Alone, layer, &[0.5; 32], &[active], &mut y)?.reads;
+            ffn.begin(session, layer, &[active])?;
+            session.prefetch_strongest(
+                (layer + 2) % 3,
+                &active[..5],
+                &[1.0, 3.0, 2.0, 5.0, 4.0],
+            )?;
+            reads += ffn.finish(session, &Alone, layer, &[0.5; 32], &mut y)?.reads;
         }
         session.cancel_prefetch();
         Ok::<_, EngineError>(())

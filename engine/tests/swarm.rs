@@ -19,7 +19,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::Recipe;
-use lnp_engine::engine::Session;
+use lnp_engine::engine::{ActiveSet, Session};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::simulated::{FaultCounts, Image, SimulatedQueue, Switch};
 use lnp_engine::queue::{Clock, ReadFailure, ReadQueue};
@@ -167,7 +167,13 @@ impl<'a> Run<'a> {
     fn prefetch(&mut self, session: &mut Session<'_, 'a, Device<'a>>, layer: u32, active: &[u32]) {
         let before = *session.engine().queue().counts();
         let predicted = predicted(&mut self.dice, active, self.setup.neurons);
-        let result = session.prefetch(layer, &predicted);
+        let result = if self.dice.one_in(2) {
+            session.prefetch(layer, &predicted)
+        } else {
+            let strengths: Vec<f32> =
+                predicted.iter().map(|_| self.dice.below(1000) as f32).collect();
+            session.prefetch_strongest(layer, &predicted, &strengths)
+        };
         self.outcome.prefetches += 1;
         let after = *session.engine().queue().counts();
         match result {
@@ -217,6 +223,16 @@ impl<'a> Run<'a> {
         layer: u32,
         active: &[u32],
     ) -> Result<FetchStats, EngineError> {
+        let begun = self.dice.one_in(2);
+        let ids = ActiveSet::new(active, self.setup.neurons)?;
+        if begun {
+            session.begin(layer, ids)?;
+            // The way of a token with predictions; what is prefetched may never be asked for.
+            if self.dice.one_in(2) {
+                let (other, likely) = (self.dice.below(self.setup.layers), active.to_vec());
+                self.prefetch(session, other, &likely);
+            }
+        }
         let mut seen = Vec::new();
         let damaged = AtomicU64::new(0);
         let (file, at) = (self.file, &self.bundle_at[layer as usize]);
@@ -246,7 +262,11 @@ impl<'a> Run<'a> {
             Ok(())
         };
         let workers = Threads(self.setup.threads);
-        let result = session.fetch(&workers, layer, active, arrive, &mut finish);
+        let result = if begun {
+            session.finish(&workers, layer, ids, arrive, &mut finish)
+        } else {
+            session.fetch(&workers, layer, active, arrive, &mut finish)
+        };
         assert!(active.starts_with(&seen), "ids ascend, each once");
         assert!(result.is_err() || seen.len() == active.len());
         self.outcome.bundles += seen.len() as u64;

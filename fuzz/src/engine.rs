@@ -3,7 +3,7 @@
 //! else there is an error, and without faults of the device it is the caller's own.
 
 use arbitrary::Arbitrary;
-use lnp_engine::engine::{Alone, Session};
+use lnp_engine::engine::{ActiveSet, Alone, Session};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::ReadFailure;
 use lnp_engine::queue::simulated::{Faults, Image, SimulatedQueue, Switch};
@@ -285,7 +285,17 @@ fn fetch<'a>(
         Ok(())
     };
     let arrive = |neuron: u32, _: &[u8], _: &[u8]| Ok(neuron as f32);
-    let stats = session.fetch(&Alone, layer, active, arrive, &mut finish)?;
+    let stats = if active.len().is_multiple_of(2) {
+        session.fetch(&Alone, layer, active, arrive, &mut finish)?
+    } else {
+        // begun, with a prefetch of a layer that may be this one, and finished
+        let ids = ActiveSet::new(active, recipe.shape.neurons)?;
+        session.begin(layer, ids)?;
+        let strengths: Vec<f32> = active.iter().map(|id| (id % 7) as f32).collect();
+        let other = active[0] % recipe.shape.layers;
+        let _ = session.prefetch_strongest(other, active, &strengths);
+        session.finish(&Alone, layer, ids, arrive, &mut finish)?
+    };
     assert_eq!(seen, active);
     Ok(stats)
 }

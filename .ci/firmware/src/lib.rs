@@ -3,7 +3,7 @@
 
 use core::panic::PanicInfo;
 
-use lnp_engine::engine::Alone;
+use lnp_engine::engine::{ActiveSet, Alone};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::{Config, DeviceLaw, Engine, EngineError, required_bytes};
@@ -40,13 +40,20 @@ fn run(
     reads += engine.fetch(1, active, |_, _| Ok(()))?.reads;
     reads += engine.session(|session| {
         session.prefetch(2, active)?;
+        session.prefetch_strongest(2, active, x)?;
         session.cancel_prefetch();
+        ffn.begin(session, 1, &[active])?;
+        let _ = ffn.finish(session, &Alone, 1, x, y)?;
+        let set = ActiveSet::new(active, shape.neurons)?;
+        session.begin(1, set)?;
+        session.finish(&Alone, 1, set, |_, _, _| Ok(0.0), &mut |_, _, _, _| Ok(()))?;
         let stats = session.fetch(&Alone, 2, active, |_, _, _| Ok(0.0), &mut |_, _, _, _| Ok(()))?;
         let batch = ffn.forward_in(session, &Alone, 4, x, &[active, active], y)?;
         let stats = stats.reads + batch.reads;
         Ok::<_, EngineError>(stats + ffn.forward_in(session, &Alone, 3, x, &[active], y)?.reads)
     })?;
     engine.clear_cache();
+    reads += u64::from(engine.hot(1).sum::<u32>());
     Ok(reads + engine.latencies().percentile_ns(99) + engine.arena_bytes() as u64)
 }
 

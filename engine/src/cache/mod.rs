@@ -110,6 +110,11 @@ impl<'a> Cache<'a> {
         }
     }
 
+    /// The hot set, ascending; none where the policy pins nothing.
+    pub fn hot(&self) -> &[u32] {
+        self.table.hot()
+    }
+
     /// Forgets everything but which bundles are hot.
     pub fn clear(&mut self) {
         self.table.clear();

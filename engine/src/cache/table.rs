@@ -163,6 +163,11 @@ impl<'a> Table<'a> {
         cell < self.hot
     }
 
+    /// The bundles of the hot set, ascending, in the cells that wait for them or hold them.
+    pub(super) fn hot(&self) -> &[u32] {
+        &self.bundle_of_cell[..self.hot as usize]
+    }
+
     /// All cells.
     pub(super) fn cells(&self) -> usize {
         self.bundle_of_cell.len()

@@ -221,8 +221,8 @@ impl Reads<'_> {
     }
 
     /// Notes which of the wanted bundles lie in which extent: one walk over both. Calls `place` with
-    /// each one's position, its extent, and its first byte therein.
-    pub(super) fn assign(&mut self, stride: u64, mut place: impl FnMut(usize, u32, u32)) {
+    /// each one's position, its extent, and its first byte therein. Whether each has an extent.
+    pub(super) fn assign(&mut self, stride: u64, mut place: impl FnMut(usize, u32, u32)) -> bool {
         let mut next = 0;
         for (number, extent) in self.extents[..self.count].iter().enumerate() {
             self.begins[number] = next;
@@ -237,6 +237,7 @@ impl Reads<'_> {
             }
         }
         self.begins[self.count] = next;
+        next as usize == self.wanted_count
     }
 
     /// Calls `note` with each wanted bundle's position, and the length of its run of adjacent slots.
@@ -262,7 +263,8 @@ impl Reads<'_> {
             Some([begin, end]) if number < self.count => *begin as usize..*end as usize,
             _ => 0..0,
         };
-        let wanted = self.wanted.get(range).unwrap_or_default();
+        let wanted = self.wanted.get(..self.wanted_count).and_then(|wanted| wanted.get(range));
+        let wanted = wanted.unwrap_or_default();
         wanted.iter().map(|wanted| (wanted & u64::from(u32::MAX)) as usize)
     }
 }

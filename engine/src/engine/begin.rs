@@ -10,7 +10,7 @@ use super::round::{self, CACHED, Drained, Driver, Work, submit};
 use super::{ActiveSet, Arrive, Engine, FetchStats, Finish, Workers};
 use crate::error::EngineError;
 use crate::limits::HIT_GROUP_BUNDLES;
-use crate::queue::{Feeder, TimedQueue};
+use crate::queue::{Feeder, ReadError, TimedQueue};
 use crate::sync::AtomicU32;
 
 /// A layer that was begun: its first round is placed and planned, and its reads are submitted.
@@ -24,6 +24,8 @@ pub(super) struct Begun {
     /// Whether nothing was in flight before.
     quiet: bool,
     begin_ns: u64,
+    /// The first read that failed before it is finished.
+    pub(super) failed: Option<ReadError>,
 }
 
 /// What tells one active set from another, as far as a mistake is to be found out.
@@ -67,7 +69,7 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
             self.settle();
             return Err(error.into());
         }
-        Ok(Begun { layer, active, round, planned, quiet, begin_ns })
+        Ok(Begun { layer, active, round, planned, quiet, begin_ns, failed: None })
     }
 
     /// See [`super::Session::finish`].
@@ -86,6 +88,10 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         let mut begun = self.begun.filter(fits).ok_or(EngineError::NotBegun { layer })?;
         // Taken before the caller's code runs, which may unwind.
         self.begun = None;
+        if let Some(error) = begun.failed {
+            self.settle();
+            return Err(error.into());
+        }
         let mut stats = FetchStats::default();
         let mut rest = active.ids();
         let result = loop {
@@ -194,6 +200,9 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
             // All was drained: nothing is in flight, and the next round begins with empty banks.
             self.banks.drained();
             return Err(error);
+        }
+        if self.banks.0[DEMANDED].in_flight() {
+            return Err(EngineError::broken("a round ends when all that it demanded is read"));
         }
         if plan.reads > 0 || prefetched.is_some() {
             stats.io_ns = end_ns.saturating_sub(begin_ns);

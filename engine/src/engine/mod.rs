@@ -163,6 +163,18 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         self.cache.len()
     }
 
+    /// The neurons of a layer, ascending, that the cache keeps once they were read; none where its policy pins
+    /// nothing. To fetch them is to warm the cache.
+    pub fn hot(&self, layer: u32) -> impl Iterator<Item = u32> + '_ {
+        let neurons = self.pack.shape().neurons;
+        let layer_of = move |bundle: u32| bundle / neurons.max(1);
+        let hot = self.cache.hot();
+        let begin = hot.partition_point(|bundle| layer_of(*bundle) < layer);
+        let rest = hot.get(begin..).unwrap_or_default();
+        let of_layer = rest.iter().take_while(move |bundle| layer_of(**bundle) == layer);
+        of_layer.map(move |bundle| bundle % neurons.max(1))
+    }
+
     /// Empties the cache.
     pub fn clear_cache(&mut self) {
         self.cache.clear();

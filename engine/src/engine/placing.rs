@@ -57,7 +57,7 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
                 self.round_bytes[layer as usize] = u32::try_from(each).unwrap_or(u32::MAX);
             }
             if planned.fits {
-                self.assign(layer, round);
+                self.assign(layer, round)?;
                 return Ok((round, planned));
             }
             // One bundle always fits: `Config::check` saw to it.
@@ -185,7 +185,7 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
     }
 
     /// Notes in which extent each bundle that is not cached lies.
-    fn assign(&mut self, layer: u32, round: usize) {
+    fn assign(&mut self, layer: u32, round: usize) -> Result<(), EngineError> {
         let stride = u64::from(self.pack.shape().bundle_stride);
         for bank in 1..BANKS {
             let mut wanted = 0;
@@ -203,17 +203,21 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         }
         let places = &mut *self.places;
         for bank in &mut self.banks.0 {
-            bank.reads.assign(stride, |position, number, at| {
+            let whole = bank.reads.assign(stride, |position, number, at| {
                 if let Some(place) = places.get_mut(position) {
                     (place.number, place.at) = (number, at);
                 }
             });
+            if !whole {
+                return Err(EngineError::broken("a plan reads every bundle that it was made for"));
+            }
             bank.reads.runs(|position, run_bundles| {
                 if let Some(place) = places.get_mut(position) {
                     place.run_bundles = run_bundles;
                 }
             });
         }
+        Ok(())
     }
 }
 

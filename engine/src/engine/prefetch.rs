@@ -1,6 +1,6 @@
 //! Prefetching: reads of a later layer while others are consumed, and giving them up.
 
-use super::bank::Bank;
+use super::bank::{Bank, DEMANDED};
 use super::cut::{Cut, fewer};
 use super::placing::Purpose;
 use super::round::{bank_of, submit};
@@ -18,14 +18,18 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         self.begun = None;
     }
 
-    /// Gives up what is in one bank, and waits until nothing of it is in flight.
+    /// Gives up what is in one bank, and waits until nothing of it is in flight. What a layer that was begun needs
+    /// and that fails meanwhile, its `finish` tells.
     pub(super) fn settle_bank(&mut self, number: usize) {
         self.banks.0[number].abandon();
         while self.banks.0[number].in_flight() {
             let Some(completion) = self.queue.wait() else { break };
-            let (bank, _) = bank_of(completion.tag);
-            if let Some(bank) = self.banks.0.get_mut(bank) {
-                bank.progress.completed += 1;
+            let (number, extent) = bank_of(completion.tag);
+            let Some(bank) = self.banks.0.get_mut(number) else { continue };
+            bank.progress.completed += 1;
+            let wanted = number == DEMANDED || bank.reads.positions(extent).next().is_some();
+            if let (Err(error), Some(begun), true) = (completion.result, &mut self.begun, wanted) {
+                begun.failed.get_or_insert(error);
             }
         }
         self.banks.0[number].drained();

@@ -163,6 +163,12 @@ impl<A: Arrive> Work<'_, '_, A> {
         self.reads.get(place.source as usize)?.staging.bytes_of(place.number as usize)
     }
 
+    /// Whether nobody reads a place's bundle, or has.
+    fn is_lost(&self, place: &Place) -> bool {
+        let reads = self.reads.get(place.source as usize);
+        reads.is_some_and(|reads| reads.staging.is_free(place.number as usize))
+    }
+
     /// The bundle of a later place; empty where it has not arrived.
     fn later_bundle(&self, place: Option<&Place>) -> &[u8] {
         let bundle = place.and_then(|place| {
@@ -257,6 +263,8 @@ impl<'a, Q: TimedQueue<'a>> Driver<'_, '_, 'a, Q> {
             } else if work.broken.load(Ordering::Acquire) != 0 {
                 // The worker's panic is for the one who joins it.
                 return Err(EngineError::broken("what a worker has claimed it computes"));
+            } else if work.places.get(self.next).is_some_and(|place| work.is_lost(place)) {
+                return Err(EngineError::broken("what a round computes was read"));
             } else {
                 // Other threads compute the rest.
                 self.waited_ns = None;

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use lnp_engine::ffn::Ffn;
 pub use lnp_engine::limits::GAP_BYTES_USUAL;
 use lnp_engine::limits::QUEUE_DEPTH_DEFAULT;
+use lnp_engine::queue::TimedQueue;
 use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions, cpu};
 use lnp_engine::{Collapse, Config, Engine, open_engine, required_bytes};
 use lnp_format::Pack;
@@ -114,6 +115,24 @@ impl<'p> ComputePack<'p> {
             .with_context(named)?;
         let mut engine = open_engine(file, *pack, config, memory, options.read)?;
         check_weights(&mut engine, model.checkpoint(), model.config()).with_context(named)?;
+        warm(&mut engine).with_context(named)?;
         Ok((engine, ffn))
     }
+}
+
+/// Reads what the cache pins, of the layers where it stands together in the pack, as `lnp link --pin` places it: a
+/// read or two each, of which at least a half is wanted. Elsewhere it comes as it is asked for.
+fn warm<'a, Q: TimedQueue<'a> + Send>(engine: &mut Engine<'a, Q>) -> Result<()> {
+    let pack = *engine.pack();
+    for (number, layer) in (0..).zip(pack.layers()) {
+        let hot: Vec<u32> = engine.hot(number).collect();
+        let slots = hot.iter().filter_map(|neuron| layer.slot_of_neuron().get(*neuron as usize));
+        let (least, most) = slots.fold((u32::MAX, 0), |(least, most), slot| {
+            (least.min(slot.get()), most.max(slot.get()))
+        });
+        if !hot.is_empty() && ((most - least) as usize) < 2 * hot.len() {
+            engine.fetch(number, &hot, |_, _| Ok(()))?;
+        }
+    }
+    Ok(())
 }
