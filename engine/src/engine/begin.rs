@@ -6,7 +6,8 @@ use zerocopy::byteorder::{LE, U32};
 
 use super::bank::{DEMANDED, Progress};
 use super::placing::Planned;
-use super::round::{self, CACHED, Drained, Driver, Work, submit};
+use super::round::{self, Drained, Driver, submit};
+use super::work::{self, CACHED, Work};
 use super::{ActiveSet, Arrive, Engine, FetchStats, Finish, Workers};
 use crate::error::EngineError;
 use crate::limits::HIT_GROUP_BUNDLES;
@@ -159,7 +160,7 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
     {
         let Begun { layer, round, planned: Planned { plan, .. }, quiet, begin_ns, .. } = *begun;
         let stride = self.pack.shape().bundle_stride as usize;
-        round::reset(self.coefficients, self.hit_groups, round);
+        work::reset(self.coefficients, self.hit_groups, round);
         let order = self.banks.reading_order(layer);
         let prefetched = self.banks.prefetched(layer);
         let checksums = [0, 1, 2].map(|bank| self.checksums(layer, &self.banks.0[bank].progress));
@@ -244,7 +245,7 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
             let reads = &self.banks.0[place.source as usize].reads;
             let Some(bytes) = reads.staging.bytes_of(place.number as usize) else { continue };
             let begin = cell as usize * stride;
-            if let Ok(bundle) = round::bundle_of(place, bytes, stride)
+            if let Ok(bundle) = work::bundle_of(place, bytes, stride)
                 && let Some(cell) = self.cells.get_mut(begin..begin + stride)
             {
                 cell.copy_from_slice(bundle);

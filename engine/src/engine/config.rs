@@ -3,7 +3,7 @@
 use lnp_format::{Pack, Peek, Shape};
 
 use super::bank::Bank;
-use super::round::Place;
+use super::work::Place;
 use crate::arena::ArenaSize;
 use crate::cache::{Cache, CachePolicy};
 use crate::error::EngineError;

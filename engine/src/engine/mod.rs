@@ -16,6 +16,7 @@ mod prefetch;
 mod round;
 mod session;
 mod stats;
+mod work;
 mod workers;
 
 use lnp_format::Pack;
@@ -33,9 +34,9 @@ pub use active::ActiveSet;
 use bank::{Bank, Banks, DEMANDED};
 use begin::Begun;
 pub use config::{Config, Dimensions, required_bytes};
-use round::Place;
 pub use session::Session;
 pub use stats::{FetchStats, Latencies};
+use work::Place;
 pub use workers::{Alone, Arrive, Finish, Workers};
 
 /// An open pack on a device.

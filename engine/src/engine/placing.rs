@@ -7,7 +7,7 @@ use zerocopy::byteorder::{LE, U32};
 use super::Engine;
 use super::bank::DEMANDED;
 use super::cut::{Cut, fewer, fitting};
-use super::round::{CACHED, Place};
+use super::work::{CACHED, Place};
 use crate::error::EngineError;
 use crate::limits::BANKS;
 use crate::plan::Plan;

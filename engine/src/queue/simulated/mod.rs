@@ -29,16 +29,16 @@
 //! after their completion, completions that never come, reads from a wrong place, and writes.
 
 mod faults;
-mod work;
+mod time;
 
 use heapless::{Deque, Vec};
 
 use super::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue, early_reads};
-use crate::law::{Curve, DeviceLaw};
 use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX, TIMING_CHANGES_MAX};
 use faults::{Attempt, REFUSED, happens};
 pub use faults::{FaultCounts, Faults, Switch};
-use work::Batch;
+use time::Batch;
+pub use time::{Submission, Timing};
 
 /// What the device holds.
 #[derive(Clone, Copy, Debug)]
@@ -56,47 +56,6 @@ impl Image<'_> {
             Image::Opaque(bytes) => *bytes,
         }
     }
-}
-
-/// How long reads take.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-#[allow(clippy::large_enum_variant)] // a few stand in a device; without an allocator there is no box
-pub enum Timing {
-    /// To the letter of a law.
-    Law(DeviceLaw),
-    /// One read after the other, each as long as a measured curve says.
-    Curve(Curve),
-}
-
-impl From<DeviceLaw> for Timing {
-    fn from(law: DeviceLaw) -> Self {
-        Self::Law(law)
-    }
-}
-
-impl From<Curve> for Timing {
-    fn from(curve: Curve) -> Self {
-        Self::Curve(curve)
-    }
-}
-
-/// What handing reads over takes, and how they come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Submission {
-    /// Time of the submitting thread for each read that it hands over, nanoseconds.
-    pub read_ns: u64,
-    /// Whether completions of reads that were handed over together come together, when the last of them is
-    /// done, as from a device that interrupts once for all.
-    pub together: bool,
-    /// So many reads that wait are handed over without waiting for more; `None` for [`early_reads`] of the
-    /// depth, as real queues do it.
-    pub early_reads: Option<u32>,
-}
-
-impl Submission {
-    /// It takes no time.
-    pub const FREE: Self = Self { read_ns: 0, together: false, early_reads: None };
 }
 
 /// SplitMix64.
