@@ -154,7 +154,7 @@ fn active_sets() -> Result<()> {
             let traced = dense.record(&known.model, ids, ids.len(), &mut |_| ()).err();
             let predicted = ExactPredictor::load(known.model.checkpoint(), config).err();
             for error in [traced, predicted] {
-                let told = error.context("no error")?.to_string();
+                let told = format!("{:#}", error.context("no error")?);
                 assert!(told.contains("needs a threshold"), "{}: {told}", known.name);
             }
             return Ok(());
@@ -214,7 +214,7 @@ fn from_packs() -> Result<()> {
         let refused =
             if known.is_sparse() { beyond.map(|(_, why)| *why) } else { Some("needs a threshold") };
         if let Some(why) = refused {
-            let told = recipe.err().context("no error")?.to_string();
+            let told = format!("{:#}", recipe.err().context("no error")?);
             assert!(told.contains(why), "{}: {told}", known.name);
             continue;
         }

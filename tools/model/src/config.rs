@@ -12,7 +12,7 @@ use super::families;
 use super::json::{Fields, parse};
 
 /// Longest config.json, bytes.
-const CONFIG_BYTES_MAX: u64 = 1 << 24;
+pub(crate) const CONFIG_BYTES_MAX: u64 = 1 << 24;
 
 /// A supported model, as `config.json` describes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -153,6 +153,15 @@ impl ModelConfig {
             down_bias: bias(names.down),
             sub_norm: names.ffn_sub_norm.map(weight),
         }
+    }
+
+    /// What is to be above this for a neuron to be active: [`Activation::cut`].
+    ///
+    /// # Errors
+    /// An activation that makes no neuron inactive.
+    pub fn active_above(&self, checkpoint: &Checkpoint) -> Result<f32> {
+        let path = checkpoint.dir().join(CONFIG_FILE);
+        self.activation.cut().with_context(|| path.display().to_string())
     }
 
     /// When a neuron is active, in words: what traces say of their bits.

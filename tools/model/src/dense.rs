@@ -86,7 +86,7 @@ impl DenseFfn {
         window: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<u8>>> {
-        model.config().activation.cut()?;
+        model.config().active_above(model.checkpoint())?;
         let limit = model.config().max_positions;
         ensure!(
             (1..=limit).contains(&window),

@@ -5,8 +5,8 @@
 //!
 //! Reading order: [`checkpoint`] (weights), `config` (what they mean), `architecture` (what a decoder is
 //! made of) and `families` (a page of facts each), this file, then `decoder` with `attention` and
-//! `rotary`, `predictor` (which neurons are active), `dense` (the FFN in memory), `tokenizer`, `generate`
-//! with its `sampler`, and [`perplexity`].
+//! `rotary`, `predictor` (which neurons are active), `dense` (the FFN in memory), `tokenizer`, `prompt`,
+//! `generate` with its `sampler`, and [`perplexity`].
 //!
 //! ```no_run
 //! use lnp_model::{DenseFfn, Model, Sampler, Tokenizer, generate};
@@ -41,6 +41,7 @@ mod json;
 mod loader;
 pub mod perplexity;
 mod predictor;
+mod prompt;
 mod rotary;
 mod sampler;
 #[cfg(test)]
@@ -55,6 +56,7 @@ pub use config::{FfnTensors, ModelConfig};
 pub use dense::DenseFfn;
 pub use generate::{Generated, generate};
 pub use predictor::ExactPredictor;
+pub use prompt::prompt_ids;
 pub use sampler::Sampler;
 pub use tokenizer::{Decoder, Tokenizer};
 

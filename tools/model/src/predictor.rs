@@ -36,7 +36,7 @@ impl ExactPredictor {
     /// read.
     pub fn load(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Self> {
         let (activation, hidden) = (config.activation, config.hidden);
-        let cut = activation.cut()?;
+        let cut = config.active_above(checkpoint)?;
         let mut loader = Loader::new(checkpoint);
         let layers = (0..config.layers)
             .map(|layer| {

@@ -138,7 +138,7 @@ impl Recipe {
         links: Option<&Links>,
         dtype: Dtype,
     ) -> Result<Self> {
-        config.activation.cut()?;
+        config.active_above(checkpoint)?;
         config.check_ffn(checkpoint)?;
         let mut recipe = Self::with_links(Self::shape_of(config, dtype), 1, links)?;
         recipe.provenance.insert("model".into(), plain(&checkpoint.name()));
@@ -154,7 +154,8 @@ impl Recipe {
         for layer in 0..config.layers {
             let tensors = config.ffn_tensors(layer);
             if let Some((name, what)) = tensors.beyond_packs() {
-                bail!("tensor `{name}`: {what} has no place in a pack");
+                let dir = checkpoint.dir().display();
+                bail!("{dir}: tensor `{name}`: {what} has no place in a pack");
             }
             let read = |name: Option<&String>, length: usize| -> Result<Vec<f32>> {
                 let Some(name) = name else { return Ok(Vec::new()) };

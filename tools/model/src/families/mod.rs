@@ -47,7 +47,7 @@ const OTHERWISE: [(&str, &str); 5] = [
     ("num_experts", "a mixture of experts"),
     ("num_local_experts", "a mixture of experts"),
     ("n_routed_experts", "a mixture of experts"),
-    ("quantization_config", "quantised weights"),
+    ("quantization_config", "a quantised checkpoint"),
     ("vision_config", "a model with images"),
 ];
 
