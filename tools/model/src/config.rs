@@ -199,6 +199,7 @@ impl ModelConfig {
     }
 
     fn check(&self) -> Result<()> {
+        let heads = self.kv_heads.saturating_mul(2).saturating_add(self.heads);
         for (what, value) in [
             ("layers", self.layers),
             ("neurons", self.neurons),
@@ -206,6 +207,7 @@ impl ModelConfig {
             ("heads", self.heads),
             ("key-value heads", self.kv_heads),
             ("head_dim", self.head_dim),
+            ("columns of all heads", heads.saturating_mul(self.head_dim)),
             ("vocab_size", self.vocab),
             ("max_position_embeddings", self.max_positions),
         ] {

@@ -267,13 +267,18 @@ fn damaged_files_are_errors() -> Result<()> {
     write_config(dir.path(), &config)?;
     let error = message(Model::load(dir.path()));
     assert!(error.contains("`decoder.embed_tokens.weight` has shape [11, 32]"), "{error}");
-    // A head whose frequencies alone would take 8 GiB.
+    // A head whose frequencies alone would take 256 MiB, and one of 8 GiB.
     write(&path, &llama_entries(2), Dtype::F32)?;
     let mut config = llama_config(2);
-    config["head_dim"] = json!(u32::MAX - 1);
-    write_config(dir.path(), &config)?;
-    let error = message(Model::load(dir.path()));
-    assert!(error.contains("q_proj.weight` has shape [32, 32]"), "{error}");
+    for (head_dim, expected) in [
+        (1 << 27, "q_proj.weight` has shape [32, 32]"),
+        (u32::MAX - 1, "number of columns of all heads, 34359738352, is beyond 32 bits"),
+    ] {
+        config["head_dim"] = json!(head_dim);
+        write_config(dir.path(), &config)?;
+        let error = message(Model::load(dir.path()));
+        assert!(error.contains(expected), "{error}");
+    }
     Ok(())
 }
 

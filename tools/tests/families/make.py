@@ -91,8 +91,8 @@ MODELS = {
     "llama-biases": model("Llama", **SPARSE, num_key_value_heads=2, attention_bias=True, mlp_bias=True, dtype=torch.float32),
     "llama-linear": model("Llama", head_dim=16, tie_word_embeddings=True, rope_parameters=rope("linear", factor=4.0), rewrite=older),
     "llama-dynamic": model("Llama", **SPARSE, rope_parameters=rope("dynamic", factor=2.0)),
-    "llama-3": model("Llama", num_key_value_heads=1, eos_token_id=[2, 3], rope_parameters=rope(
-        "llama3", 500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)),
+    "llama-3": model("Llama", num_key_value_heads=1, head_dim=32, eos_token_id=[2, 3], rope_parameters=rope(
+        "llama3", 10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)),
     "smollm2": model("Llama", hidden_size=96, num_attention_heads=3, num_key_value_heads=1, tie_word_embeddings=True,
         rms_norm_eps=1e-5, rope_parameters=rope(theta=100000.0)),
     "mobillama": model("Llama", num_key_value_heads=2, rms_norm_eps=1e-5, rewrite=remote(

@@ -17,10 +17,12 @@ pub(super) fn sparse_llama(fields: &Fields<'_>) -> Result<ModelConfig> {
     Defaults { family: "sparsellama", ..LLAMA }.read(fields)
 }
 
-/// SparseLM: Llama with a gate through ReLU, though `hidden_act` says silu.
+/// SparseLM: Llama with ReLU, over the gate where there is one, though `hidden_act` says silu.
 pub(super) fn sparse_lm(fields: &Fields<'_>) -> Result<ModelConfig> {
-    fields.only("sparsity_gated_mlp", true)?;
     let mut config = Defaults { family: "llama_sparse_relu", ..LLAMA }.read(fields)?;
+    if fields.flag("sparsity_gated_mlp")? == Some(false) {
+        config.architecture.names = UNGATED;
+    }
     config.activation = Activation::Relu;
     Ok(config)
 }
