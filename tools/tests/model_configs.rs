@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use lnp_model::ModelConfig;
 
 /// Family, parts of a bundle, and activation; the sparse ones first.
-const READ: [(&str, &str, usize, &str); 24] = [
+const READ: [(&str, &str, usize, &str); 26] = [
+    ("afm-4.5b", "arcee", 2, "relu2"),
     ("bamboo-base-7b", "bamboo", 3, "drelu"),
     ("minicpm-s-1b-sft", "minicpm", 3, "fatrelu"),
     ("nemotron-mini-4b-instruct", "nemotron", 2, "relu2"),
@@ -29,14 +30,14 @@ const READ: [(&str, &str, usize, &str); 24] = [
     ("mobillama-1b", "llama", 3, "silu"),
     ("phi-2", "phi", 2, "gelu_tanh"),
     ("qwen2.5-0.5b", "qwen2", 3, "silu"),
+    ("qwen2.5-7b-128k", "qwen2", 3, "silu"),
     ("qwen3-0.6b", "qwen3", 3, "silu"),
     ("smollm2-135m-instruct", "llama", 3, "silu"),
     ("tinyllama-1.1b", "llama", 3, "silu"),
 ];
 
 /// What is said of the others.
-const REFUSED: [(&str, &str); 15] = [
-    ("afm-4.5b", "rope_type `yarn` is not supported"),
+const REFUSED: [(&str, &str); 13] = [
     ("bitnet-b1.58-2b-4t", "`quantization_config`: a quantised checkpoint is not supported"),
     ("deepseek-v3", "`n_routed_experts`: a mixture of experts is not supported"),
     ("falcon-rw-1b", "alibi true is not supported: only false is"),
@@ -49,7 +50,6 @@ const REFUSED: [(&str, &str); 15] = [
     ("mixtral-8x7b", "`num_local_experts`: a mixture of experts is not supported"),
     ("phi-3.5-mini", "model_type `phi3` is not supported"),
     ("pythia-70m", "model_type `gpt_neox` is not supported"),
-    ("qwen2.5-7b-128k", "rope_type `yarn` is not supported"),
     ("qwen3-30b-a3b", "`num_experts`: a mixture of experts is not supported"),
 ];
 

@@ -172,4 +172,13 @@ pub(crate) enum RopeScaling {
         high: f64,
         original: f64,
     },
+    /// The same by pairs: those that turn less than `slow` times over the original context divided, those
+    /// that turn more than `fast` times kept. Cosines and sines are multiplied by `magnitude`.
+    Yarn {
+        factor: f64,
+        slow: f64,
+        fast: f64,
+        original: f64,
+        magnitude: f64,
+    },
 }

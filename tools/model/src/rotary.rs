@@ -1,6 +1,8 @@
 //! Rotary positions, with the two halves of a head as the pairs that turn (the convention of Hugging
 //! Face checkpoints).
 
+use std::f64::consts::PI;
+
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use candle_nn::rotary_emb::rope_thd;
@@ -11,14 +13,22 @@ use super::architecture::{Rope, RopeScaling};
 pub(crate) struct Rotary {
     /// Radians per position, one for each pair of columns.
     frequencies: Vec<f32>,
+    /// What cosines and sines are multiplied by.
+    magnitude: Option<f64>,
 }
 
 impl Rotary {
     pub(crate) fn new(rope: &Rope) -> Self {
         let (columns, theta) = (rope.columns as f32, rope.theta as f32);
-        let frequency =
-            |pair: usize| scaled(1.0 / theta.powf((2 * pair) as f32 / columns), &rope.scaling);
-        Self { frequencies: (0..rope.columns / 2).map(frequency).collect() }
+        let frequency = |pair: usize| {
+            let plain = 1.0 / theta.powf((2 * pair) as f32 / columns);
+            scaled(rope, pair, plain)
+        };
+        let magnitude = match rope.scaling {
+            RopeScaling::Yarn { magnitude, .. } => Some(magnitude),
+            _ => None,
+        };
+        Self { frequencies: (0..rope.columns / 2).map(frequency).collect(), magnitude }
     }
 
     pub(crate) fn angles(&self, position: usize, tokens: usize) -> Result<Angles> {
@@ -26,27 +36,39 @@ impl Rotary {
             .flat_map(|position| self.frequencies.iter().map(move |f| position as f32 * f))
             .collect();
         let angles = Tensor::from_vec(angles, (tokens, self.frequencies.len()), &Device::Cpu)?;
-        Ok(Angles { cos: angles.cos()?, sin: angles.sin()? })
+        let (mut cos, mut sin) = (angles.cos()?, angles.sin()?);
+        if let Some(magnitude) = self.magnitude {
+            (cos, sin) = ((cos * magnitude)?, (sin * magnitude)?);
+        }
+        Ok(Angles { cos, sin })
     }
 }
 
-fn scaled(frequency: f32, scaling: &RopeScaling) -> f32 {
-    match *scaling {
-        RopeScaling::None => frequency,
-        RopeScaling::Linear(factor) => frequency / factor as f32,
+/// The frequency of a pair as the model's scaling makes it.
+fn scaled(rope: &Rope, pair: usize, plain: f32) -> f32 {
+    let wide = f64::from(plain);
+    // how much of it is kept, the rest being divided
+    let (kept, factor) = match rope.scaling {
+        RopeScaling::None => return plain,
+        RopeScaling::Linear(factor) => return plain / factor as f32,
         RopeScaling::Llama3 { factor, low, high, original } => {
-            let wave = 2.0 * std::f64::consts::PI / f64::from(frequency);
-            if wave < original / high {
-                return frequency;
-            }
-            if wave > original / low {
-                return frequency / factor as f32;
-            }
-            let smooth = (original / wave - low) / (high - low);
-            let frequency = f64::from(frequency);
-            ((1.0 - smooth) * frequency / factor + smooth * frequency) as f32
+            let turns = original * wide / (2.0 * PI);
+            ((turns - low) / (high - low), factor)
         }
-    }
+        RopeScaling::Yarn { factor, slow, fast, original, .. } => {
+            let columns = rope.columns as f64;
+            // the pair, not always whole, that turns so many times
+            let pair_of = |turns: f64| {
+                columns * (original / (turns * 2.0 * PI)).ln() / (2.0 * rope.theta.ln())
+            };
+            let first = pair_of(fast).floor().max(0.0);
+            let last = pair_of(slow).ceil().min(columns - 1.0);
+            let width = if first == last { 0.001 } else { last - first };
+            (1.0 - (pair as f64 - first) / width, factor)
+        }
+    };
+    let kept = kept.clamp(0.0, 1.0);
+    ((1.0 - kept) * wide / factor + kept * wide) as f32
 }
 
 /// Cosines and sines [tokens, columns / 2] of the tokens at hand.

@@ -302,7 +302,7 @@ fn what_config_json_may_not_say() {
     refuse(&llama, "hidden_act", json!("fatrelu"), "`hidden_act_param` is missing");
     refuse(&llama, "partial_rotary_factor", json!(0.5), "partial_rotary_factor 0.5");
     refuse(&llama, "rope_scaling", json!({"type": "linear"}), "needs `factor`");
-    refuse(&llama, "rope_parameters", json!({"rope_type": "yarn"}), "rope_type `yarn`");
+    refuse(&llama, "rope_parameters", json!({"rope_type": "longrope"}), "rope_type `longrope`");
     refuse(&llama, "num_key_value_heads", json!(3), "key-value heads");
 }
 

@@ -223,8 +223,25 @@ fn rope_scaling(rope: &Fields<'_>) -> Result<RopeScaling> {
             high: number("high_freq_factor")?,
             original: number("original_max_position_embeddings")?,
         },
+        "yarn" => {
+            rope.only("truncate", true)?;
+            let factor = number("factor")?;
+            let grown = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
+            let magnitude = match (rope.number("mscale")?, rope.number("mscale_all_dim")?) {
+                (Some(some), Some(all)) if some != 0.0 && all != 0.0 => grown(some) / grown(all),
+                _ => grown(1.0),
+            };
+            RopeScaling::Yarn {
+                factor,
+                slow: rope.number("beta_slow")?.unwrap_or(1.0),
+                fast: rope.number("beta_fast")?.unwrap_or(32.0),
+                original: number("original_max_position_embeddings")?,
+                magnitude: rope.number("attention_factor")?.unwrap_or(magnitude),
+            }
+        }
         _ => bail!(
-            "rope_type `{kind}` is not supported; supported are: default, linear, dynamic, llama3"
+            "rope_type `{kind}` is not supported; supported are: default, linear, dynamic, llama3, \
+             yarn"
         ),
     })
 }
