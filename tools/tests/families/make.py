@@ -117,7 +117,7 @@ MODELS = {
     "nemotron": model("Nemotron", num_key_value_heads=2, head_dim=8, active=UP),
     "arcee": model("Arcee", num_key_value_heads=2, active=UP),
     "arcee-yarn": model("Arcee", num_key_value_heads=2, head_dim=32, active=UP, rewrite=older, rope_parameters=rope(
-        "yarn", factor=20.0, original_max_position_embeddings=64, mscale=1.0, beta_fast=8.0, beta_slow=1.0)),
+        "yarn", factor=20.0, original_max_position_embeddings=64, mscale=1.0, beta_fast=4.0, beta_slow=1.0)),
     "falcon": model("Falcon", dict(SIZES, ffn_hidden_size=NEURONS), num_kv_heads=4),
     "falcon-relu": model("Falcon", dict(SIZES, ffn_hidden_size=NEURONS), new_decoder_architecture=True, num_kv_heads=2,
         bias=True, activation="relu", active=FALCON, tie_word_embeddings=False),
