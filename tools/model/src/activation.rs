@@ -96,10 +96,9 @@ impl Activation {
         }
     }
 
-    /// What down is multiplied with, of the products with the first part and, where that is a gate, with
-    /// the up part.
-    pub(crate) fn apply(self, first: &Tensor, up: Option<&Tensor>) -> Computed<Tensor> {
-        let activated = match self {
+    /// What becomes of the product with the first part: the gate, where there is one.
+    pub(crate) fn activated(self, first: &Tensor) -> Computed<Tensor> {
+        match self {
             Self::Relu | Self::Drelu => first.relu(),
             Self::Fatrelu { threshold } => {
                 first.gt(threshold)?.where_cond(first, &first.zeros_like()?)
@@ -108,12 +107,12 @@ impl Activation {
             Self::Silu => first.silu(),
             Self::Gelu => first.gelu_erf(),
             Self::GeluTanh => first.gelu(),
-        }?;
-        match (self, up) {
-            (_, None) => Ok(activated),
-            (Self::Drelu, Some(up)) => activated * up.relu()?,
-            (_, Some(up)) => activated * up,
         }
+    }
+
+    /// What an activated gate is multiplied with, of the product with the up part.
+    pub(crate) fn activated_up(self, up: Tensor) -> Computed<Tensor> {
+        if self == Self::Drelu { up.relu() } else { Ok(up) }
     }
 
     /// What is to be above [`Self::cut`] for a neuron to be active.

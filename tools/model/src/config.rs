@@ -72,6 +72,12 @@ pub struct FfnTensors {
 }
 
 impl FfnTensors {
+    /// The matrix `[neurons, hidden]` whose product decides which neurons are active: gate, else up. (With
+    /// dReLU the other one has a say too.)
+    pub fn deciding(&self) -> &str {
+        self.gate.as_deref().unwrap_or(&self.up)
+    }
+
     /// The bias that goes before the activation: that of the gate, where there is one.
     pub fn neuron_bias(&self) -> Option<&String> {
         if self.gate.is_some() { self.gate_bias.as_ref() } else { self.up_bias.as_ref() }

@@ -114,40 +114,49 @@ impl Ffn for DenseFfn {
             self.layers.get(layer).with_context(|| format!("layer {layer} of {count}"))?;
         ensure!(x.len() == y.len(), "FFN input of {} values, output of {}", x.len(), y.len());
         let x = token_rows(x, self.hidden)?;
-        let (deciding, out) = weights.forward(&x)?;
+        let active = weights.active(&x)?;
+        let out = weights.output(&x, &active)?;
         y.copy_from_slice(&out.flatten_all()?.to_vec1::<f32>()?);
         check_numbers(y).with_context(|| format!("layer {layer}"))?;
         if let Some(bits) = self.recorded.as_mut().and_then(|layers| layers.get_mut(layer)) {
-            append_bits(&deciding, weights.activation.cut()?, bits)?;
+            append_bits(&active, bits)?;
         }
         Ok(())
     }
 }
 
 impl Layer {
-    /// What decides which neurons are active [tokens, neurons], and the output [tokens, hidden].
-    fn forward(&self, x: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
-        let up = self.up.forward(x)?;
-        let (first, up) = match &self.gate {
-            None => (up, None),
-            Some(gate) => (gate.forward(x)?, Some(up)),
-        };
-        let mut active = self.activation.apply(&first, up.as_ref())?;
+    /// The activated products with the deciding rows [tokens, neurons]: above zero where a neuron is
+    /// active, if the activation has zeros.
+    fn active(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let Some(gate) = &self.gate else { return self.activation.activated(&self.up.forward(x)?) };
+        let active = self.activation.activated(&gate.forward(x)?)?;
+        if self.activation != Activation::Drelu {
+            return Ok(active);
+        }
+        self.up.forward(x)?.gt(0.0)?.where_cond(&active, &active.zeros_like()?)
+    }
+
+    /// The output [tokens, hidden] of these activations.
+    fn output(&self, x: &Tensor, active: &Tensor) -> candle_core::Result<Tensor> {
+        let mut active = active.clone();
+        if self.gate.is_some() {
+            active = (active * self.activation.activated_up(self.up.forward(x)?)?)?;
+        }
         if let Some(norm) = &self.sub_norm {
             active = norm.forward(&active)?;
         }
-        let out = self.down.forward(&active)?;
-        Ok((self.activation.deciding(first, up.as_ref())?, out))
+        self.down.forward(&active)
     }
 }
 
-/// Appends one row of bits per token: set where what decides is above the cut.
-fn append_bits(deciding: &Tensor, cut: f32, bits: &mut Vec<u8>) -> Result<()> {
-    let neurons = deciding.dim(1)?;
-    let values = deciding.flatten_all()?.to_vec1::<f32>()?;
+/// Appends one row of bits per token: set where the activation is above zero.
+fn append_bits(active: &Tensor, bits: &mut Vec<u8>) -> Result<()> {
+    let neurons = active.dim(1)?;
+    let values = active.flatten_all()?.to_vec1::<f32>()?;
     for token in values.chunks_exact(neurons) {
         bits.extend(token.chunks(8).map(|eight| {
-            let bit = |(k, &value): (usize, &f32)| u8::from(value > cut) << k;
+            let bit = |(k, &value): (usize, &f32)| u8::from(value > 0.0) << k;
             eight.iter().enumerate().map(bit).sum::<u8>()
         }));
     }

@@ -45,7 +45,7 @@ impl ExactPredictor {
                 let mut rows = |name: &str, bias| loader.linear(name, bias, config.neurons, hidden);
                 let both = activation == Activation::Drelu && names.gate.is_some();
                 Ok(Layer {
-                    first: rows(names.gate.as_ref().unwrap_or(&names.up), bias)?,
+                    first: rows(names.deciding(), bias)?,
                     up: both.then(|| rows(&names.up, names.up_bias.as_deref())).transpose()?,
                 })
             })
