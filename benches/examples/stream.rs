@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::limits::{READ_BYTES_DEFAULT, STAGING_ALIGN};
 use lnp_engine::plan::{Extent, Geometry, plan};
-use lnp_engine::queue::{Read, ReadQueue};
+use lnp_engine::queue::{Read, ReadError, ReadFailure, turn};
 use lnp_engine::sys::{BackEndChoice, DeviceQueue, DirectFile, Polling, ReadOptions, RingKind};
 use lnp_engine::{Collapse, DeviceLaw};
 use lnp_link::trace::{TraceReader, active};
@@ -220,34 +220,38 @@ fn run(list: &str, depth: usize, how: (&str, &str), layers: Option<&str>) -> Res
     Ok(())
 }
 
-/// Keeps the queue full until everything was read: one system call hands over what is new and waits.
+/// Keeps the queue full until everything was read, as the engine and the probe do it.
 fn stream(
     queue: &mut DeviceQueue<'static>,
     places: &mut [Staging<'static>],
     free: &mut Vec<u32>,
     reads: &[Piece],
 ) -> Result<()> {
-    let mut rest = reads.iter();
-    loop {
-        while let Some(tag) = free.last()
-            && let Some((file_offset, bytes)) = rest.next()
-        {
-            let place = &mut places[*tag as usize];
-            ensure!(place.lay_out(std::iter::once((*bytes).into())), "a read beyond its place");
-            let lease = place.lease(0).context("a place in use")?;
-            queue.submit(Read { file_offset: *file_offset, lease, tag: *tag })?;
-            free.pop();
-        }
-        let mut done = queue.wait();
-        if done.is_none() {
-            return Ok(());
-        }
-        while let Some(completion) = done {
-            completion.result?;
-            free.push(completion.tag);
-            done = queue.poll();
-        }
-    }
+    let (mut rest, mut result) = (reads.iter(), Ok(()));
+    let mut next = |free: &mut Vec<u32>| {
+        let tag = *free.last()?;
+        let (file_offset, bytes) = *rest.next()?;
+        free.pop();
+        Some(read(&mut places[tag as usize], file_offset, bytes, tag))
+    };
+    while turn(queue, free, &mut next, |free, completion| {
+        result = result.and(completion.result);
+        free.push(completion.tag);
+    })? {}
+    Ok(result?)
+}
+
+/// A read into a place that is free.
+fn read(
+    place: &mut Staging<'static>,
+    file_offset: u64,
+    bytes: u32,
+    tag: u32,
+) -> Result<Read<'static>, ReadError> {
+    let fits = place.lay_out(std::iter::once(bytes.into()));
+    let lease = place.lease(0).filter(|_| fits);
+    let failure = ReadFailure::NoBuffer;
+    Ok(Read { file_offset, lease: lease.ok_or(ReadError { failure, file_offset, bytes })?, tag })
 }
 
 /// Nanoseconds that this thread has run, its system calls included.

@@ -6,7 +6,7 @@ use lnp_format::FormatError;
 use lnp_kernels::KernelError;
 
 use crate::arena::ArenaError;
-use crate::queue::{ReadError, ReadFailure};
+use crate::queue::ReadError;
 
 /// Why the engine cannot be opened, or cannot fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,12 +70,23 @@ pub enum EngineError {
     OtherShape,
     /// A kernel was given slices of the wrong length.
     Kernel(KernelError),
+    /// What was to be finished is not what was begun.
+    NotBegun {
+        /// The layer to be finished.
+        layer: u32,
+    },
+    /// Something that always holds does not: a mistake of this library.
+    Broken {
+        /// What should hold.
+        invariant: &'static str,
+    },
 }
 
 impl EngineError {
-    /// Stands for what cannot be: a bundle that is computed from before it was read.
-    pub(crate) const OUT_OF_STEP: Self =
-        Self::Read(ReadError { failure: ReadFailure::NoSlot, file_offset: 0, bytes: 0 });
+    /// What cannot be, by what holds everywhere else.
+    pub(crate) const fn broken(invariant: &'static str) -> Self {
+        Self::Broken { invariant }
+    }
 }
 
 impl fmt::Display for EngineError {
@@ -106,6 +117,18 @@ impl fmt::Display for EngineError {
             }
             Self::OtherShape => f.write_str("the FFN was made for a pack of another shape"),
             Self::Kernel(error) => error.fmt(f),
+            Self::NotBegun { layer } => {
+                write!(
+                    f,
+                    "layer {layer} is to be finished with another active set than it was begun with"
+                )
+            }
+            Self::Broken { invariant } => {
+                write!(
+                    f,
+                    "does not hold, though it must: {invariant}. This is a mistake in lnp: please report it"
+                )
+            }
         }
     }
 }

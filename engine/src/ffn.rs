@@ -6,10 +6,10 @@ use lnp_kernels::{
 };
 
 use crate::arena::{Arena, ArenaSize};
-use crate::engine::{Alone, Engine, FetchStats, Session, Workers, check_active};
+use crate::engine::{ActiveSet, Alone, Engine, FetchStats, Session, Workers};
 use crate::error::EngineError;
 use crate::limits::ARENA_ALIGN;
-use crate::queue::ReadQueue;
+use crate::queue::TimedQueue;
 use crate::sync::{AtomicU32, Ordering};
 
 /// The sparse FFN of a pack's layers, for up to [`TOKENS_MAX`] tokens at a time.
@@ -21,12 +21,21 @@ pub struct Ffn<'m> {
     tokens_max: usize,
     /// The hidden states in the kernel's form, `input_bytes` for each token.
     inputs: &'m mut [u8],
-    /// For a batch: which tokens a neuron is active for, a bit each.
+    /// The neurons of the layer that was begun: those active for any of its tokens.
+    active: &'m mut [u32],
+    /// For a batch: which tokens a neuron is active for, a bit each; of those in `active` only.
     masks: &'m mut [u8],
-    /// For a batch: the neurons that are active for any of its tokens.
-    union: &'m mut [u32],
     /// For a batch: `tokens_max` values for each neuron, f32 as bits.
     coefficients: &'m [AtomicU32],
+    begun: Begun,
+}
+
+/// What was begun.
+#[derive(Clone, Copy, Debug, Default)]
+struct Begun {
+    tokens: usize,
+    /// How many of `active`.
+    count: usize,
 }
 
 impl<'m> Ffn<'m> {
@@ -55,9 +64,10 @@ impl<'m> Ffn<'m> {
             shape: *shape,
             tokens_max,
             inputs: arena.take_bytes(tokens_max * kernel.input_bytes(), ARENA_ALIGN)?,
+            active: arena.take(shape.neurons as usize)?,
             masks: arena.take_bytes(neurons, ARENA_ALIGN)?,
-            union: arena.take(neurons)?,
             coefficients: arena.take(neurons * tokens_max)?,
+            begun: Begun::default(),
         })
     }
 
@@ -89,7 +99,7 @@ impl<'m> Ffn<'m> {
     ///
     /// # Errors
     /// As [`Engine::fetch`]; [`EngineError::Kernel`] where `x` or `y` has the wrong length.
-    pub fn forward<'a, Q: ReadQueue<'a> + Send>(
+    pub fn forward<'a, Q: TimedQueue<'a> + Send>(
         &mut self,
         engine: &mut Engine<'a, Q>,
         layer: u32,
@@ -97,45 +107,17 @@ impl<'m> Ffn<'m> {
         active: &[u32],
         y: &mut [f32],
     ) -> Result<FetchStats, EngineError> {
-        engine.session(|session| self.forward_in(session, &Alone, layer, x, active, y))
+        engine.session(|session| self.forward_in(session, &Alone, layer, x, &[active], y))
     }
 
-    /// The same within a session, with `workers` computing while this thread reads: they take the
-    /// dot products of what has arrived, this thread adds up, so that the bits are the same for any
-    /// number of them.
+    /// The same for several tokens, within a session: `x` and `y` are row-major `[tokens][hidden]`, `active` has
+    /// a set for each token. The union of the sets is fetched, each bundle once. The bits are those of one token
+    /// after the other, and with `workers`, which take the dot products of what has arrived while this thread
+    /// reads and adds up, those of any number of them.
     ///
     /// # Errors
-    /// As [`Ffn::forward`].
-    pub fn forward_in<'a, Q: ReadQueue<'a> + Send>(
-        &mut self,
-        session: &mut Session<'_, 'a, Q>,
-        workers: &dyn Workers,
-        layer: u32,
-        x: &[f32],
-        active: &[u32],
-        y: &mut [f32],
-    ) -> Result<FetchStats, EngineError> {
-        let kernel = self.kernel;
-        check_lengths(&kernel, 1, x, y)?;
-        let view = self.layer_of(session, layer)?;
-        start_with_bias(&view, y);
-        let input = kernel.prepare(x, self.inputs)?;
-        let arrive = |neuron, bundle: &[u8], later: &[u8]| {
-            Ok(kernel.coefficient(&input, bundle, bias(&view, neuron), later)?)
-        };
-        let mut finish = |_, coefficient, bundle: &[u8], later: &[u8]| {
-            Ok(kernel.accumulate(coefficient, bundle, later, y)?)
-        };
-        session.fetch(workers, layer, active, arrive, &mut finish)
-    }
-
-    /// The same for several tokens: `x` and `y` are row-major `[tokens][hidden]`, `active` has a set
-    /// for each token. The union of the sets is fetched, each bundle once. The bits are those of one
-    /// token after the other.
-    ///
-    /// # Errors
-    /// As [`Ffn::forward`]; [`EngineError::Kernel`] for 0 tokens or more than `tokens_max`.
-    pub fn forward_batch<'a, Q: ReadQueue<'a> + Send>(
+    /// As [`Ffn::begin`] and [`Ffn::finish`].
+    pub fn forward_in<'a, Q: TimedQueue<'a> + Send>(
         &mut self,
         session: &mut Session<'_, 'a, Q>,
         workers: &dyn Workers,
@@ -144,17 +126,52 @@ impl<'m> Ffn<'m> {
         active: &[&[u32]],
         y: &mut [f32],
     ) -> Result<FetchStats, EngineError> {
-        if let &[active] = active {
-            return self.forward_in(session, workers, layer, x, active, y);
-        }
-        let (kernel, tokens) = (self.kernel, active.len());
+        // Before anything is read.
+        check_lengths(&self.kernel, active.len(), x, y)?;
+        self.begin(session, layer, active)?;
+        self.finish(session, workers, layer, x, y)
+    }
+
+    /// Begins a layer: submits the reads of what is active for any of some tokens, of which `active` has a set
+    /// each. What the caller does before [`Ffn::finish`], it does while they are read.
+    ///
+    /// # Errors
+    /// [`EngineError::OtherShape`]; [`EngineError::Kernel`] for 0 tokens or more than `tokens_max`; or as
+    /// [`Session::begin`].
+    pub fn begin<'a, Q: TimedQueue<'a>>(
+        &mut self,
+        session: &mut Session<'_, 'a, Q>,
+        layer: u32,
+        active: &[&[u32]],
+    ) -> Result<(), EngineError> {
+        let tokens = active.len();
         if tokens == 0 || tokens > self.tokens_max {
             let (expected, found) = (self.tokens_max, tokens);
             return Err(KernelError::Length { what: "batch", expected, found }.into());
         }
+        self.layer_of(session, layer)?;
+        let count = self.unite(active)?;
+        self.begun = Begun { tokens, count };
+        session.begin(layer, self.active_set()?)
+    }
+
+    /// Finishes the layer that was begun: computes the outputs `y` for the hidden states `x`, row-major
+    /// `[tokens][hidden]` both.
+    ///
+    /// # Errors
+    /// [`EngineError::NotBegun`]; as [`Engine::fetch`]; [`EngineError::Kernel`] where `x` or `y` has the wrong
+    /// length.
+    pub fn finish<'a, Q: TimedQueue<'a> + Send>(
+        &mut self,
+        session: &mut Session<'_, 'a, Q>,
+        workers: &dyn Workers,
+        layer: u32,
+        x: &[f32],
+        y: &mut [f32],
+    ) -> Result<FetchStats, EngineError> {
+        let (kernel, Begun { tokens, .. }) = (self.kernel, self.begun);
         check_lengths(&kernel, tokens, x, y)?;
         let view = self.layer_of(session, layer)?;
-        let count = self.unite(active)?;
         let hidden = kernel.shape().hidden;
         y.chunks_exact_mut(hidden).for_each(|y| start_with_bias(&view, y));
         let mut inputs = [Input::default(); TOKENS_MAX];
@@ -163,6 +180,16 @@ impl<'m> Ffn<'m> {
             let (own, rest) = memory.split_at_mut(kernel.input_bytes());
             memory = rest;
             *input = kernel.prepare(x, own)?;
+        }
+        let active = ActiveSet::new(&self.active[..self.begun.count], self.shape.neurons)?;
+        if let [input] = &inputs[..tokens] {
+            let arrive = |neuron, bundle: &[u8], later: &[u8]| {
+                Ok(kernel.coefficient(input, bundle, bias(&view, neuron), later)?)
+            };
+            let mut finish = |_, coefficient, bundle: &[u8], later: &[u8]| {
+                Ok(kernel.accumulate(coefficient, bundle, later, y)?)
+            };
+            return session.finish(workers, layer, active, arrive, &mut finish);
         }
         let batch = Batch {
             kernel,
@@ -176,11 +203,16 @@ impl<'m> Ffn<'m> {
         };
         let mut finish =
             |neuron, _, bundle: &[u8], later: &[u8]| batch.finish(neuron, bundle, later, y);
-        session.fetch(workers, layer, &self.union[..count], arrive, &mut finish)
+        session.finish(workers, layer, active, arrive, &mut finish)
+    }
+
+    /// The active set of what was begun.
+    fn active_set(&self) -> Result<ActiveSet<'_>, EngineError> {
+        ActiveSet::new(&self.active[..self.begun.count], self.shape.neurons)
     }
 
     /// A layer's view, if the pack is of the shape that this was made for.
-    fn layer_of<'a, Q: ReadQueue<'a>>(
+    fn layer_of<'a, Q: TimedQueue<'a>>(
         &self,
         session: &Session<'_, 'a, Q>,
         layer: u32,
@@ -192,18 +224,30 @@ impl<'m> Ffn<'m> {
         pack.layer(layer).ok_or(EngineError::Layer { found: layer, layers: pack.shape().layers })
     }
 
-    /// Fills masks and union; returns the number of neurons in the union.
-    fn unite(&mut self, active: &[&[u32]]) -> Result<usize, EngineError> {
-        self.masks.fill(0);
-        for (token, active) in active.iter().enumerate() {
-            check_active(active, self.masks.len() as u32)?;
-            for neuron in *active {
-                self.masks[*neuron as usize] |= 1 << token;
-            }
+    /// Merges the sets into `active`, and notes which tokens each neuron is of; returns how many neurons.
+    fn unite(&mut self, sets: &[&[u32]]) -> Result<usize, EngineError> {
+        let neurons = self.shape.neurons;
+        if let [only] = sets {
+            let ids = ActiveSet::new(only, neurons)?.ids();
+            self.active[..ids.len()].copy_from_slice(ids);
+            return Ok(ids.len());
+        }
+        let mut rests = [&[][..]; TOKENS_MAX];
+        for (rest, set) in rests.iter_mut().zip(sets) {
+            *rest = ActiveSet::new(set, neurons)?.ids();
         }
         let mut count = 0;
-        for (neuron, _) in (0..).zip(&*self.masks).filter(|(_, mask)| **mask != 0) {
-            self.union[count] = neuron;
+        while let Some(least) = rests.iter().filter_map(|rest| rest.first()).min().copied() {
+            let mut mask = 0;
+            for (token, rest) in rests.iter_mut().enumerate() {
+                if let [first, after @ ..] = rest
+                    && *first == least
+                {
+                    mask |= 1 << token;
+                    *rest = after;
+                }
+            }
+            (self.active[count], self.masks[least as usize]) = (least, mask);
             count += 1;
         }
         Ok(count)
@@ -308,8 +352,8 @@ fn required_bytes(kernel: &Kernel, shape: &Shape, tokens_max: usize) -> usize {
     let neurons = batch_neurons(shape, tokens_max);
     let mut size = ArenaSize::default();
     size.add_bytes(tokens_max.saturating_mul(kernel.input_bytes()), ARENA_ALIGN);
+    size.add::<u32>(shape.neurons as usize);
     size.add_bytes(neurons, ARENA_ALIGN);
-    size.add::<u32>(neurons);
     size.add::<AtomicU32>(neurons.saturating_mul(tokens_max));
     size.bytes()
 }

@@ -29,6 +29,8 @@ pub const WAIT_RETRIES_MAX: u32 = 1 << 20;
 pub const SUBMIT_EARLY_PARTS: u32 = 4;
 /// But no fewer reads than these: a system call for each would cost more than it gains.
 pub const SUBMIT_EARLY_READS_MIN: u32 = 4;
+/// Prefetched reads leave one place of the queue in so many free for what is demanded meanwhile.
+pub const DEMAND_RESERVE_PARTS: u32 = 4;
 /// How long the kernel's thread of submission polling looks for reads before it sleeps, milliseconds:
 /// longer than a token's computing between two batches, so that it sleeps only when nothing is asked.
 pub const SUBMISSION_POLL_IDLE_MS: u32 = 50;
@@ -45,7 +47,7 @@ pub const FINISH_BATCH: usize = 16;
 /// How far after a bundle the later one is that is named with it, so that kernels can ask for its
 /// memory: half of it, what one phase reads, lasts about as long as memory takes.
 pub const LOOKAHEAD_BYTES: usize = 12 << 10;
-/// Banks: one for what is asked for, two for what is foreseen, so that one can be consumed while the
+/// Banks: one for what is demanded, two for what is prefetched, so that one can be consumed while the
 /// other is read.
 pub const BANKS: usize = 3;
 /// Bits of a read's tag that number its extent; those above tell the bank.

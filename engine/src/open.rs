@@ -1,7 +1,7 @@
 //! Engines on real devices: where the engine meets the system.
 
 use crate::engine::{Config, Engine, Session};
-use crate::queue::ReadQueue;
+use crate::queue::TimedQueue;
 use crate::sys::{DeviceQueue, DirectFile, OpenError, ReadOptions};
 use lnp_format::Pack;
 
@@ -22,7 +22,7 @@ pub fn open_engine<'a>(
     }
     let options = options.into();
     let mut engine = Engine::open(pack, config, memory, |staging| {
-        // SAFETY: the queue goes into the engine, which leases only slots of this memory, never
+        // SAFETY: the queue goes into the engine, which leases only buffers of this memory, never
         // hands out the queue but by shared reference, and has nothing in flight when one of its
         // own methods returns or unwinds (`Drained` in `engine/round.rs`, `Session`'s drop): it can be
         // leaked, but never with a read in flight.
@@ -38,7 +38,7 @@ pub fn open_engine<'a>(
 /// # Safety
 /// The memory that the engine was opened with is not given back before the session or the engine was
 /// dropped: until then the kernel may be writing to it.
-pub unsafe fn open_session<'s, 'a, Q: ReadQueue<'a>>(
+pub unsafe fn open_session<'s, 'a, Q: TimedQueue<'a>>(
     engine: &'s mut Engine<'a, Q>,
 ) -> Session<'s, 'a, Q> {
     Session::new(engine)

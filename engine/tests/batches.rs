@@ -56,7 +56,7 @@ fn a_batch_is_its_tokens_one_by_one() {
                 let workers = Threads(tokens as u32 % 3);
                 let stats = engine
                     .session(|session| {
-                        ffn.forward_batch(session, &workers, layer, &x, &active, &mut y)
+                        ffn.forward_in(session, &workers, layer, &x, &active, &mut y)
                     })
                     .unwrap();
                 let union = (0..NEURONS).filter(|id| sets.iter().any(|set| set.contains(id)));
@@ -98,7 +98,7 @@ fn wrong_batches_are_errors() {
         Engine::open(pack, &config, &mut arena, |_| Ok::<_, EngineError>(device)).unwrap();
     let mut call = |tokens: usize, sets: &[&[u32]]| {
         let (x, mut y) = (vec![0.0; 32 * tokens], vec![0.0; 32 * tokens]);
-        engine.session(|session| ffn.forward_batch(session, &Alone, 0, &x, sets, &mut y))
+        engine.session(|session| ffn.forward_in(session, &Alone, 0, &x, sets, &mut y))
     };
     assert!(matches!(call(0, &[]), Err(EngineError::Kernel(_))));
     assert!(matches!(call(3, &[&[], &[], &[]]), Err(EngineError::Kernel(_))));

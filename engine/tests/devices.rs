@@ -15,7 +15,7 @@ use back_ends::{back_ends, on_disk};
 use common::Recipe;
 use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::engine::Alone;
-use lnp_engine::queue::{Read, ReadQueue};
+use lnp_engine::queue::{Read, ReadQueue, drain};
 use lnp_engine::sys::{
     BackEndChoice, DeviceQueue, DirectFile, FileError, Polling, ReadOptions, RingKind,
 };
@@ -197,7 +197,7 @@ fn a_queue_goes_on_in_another_thread() {
         for round in 0..20_u32 {
             // each round on a thread of its own, which leaves reads in flight behind
             (queue, staging) = std::thread::spawn(move || {
-                queue.drain().unwrap();
+                drain(&mut queue).unwrap();
                 assert!(staging.lay_out([4096; 32].into_iter()));
                 for tag in 0..8 {
                     let lease = staging.lease(tag as usize).unwrap();
@@ -214,10 +214,10 @@ fn a_queue_goes_on_in_another_thread() {
             while options != BackEndChoice::Pread.into() && done < 8 {
                 done += u32::from(queue.poll().is_some_and(|found| found.result.is_ok()));
             }
-            queue.drain().unwrap();
+            drain(&mut queue).unwrap();
             for tag in 0..8_usize {
                 let at = (round as usize * 8 + tag) * 4096;
-                assert!(*staging.enter(tag).unwrap() == image[at..at + 4096], "{options:?}");
+                assert!(*staging.bytes_of(tag).unwrap() == image[at..at + 4096], "{options:?}");
             }
         }
     }

@@ -12,7 +12,7 @@ use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::limits::{CACHE_LONG_RUN_ADMITS_ONE_IN, CACHE_LONG_RUN_BUNDLES};
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
-use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
+use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue, TimedQueue};
 use lnp_engine::sys::{BackEndChoice, DeviceQueue, DirectFile, OpenError};
 use lnp_engine::{
     CachePolicy, Collapse, Combine, Config, DeviceLaw, Engine, EngineError, FetchStats,
@@ -27,7 +27,7 @@ fn law() -> DeviceLaw {
 }
 
 /// Fetches and compares each bundle with the recipe.
-fn fetch_and_compare<'a, Q: ReadQueue<'a> + Send>(
+fn fetch_and_compare<'a, Q: TimedQueue<'a> + Send>(
     engine: &mut Engine<'a, Q>,
     recipe: &Recipe,
     layer: u32,
@@ -253,6 +253,12 @@ impl<'a> ReadQueue<'a> for Failing<'a> {
     fn in_flight(&self) -> u32 {
         self.inner.in_flight()
     }
+    fn reads_in_background(&self) -> bool {
+        self.inner.reads_in_background()
+    }
+    fn end_batch(&mut self) {
+        self.inner.end_batch();
+    }
     fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         self.inner.submit(read)
     }
@@ -340,10 +346,10 @@ fn blocks_smaller_than_the_devices_are_refused() {
     assert_eq!(refused, file.align() > 512);
 }
 
-/// What the engine relies on: a slot is out of reach while its read is in flight, and a queue that is
+/// What the engine relies on: a buffer is out of reach while its read is in flight, and a queue that is
 /// dropped with reads in flight waits for them.
 #[test]
-fn a_slot_is_out_of_reach_while_its_read_is_in_flight() {
+fn a_buffer_is_out_of_reach_while_its_read_is_in_flight() {
     let image = Recipe::placeholder(1, 600, 4096).build();
     let (_disk, path) = on_disk(&image);
     let file: &'static _ = Box::leak(Box::new(DirectFile::open(&path, false).unwrap()));
@@ -365,7 +371,7 @@ fn a_slot_is_out_of_reach_while_its_read_is_in_flight() {
         assert_eq!(queue.wait(), None);
         for at in 0..16 {
             queue.submit(read(&staging, at)).unwrap();
-            assert!(staging.enter(at as usize).is_none());
+            assert!(staging.bytes_of(at as usize).is_none());
             assert!(staging.lease(at as usize).is_none());
         }
         let full = queue.submit(read(&staging, 16)).unwrap_err();
@@ -380,14 +386,14 @@ fn a_slot_is_out_of_reach_while_its_read_is_in_flight() {
             let bytes = staging.claim(at).unwrap();
             assert!(*bytes == image[at * 8192..at * 8192 + 4096]);
             assert!(staging.claim(at).is_none());
-            assert!(staging.enter(at).is_some());
+            assert!(staging.bytes_of(at).is_some());
         }
         assert!(staging.lay_out([8192; 32].into_iter()));
         for at in 0..16 {
             queue.submit(read(&staging, at)).unwrap();
         }
         queue.flush();
-        assert!(!staging.lay_out([4096].into_iter()), "slots in flight are not cut anew");
+        assert!(!staging.lay_out([4096].into_iter()), "buffers in flight are not cut anew");
         drop(queue);
         assert!(staging.lay_out([4096].into_iter()));
     }

@@ -8,7 +8,7 @@ mod back_ends;
 use back_ends::{back_ends, on_disk};
 use common::Recipe;
 use lnp_engine::arena::{Arena, Staging, StagingMemory};
-use lnp_engine::queue::{Read, ReadQueue};
+use lnp_engine::queue::{Read, ReadQueue, drain};
 use lnp_engine::sys::{BackEndChoice, DeviceQueue, DirectFile};
 
 /// Mappings of rings that this process has, by system calls alone: a child of a process with several
@@ -65,9 +65,9 @@ fn a_forked_child_has_no_rings_and_its_parent_reads_on() {
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
         assert!(libc::WIFEXITED(status), "{options:?}: {status}");
         assert_eq!(libc::WEXITSTATUS(status), 0, "rings that the child has, {options:?}");
-        queue.drain().unwrap();
+        drain(&mut queue).unwrap();
         for tag in 0..8 {
-            assert!(*staging.enter(tag).unwrap() == image[tag * 4096..][..4096], "{options:?}");
+            assert!(*staging.bytes_of(tag).unwrap() == image[tag * 4096..][..4096], "{options:?}");
         }
     }
 }

@@ -84,7 +84,7 @@ fn perform<'a>(
         Call::Prefetch => Some(session.prefetch(layer, active)),
         Call::Forward { x, y } => {
             let (x, mut y) = (vec![0.5; *x], vec![0.0; *y]);
-            let found = ffn.forward_in(session, &Alone, layer, &x, active, &mut y);
+            let found = ffn.forward_in(session, &Alone, layer, &x, &[active], &mut y);
             if x.len() == 32 && y.len() == 32 {
                 return Some(found);
             }

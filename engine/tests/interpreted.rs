@@ -1,5 +1,5 @@
 //! The engine on the simulated device with faults, small enough for an interpreter that sees every
-//! wrong access to memory (Miri, in `.ci/full`): all policies, rounds, reads ahead, workers, batches.
+//! wrong access to memory (Miri, in `.ci/full`): all policies, rounds, prefetching, workers, batches.
 
 #[path = "../../format/tests/common/mod.rs"]
 mod common;
@@ -59,7 +59,7 @@ fn pack_of(recipe: &Recipe, image: &[u8], seed: u64) {
             assert_eq!(wrong, 0, "seed {seed}");
             let sets = [&active[..], &active[1..], &active[..2]];
             let x = vec![0.5; TOKENS * hidden];
-            let _ = ffn.forward_batch(session, &workers, layer, &x, &sets, &mut y);
+            let _ = ffn.forward_in(session, &workers, layer, &x, &sets, &mut y);
         }
     });
     assert!(engine.is_idle());

@@ -12,7 +12,7 @@ use back_ends::{back_ends, on_disk};
 use common::Recipe;
 use lnp_engine::engine::Alone;
 use lnp_engine::ffn::Ffn;
-use lnp_engine::queue::ReadQueue;
+use lnp_engine::queue::TimedQueue;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::sys::{DirectFile, cpu};
 use lnp_engine::{
@@ -56,7 +56,7 @@ fn without_allocation<R>(body: impl FnOnce() -> R) -> R {
 }
 
 /// Several tokens through the FFN; the caller has forbidden allocation.
-fn generate<'a, Q: ReadQueue<'a> + Send>(
+fn generate<'a, Q: TimedQueue<'a> + Send>(
     engine: &mut Engine<'a, Q>,
     ffn: &mut Ffn<'_>,
     active: &[u32],
@@ -72,12 +72,12 @@ fn generate<'a, Q: ReadQueue<'a> + Send>(
             reads += stats.reads;
         }
     }
-    // nor does reading ahead, rightly and wrongly
+    // nor does prefetching, rightly and wrongly
     let ahead = engine.session(|session| {
         for layer in 0..3 {
             session.prefetch((layer + 1) % 3, active)?;
             session.prefetch((layer + 2) % 3, &active[..5])?;
-            reads += ffn.forward_in(session, &Alone, layer, &[0.5; 32], active, &mut y)?.reads;
+            reads += ffn.forward_in(session, &Alone, layer, &[0.5; 32], &[active], &mut y)?.reads;
         }
         session.cancel_prefetch();
         Ok::<_, EngineError>(())

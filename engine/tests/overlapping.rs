@@ -1,4 +1,4 @@
-//! Sessions: what was foreseen, rightly or wrongly, and what workers compute, changes no bit.
+//! Sessions: what was prefetched, rightly or wrongly, and what workers compute, changes no bit.
 
 #[path = "../../format/tests/common/mod.rs"]
 mod common;
@@ -41,7 +41,7 @@ fn active_sets() -> impl Strategy<Value = Vec<u32>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 100 }))]
     #[test]
-    fn whatever_is_foreseen_the_bundles_are_right(
+    fn whatever_is_prefetched_the_bundles_are_right(
         calls in prop::collection::vec((0u32..4, active_sets(), 0u32..3), 1..20),
         prefetch_blocks in 1usize..12,
         cache_bundles in 0u32..60,
@@ -64,7 +64,7 @@ proptest! {
                         session.prefetch(*layer, active).unwrap();
                     }
                     if *what == 1 {
-                        continue; // foreseen, and fetched later, or never
+                        continue; // prefetched, and fetched later, or never
                     }
                     let arrive = |neuron, bundle: &[u8], _: &[u8]| {
                         assert_eq!(bundle, recipe.bundle(*layer, neuron));
@@ -89,7 +89,7 @@ proptest! {
 }
 
 #[test]
-fn what_was_foreseen_is_not_read_again() {
+fn what_was_prefetched_is_not_read_again() {
     let mut recipe = Recipe::placeholder(3, 200, 4096);
     recipe.block_bytes = 4096;
     with_engine(
@@ -155,7 +155,7 @@ fn workers_change_no_bit() {
                             let threads = Threads(workers);
                             engine
                                 .session(|session| {
-                                    ffn.forward_in(session, &threads, layer, &x, &active, &mut y)
+                                    ffn.forward_in(session, &threads, layer, &x, &[&active], &mut y)
                                 })
                                 .unwrap();
                             bits.extend(y.map(f32::to_bits));

@@ -89,7 +89,7 @@ fn stretches_of_each_placement_are_one_read() {
 }
 
 #[test]
-fn what_is_foreseen_from_one_placement_serves_what_is_read_from_another() {
+fn what_is_prefetched_from_one_placement_serves_what_is_read_from_another() {
     let recipe = Recipe::placeholder(2, NEURONS, 5000).with_replicas(2);
     let file = recipe.build();
     let sorted = |slots: &[u32]| {
@@ -101,12 +101,12 @@ fn what_is_foreseen_from_one_placement_serves_what_is_read_from_another() {
         &file,
         |config| config.collapse = Collapse::Off,
         |engine| {
-            let foreseen = sorted(&recipe.replicas[0][1][10..40]);
+            let prefetched = sorted(&recipe.replicas[0][1][10..40]);
             let active = sorted(&recipe.replicas[1][1][20..60]);
-            let both = active.iter().filter(|neuron| foreseen.contains(neuron)).count();
+            let both = active.iter().filter(|neuron| prefetched.contains(neuron)).count();
             assert!(both > 0 && both < active.len());
             engine.session(|session| {
-                assert_eq!(session.prefetch(1, &foreseen).unwrap().reads, 1);
+                assert_eq!(session.prefetch(1, &prefetched).unwrap().reads, 1);
                 let mut seen = Vec::new();
                 let mut finish = |neuron, _: f32, bundle: &[u8], _: &[u8]| {
                     assert_eq!(bundle, recipe.bundle(1, neuron));

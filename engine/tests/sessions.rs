@@ -1,4 +1,4 @@
-//! Sessions: reading ahead, workers, and callers whose code fails or unwinds in the middle.
+//! Sessions: prefetching, workers, and callers whose code fails or unwinds in the middle.
 
 #[path = "../../format/tests/common/mod.rs"]
 mod common;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::Recipe;
 use lnp_engine::engine::{Session, Workers};
 use lnp_engine::queue::simulated::{Faults, Image, SimulatedQueue, Switch};
-use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
+use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue, TimedQueue};
 use lnp_engine::{
     Collapse, Combine, Config, DeviceLaw, Engine, EngineError, FetchStats, required_bytes,
 };
@@ -47,7 +47,7 @@ fn with_engine<R>(
 }
 
 /// Fetches on the way of the workers, and compares each bundle with the recipe.
-fn fetch<'a, Q: ReadQueue<'a> + Send>(
+fn fetch<'a, Q: TimedQueue<'a> + Send>(
     session: &mut Session<'_, 'a, Q>,
     workers: &dyn Workers,
     recipe: &Recipe,
@@ -67,9 +67,9 @@ fn fetch<'a, Q: ReadQueue<'a> + Send>(
     stats
 }
 
-/// What is foreseen arrives while another layer is computed, and may be needed in several rounds.
+/// What is prefetched arrives while another layer is computed, and may be needed in several rounds.
 #[test]
-fn what_is_foreseen_serves_after_other_layers_and_in_every_round() {
+fn what_is_prefetched_serves_after_other_layers_and_in_every_round() {
     let recipe = Recipe::placeholder(2, 60, 5000);
     let everything: Vec<u32> = (0..60).collect();
     for (polled, collapse) in [(1_000_000, Collapse::Off), (0, Collapse::Off), (0, Collapse::Whole)]
@@ -98,7 +98,7 @@ fn what_is_foreseen_serves_after_other_layers_and_in_every_round() {
 
 /// Polling may take the last read in flight before the next one is submitted.
 #[test]
-fn a_queue_of_one_place_is_enough_for_reading_ahead() {
+fn a_queue_of_one_place_is_enough_for_prefetching() {
     let recipe = Recipe::small(2, 40);
     let active: Vec<u32> = (0..40).step_by(7).collect();
     for polled in [100_000, 500_000, 1_000_000] {
@@ -110,7 +110,7 @@ fn a_queue_of_one_place_is_enough_for_reading_ahead() {
                 for _ in 0..50 {
                     engine.session(|session| {
                         session.prefetch(1, &active).unwrap();
-                        // What was foreseen is for nobody, and still in flight.
+                        // What was prefetched is for nobody, and still in flight.
                         fetch(session, &Threads(0), &recipe, 1, &[]);
                         fetch(session, &Threads(0), &recipe, 0, &active);
                         session.prefetch(1, &active).unwrap();
@@ -143,6 +143,12 @@ impl<'a> ReadQueue<'a> for FirstFails<'a> {
     fn in_flight(&self) -> u32 {
         self.inner.in_flight()
     }
+    fn reads_in_background(&self) -> bool {
+        self.inner.reads_in_background()
+    }
+    fn end_batch(&mut self) {
+        self.inner.end_batch();
+    }
     fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         self.inner.submit(read)
     }
@@ -157,9 +163,9 @@ impl<'a> ReadQueue<'a> for FirstFails<'a> {
     }
 }
 
-/// What is foreseen and failed is read once more; all that comes after it is used as it is.
+/// What is prefetched and failed is read once more; all that comes after it is used as it is.
 #[test]
-fn a_read_ahead_that_fails_does_no_harm() {
+fn a_prefetch_that_fails_does_no_harm() {
     let recipe = Recipe::placeholder(2, 1400, 4096);
     let file = recipe.build();
     let pack = Pack::parse(&file, file.len() as u64).unwrap();
@@ -219,6 +225,12 @@ impl<'a> ReadQueue<'a> for Refuses<'a> {
     fn in_flight(&self) -> u32 {
         self.inner.in_flight()
     }
+    fn reads_in_background(&self) -> bool {
+        self.inner.reads_in_background()
+    }
+    fn end_batch(&mut self) {
+        self.inner.end_batch();
+    }
     fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         if self.now.load(Ordering::Relaxed) && self.region.contains(&read.file_offset) {
             return Err(ReadError::of(&read, ReadFailure::System { errno: 16 }));
@@ -236,10 +248,10 @@ impl<'a> ReadQueue<'a> for Refuses<'a> {
     }
 }
 
-/// What the device will not take of a layer that is foreseen is an error of the fetch that needs it, if
+/// What the device will not take of a layer that is prefetched is an error of the fetch that needs it, if
 /// it still will not take it then, and of no other.
 #[test]
-fn reads_ahead_that_are_refused_fail_no_other_layer() {
+fn prefetches_that_are_refused_fail_no_other_layer() {
     let recipe = Recipe::placeholder(2, 300, 4096);
     let file = recipe.build();
     let pack = Pack::parse(&file, file.len() as u64).unwrap();
@@ -360,10 +372,10 @@ fn a_panic_of_a_worker_goes_through() {
     );
 }
 
-/// What was foreseen when the caller's code unwound was drained with the rest, unseen: nobody waits for
+/// What was prefetched when the caller's code unwound was drained with the rest, unseen: nobody waits for
 /// it, even with nothing else to do.
 #[test]
-fn what_was_foreseen_before_a_panic_is_not_waited_for() {
+fn what_was_prefetched_before_a_panic_is_not_waited_for() {
     own_panics_are_silent();
     let recipe = Recipe::placeholder(2, 50, 4096);
     let active: Vec<u32> = (0..50).step_by(3).collect();

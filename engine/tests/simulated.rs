@@ -2,7 +2,7 @@
 
 use lnp_engine::arena::{Arena, Staging};
 use lnp_engine::queue::simulated::{FaultCounts, Faults, Image, SimulatedQueue};
-use lnp_engine::queue::{Clock, Completion, Read, ReadFailure, ReadQueue};
+use lnp_engine::queue::{Clock, Completion, Read, ReadFailure, ReadQueue, drain};
 use lnp_engine::{Combine, DeviceLaw};
 
 const SLOT: usize = 4096;
@@ -45,10 +45,10 @@ fn outcome<'a>(device: SimulatedQueue<'a>, memory: &'a mut [u8], rounds: u32) ->
             completions.push(completion);
             times_ns.push(device.now_ns());
         }
-        device.drain().unwrap();
+        drain(&mut device).unwrap();
         times_ns.push(device.now_ns());
     }
-    let slots = (0..SLOTS).map(|at| staging.enter(at).map(|bytes| bytes.to_vec())).collect();
+    let slots = (0..SLOTS).map(|at| staging.bytes_of(at).map(|bytes| bytes.to_vec())).collect();
     Outcome { completions, slots, times_ns, counts: *device.counts() }
 }
 

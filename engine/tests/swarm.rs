@@ -142,7 +142,7 @@ impl<'a> Run<'a> {
         (layer, last.clone())
     }
 
-    /// Several layers with some of them foreseen.
+    /// Several layers with some of them prefetched.
     fn in_session(&mut self, engine: &mut Engine<'a, Device<'a>>) {
         engine.session(|session| {
             let mut coming = self.token();
@@ -274,7 +274,7 @@ impl<'a> Run<'a> {
         let mut y = vec![0.0; x.len()];
         let workers = Threads(self.setup.threads);
         let tokens: Vec<&[u32]> = sets.iter().map(Vec::as_slice).collect();
-        let stats = ffn.forward_batch(session, &workers, layer, &x, &tokens, &mut y)?;
+        let stats = ffn.forward_in(session, &workers, layer, &x, &tokens, &mut y)?;
         self.outcome.outputs += 1;
         if self.setup.faults.flipped == 0 || self.verify {
             let config = Config::new(&self.pack);

@@ -35,7 +35,7 @@ pub fn entry(kind: SectionKind, layer: u32, placement: u32, bytes: u64) -> Secti
 
 /// Where a pack's parts end, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub struct PackBytes {
     /// From the start of the file to the first bulk section.
     pub index_bytes: u64,
     /// The whole file.
@@ -47,7 +47,7 @@ pub struct Extent {
 /// # Errors
 /// [`FormatError::Field`] where the sections do not ascend, the block is none, or a limit of the
 /// format is passed.
-pub fn place(sections: &mut [SectionEntry], block_bytes: u32) -> Result<Extent, FormatError> {
+pub fn place(sections: &mut [SectionEntry], block_bytes: u32) -> Result<PackBytes, FormatError> {
     let broken = |field, rule, found| FormatError::Field { field, offset: 0, rule, found };
     if sections.len() > limits::SECTIONS_MAX as usize {
         return Err(broken("section_count", "must be at most 1,048,576", sections.len() as u64));
@@ -88,13 +88,13 @@ pub fn place(sections: &mut [SectionEntry], block_bytes: u32) -> Result<Extent, 
     if index_bytes > limits::INDEX_BYTES_MAX {
         return Err(broken("index_bytes", "must be at most 2^32", index_bytes));
     }
-    Ok(Extent { index_bytes, file_bytes })
+    Ok(PackBytes { index_bytes, file_bytes })
 }
 
 /// The superblock of a pack whose sections are placed and whose checksums are known.
 pub fn seal(
     sections: &[SectionEntry],
-    extent: Extent,
+    bytes: PackBytes,
     block_bytes: u32,
     feature_incompat: u64,
 ) -> Superblock {
@@ -105,8 +105,8 @@ pub fn seal(
         block_bytes: U32::new(block_bytes),
         feature_compat: U64::new(0),
         feature_incompat: U64::new(feature_incompat),
-        file_bytes: U64::new(extent.file_bytes),
-        index_bytes: U64::new(extent.index_bytes),
+        file_bytes: U64::new(bytes.file_bytes),
+        index_bytes: U64::new(bytes.index_bytes),
         section_count: U32::new(sections.len() as u32),
         section_table_crc: U32::new(crc32(sections.as_bytes())),
         ..Superblock::new_zeroed()

@@ -140,7 +140,7 @@ fn model(config: &[u8], weights: &[u8]) -> Result<(), String> {
     let (checkpoint, config) = (model.checkpoint(), model.config());
     let recipe = Recipe::for_checkpoint(checkpoint, config, None, Dtype::F16).map_err(told)?;
     let layout = recipe.layout().map_err(told)?;
-    let pack = Pack::parse(&layout.index, layout.extent.file_bytes).expect("a valid index");
+    let pack = Pack::parse(&layout.index, layout.bytes.file_bytes).expect("a valid index");
     assert_eq!(pack.shape().layers as usize, config.layers);
     let mut dense = DenseFfn::load(checkpoint, config).map_err(told)?;
     let logits = model.forward(&mut model.new_state(), &[0], &mut dense).map_err(told)?;

@@ -218,7 +218,7 @@ fn check<'a>(
         Err(EngineError::BundleDamaged { .. }) => assert!(counts.flipped > 0),
         Err(EngineError::Read(error)) => {
             assert!(counts.fatal() > fatal, "{error:?} without a fault");
-            assert!(!matches!(error.failure, ReadFailure::NoSlot | ReadFailure::QueueFull));
+            assert!(!matches!(error.failure, ReadFailure::NoBuffer | ReadFailure::QueueFull));
         }
         Err(error) => panic!("{error:?}"),
     }
@@ -239,7 +239,7 @@ fn forward<'a>(
 ) -> Result<FetchStats, EngineError> {
     let x: [f32; 32] = std::array::from_fn(|at| (at % 7) as f32 / 4.0 - 0.75);
     let mut y = [f32::NAN; 32];
-    let stats = ffn.forward_in(session, &Alone, layer, &x, active, &mut y)?;
+    let stats = ffn.forward_in(session, &Alone, layer, &x, &[active], &mut y)?;
     if may_be_damaged(session) {
         return Ok(stats);
     }

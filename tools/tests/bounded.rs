@@ -82,10 +82,10 @@ fn packs_with_a_large_index() {
     unknown.kind = U32::new(unknown.kind.get() + 1);
     unknown.bytes = U64::new(INDEX_BYTES_MAX - 65_536);
     table.insert(last, unknown);
-    let extent = write::place(&mut table, 512).unwrap();
-    let superblock = write::seal(&table, extent, 512, 0);
+    let bytes = write::place(&mut table, 512).unwrap();
+    let superblock = write::seal(&table, bytes, 512, 0);
     let start = [superblock.as_bytes(), table.as_bytes()].concat();
-    let sealed = sparse(folder.path(), "sealed", &start, extent.file_bytes);
+    let sealed = sparse(folder.path(), "sealed", &start, bytes.file_bytes);
     for command in ["inspect", "verify"] {
         let said = fails_bounded(&[command, &claimed]);
         assert!(said.contains("section table"), "{said}");

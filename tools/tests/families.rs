@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use common::disk_folder;
 use lnp_engine::FetchStats;
+use lnp_engine::engine::Alone;
 use lnp_format::Dtype;
 use lnp_link::trace::active;
 use lnp_model::{
     Checkpoint, DenseFfn, ExactPredictor, Ffn, Model, ModelConfig, PIECE_TOKENS, Sampler, generate,
 };
+use lnp_pack::verify::verify_file;
 use lnp_pack::{CheckpointBundles, PackIndex, Recipe, write_pack};
 use lnp_run::{ComputeOptions, ComputePack, SparseFfn};
 use serde::Deserialize;
@@ -81,6 +83,24 @@ impl Known {
             let off = off(&found.prompt_logits, &expected);
             assert!(off <= LOGIT_ERROR_MAX, "{}: prompt {number}: off by {off:e}", self.name);
             assert_eq!(found.tokens, prompt.greedy_ids, "{}: prompt {number}", self.name);
+        }
+        Ok(())
+    }
+
+    /// The same with the FFN from a pack, for one token and for eight at a time.
+    fn check_pack(&self, path: &Path) -> Result<()> {
+        let index = PackIndex::open(path)?;
+        let predictor = ExactPredictor::load(self.model.checkpoint(), self.config())?;
+        for batch in [1, 8] {
+            let options = ComputeOptions { buffered: true, batch, ..ComputeOptions::default() };
+            let mut pack = ComputePack::open(&index, &self.model, options)?;
+            let (mut engine, ffn) = pack.engine(&self.model)?;
+            engine.session(|session| {
+                let mut sparse = SparseFfn::new(session, ffn, &predictor, &Alone);
+                self.check(&mut sparse)?;
+                assert_ne!(*sparse.stats(), FetchStats::default(), "{}", self.name);
+                Ok::<(), anyhow::Error>(())
+            })?;
         }
         Ok(())
     }
@@ -184,6 +204,23 @@ fn active_sets() -> Result<()> {
     })
 }
 
+/// What traces say of their bits.
+#[test]
+fn rules_in_words() -> Result<()> {
+    for (name, expected) in [
+        ("opt", "relu(fc1)>0"),
+        ("sparselm", "relu(gate_proj)>0"),
+        ("prosparse", "fatrelu_0.25(gate_proj)>0"),
+        ("nemotron", "relu2(up_proj)>0"),
+        ("falcon-relu", "relu(dense_h_to_4h)>0"),
+        ("bamboo", "relu(gate_proj)>0 & relu(up_proj)>0"),
+    ] {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families").join(name);
+        assert_eq!(Known::load(&dir)?.config().active_rule(), expected, "{name}");
+    }
+    Ok(())
+}
+
 /// Keeps the predicted sets of the last token.
 struct Seen<'p> {
     predictor: &'p ExactPredictor,
@@ -200,8 +237,8 @@ impl Ffn for Seen<'_> {
     }
 }
 
-/// The FFN from a pack of f32, through engine and kernels, alone and in batches; a model that no pack can
-/// hold is refused by name.
+/// The FFN from a pack of f32, through engine and kernels, alone and in batches; and packs of every type,
+/// which verify against the model. A model that no pack can hold is refused by name.
 #[test]
 fn from_packs() -> Result<()> {
     let folder = disk_folder();
@@ -209,27 +246,26 @@ fn from_packs() -> Result<()> {
     for dir in folders() {
         let known = Known::load(&dir)?;
         let (checkpoint, config) = (known.model.checkpoint(), known.config());
-        let recipe = Recipe::for_checkpoint(checkpoint, config, None, Dtype::F32);
         let beyond = BEYOND_PACKS.iter().find(|(name, _)| *name == known.name);
         let refused =
             if known.is_sparse() { beyond.map(|(_, why)| *why) } else { Some("needs a threshold") };
         if let Some(why) = refused {
+            let recipe = Recipe::for_checkpoint(checkpoint, config, None, Dtype::F32);
             let told = format!("{:#}", recipe.err().context("no error")?);
             assert!(told.contains(why), "{}: {told}", known.name);
             continue;
         }
-        let path = folder.path().join(format!("{}.lnp", known.name));
-        let mut bundles = CheckpointBundles::new(checkpoint, config, Dtype::F32)?;
-        write_pack(&path, &recipe?, &mut bundles, &mut |_| ())?;
-        let index = PackIndex::open(&path)?;
-        let predictor = ExactPredictor::load(checkpoint, config)?;
-        for batch in [1, 8] {
-            let options = ComputeOptions { buffered: true, batch, ..ComputeOptions::default() };
-            let mut pack = ComputePack::open(&index, &known.model, options)?;
-            let (mut engine, ffn) = pack.engine(&known.model)?;
-            let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
-            known.check(&mut sparse).with_context(|| format!("{}: batch {batch}", known.name))?;
-            assert_ne!(*sparse.stats(), FetchStats::default(), "{}", known.name);
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Q8_0, Dtype::Q4_0] {
+            let path = folder.path().join(format!("{}.{dtype}.lnp", known.name));
+            let recipe = Recipe::for_checkpoint(checkpoint, config, None, dtype)?;
+            let mut bundles = CheckpointBundles::new(checkpoint, config, dtype)?;
+            write_pack(&path, &recipe, &mut bundles, &mut |_| ())?;
+            let verified = verify_file(&path, Some(&dir), &mut |_| ())?;
+            let bundles = (config.layers * config.neurons) as u64;
+            assert_eq!(verified.bundles_equal_to_model, Some(bundles), "{}: {dtype}", known.name);
+            if dtype == Dtype::F32 {
+                known.check_pack(&path)?;
+            }
         }
         packed += 1;
     }

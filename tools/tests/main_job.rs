@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::{CORPORA, MODELS, disk_folder, models};
-use lnp_device::open_direct;
+use lnp_device::{Threads, open_direct};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::sys::{BackEndChoice, cpu};
 use lnp_engine::{Collapse, Combine, Config, DeviceLaw, FetchStats, open_engine, required_bytes};
@@ -93,6 +93,7 @@ struct Way {
     queue_depth: u32,
     features: CpuFeatures,
     batch: usize,
+    threads: usize,
 }
 
 impl Way {
@@ -105,6 +106,7 @@ impl Way {
             queue_depth: 32,
             features: cpu::detect(),
             batch: TOKENS_MAX,
+            threads: 2,
         }
     }
 }
@@ -133,11 +135,15 @@ fn run(
     let file = open_direct(path, true).unwrap();
     let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
     let mut engine = open_engine(&file, pack, &config, &mut memory, way.back_end).unwrap();
-    let mut sparse = SparseFfn::new(&mut engine, ffn, predictor);
-    let mut greedy = Sampler::Greedy;
-    let found =
-        generate(model, &mut sparse, prompt, tokens, &mut greedy, &mut |_| Ok(true)).unwrap();
-    (found.tokens, found.prompt_logits, *sparse.stats())
+    let threads = Threads::new(Some(way.threads)).unwrap();
+    threads.run(|| {
+        engine.session(|session| {
+            let mut sparse = SparseFfn::new(session, ffn, predictor, &threads);
+            let (greedy, go_on) = (&mut Sampler::Greedy, &mut |_| Ok(true));
+            let found = generate(model, &mut sparse, prompt, tokens, greedy, go_on).unwrap();
+            (found.tokens, found.prompt_logits, *sparse.stats())
+        })
+    })
 }
 
 /// Largest difference over the largest value.
@@ -248,6 +254,9 @@ fn the_same_bits_whatever_the_path() {
                 for batch in [1, 3] {
                     note(Way { batch, ..base }, &path);
                 }
+                for threads in [1, 3] {
+                    note(Way { threads, ..base }, &path);
+                }
                 // so little memory that every layer takes many rounds
                 let stats = note(Way { memory: Some(400 << 10), cache_ratio: 0.0, ..base }, &path);
                 let batches = prompt.len().div_ceil(TOKENS_MAX) + 3;
@@ -332,11 +341,8 @@ fn replay_counts_what_the_traces_say() {
                 let recipe =
                     Recipe::for_placeholders(Some(&links), model, bundle_bytes, 1).unwrap();
                 let layout = recipe.layout().unwrap();
-                let index = PackIndex::in_memory(
-                    Default::default(),
-                    layout.index,
-                    layout.extent.file_bytes,
-                );
+                let index =
+                    PackIndex::in_memory(Default::default(), layout.index, layout.bytes.file_bytes);
                 let options = ReplayOptions {
                     law,
                     caches: Caches::default_of(0.0),

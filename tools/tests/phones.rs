@@ -52,7 +52,7 @@ fn random_sets(percent: u32) -> ActiveSets {
 fn replayed(law: DeviceLaw, percent: u32, strategy: &str) -> Row {
     let recipe = Recipe::for_placeholders(None, OPT_350M, BUNDLE_BYTES, 1).unwrap();
     let layout = recipe.layout().unwrap();
-    let pack = PackIndex::in_memory("OPT-350M".into(), layout.index, layout.extent.file_bytes);
+    let pack = PackIndex::in_memory("OPT-350M".into(), layout.index, layout.bytes.file_bytes);
     let options = ReplayOptions {
         law,
         caches: Caches::default_of(0.0),

@@ -59,7 +59,7 @@ fn pack(order: Order, profile: &[Vec<u8>], bundle_bytes: u32) -> PackIndex {
     let model = ModelSize::of_links(&links);
     let layout =
         Recipe::for_placeholders(Some(&links), model, bundle_bytes, 1).unwrap().layout().unwrap();
-    PackIndex::in_memory(order.name().into(), layout.index, layout.extent.file_bytes)
+    PackIndex::in_memory(order.name().into(), layout.index, layout.bytes.file_bytes)
 }
 
 #[test]

@@ -42,9 +42,9 @@ fn run(
         session.prefetch(2, active)?;
         session.cancel_prefetch();
         let stats = session.fetch(&Alone, 2, active, |_, _, _| Ok(0.0), &mut |_, _, _, _| Ok(()))?;
-        let batch = ffn.forward_batch(session, &Alone, 4, x, &[active, active], y)?;
+        let batch = ffn.forward_in(session, &Alone, 4, x, &[active, active], y)?;
         let stats = stats.reads + batch.reads;
-        Ok::<_, EngineError>(stats + ffn.forward_in(session, &Alone, 3, x, active, y)?.reads)
+        Ok::<_, EngineError>(stats + ffn.forward_in(session, &Alone, 3, x, &[active], y)?.reads)
     })?;
     engine.clear_cache();
     Ok(reads + engine.latencies().percentile_ns(99) + engine.arena_bytes() as u64)

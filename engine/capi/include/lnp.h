@@ -229,7 +229,7 @@ typedef struct lnp_statistics_t {
   uint64_t active;
   // Of them, found in the cache.
   uint64_t hits;
-  // Of them, read ahead.
+  // Of them, prefetched.
   uint64_t prefetched;
   // Reads.
   uint64_t reads;

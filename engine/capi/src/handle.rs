@@ -269,9 +269,9 @@ impl Handle {
         let Opened { engine, ffn, forwards, stats } = self.opened()?;
         // SAFETY: the caller gives memory back only after `close`, which drops the engine.
         let session = unsafe { open_session(engine) };
-        // What was read ahead goes on being read between two calls.
+        // What was prefetched goes on being read between two calls.
         let mut session = ManuallyDrop::new(session);
-        stats.add(&ffn.forward_in(&mut session, &Alone, layer, x, active, y)?);
+        stats.add(&ffn.forward_in(&mut session, &Alone, layer, x, &[active], y)?);
         *forwards += 1;
         Ok(())
     }

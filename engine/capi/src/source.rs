@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use lnp_engine::arena::StagingMemory;
-use lnp_engine::queue::{ReadFailure, ReadQueue};
+use lnp_engine::queue::{ReadFailure, TimedQueue};
 use lnp_engine::sys::{BackEnd, DeviceQueue, DirectFile, OpenError};
 use lnp_format::{FormatError, Peek};
 
@@ -174,14 +174,14 @@ impl Queue {
         }
     }
 
-    fn inner(&self) -> &dyn ReadQueue<'static> {
+    fn inner(&self) -> &dyn TimedQueue<'static> {
         match self {
             Self::Device(queue) => queue,
             Self::Storage(queue) => queue,
         }
     }
 
-    fn inner_mut(&mut self) -> &mut dyn ReadQueue<'static> {
+    fn inner_mut(&mut self) -> &mut dyn TimedQueue<'static> {
         match self {
             Self::Device(queue) => queue,
             Self::Storage(queue) => queue,

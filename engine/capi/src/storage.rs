@@ -200,6 +200,10 @@ impl ReadQueue<'static> for StorageQueue {
         self.in_flight
     }
 
+    fn reads_in_background(&self) -> bool {
+        true
+    }
+
     fn submit(&mut self, read: Read<'static>) -> Result<(), ReadError> {
         let free = self.pending.iter().take(self.depth as usize).position(Option::is_none);
         let Some(number) = free else {
@@ -234,6 +238,8 @@ impl ReadQueue<'static> for StorageQueue {
     fn wait(&mut self) -> Option<Completion> {
         self.next(true)
     }
+
+    fn end_batch(&mut self) {}
 }
 
 impl Drop for StorageQueue {

@@ -218,7 +218,7 @@ pub struct lnp_statistics_t {
     pub active: u64,
     /// Of them, found in the cache.
     pub hits: u64,
-    /// Of them, read ahead.
+    /// Of them, prefetched.
     pub prefetched: u64,
     /// Reads.
     pub reads: u64,

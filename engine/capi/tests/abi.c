@@ -166,7 +166,7 @@ static void the_same_bits(const char *path, const char *device) {
             EXPECT(done.bytes_read >= done.useful_bytes);
             EXPECT((done.back_end == LNP_BACK_END_STORAGE) == (i == 2));
             EXPECT(config.cache_policy == LNP_CACHE_NONE ? done.cached_bundles == 0 : 1);
-            /* closed with reads ahead under way: close waits for them */
+            /* closed with prefetched reads under way: close waits for them */
             EXPECT(lnp_close(engine) == LNP_OK);
             give_back(arena);
         }

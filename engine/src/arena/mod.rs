@@ -1,7 +1,7 @@
 //! The arena: one piece of the caller's memory, cut into typed slices, front to back; and the
 //! staging area in it, which the device writes and workers read at the same time.
 
-mod slot;
+mod buffer;
 #[allow(unsafe_code)] // bytes that one thread writes and others read; each block argues its case
 mod staging;
 
@@ -10,8 +10,8 @@ use core::fmt;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::limits::ARENA_ALIGN;
-pub use slot::SlotState;
-pub use staging::{Lease, Reader, Staging, StagingMemory};
+pub use buffer::BufferState;
+pub use staging::{Lease, Staging, StagingMemory};
 
 /// The caller's memory is too small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,8 @@ impl<'a> Arena<'a> {
         Self { rest: memory, taken: 0 }
     }
 
-    /// Cuts off `bytes` zeroed bytes that begin on a multiple of `align` (a power of two).
+    /// Cuts off `bytes` bytes that begin on a multiple of `align` (a power of two), as they are: memory that
+    /// was never touched stays so.
     ///
     /// # Errors
     /// [`ArenaError`] where too little is left.
@@ -58,9 +59,7 @@ impl<'a> Arena<'a> {
         let (head, rest) = rest.split_at_mut(needed);
         self.rest = rest;
         self.taken += needed;
-        let slice = &mut head[skip..];
-        slice.fill(0);
-        Ok(slice)
+        Ok(&mut head[skip..])
     }
 
     /// Cuts off a zeroed slice of `count` values.
@@ -72,6 +71,7 @@ impl<'a> Arena<'a> {
         count: usize,
     ) -> Result<&'a mut [T], ArenaError> {
         let bytes = self.take_bytes(slice_bytes::<T>(count), ARENA_ALIGN)?;
+        bytes.fill(0);
         let found = bytes.len();
         // cannot fail: the length is a multiple, the alignment a cache line's
         <[T]>::mut_from_bytes(bytes).map_err(|_| ArenaError { expected: found, found: 0 })

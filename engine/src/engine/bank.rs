@@ -1,14 +1,16 @@
-//! A bank: a staging area with the reads of one layer in it, planned, in flight or done.
+//! A bank: a staging area with the reads of one layer in it, planned, in flight or done. There is one for what is
+//! demanded, and a ring of others for what is prefetched.
 
 use lnp_format::Layer;
 
 use crate::arena::{Arena, ArenaSize, Staging};
 use crate::error::EngineError;
+use crate::limits::BANKS;
 use crate::plan::{Collapse, Extent, Geometry, Plan, plan};
 
 /// What is read, and what is wanted of it: shared with the workers while a round is computed.
 #[derive(Debug)]
-pub(super) struct Table<'a> {
+pub(super) struct Reads<'a> {
     pub(super) staging: Staging<'a>,
     slots: &'a mut [u32],
     extents: &'a mut [Extent],
@@ -26,7 +28,7 @@ pub(super) struct Progress<'a> {
     pub(super) layer: Option<u32>,
     /// The placement of the layer that is read from.
     pub(super) placement: u32,
-    /// Counts the prefetches: the older is read first, and replaced first.
+    /// Counts the prefetches: the oldest is read first, and replaced first.
     pub(super) age: u32,
     pub(super) region_offset: u64,
     pub(super) submitted: usize,
@@ -38,7 +40,7 @@ pub(super) struct Progress<'a> {
 /// Both.
 #[derive(Debug)]
 pub(super) struct Bank<'a> {
-    pub(super) table: Table<'a>,
+    pub(super) reads: Reads<'a>,
     pub(super) progress: Progress<'a>,
 }
 
@@ -48,7 +50,7 @@ impl<'a> Bank<'a> {
         memory: &'a mut [u8],
         neurons: usize,
     ) -> Result<Self, EngineError> {
-        let table = Table {
+        let reads = Reads {
             staging: Staging::new(arena, memory, neurons)?,
             slots: arena.take(neurons)?,
             extents: arena.take(neurons)?,
@@ -67,7 +69,7 @@ impl<'a> Bank<'a> {
             completed: 0,
             begin_ns,
         };
-        Ok(Self { table, progress })
+        Ok(Self { reads, progress })
     }
 
     /// Counts what [`Bank::new`] takes from the arena.
@@ -89,22 +91,22 @@ impl<'a> Bank<'a> {
         collapse: &Collapse,
         scratch: &mut [u64],
     ) -> (Plan, bool) {
-        let table = &mut self.table;
+        let reads = &mut self.reads;
         let mut count = 0;
-        for ((slot, wanted), missing) in table.slots.iter_mut().zip(&mut *table.wanted).zip(missing)
+        for ((slot, wanted), missing) in reads.slots.iter_mut().zip(&mut *reads.wanted).zip(missing)
         {
             *slot = (missing >> 32) as u32;
             *wanted = missing;
             count += 1;
         }
-        table.wanted_count = count;
-        let slots = &table.slots[..count];
-        let plan = plan(slots, geometry, collapse, table.extents, scratch);
-        table.count = plan.extents;
-        let sizes = table.extents[..plan.extents].iter().map(Extent::bytes);
-        let fits = table.staging.lay_out(sizes);
+        reads.wanted_count = count;
+        let slots = &reads.slots[..count];
+        let plan = plan(slots, geometry, collapse, reads.extents, scratch);
+        reads.count = plan.extents;
+        let sizes = reads.extents[..plan.extents].iter().map(Extent::bytes);
+        let fits = reads.staging.lay_out(sizes);
         if !fits {
-            table.count = 0;
+            reads.count = 0;
         }
         (self.progress.submitted, self.progress.completed) = (0, 0);
         (plan, fits)
@@ -120,27 +122,32 @@ impl<'a> Bank<'a> {
     pub(super) fn abandon(&mut self) {
         // Completions come in any order: of what was submitted, any may be in flight.
         for number in 0..self.progress.submitted {
-            self.table.staging.cancel(number);
+            self.reads.staging.cancel(number);
         }
         // Whatever was not handed over never will be.
-        self.table.count = self.progress.submitted;
+        self.reads.count = self.progress.submitted;
         self.progress.layer = None;
-        self.table.wanted_count = 0;
+        self.reads.wanted_count = 0;
     }
 
     /// Whether a slot's bundle is here, or on its way and not known to have failed.
     pub(super) fn holds(&self, slot: u32, stride: u64) -> bool {
-        self.table.find(slot, stride).is_some_and(|number| {
-            number >= self.progress.submitted || !self.table.staging.is_free(number)
+        self.reads.find(slot, stride).is_some_and(|number| {
+            number >= self.progress.submitted || !self.reads.staging.is_free(number)
         })
     }
 
     /// Nothing is in flight any more: the bank is empty.
     pub(super) fn drained(&mut self) {
-        self.table.count = 0;
-        self.table.wanted_count = 0;
+        self.reads.count = 0;
+        self.reads.wanted_count = 0;
         let progress = &mut self.progress;
         (progress.layer, progress.submitted, progress.completed) = (None, 0, 0);
+    }
+
+    /// What is shared and what is the submitter's own.
+    pub(super) const fn split(&mut self) -> (&Reads<'a>, &mut Progress<'a>) {
+        (&self.reads, &mut self.progress)
     }
 
     pub(super) const fn in_flight(&self) -> bool {
@@ -148,7 +155,53 @@ impl<'a> Bank<'a> {
     }
 }
 
-impl Table<'_> {
+/// The bank of what is demanded; the others are a ring.
+pub(super) const DEMANDED: usize = 0;
+
+/// All banks: that of what is demanded, and a ring for what is prefetched, of which the oldest is replaced first.
+#[derive(Debug)]
+pub(super) struct Banks<'a>(pub(super) [Bank<'a>; BANKS]);
+
+impl<'a> Banks<'a> {
+    /// The bank that a layer was prefetched into.
+    pub(super) fn prefetched(&self, layer: u32) -> Option<usize> {
+        (1..BANKS).find(|bank| self.0[*bank].progress.layer == Some(layer))
+    }
+
+    /// The bank to prefetch a layer into: its own, or an empty one, or else the oldest but for the one in use.
+    pub(super) fn next(&self, layer: u32, in_use: Option<usize>) -> usize {
+        let age = |bank: &usize| {
+            let progress = &self.0[*bank].progress;
+            progress.layer.map(|_| progress.age)
+        };
+        let others = (1..BANKS).filter(|bank| Some(*bank) != in_use);
+        self.prefetched(layer).unwrap_or_else(|| others.min_by_key(age).unwrap_or(1))
+    }
+
+    /// Makes a bank the newest of the ring.
+    pub(super) fn renew(&mut self, bank: usize) {
+        let newest = self.0.iter().map(|bank| bank.progress.age).max().unwrap_or(0);
+        self.0[bank].progress.age = newest.wrapping_add(1);
+    }
+
+    /// The banks in the order that they are read while a layer is: what is demanded, what was prefetched of this
+    /// layer, and the rest of the ring, the oldest first.
+    pub(super) fn reading_order(&self, layer: u32) -> [usize; BANKS] {
+        let mut order = core::array::from_fn(|bank| bank);
+        order[1..].sort_unstable_by_key(|bank| {
+            let progress = &self.0[*bank].progress;
+            (progress.layer != Some(layer), progress.age)
+        });
+        order
+    }
+
+    /// Nothing is in flight any more: all are empty.
+    pub(super) fn drained(&mut self) {
+        self.0.iter_mut().for_each(Bank::drained);
+    }
+}
+
+impl Reads<'_> {
     /// The extent that holds a slot's bundle, if it is read and did not fail.
     pub(super) fn find(&self, slot: u32, stride: u64) -> Option<usize> {
         let (begin, end) = (u64::from(slot) * stride, (u64::from(slot) + 1) * stride);

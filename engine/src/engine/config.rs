@@ -8,7 +8,7 @@ use crate::arena::ArenaSize;
 use crate::cache::{Cache, CachePolicy};
 use crate::error::EngineError;
 use crate::limits::{
-    BANKS, CACHE_BUNDLES_MAX, HIT_GROUP_BUNDLES, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX,
+    ARENA_ALIGN, BANKS, CACHE_BUNDLES_MAX, HIT_GROUP_BUNDLES, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX,
     READ_BYTES_DEFAULT, READ_BYTES_MAX, STAGING_ALIGN, STAGING_BYTES_MAX,
 };
 use crate::plan::{Collapse, Geometry, scratch_len};
@@ -167,12 +167,13 @@ pub fn required_bytes(config: &Config, pack: impl Into<Dimensions>) -> Result<us
     let cells = config.cells();
     let mut size = ArenaSize::default();
     size.add_bytes(config.bank_bytes().iter().sum(), STAGING_ALIGN);
-    size.add::<u8>(cells.saturating_mul(shape.bundle_stride as usize));
+    size.add_bytes(cells.saturating_mul(shape.bundle_stride as usize), ARENA_ALIGN);
     Cache::size(&mut size, shape.bundles() as usize, cells, config.cache_policy);
     size.add::<Place>(neurons);
     size.add::<AtomicU32>(neurons);
     size.add::<AtomicU32>(neurons.div_ceil(HIT_GROUP_BUNDLES));
     size.add::<u64>(scratch_entries(neurons));
+    size.add::<u32>(shape.layers as usize);
     for bytes in config.bank_bytes() {
         Bank::size(&mut size, if bytes > 0 { neurons } else { 0 });
     }

@@ -1,56 +1,89 @@
 //! Where the bundles of an active set are, and what has to be read: from the cache, from what was
-//! read ahead, or from the placement of the layer that makes the reads cheapest.
+//! prefetched, or from the placement of the layer that makes the reads cheapest.
 
 use lnp_format::Layer;
 use zerocopy::byteorder::{LE, U32};
 
 use super::Engine;
+use super::bank::DEMANDED;
+use super::cut::{Cut, fewer, fitting};
 use super::round::{CACHED, Place};
 use crate::error::EngineError;
 use crate::limits::BANKS;
 use crate::plan::Plan;
-use crate::queue::ReadQueue;
+use crate::queue::TimedQueue;
 
-impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
-    /// Places and plans as much of `active` as the staging area takes: at most `most`, or else a
-    /// half, a quarter and so on. Taking it from the front keeps the ids ascending over all rounds.
-    /// Returns how many, and how many of them are to be read.
+/// What is planned for a bank.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Planned {
+    /// Bundles that are to be read.
+    pub(super) missing: usize,
+    pub(super) plan: Plan,
+    /// Whether the bank's staging area takes it.
+    pub(super) fits: bool,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose<'s> {
+    /// A round that will be computed: each bundle gets its place.
+    Round,
+    /// A prefetch, of which this much is kept.
+    Prefetch(Cut<'s>),
+}
+
+impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
+    /// Places and plans as much of `active` as the staging area takes. Taking it from the front keeps the
+    /// ids ascending over all rounds. Returns how many, and their plan.
     pub(super) fn next_round(
         &mut self,
         layer: u32,
         active: &[u32],
-        most: usize,
-    ) -> Result<(usize, usize, Plan), EngineError> {
-        let mut round = active.len().min(most);
+    ) -> Result<(usize, Planned), EngineError> {
+        let staging = self.banks.0[DEMANDED].reads.staging.bytes();
+        // Bytes that a bundle of this layer took where the staging area was too small for all, so that the
+        // next token need not plan in vain; 0 where it never was.
+        let known = self.round_bytes.get(layer as usize).copied().unwrap_or(0);
+        let likely = match known {
+            0 => usize::MAX,
+            bytes => fitting(active.len(), active.len() as u64 * u64::from(bytes), staging),
+        };
+        let mut round = active.len().min(likely);
         loop {
-            let (missing, plan, fits) = self.plan_cheapest(0, layer, &active[..round])?;
-            if fits {
+            let planned = self.plan_cheapest(DEMANDED, layer, &active[..round], Purpose::Round)?;
+            let bytes = planned.plan.bytes;
+            if known > 0 || !planned.fits {
+                let each = bytes.div_ceil(round.max(1) as u64);
+                self.round_bytes[layer as usize] = u32::try_from(each).unwrap_or(u32::MAX);
+            }
+            if planned.fits {
                 self.assign(layer, round);
-                return Ok((round, missing, plan));
+                return Ok((round, planned));
             }
             // One bundle always fits: `Config::check` saw to it.
             if round <= 1 {
-                return Err(EngineError::OUT_OF_STEP);
+                return Err(EngineError::broken("one bundle fits into the staging area"));
             }
-            round = round.div_ceil(2);
+            round = fewer(round, bytes, staging);
         }
     }
 
     /// Places `active` and plans its reads into a bank, from the placement of the layer that makes
-    /// them cheapest by the collapse rule. Returns how many are to be read, and whether they fit.
+    /// them cheapest by the collapse rule.
     pub(super) fn plan_cheapest(
         &mut self,
         bank: usize,
         layer: u32,
         active: &[u32],
-    ) -> Result<(usize, Plan, bool), EngineError> {
-        let mut planned = self.plan_placement(bank, layer, 0, active)?;
+        purpose: Purpose<'_>,
+    ) -> Result<Planned, EngineError> {
+        let mut planned = self.plan_placement(bank, layer, 0, active, purpose)?;
         let (mut last, mut best) = (0, 0);
         // With one placement there is nothing to compare.
         if self.pack.placements() > 1 {
             let mut least = self.cost_in(bank, &planned);
             for placement in 1..self.pack.placements() {
-                planned = self.plan_placement(bank, layer, placement, active)?;
+                planned = self.plan_placement(bank, layer, placement, active, purpose)?;
                 last = placement;
                 let cost = self.cost_in(bank, &planned);
                 if cost < least {
@@ -59,21 +92,21 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             }
         }
         if best != last {
-            planned = self.plan_placement(bank, layer, best, active)?;
+            planned = self.plan_placement(bank, layer, best, active, purpose)?;
         }
-        if planned.2 {
-            let view = self.pack.placement(layer, best).ok_or(EngineError::OUT_OF_STEP)?;
-            self.banks[bank].open(layer, best, &view);
+        if planned.fits {
+            let view = self.pack.placement(layer, best).ok_or(NO_PLACEMENT)?;
+            self.banks.0[bank].open(layer, best, &view);
         }
         Ok(planned)
     }
 
     /// What has just been planned into a bank costs; more than anything where it does not fit.
-    fn cost_in(&self, bank: usize, (_, plan, fits): &(usize, Plan, bool)) -> f64 {
-        if !fits {
+    fn cost_in(&self, bank: usize, planned: &Planned) -> f64 {
+        if !planned.fits {
             return f64::INFINITY;
         }
-        self.collapse().cost(plan, self.banks[bank].table.extents())
+        self.collapse().cost(&planned.plan, self.banks.0[bank].reads.extents())
     }
 
     /// The same from one placement.
@@ -83,19 +116,21 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         layer: u32,
         placement: u32,
         active: &[u32],
-    ) -> Result<(usize, Plan, bool), EngineError> {
-        let view = self.pack.placement(layer, placement).ok_or(EngineError::OUT_OF_STEP)?;
+        purpose: Purpose<'_>,
+    ) -> Result<Planned, EngineError> {
+        let view = self.pack.placement(layer, placement).ok_or(NO_PLACEMENT)?;
         let (geometry, collapse) = (self.config.geometry(&self.pack), self.collapse());
-        let missing = self.place(layer, &view, active);
+        let missing = match purpose {
+            Purpose::Round => self.place(layer, &view, active),
+            Purpose::Prefetch(cut) => {
+                let missing = self.find_missing(layer, &view, active);
+                cut.keep(&mut self.scratch[..missing], &geometry, &collapse)
+            }
+        };
         let (entries, scratch) = self.scratch.split_at_mut(missing);
-        let bank = &mut self.banks[bank];
+        let bank = &mut self.banks.0[bank];
         let (plan, fits) = bank.plan(entries.iter().copied(), &geometry, &collapse, scratch);
-        Ok((missing, plan, fits))
-    }
-
-    /// The bank that a layer was foreseen in.
-    pub(super) fn foreseen(&self, layer: u32) -> Option<usize> {
-        (1..BANKS).find(|bank| self.banks[*bank].progress.layer == Some(layer))
+        Ok(Planned { missing, plan, fits })
     }
 
     /// Fills `places` in neuron order, and the front of `scratch` with what is to be read, in slot
@@ -103,10 +138,11 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
     fn place(&mut self, layer: u32, view: &Layer<'_>, active: &[u32]) -> usize {
         let first_bundle = layer * self.pack.shape().neurons;
         let stride = u64::from(self.pack.shape().bundle_stride);
-        // What is foreseen may be read from another placement than the rest.
-        let foreseen = self.foreseen(layer).and_then(|bank| {
-            let view = self.pack.placement(layer, self.banks[bank].progress.placement)?;
-            Some((bank as u32, &self.banks[bank], view.slot_of_neuron()))
+        // What was prefetched may be read from another placement than the rest.
+        let prefetched = self.banks.prefetched(layer).and_then(|bank| {
+            let held = &self.banks.0[bank];
+            let view = self.pack.placement(layer, held.progress.placement)?;
+            Some((bank as u32, held, view.slot_of_neuron()))
         });
         let mut missing = 0;
         for ((position, neuron), place) in active.iter().enumerate().zip(&mut *self.places) {
@@ -114,16 +150,32 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
             let mut slot = slot_in(view.slot_of_neuron());
             let (source, number) = match self.cache.peek(first_bundle + neuron) {
                 Some(cell) => (CACHED, cell),
-                None => match foreseen {
-                    Some((bank, foreseen, slots)) if foreseen.holds(slot_in(slots), stride) => {
+                None => match prefetched {
+                    Some((bank, held, slots)) if held.holds(slot_in(slots), stride) => {
                         slot = slot_in(slots);
                         (bank, 0)
                     }
-                    _ => (0, 0),
+                    _ => (DEMANDED as u32, 0),
                 },
             };
             *place = Place { neuron: *neuron, slot, source, number, at: 0, run_bundles: 0 };
-            if source == 0 {
+            if source == DEMANDED as u32 {
+                self.scratch[missing] = (u64::from(slot) << 32) | position as u64;
+                missing += 1;
+            }
+        }
+        self.scratch[..missing].sort_unstable();
+        missing
+    }
+
+    /// Fills the front of `scratch` with what the cache lacks, in slot order; returns how many that are.
+    /// Places nothing: a round that was begun has its places.
+    fn find_missing(&mut self, layer: u32, view: &Layer<'_>, active: &[u32]) -> usize {
+        let first_bundle = layer * self.pack.shape().neurons;
+        let mut missing = 0;
+        for (position, neuron) in active.iter().enumerate() {
+            if self.cache.peek(first_bundle + neuron).is_none() {
+                let slot = view.slot_of_neuron()[*neuron as usize].get();
                 self.scratch[missing] = (u64::from(slot) << 32) | position as u64;
                 missing += 1;
             }
@@ -133,11 +185,11 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
     }
 
     /// Notes in which extent each bundle that is not cached lies.
-    pub(super) fn assign(&mut self, layer: u32, round: usize) {
+    fn assign(&mut self, layer: u32, round: usize) {
         let stride = u64::from(self.pack.shape().bundle_stride);
         for bank in 1..BANKS {
             let mut wanted = 0;
-            if self.banks[bank].progress.layer == Some(layer) {
+            if self.banks.0[bank].progress.layer == Some(layer) {
                 let places = self.places[..round].iter().enumerate();
                 for (position, place) in places.filter(|(_, place)| place.source == bank as u32) {
                     self.scratch[wanted] = (u64::from(place.slot) << 32) | position as u64;
@@ -145,18 +197,18 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
                 }
                 self.scratch[..wanted].sort_unstable();
             }
-            // An earlier round, or that of another layer, may have been through what is foreseen.
-            self.banks[bank].table.staging.renew();
-            self.banks[bank].table.want(self.scratch[..wanted].iter().copied());
+            // An earlier round, or that of another layer, may have been through what was prefetched.
+            self.banks.0[bank].reads.staging.renew();
+            self.banks.0[bank].reads.want(self.scratch[..wanted].iter().copied());
         }
         let places = &mut *self.places;
-        for bank in &mut self.banks {
-            bank.table.assign(stride, |position, number, at| {
+        for bank in &mut self.banks.0 {
+            bank.reads.assign(stride, |position, number, at| {
                 if let Some(place) = places.get_mut(position) {
                     (place.number, place.at) = (number, at);
                 }
             });
-            bank.table.runs(|position, run_bundles| {
+            bank.reads.runs(|position, run_bundles| {
                 if let Some(place) = places.get_mut(position) {
                     place.run_bundles = run_bundles;
                 }
@@ -164,3 +216,6 @@ impl<'a, Q: ReadQueue<'a>> Engine<'a, Q> {
         }
     }
 }
+
+const NO_PLACEMENT: EngineError =
+    EngineError::broken("a layer has the placements that the pack says");

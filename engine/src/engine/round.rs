@@ -7,15 +7,17 @@ use lnp_format::checksum::crc32;
 use zerocopy::byteorder::{LE, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::bank::{Progress, Table};
+use super::bank::{DEMANDED, Progress, Reads};
 use super::stats::{FetchStats, Latencies};
 use super::workers::{Arrive, Finish, Raise, Workers};
-use crate::arena::{Reader, SlotState};
+use crate::arena::BufferState;
 use crate::error::EngineError;
 use crate::limits::{
     BANKS, FINISH_BATCH, HIT_GROUP_BUNDLES, LOOKAHEAD_BYTES, QUEUE_DEPTH_MAX, TAG_EXTENT_BITS,
 };
-use crate::queue::{Completion, Read, ReadError, ReadQueue};
+use crate::queue::{
+    Completion, Feeder, Read, ReadError, ReadFailure, ReadQueue, TimedQueue, drain,
+};
 use crate::sync::{AtomicU32, Ordering};
 
 /// Where a bundle of the active set is.
@@ -43,14 +45,14 @@ pub(super) const CACHED: u32 = BANKS as u32;
 const PENDING: u32 = u32::MAX;
 const FAILED: u32 = u32::MAX - 1;
 
-/// What a round computes from: shared by all threads. The states of the slots say who may touch
-/// what; a coefficient is written once, by whoever claimed its slot.
+/// What a round computes from: shared by all threads. The states of the buffers say who may touch
+/// what; a coefficient is written once, by whoever claimed its buffer.
 pub(super) struct Work<'w, 'a, A> {
     pub(super) places: &'w [Place],
-    pub(super) tables: [&'w Table<'a>; BANKS],
+    pub(super) reads: [&'w Reads<'a>; BANKS],
     /// Which of the banks hold bundles of this round; the others are read for a later one.
     pub(super) needed: [bool; BANKS],
-    /// Reads of each bank that were submitted: a slot among them that is free has failed.
+    /// Reads of each bank that were submitted: a buffer among them that is free has failed.
     pub(super) submitted: [AtomicU32; BANKS],
     /// Not 0 where a worker unwound: what it had claimed will never be computed.
     pub(super) broken: AtomicU32,
@@ -69,7 +71,7 @@ pub(super) struct Work<'w, 'a, A> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cursor {
     hit_group: usize,
-    slots: [usize; BANKS],
+    buffers: [usize; BANKS],
 }
 
 impl<A: Arrive> Work<'_, '_, A> {
@@ -77,29 +79,27 @@ impl<A: Arrive> Work<'_, '_, A> {
     pub(super) fn compute_one(&self, cursor: &mut Cursor) -> bool {
         while let Some(group) = self.hit_groups.get(cursor.hit_group) {
             cursor.hit_group += 1;
-            let group = SlotState(group);
-            if group.claim() {
+            if BufferState(group).claim() {
                 self.compute_hits(cursor.hit_group - 1);
-                group.leave();
                 return true;
             }
         }
-        for (bank, table) in self.tables.iter().enumerate().filter(|(bank, _)| self.needed[*bank]) {
-            let mark = &mut cursor.slots[bank];
+        for (bank, reads) in self.reads.iter().enumerate().filter(|(bank, _)| self.needed[*bank]) {
+            let mark = &mut cursor.buffers[bank];
             let submitted = self.submitted[bank].load(Ordering::Acquire) as usize;
             // Past what is claimed, and what failed without being needed.
             while *mark < submitted
-                && (table.staging.is_claimed(*mark) || table.staging.is_free(*mark))
+                && (reads.staging.is_claimed(*mark) || reads.staging.is_free(*mark))
             {
                 *mark += 1;
             }
             // No further than is worth a look each time: what is left is reached when the mark moves.
             for number in *mark..submitted.min(*mark + 2 * QUEUE_DEPTH_MAX) {
-                if let Some(bytes) = table.staging.claim(number) {
-                    let later = table.positions(number).skip(lookahead(self.stride)).map(Some);
-                    for (position, later) in table.positions(number).zip(later.chain(repeat(None)))
+                if let Some(bytes) = reads.staging.claim(number) {
+                    let later = reads.positions(number).skip(lookahead(self.stride)).map(Some);
+                    for (position, later) in reads.positions(number).zip(later.chain(repeat(None)))
                     {
-                        self.compute(position, later, &bytes);
+                        self.compute(position, later, bytes);
                     }
                     return true;
                 }
@@ -155,32 +155,21 @@ impl<A: Arrive> Work<'_, '_, A> {
         (self.arrive)(place.neuron, bundle, later.and_then(Result::ok).unwrap_or_default())
     }
 
-    /// Calls `body` with the bytes that a place lies in.
-    fn with_bytes<R>(
-        &self,
-        place: &Place,
-        body: impl FnOnce(&[u8]) -> Result<R, EngineError>,
-    ) -> Result<R, EngineError> {
+    /// The bytes that a place lies in, where they have arrived: its extent's, or all cells.
+    fn bytes_of(&self, place: &Place) -> Option<&[u8]> {
         if place.source == CACHED {
-            return body(self.cells);
+            return Some(self.cells);
         }
-        let table = self.tables.get(place.source as usize).ok_or(EngineError::OUT_OF_STEP)?;
-        let reader: Option<Reader<'_>> = table.staging.enter(place.number as usize);
-        body(&reader.ok_or(EngineError::OUT_OF_STEP)?)
+        self.reads.get(place.source as usize)?.staging.bytes_of(place.number as usize)
     }
 
-    /// Calls `body` with the bundle of a later place; empty where it has not arrived.
-    fn with_later<R>(&self, place: Option<&Place>, body: impl FnOnce(&[u8]) -> R) -> R {
-        let Some(place) = place else { return body(&[]) };
-        let of = |bytes| bundle_of(place, bytes, self.stride).unwrap_or_default();
-        if place.source == CACHED {
-            return body(of(self.cells));
-        }
-        let table = self.tables.get(place.source as usize);
-        match table.and_then(|table| table.staging.enter(place.number as usize)) {
-            Some(reader) => body(of(&reader)),
-            None => body(&[]),
-        }
+    /// The bundle of a later place; empty where it has not arrived.
+    fn later_bundle(&self, place: Option<&Place>) -> &[u8] {
+        let bundle = place.and_then(|place| {
+            let bytes = self.bytes_of(place)?;
+            bundle_of(place, bytes, self.stride).ok()
+        });
+        bundle.unwrap_or_default()
     }
 }
 
@@ -192,7 +181,8 @@ pub(super) fn bundle_of<'b>(
 ) -> Result<&'b [u8], EngineError> {
     let begin =
         if place.source == CACHED { place.number as usize * stride } else { place.at as usize };
-    bytes.get(begin..).and_then(|rest| rest.get(..stride)).ok_or(EngineError::OUT_OF_STEP)
+    let bundle = bytes.get(begin..).and_then(|rest| rest.get(..stride));
+    bundle.ok_or(EngineError::broken("a bundle lies within its extent"))
 }
 
 /// How many bundles [`LOOKAHEAD_BYTES`] are.
@@ -208,9 +198,11 @@ pub(super) struct Driver<'w, 'q, 'a, Q: ReadQueue<'a>> {
     pub(super) order: [usize; BANKS],
     pub(super) latencies: Option<&'w mut Latencies>,
     pub(super) stats: FetchStats,
-    /// When the last completion came that the round needs, if the driver was waiting for it.
+    /// When the last completion came that the round needs, and whether the driver was waiting for it.
     pub(super) end_ns: u64,
     pub(super) waited_last: bool,
+    /// The time, where it was looked at after the last wait and nothing was done since.
+    pub(super) waited_ns: Option<u64>,
     pub(super) next: usize,
 }
 
@@ -225,12 +217,12 @@ pub(super) struct Drained<'q, 'a, Q: ReadQueue<'a>> {
 impl<'a, Q: ReadQueue<'a>> Drop for Drained<'_, 'a, Q> {
     fn drop(&mut self) {
         if self.armed {
-            let _ = self.queue.drain();
+            let _ = drain(self.queue);
         }
     }
 }
 
-impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
+impl<'a, Q: TimedQueue<'a>> Driver<'_, '_, 'a, Q> {
     /// Runs the round to its end.
     pub(super) fn run<A: Arrive>(
         &mut self,
@@ -241,15 +233,18 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
         let mut cursor = Cursor::default();
         loop {
             self.refill(work)?;
+            let mut now_ns = None;
             while let Some(completion) = self.queue.queue.poll() {
-                self.note(&completion, work, false)?;
+                let now_ns = *now_ns.get_or_insert_with(|| self.queue.queue.now_ns());
+                self.note(&completion, work, now_ns, false)?;
             }
             if self.finish_some(work, finish)? || work.compute_one(&mut cursor) {
+                self.waited_ns = None;
                 continue;
             }
-            // A read of what is asked for may hold nothing that is wanted: the rest of a layer that is
+            // A read of what is demanded may hold nothing that is wanted: the rest of a layer that is
             // read whole.
-            let is_read = self.progress[0].completed >= work.tables[0].count;
+            let is_read = self.progress[DEMANDED].completed >= work.reads[DEMANDED].count;
             if self.next == work.places.len() && is_read {
                 return Ok(());
             }
@@ -261,51 +256,51 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
                 self.wait(work)?;
             } else if work.broken.load(Ordering::Acquire) != 0 {
                 // The worker's panic is for the one who joins it.
-                return Err(EngineError::OUT_OF_STEP);
+                return Err(EngineError::broken("what a worker has claimed it computes"));
             } else {
                 // Other threads compute the rest.
+                self.waited_ns = None;
                 workers.idle();
             }
         }
     }
 
-    /// Submits what the queue has room for: what is needed first, then what is foreseen.
+    /// Submits what the queue has room for: what is needed first, then what is prefetched.
     fn refill<A>(&mut self, work: &Work<'_, 'a, A>) -> Result<(), EngineError> {
         let queue = &mut *self.queue.queue;
-        let room = queue.depth().saturating_sub(queue.in_flight());
-        let waiting =
-            (0..BANKS).any(|bank| self.progress[bank].submitted < work.tables[bank].count);
-        // A few at a time: one call of the kernel for all of them.
-        if !waiting || (room < queue.depth().div_ceil(4) && queue.in_flight() > 0) {
-            return Ok(());
-        }
-        let now_ns = queue.now_ns();
         for bank in self.order {
-            let result = submit(queue, work.tables[bank], self.progress[bank], bank, now_ns);
+            let (reads, progress) = (work.reads[bank], &mut *self.progress[bank]);
+            let feeder = if work.needed[bank] { Feeder::Demanded } else { Feeder::Prefetched };
+            let room = queue.in_flight() < feeder.limit(queue.depth());
+            if progress.submitted >= reads.count || !room {
+                continue;
+            }
+            let now_ns = queue.now_ns();
+            let result = submit(queue, feeder, (reads, &mut *progress), bank, now_ns);
             // Release: none of them is free by now, but for those that failed.
-            work.submitted[bank].store(self.progress[bank].submitted as u32, Ordering::Release);
+            work.submitted[bank].store(progress.submitted as u32, Ordering::Release);
             // What is refused of another layer is for the fetch that needs it, which asks again.
             if work.needed[bank] {
                 result?;
             }
         }
-        queue.flush();
         Ok(())
     }
 
-    /// Takes note of a completion.
+    /// Takes note of a completion that was taken now.
     fn note<A>(
         &mut self,
         completion: &Completion,
         work: &Work<'_, 'a, A>,
+        now_ns: u64,
         waited: bool,
     ) -> Result<(), EngineError> {
         let (bank, number) = bank_of(completion.tag);
-        let Some(progress) = self.progress.get_mut(bank) else {
-            return Err(EngineError::OUT_OF_STEP);
-        };
+        let progress = self.progress.get_mut(bank);
+        let progress = progress.filter(|progress| progress.completed < progress.submitted);
+        let progress =
+            progress.ok_or(EngineError::broken("a completion is of a read in flight"))?;
         progress.completed += 1;
-        let now_ns = self.queue.queue.now_ns();
         if let Some(latencies) = &mut self.latencies {
             let begin_ns = progress.begin_ns.get(number).copied().unwrap_or(0);
             latencies.record(now_ns.saturating_sub(begin_ns));
@@ -314,24 +309,26 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
         if work.needed[bank] {
             (self.end_ns, self.waited_last) = (now_ns, waited);
         }
-        let wanted = bank == 0 || work.tables[bank].positions(number).next().is_some();
+        let wanted = bank == DEMANDED || work.reads[bank].positions(number).next().is_some();
         if wanted { Ok(completion.result?) } else { Ok(()) }
     }
 
     /// Whether a read that the round needs has not completed.
     fn is_pending<A>(&self, work: &Work<'_, 'a, A>) -> bool {
-        (0..BANKS).any(|bank| {
-            work.needed[bank] && self.progress[bank].completed < work.tables[bank].count
-        })
+        (0..BANKS)
+            .any(|bank| work.needed[bank] && self.progress[bank].completed < work.reads[bank].count)
     }
 
     fn wait<A>(&mut self, work: &Work<'_, 'a, A>) -> Result<(), EngineError> {
-        let begin_ns = self.queue.queue.now_ns();
-        let completion = self.queue.queue.wait().ok_or(EngineError::OUT_OF_STEP)?;
-        self.note(&completion, work, true)?;
+        let queue = &mut *self.queue.queue;
+        let begin_ns = self.waited_ns.unwrap_or_else(|| queue.now_ns());
+        let completion = queue.wait();
+        let completion = completion.ok_or(EngineError::broken("what is pending is in flight"))?;
+        let now_ns = queue.now_ns();
+        self.waited_ns = Some(now_ns);
         self.stats.waits += 1;
-        self.stats.wait_ns += self.queue.queue.now_ns().saturating_sub(begin_ns);
-        Ok(())
+        self.stats.wait_ns += now_ns.saturating_sub(begin_ns);
+        self.note(&completion, work, now_ns, true)
     }
 
     /// Hands out what is computed, in ascending id, a few at a time; false where nothing is.
@@ -349,16 +346,16 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
             if bits == PENDING {
                 break;
             }
-            work.with_bytes(place, |bytes| {
-                let coefficient = match bits {
-                    // Computed once more, for its error, which may have gone by now.
-                    FAILED => work.arrive(place, None, bytes)?,
-                    _ => f32::from_bits(bits),
-                };
-                let bundle = bundle_of(place, bytes, work.stride)?;
-                let later = work.places.get(self.next + lookahead(work.stride));
-                work.with_later(later, |later| finish(place.neuron, coefficient, bundle, later))
-            })?;
+            let bytes = work.bytes_of(place);
+            let bytes = bytes.ok_or(EngineError::broken("what was computed has arrived"))?;
+            let coefficient = match bits {
+                // Computed once more, for its error, which may have gone by now.
+                FAILED => work.arrive(place, None, bytes)?,
+                _ => f32::from_bits(bits),
+            };
+            let bundle = bundle_of(place, bytes, work.stride)?;
+            let later = work.later_bundle(work.places.get(self.next + lookahead(work.stride)));
+            finish(place.neuron, coefficient, bundle, later)?;
             self.next += 1;
         }
         Ok(self.next > begin)
@@ -366,7 +363,7 @@ impl<'a, Q: ReadQueue<'a>> Driver<'_, '_, 'a, Q> {
 }
 
 /// Runs a round on this thread, and on the workers as far as there is something to compute.
-pub(super) fn run<'a, Q: ReadQueue<'a> + Send, A: Arrive>(
+pub(super) fn run<'a, Q: TimedQueue<'a> + Send, A: Arrive>(
     workers: &dyn Workers,
     driver: &mut Driver<'_, '_, 'a, Q>,
     work: &Work<'_, 'a, A>,
@@ -397,28 +394,34 @@ pub(super) fn run<'a, Q: ReadQueue<'a> + Send, A: Arrive>(
 /// Submits a bank's reads as far as the queue has room.
 pub(super) fn submit<'a, Q: ReadQueue<'a> + ?Sized>(
     queue: &mut Q,
-    table: &Table<'a>,
-    progress: &mut Progress<'a>,
+    feeder: Feeder,
+    (reads, progress): (&Reads<'a>, &mut Progress<'a>),
     bank: usize,
     now_ns: u64,
 ) -> Result<(), ReadError> {
-    while queue.in_flight() < queue.depth()
-        && let Some(extent) = table.extent(progress.submitted)
-    {
+    let first = progress.submitted;
+    // One that is offered counts once the next is asked for: it was not refused.
+    let mut offered = 0;
+    let result = feeder.feed(queue, || {
+        progress.submitted += core::mem::take(&mut offered);
         let number = progress.submitted;
+        let extent = reads.extent(number)?;
         let file_offset = progress.region_offset + extent.begin;
-        let Some(lease) = table.staging.lease(number) else {
-            let failure = crate::queue::ReadFailure::NoSlot;
-            return Err(ReadError { failure, file_offset, bytes: extent.bytes() as u32 });
+        let Some(lease) = reads.staging.lease(number) else {
+            let failure = ReadFailure::NoBuffer;
+            return Some(Err(ReadError { failure, file_offset, bytes: extent.bytes() as u32 }));
         };
+        offered = 1;
         let tag = number as u32 | (bank as u32) << TAG_EXTENT_BITS;
-        queue.submit(Read { file_offset, lease, tag })?;
-        if let Some(begin_ns) = progress.begin_ns.get_mut(number) {
-            *begin_ns = now_ns;
-        }
-        progress.submitted += 1;
+        Some(Ok(Read { file_offset, lease, tag }))
+    });
+    if result.is_ok() {
+        progress.submitted += offered;
     }
-    Ok(())
+    if let Some(begun) = progress.begin_ns.get_mut(first..progress.submitted) {
+        begun.fill(now_ns);
+    }
+    result
 }
 
 /// The bank and the extent of a read.
@@ -433,6 +436,6 @@ pub(super) fn reset(coefficients: &[AtomicU32], hit_groups: &[AtomicU32], round:
         coefficient.store(PENDING, Ordering::Relaxed);
     }
     for group in hit_groups.iter().take(round.div_ceil(HIT_GROUP_BUNDLES)) {
-        SlotState(group).make_ready();
+        BufferState(group).make_ready();
     }
 }

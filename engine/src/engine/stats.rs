@@ -7,7 +7,7 @@ pub struct FetchStats {
     pub active: u64,
     /// Of them, found in the cache.
     pub hits: u64,
-    /// Of them, read ahead by a prefetch.
+    /// Of them, prefetched.
     pub prefetched: u64,
     /// Reads.
     pub reads: u64,

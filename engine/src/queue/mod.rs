@@ -1,14 +1,18 @@
 //! Reads in flight: the seam between deciding and doing.
 //!
-//! A [`ReadQueue`] fills slots of the staging area, each under a [`Lease`] that it holds while the
+//! A [`ReadQueue`] fills buffers of the staging area, each under a [`Lease`] that it holds while the
 //! read is in flight. Reads are submitted, completions are taken when the caller asks for them:
 //! nothing calls back. Everything above this trait runs unchanged on the [`simulated`] device.
 
 use core::fmt;
 
 use crate::arena::Lease;
+use crate::limits::{SUBMIT_EARLY_PARTS, SUBMIT_EARLY_READS_MIN};
 
+mod feeder;
 pub mod simulated;
+
+pub use feeder::{Feeder, drain, turn};
 
 /// Where time comes from.
 pub trait Clock {
@@ -16,7 +20,7 @@ pub trait Clock {
     fn now_ns(&self) -> u64;
 }
 
-/// One read, into a slot of the staging area.
+/// One read, into a buffer of the staging area.
 #[derive(Debug)]
 pub struct Read<'a> {
     /// First byte, from the start of the file; a multiple of the block.
@@ -27,7 +31,7 @@ pub struct Read<'a> {
     pub tag: u32,
 }
 
-/// A read that is over. Its slot is ready where it succeeded, else free.
+/// A read that is over. Its buffer is ready where it succeeded, else free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
     /// The tag of the read.
@@ -37,7 +41,7 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// Ends a read: marks its slot ready where it succeeded, else free.
+    /// Ends a read: marks its buffer ready where it succeeded, else free.
     pub fn of(read: Read<'_>, result: Result<(), ReadFailure>) -> Self {
         let result = result.map_err(|failure| ReadError::of(&read, failure));
         let Read { lease, tag, .. } = read;
@@ -54,8 +58,8 @@ impl Completion {
 pub enum ReadFailure {
     /// As many reads are in flight as the queue takes.
     QueueFull,
-    /// No slot of the staging area is free for it.
-    NoSlot,
+    /// No buffer of the staging area is free for it.
+    NoBuffer,
     /// The device ended before the read did.
     Short {
         /// Bytes that came.
@@ -91,7 +95,7 @@ impl fmt::Display for ReadError {
         write!(f, "read of {} bytes at byte {}: ", self.bytes, self.file_offset)?;
         match self.failure {
             ReadFailure::QueueFull => f.write_str("the queue is full"),
-            ReadFailure::NoSlot => f.write_str("no slot of the staging area is free for it"),
+            ReadFailure::NoBuffer => f.write_str("no buffer of the staging area is free for it"),
             ReadFailure::Short { found } => write!(f, "only {found} bytes came"),
             ReadFailure::System { errno } => write!(f, "the system refused it (errno {errno})"),
         }
@@ -101,28 +105,35 @@ impl fmt::Display for ReadError {
 impl core::error::Error for ReadError {}
 
 /// A device with several reads in flight, into memory that lives for `'a`.
-pub trait ReadQueue<'a>: Clock {
+///
+/// **When a read starts.** [`ReadQueue::submit`] puts it into the queue; the device begins with it when
+/// it is *handed over*, together with all that wait with it. That happens, whichever comes first,
+///
+/// - in `submit` itself, once [`early_reads`] of them wait: the device works while the rest of a batch is
+///   still being prepared;
+/// - in [`ReadQueue::poll`], where nothing that is in flight has been handed over: the device would idle;
+/// - in [`ReadQueue::flush`], and in [`ReadQueue::wait`].
+///
+/// A queue that reads only while it is waited for ([`ReadQueue::reads_in_background`]) begins with a read
+/// then.
+pub trait ReadQueue<'a> {
     /// Most reads in flight.
     fn depth(&self) -> u32;
 
     /// Reads submitted whose completion was not taken yet.
     fn in_flight(&self) -> u32;
 
-    /// Whether reads go on while nobody waits for them. Where they do not, reading ahead gains nothing,
+    /// Whether reads go on while nobody waits for them. Where they do not, prefetching gains nothing,
     /// and is not done.
-    fn reads_in_background(&self) -> bool {
-        true
-    }
+    fn reads_in_background(&self) -> bool;
 
-    /// Puts a read into the queue. It may wait there until [`ReadQueue::flush`] or
-    /// [`ReadQueue::wait`] is called, or until enough others wait with it: a device need not be idle
-    /// while a batch is being prepared.
+    /// Puts a read into the queue.
     ///
     /// # Errors
-    /// [`ReadFailure::QueueFull`], or what the system says; the read's slot is then free again.
+    /// [`ReadFailure::QueueFull`], or what the system says; the read's buffer is then free again.
     fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError>;
 
-    /// Hands what waits in the queue over to the device, without waiting for anything.
+    /// Hands over what waits in the queue, without waiting for anything.
     fn flush(&mut self);
 
     /// A completion that is there already, in any order; `None` where there is none yet.
@@ -132,18 +143,20 @@ pub trait ReadQueue<'a>: Clock {
     /// where nothing is in flight.
     fn wait(&mut self) -> Option<Completion>;
 
-    /// Takes completions until nothing is in flight: the end of a batch, for which the device law has
-    /// its `t0`.
-    ///
-    /// # Errors
-    /// The first read that failed; the rest is drained all the same.
-    fn drain(&mut self) -> Result<(), ReadError> {
-        let mut result = Ok(());
-        while let Some(completion) = self.wait() {
-            result = result.and(completion.result);
-        }
-        result
-    }
+    /// Told at the end of a batch, when nothing is in flight: what the device law has its `t0` for
+    /// passes here on a device whose time is simulated. Real ones have taken it by then.
+    fn end_batch(&mut self);
+}
+
+/// A queue that knows the time.
+pub trait TimedQueue<'a>: ReadQueue<'a> + Clock {}
+impl<'a, Q: ReadQueue<'a> + Clock + ?Sized> TimedQueue<'a> for Q {}
+
+/// Reads that are handed over without waiting for more of their batch, for a queue of this depth: a part of
+/// it, but enough that a system call for them costs less than it gains.
+pub const fn early_reads(depth: u32) -> u32 {
+    let part = depth / SUBMIT_EARLY_PARTS;
+    if part > SUBMIT_EARLY_READS_MIN { part } else { SUBMIT_EARLY_READS_MIN }
 }
 
 /// Implements [`Clock`] and [`ReadQueue`] for a queue that is one of several: every call goes on to what the
@@ -184,8 +197,8 @@ macro_rules! forward_read_queue {
             fn wait(&mut self) -> Option<$crate::queue::Completion> {
                 self.$one_mut().wait()
             }
-            fn drain(&mut self) -> Result<(), $crate::queue::ReadError> {
-                self.$one_mut().drain()
+            fn end_batch(&mut self) {
+                self.$one_mut().end_batch();
             }
         }
     };

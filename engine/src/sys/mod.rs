@@ -30,8 +30,14 @@ fn errno() -> i32 {
     unsafe { *location }
 }
 
-/// Ends the process.
-fn abort() -> ! {
+/// Ends the process where something that always holds does not: the kernel may still be writing into memory that
+/// will be given back, and nothing sound can follow. Says what on stderr; there is nobody else to tell.
+fn broken(invariant: &core::ffi::CStr) -> ! {
+    for text in [c"lnp: does not hold, though it must: ", invariant, c"\n"] {
+        let bytes = text.to_bytes();
+        // SAFETY: the bytes live through the call, which only reads them.
+        let _ = unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
+    }
     // SAFETY: takes nothing and does not return.
     unsafe { libc::abort() }
 }

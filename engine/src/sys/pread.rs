@@ -59,4 +59,5 @@ impl<'a> ReadQueue<'a> for PreadQueue<'a> {
         let result = self.file.read_exact_at(read.file_offset, read.lease.as_mut_slice());
         Some(Completion::of(read, result))
     }
+    fn end_batch(&mut self) {}
 }

@@ -10,7 +10,7 @@ use super::uring::UringQueue;
 use super::{DirectFile, Polling, PreadQueue, RingKind};
 use crate::arena::StagingMemory;
 use crate::error::EngineError;
-use crate::queue::ReadQueue;
+use crate::queue::TimedQueue;
 
 /// The back end asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl<'a> DeviceQueue<'a> {
     /// A queue over memory that is given back at the end of `'a`.
     ///
     /// # Safety
-    /// All leases of the reads submitted are of slots within `staging`, which nobody touches during the
+    /// All leases of the reads submitted are of buffers within `staging`, which nobody touches during the
     /// call. The queue is not leaked while a read is in flight.
     pub(crate) unsafe fn open_borrowed(
         file: &'a DirectFile,
@@ -201,7 +201,7 @@ impl<'a> DeviceQueue<'a> {
         &self.back_end
     }
 
-    fn queue(&self) -> &dyn ReadQueue<'a> {
+    fn queue(&self) -> &dyn TimedQueue<'a> {
         match &self.inner {
             #[cfg(feature = "io-uring")]
             Inner::Crate(queue) => queue,
@@ -210,7 +210,7 @@ impl<'a> DeviceQueue<'a> {
         }
     }
 
-    fn queue_mut(&mut self) -> &mut dyn ReadQueue<'a> {
+    fn queue_mut(&mut self) -> &mut dyn TimedQueue<'a> {
         match &mut self.inner {
             #[cfg(feature = "io-uring")]
             Inner::Crate(queue) => queue,

@@ -3,10 +3,8 @@
 use super::ring::{self, Opened, Polling, Ring, RingRead};
 use super::{DirectFile, clock};
 use crate::arena::StagingMemory;
-use crate::limits::{
-    QUEUE_DEPTH_MAX, READ_RETRIES_MAX, SUBMIT_EARLY_PARTS, SUBMIT_EARLY_READS_MIN, WAIT_RETRIES_MAX,
-};
-use crate::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
+use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX, WAIT_RETRIES_MAX};
+use crate::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue, early_reads};
 
 /// A read that the kernel may be working on.
 #[derive(Debug)]
@@ -46,14 +44,14 @@ impl<R: Ring> core::fmt::Debug for UringQueue<'_, R> {
 }
 
 impl<'a, R: Ring> UringQueue<'a, R> {
-    /// A queue that reads into slots of `staging`; `depth` is at most [`QUEUE_DEPTH_MAX`].
+    /// A queue that reads into buffers of `staging`; `depth` is at most [`QUEUE_DEPTH_MAX`].
     ///
     /// Where the memory cannot be registered (RLIMIT_MEMLOCK), reads go there all the same, and
     /// [`UringQueue::unregistered`] tells; where it cannot poll, it does not, and
     /// [`UringQueue::polling_refused`] tells.
     ///
     /// # Safety
-    /// All leases of the reads submitted are of slots within `staging`. The queue is not leaked
+    /// All leases of the reads submitted are of buffers within `staging`. The queue is not leaked
     /// (`mem::forget` and its like) while a read is in flight: the kernel would go on writing into
     /// memory whose borrow has ended. Dropping it waits for the kernel.
     ///
@@ -108,7 +106,7 @@ impl<'a, R: Ring> UringQueue<'a, R> {
     /// Puts what is left of a pending read into the submission queue.
     fn push(&mut self, number: u16) -> Result<(), ReadFailure> {
         let Some(Some(Pending { read, done, .. })) = self.pending.get(usize::from(number)) else {
-            return Err(ReadFailure::NoSlot); // cannot be: callers have just filled the place
+            super::broken(c"what is pushed is pending");
         };
         let read = RingRead {
             file_offset: read.file_offset + u64::from(*done),
@@ -128,7 +126,7 @@ impl<'a, R: Ring> UringQueue<'a, R> {
     }
 
     fn push_read(&mut self, read: &RingRead) -> bool {
-        // SAFETY: it names bytes of a slot whose lease lies in `pending` until the completion comes:
+        // SAFETY: it names bytes of a buffer whose lease lies in `pending` until the completion comes:
         // nobody else touches them, and the memory stays borrowed, because dropping the queue waits for
         // the kernel first.
         unsafe { self.ring.push(read) }
@@ -137,8 +135,8 @@ impl<'a, R: Ring> UringQueue<'a, R> {
     /// Hands over what waits once it is a part of the depth, so that the device begins while the rest of
     /// the batch is still being prepared. Under submission polling the kernel's thread has seen it already.
     fn hand_over_early(&mut self) {
-        let part = (self.depth / SUBMIT_EARLY_PARTS).max(SUBMIT_EARLY_READS_MIN);
-        if self.polling != Polling::Submission && self.ring.unsubmitted() >= part {
+        let enough = self.ring.unsubmitted() >= early_reads(self.depth);
+        if enough && self.polling != Polling::Submission {
             // An error comes again, and is dealt with, when a completion is waited for.
             let _ = self.ring.submit_and_wait(0);
         }
@@ -155,8 +153,12 @@ impl<'a, R: Ring> UringQueue<'a, R> {
         let due = match self.polling {
             // nobody but us asks the device
             Polling::Completion => self.in_flight > 0,
-            // completions of COOP_TASKRUN that the kernel holds until we come by
-            Polling::None => self.ring.holds_back(),
+            // completions of COOP_TASKRUN that the kernel holds until we come by, or reads that wait while
+            // the kernel has none
+            Polling::None => {
+                self.ring.holds_back()
+                    || (self.in_flight > 0 && self.ring.unsubmitted() >= self.in_flight)
+            }
             Polling::Submission => false,
         };
         if due {
@@ -186,22 +188,29 @@ impl<'a, R: Ring> UringQueue<'a, R> {
                     tries += 1;
                     super::yield_now();
                 }
-                Err(_) => super::abort(),
+                Err(_) => super::broken(c"the kernel lets us wait for reads in flight"),
             }
         }
     }
 
     /// Frees a place of `pending`.
-    fn release(&mut self, number: u16) -> Option<Pending<'a>> {
+    fn release(&mut self, number: u16) -> Pending<'a> {
+        let pending = self.pending.get_mut(usize::from(number)).and_then(Option::take);
+        let Some(pending) = pending else {
+            super::broken(c"the kernel tells of reads that are in flight");
+        };
         self.in_flight -= 1;
         self.free[(self.depth - self.in_flight - 1) as usize] = number;
-        self.pending[usize::from(number)].take()
+        pending
     }
 
     /// What the kernel's answer to a read means: its completion, or `None` where the rest of it was
     /// asked for once more.
     fn answered(&mut self, number: u16, answer: i32) -> Option<Completion> {
-        let pending = self.pending.get_mut(usize::from(number))?.as_mut()?;
+        let pending = self.pending.get_mut(usize::from(number)).and_then(Option::as_mut);
+        let Some(pending) = pending else {
+            super::broken(c"the kernel tells of reads that are in flight");
+        };
         pending.tries += 1;
         let again = match answer {
             1.. => {
@@ -214,9 +223,9 @@ impl<'a, R: Ring> UringQueue<'a, R> {
         };
         if again && pending.tries <= READ_RETRIES_MAX {
             let Err(failure) = self.push(number) else { return None };
-            return Some(Completion::of(self.release(number)?.read, Err(failure)));
+            return Some(Completion::of(self.release(number).read, Err(failure)));
         }
-        let Pending { read, done, .. } = self.release(number)?;
+        let Pending { read, done, .. } = self.release(number);
         let result = match answer {
             _ if done == read.lease.bytes() => Ok(()),
             0.. => Err(ReadFailure::Short { found: done }),
@@ -241,6 +250,10 @@ impl<'a, R: Ring> ReadQueue<'a> for UringQueue<'a, R> {
         self.in_flight
     }
 
+    fn reads_in_background(&self) -> bool {
+        true
+    }
+
     fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         if self.in_flight == self.depth {
             return Err(ReadError::of(&read, ReadFailure::QueueFull));
@@ -253,10 +266,7 @@ impl<'a, R: Ring> ReadQueue<'a> for UringQueue<'a, R> {
                 self.hand_over_early();
                 Ok(())
             }
-            Err(failure) => match self.release(number) {
-                Some(pending) => Err(ReadError::of(&pending.read, failure)),
-                None => Ok(()), // cannot be: the place was just filled
-            },
+            Err(failure) => Err(ReadError::of(&self.release(number).read, failure)),
         }
     }
 
@@ -293,6 +303,8 @@ impl<'a, R: Ring> ReadQueue<'a> for UringQueue<'a, R> {
         }
         None
     }
+
+    fn end_batch(&mut self) {}
 }
 
 impl<R: Ring> Drop for UringQueue<'_, R> {

@@ -51,7 +51,7 @@ impl Outcome {
             ("fetches of which none are right", self.bundles),
             ("errors", self.errors),
             ("damage", self.damage_found.min(self.damage_unseen)),
-            ("foreseen bundles", self.prefetched),
+            ("prefetched bundles", self.prefetched),
             ("hits", self.hits),
             ("outputs", self.outputs),
             ("reads gone with the device", faults.gone),

@@ -181,15 +181,15 @@ pub fn assemble(
     placeholder: bool,
 ) -> Vec<u8> {
     let (mut table, bodies): (Vec<_>, Vec<_>) = sections.into_iter().unzip();
-    let extent = write::place(&mut table, block_bytes).unwrap();
-    let mut file = vec![0; extent.file_bytes as usize];
+    let bytes = write::place(&mut table, block_bytes).unwrap();
+    let mut file = vec![0; bytes.file_bytes as usize];
     for (entry, body) in table.iter_mut().zip(&bodies) {
         entry.section_crc = U32::new(crc32(body));
         let begin = entry.offset.get() as usize;
         file[begin..begin + body.len()].copy_from_slice(body);
     }
     let features = if placeholder { INCOMPAT_PLACEHOLDER } else { 0 };
-    let superblock = write::seal(&table, extent, block_bytes, features);
+    let superblock = write::seal(&table, bytes, block_bytes, features);
     file[..4096].copy_from_slice(superblock.as_bytes());
     file[4096..4096 + size_of_val(&table[..])].copy_from_slice(table.as_bytes());
     file

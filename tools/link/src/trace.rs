@@ -13,6 +13,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::Dtype;
 
+use crate::rows::active_neurons;
 use lnp_common::files::{sha256_hex, write_whole};
 use lnp_common::tensor_file::{Elements, TensorData, TensorFile, write_tensors};
 
@@ -171,9 +172,7 @@ pub fn active(bits: &[u8], neurons: usize, token: usize) -> impl Iterator<Item =
     let row_bytes = neurons.div_ceil(8);
     let start = token.saturating_mul(row_bytes);
     let row = bits.get(start..start.saturating_add(row_bytes)).unwrap_or_default();
-    (0u32..).step_by(8).zip(row).flat_map(|(first, &byte)| {
-        (0..8).filter(move |k| byte >> k & 1 == 1).map(move |k| first + k)
-    })
+    active_neurons(row).map(|neuron| neuron as u32)
 }
 
 /// A trace in memory, to be written.

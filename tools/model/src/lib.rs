@@ -25,8 +25,8 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use candle_core::{Device, Tensor};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{Device, Storage, Tensor};
 
 mod activation;
 mod architecture;
@@ -209,7 +209,7 @@ impl Model {
         let ModelConfig { vocab, max_positions, layers, .. } = self.config;
         ensure!(!tokens.is_empty(), "no token to feed: give at least one");
         if let Some(id) = tokens.iter().find(|&&id| id as usize >= vocab) {
-            anyhow::bail!(
+            bail!(
                 "token id {id} is beyond the vocabulary of {vocab}: was the text encoded with this \
                  model's tokenizer?"
             );
@@ -229,8 +229,12 @@ impl Model {
 /// Runs the FFN of a layer on x [tokens, hidden].
 fn ffn_tensor(ffn: &mut dyn Ffn, layer: usize, x: &Tensor) -> Result<Tensor> {
     let shape = x.dims2()?;
-    let x = x.flatten_all()?.to_vec1::<f32>()?;
-    let mut y = vec![0.0; x.len()];
-    ffn.forward(layer, &x, &mut y).with_context(|| format!("FFN of layer {layer}"))?;
+    let x = x.contiguous()?;
+    let mut y = vec![0.0; x.elem_count()];
+    let (storage, layout) = x.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else { bail!("a tensor that is not in memory") };
+    // Where the numbers lie, not a copy of them.
+    let x = &storage.as_slice::<f32>()?[layout.start_offset()..][..y.len()];
+    ffn.forward(layer, x, &mut y).with_context(|| format!("FFN of layer {layer}"))?;
     Ok(Tensor::from_vec(y, shape, &Device::Cpu)?)
 }

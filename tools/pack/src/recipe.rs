@@ -7,7 +7,7 @@ use lnp_format::checksum::crc32;
 use lnp_format::codes::{INCOMPAT_PLACEHOLDER, WHOLE_PACK};
 use lnp_format::layout::{SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry};
 use lnp_format::limits::SUPERBLOCK_BYTES;
-use lnp_format::write::{self, BLOCK_BYTES_USUAL, Extent};
+use lnp_format::write::{self, BLOCK_BYTES_USUAL, PackBytes};
 use lnp_format::{Activation, Dtype, SectionKind, Shape};
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::{LE, U32};
@@ -82,8 +82,8 @@ pub struct PackLayout {
     /// The section table, in file order.
     pub sections: Vec<SectionEntry>,
     /// Where index and file end.
-    pub extent: Extent,
-    /// The first `extent.index_bytes` bytes of the file.
+    pub bytes: PackBytes,
+    /// The first `bytes.index_bytes` bytes of the file.
     pub index: Vec<u8>,
     block_bytes: u32,
     placeholder: bool,
@@ -290,8 +290,8 @@ impl Recipe {
             .iter()
             .map(|(kind, layer, placement, bytes)| write::entry(*kind, *layer, *placement, *bytes))
             .collect();
-        let extent = write::place(&mut table, self.block_bytes)?;
-        let index_bytes = usize::try_from(extent.index_bytes)?;
+        let bytes = write::place(&mut table, self.block_bytes)?;
+        let index_bytes = usize::try_from(bytes.index_bytes)?;
         let mut index = Vec::new();
         let had = index.try_reserve_exact(index_bytes);
         had.with_context(|| format!("no memory for an index of {index_bytes} bytes"))?;
@@ -310,7 +310,7 @@ impl Recipe {
         }
         let placeholder = self.shape.dtype == Dtype::Placeholder;
         let block_bytes = self.block_bytes;
-        let mut layout = PackLayout { sections: table, extent, index, block_bytes, placeholder };
+        let mut layout = PackLayout { sections: table, bytes, index, block_bytes, placeholder };
         layout.seal();
         Ok(layout)
     }
@@ -403,7 +403,7 @@ impl PackLayout {
     /// Writes section table and superblock into the index.
     pub fn seal(&mut self) {
         let features = if self.placeholder { INCOMPAT_PLACEHOLDER } else { 0 };
-        let superblock = write::seal(&self.sections, self.extent, self.block_bytes, features);
+        let superblock = write::seal(&self.sections, self.bytes, self.block_bytes, features);
         self.index[..SUPERBLOCK_BYTES].copy_from_slice(superblock.as_bytes());
         let table = self.sections.as_bytes();
         self.index[SUPERBLOCK_BYTES..SUPERBLOCK_BYTES + table.len()].copy_from_slice(table);

@@ -26,9 +26,9 @@ pub fn write_pack(
     // First what costs nothing to know: an index of gigabytes is not made for a disk that is full.
     check_room(path, recipe.bundle_bytes())?;
     let mut layout = recipe.layout()?;
-    write_whole(path, layout.extent.file_bytes, |file| {
+    write_whole(path, layout.bytes.file_bytes, |file| {
         let mut out = BufWriter::with_capacity(1 << 20, file);
-        let mut written = layout.extent.index_bytes;
+        let mut written = layout.bytes.index_bytes;
         out.seek(SeekFrom::Start(written))?;
         for (layer, placement) in recipe.regions() {
             if placement == 0 {
@@ -43,7 +43,7 @@ pub fn write_pack(
             written = begin + recipe.shape.region_bytes();
             progress(written);
         }
-        pad(&mut out, layout.extent.file_bytes - written)?;
+        pad(&mut out, layout.bytes.file_bytes - written)?;
         // The index last: a file without it is not a pack.
         layout.seal();
         out.seek(SeekFrom::Start(0))?;

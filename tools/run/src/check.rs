@@ -5,7 +5,7 @@
 
 use anyhow::{Result, anyhow, bail};
 use lnp_engine::Engine;
-use lnp_engine::queue::ReadQueue;
+use lnp_engine::queue::TimedQueue;
 use lnp_format::{Layer, Shape};
 
 use lnp_model::{Checkpoint, FfnTensors, ModelConfig};
@@ -24,7 +24,7 @@ const STEP: usize = 7919;
 ///
 /// # Errors
 /// One line that says what differs.
-pub fn check_weights<'a, Q: ReadQueue<'a> + Send>(
+pub fn check_weights<'a, Q: TimedQueue<'a> + Send>(
     engine: &mut Engine<'a, Q>,
     checkpoint: &Checkpoint,
     config: &ModelConfig,

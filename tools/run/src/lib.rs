@@ -3,6 +3,7 @@
 //! [`check`] sees that the two belong together) and [`SparseFfn`] is that FFN.
 //!
 //! ```no_run
+//! use lnp_engine::engine::Alone;
 //! use lnp_model::{ExactPredictor, Model, Sampler, Tokenizer, generate};
 //! use lnp_pack::PackIndex;
 //! use lnp_run::{ComputeOptions, ComputePack, SparseFfn};
@@ -12,11 +13,14 @@
 //! let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
 //! let mut pack = ComputePack::open(&index, &model, ComputeOptions::default())?;
 //! let (mut engine, ffn) = pack.engine(&model)?;
-//! let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
 //! let tokenizer = Tokenizer::load(dir)?;
 //! let (prompt, mut greedy) = (tokenizer.encode("Once upon a time")?, Sampler::new(0.0, 0)?);
-//! let text = generate(&model, &mut sparse, &prompt, 20, &mut greedy, &mut |_token| Ok(true))?;
-//! println!("{}: {} reads", tokenizer.decode(&text.tokens, true)?, sparse.stats().reads);
+//! engine.session(|session| {
+//!     let mut sparse = SparseFfn::new(session, ffn, &predictor, &Alone);
+//!     let text = generate(&model, &mut sparse, &prompt, 20, &mut greedy, &mut |_token| Ok(true))?;
+//!     println!("{}: {} reads", tokenizer.decode(&text.tokens, true)?, sparse.stats().reads);
+//!     Ok::<(), anyhow::Error>(())
+//! })?;
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 #![forbid(unsafe_code)]

@@ -14,6 +14,7 @@ use super::{link, trace};
 use lnp_common::files::check_room_of_all;
 use lnp_common::interrupt::Temporary;
 use lnp_common::report::{bytes, print, print_json, progress, say, thousands};
+use lnp_device::Threads;
 use lnp_device::memory;
 use lnp_device::{LawText, open_direct};
 use lnp_link::Links;
@@ -258,7 +259,7 @@ impl Demo<'_> {
         self.say(&format!(
             "pack      {PACK}: {}, {} bundles of {} bytes\n\
              verify    every checksum and pad byte sound, every bundle equal to the model's weights\n",
-            bytes(layout.extent.file_bytes as f64),
+            bytes(layout.bytes.file_bytes as f64),
             thousands(verified.bundles as f64),
             recipe.shape.bundle_stride
         ))?;
@@ -280,19 +281,19 @@ impl Demo<'_> {
         let tokenizer = Tokenizer::load(&self.model_dir())?;
         let prompt_ids = prompt_ids(&self.model_dir(), model.config(), &tokenizer, PROMPT, false)?;
         let back_end = engine.queue().back_end().name();
-        let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
+        let threads = Threads::new(None)?;
         let begin = Instant::now();
-        let generated = generate(
-            model,
-            &mut sparse,
-            &prompt_ids,
-            GENERATED_TOKENS,
-            &mut Sampler::Greedy,
-            &mut |_| Ok(true),
-        )?;
+        let (generated, stats) = threads.run(|| {
+            engine.session(|session| {
+                let mut sparse = SparseFfn::new(session, ffn, &predictor, &threads);
+                let (count, greedy) = (GENERATED_TOKENS, &mut Sampler::Greedy);
+                let go_on = &mut |_| Ok(true);
+                let made = generate(model, &mut sparse, &prompt_ids, count, greedy, go_on)?;
+                anyhow::Ok((made, *sparse.stats()))
+            })
+        })?;
         let seconds = begin.elapsed().as_secs_f64();
         let fed = generated.fed as f64;
-        let stats = sparse.stats();
         let text = tokenizer.decode(&generated.tokens, false)?;
         self.say(&format!(
             "run       {:.0} tokens/s, FFN weights from flash ({back_end}): {:.0} reads and {} per \

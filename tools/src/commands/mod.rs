@@ -27,6 +27,7 @@ use lnp_engine::sys::{BackEnd, BackEndChoice, Polling, ReadOptions, RingKind, cp
 use lnp_kernels::{CpuFeatures, TOKENS_MAX, Tier};
 
 use lnp_common::report::{ReaderGone, plain, say};
+use lnp_device::Threads;
 
 /// Linked neuron packs: sparse language models read from flash.
 ///
@@ -123,9 +124,17 @@ pub(crate) struct KernelArgs {
     #[arg(long, value_name = "N", default_value_t = TOKENS_MAX as u8,
           value_parser = clap::value_parser!(u8).range(1..=TOKENS_MAX as i64))]
     batch: u8,
+    /// Threads that compute, the one that reads among them; the bits do not depend on it [default: one a core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
 }
 
 impl KernelArgs {
+    /// The threads that compute.
+    fn start_threads(self) -> anyhow::Result<Threads> {
+        Threads::new(self.threads).context("--threads")
+    }
+
     /// What the kernels may use.
     fn features(self) -> anyhow::Result<CpuFeatures> {
         let features = cpu::detect();

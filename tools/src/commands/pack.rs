@@ -120,7 +120,7 @@ pub(super) fn write_with_progress(
     say(&format!(
         "{}: {}, {} layers of {} bundles of {} ({}), {} order\n",
         shown(output),
-        bytes(layout.extent.file_bytes as f64),
+        bytes(layout.bytes.file_bytes as f64),
         shape.layers,
         shape.neurons,
         bytes(shape.bundle_stride.into()),

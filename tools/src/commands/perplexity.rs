@@ -129,6 +129,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     judge(&dense, &model, &mut ffn, &texts, &bar, &mut rows)?;
     drop(ffn);
     let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
+    let threads = args.kernels.start_threads()?;
     for index in &indexes {
         let mut pack = ComputePack::open(index, &model, options)?;
         let (mut engine, ffn) = pack.engine(&model)?;
@@ -138,8 +139,13 @@ pub(super) fn run(args: &Args) -> Result<()> {
             dtype: index.pack()?.shape().dtype.name(),
             kernel_tier: Some(ffn.tier().name()),
         };
-        let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
-        judge(&subject, &model, &mut sparse, &texts, &bar, &mut rows)
+        threads
+            .run(|| {
+                engine.session(|session| {
+                    let mut sparse = SparseFfn::new(session, ffn, &predictor, &threads);
+                    judge(&subject, &model, &mut sparse, &texts, &bar, &mut rows)
+                })
+            })
             .with_context(|| index.path().display().to_string())?;
     }
     bar.finish_and_clear();

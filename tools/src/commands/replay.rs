@@ -219,7 +219,7 @@ fn open_packs(args: &Args) -> Result<Vec<PackIndex>> {
         let model = ModelSize::of_links(&links);
         let recipe = Recipe::for_placeholders(Some(&links), model, bundle_bytes, 1)?;
         let layout = recipe.layout()?;
-        Ok(PackIndex::in_memory(path.clone(), layout.index, layout.extent.file_bytes))
+        Ok(PackIndex::in_memory(path.clone(), layout.index, layout.bytes.file_bytes))
     };
     args.links.iter().map(index_of).collect()
 }

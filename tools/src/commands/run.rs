@@ -111,12 +111,19 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut stream = Stream::new(tokenizer.decoder(false), eos, args.json);
     let tier = ffn.tier().name();
     let kernels = format!("{tier} {}", engine.pack().shape().dtype);
-    let mut sparse = SparseFfn::new(&mut engine, ffn, &predictor);
-    let generated =
-        generate(&model, &mut sparse, &prompt_ids, args.count, &mut sampler, &mut |token| {
-            stream.take(token)
+    let threads = args.kernels.start_threads()?;
+    // One session for the whole generation, on one of the threads that compute.
+    let made = threads.run(|| {
+        engine.session(|session| {
+            let mut sparse = SparseFfn::new(session, ffn, &predictor, &threads);
+            let take = &mut |token| stream.take(token);
+            let generated =
+                generate(&model, &mut sparse, &prompt_ids, args.count, &mut sampler, take)?;
+            Ok((generated, *sparse.stats(), sparse.active_bundles()))
         })
-        .map_err(|error| match error.downcast_ref::<EngineError>() {
+    });
+    let (generated, stats, active_bundles) =
+        made.map_err(|error: anyhow::Error| match error.downcast_ref::<EngineError>() {
             Some(_) => error.context(index.path().display().to_string()),
             None => error,
         })?;
@@ -133,9 +140,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
         },
         generated,
         told,
-        stats: *sparse.stats(),
-        active_bundles: sparse.active_bundles(),
+        stats,
+        active_bundles,
         kernels,
+        threads: threads.count(),
         loaded_s,
     };
     if args.json {
@@ -278,6 +286,7 @@ struct Summary<'a> {
     stats: FetchStats,
     active_bundles: u64,
     kernels: String,
+    threads: usize,
     loaded_s: f64,
     memory: Memory,
 }
@@ -309,7 +318,7 @@ impl Summary<'_> {
             self.tokens_per_s().map_or(String::new(), |rate| format!("{rate:.1} tokens/s, "));
         say(&format!(
             "{rate}{count} tokens{end} after a prompt of {}; per token {:.0} active bundles, {:.1} \
-             reads, {}, I/O {:.0} us; {:.1} % hits; kernels {}; active sets computed exactly (no \
+             reads, {}, I/O {:.0} us; {:.1} % hits; kernels {} on {} {}; active sets computed exactly (no \
              predictor); {}\n",
             self.prompt_ids.len(),
             self.active_bundles as f64 / self.fed(),
@@ -318,6 +327,8 @@ impl Summary<'_> {
             self.stats.io_ns as f64 / 1e3 / self.fed(),
             100.0 * self.hit_rate(),
             self.kernels,
+            self.threads,
+            if self.threads == 1 { "thread" } else { "threads" },
             self.memory.in_words(),
         ));
     }
@@ -334,7 +345,7 @@ impl Summary<'_> {
             "bytes_read_per_token": self.stats.bytes_read as f64 / self.fed(),
             "useful_bytes_per_token": self.stats.useful_bytes as f64 / self.fed(),
             "io_us_per_token": { "mean": self.stats.io_ns as f64 / 1e3 / self.fed() },
-            "hit_rate": self.hit_rate(),
+            "hit_rate": self.hit_rate(), "threads": self.threads,
             "peak_memory_bytes": peak_memory_bytes(),
             "engine": engine,
         }))

@@ -8,8 +8,8 @@ use lnp_common::files::{check_room, check_target};
 use lnp_common::report::{plain, print, print_json, progress, say, shown, table, thousands};
 use lnp_link::Profile;
 use lnp_link::synth::compare::{Compared, compare};
-use lnp_link::synth::statistics::{Layer, NAMES, Statistics, mean};
-use lnp_link::synth::{LayerFit, Shape, Split, Synthesis};
+use lnp_link::synth::statistics::{NAMES, Statistics, TracedLayer, mean};
+use lnp_link::synth::{LayerFit, Split, SynthShape, Synthesis};
 
 /// Make a synthetic trace of any shape with the statistics of real ones
 ///
@@ -75,7 +75,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     check_target(&args.output, &inputs)?;
     let real = Profile::open(&args.traces)?;
     ensure!(!real.is_synthetic(), "a trace of --traces is synthetic itself: learn from real ones");
-    let shape = Shape {
+    let shape = SynthShape {
         layers: args.layers as usize,
         neurons: args.neurons as usize,
         tokens: args.tokens as usize,
@@ -90,7 +90,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let synthesis = Synthesis::new(&real, shape, args.seed)?;
     let bar = progress("writing", shape.layers as u64);
     let written = synthesis.write(&args.output, split, |layer, bits| {
-        let layer_of = Layer { bits, neurons: shape.neurons, window: real.window() };
+        let layer_of = TracedLayer { bits, neurons: shape.neurons, window: real.window() };
         let statistics = if args.unmeasured {
             [None; NAMES.len()]
         } else {

@@ -1,13 +1,16 @@
 //! The simulated device: virtual time, one seed, the same bytes and times on every run.
 //!
-//! **Time.** A batch is what is submitted between two calls of [`ReadQueue::drain`]. The k-th attempt
-//! of a batch is done when its [`Timing`] (a law, or a measured curve) says that k reads and the bytes
-//! they brought are; draining
-//! costs the law's `t0`, once. A batch goes by the timing that holds when its first read is submitted
-//! ([`SimulatedQueue::then`]: a device that throttles). Completions come in an order drawn from the
-//! seed. Nothing else takes time: a completion that [`ReadQueue::poll`] finds comes no sooner than the
-//! one that [`ReadQueue::wait`] would have waited for ([`SimulatedQueue::polled`] says how often poll
-//! finds one; never, unless told).
+//! **Time.** Reads are handed over as [`ReadQueue`] says, some at a time. Handing over takes the time that
+//! [`Submission`] says (none, unless told), during which the device works on what it has; what is handed over
+//! together starts together, when that is done. The device works without a pause while it has something: the k-th
+//! attempt since it last had nothing is done when its [`Timing`] (a law, or a measured curve) says that k
+//! reads and the bytes they brought are. The end of a batch ([`ReadQueue::end_batch`]) takes the law's `t0`. A batch goes
+//! by the timing that holds when its first read is submitted ([`SimulatedQueue::then`]: a device that
+//! throttles). Completions come in an order drawn from the seed, one by one, or, where told
+//! ([`Submission::together`]), all that were handed over together at once. Nothing else takes time: a completion that
+//! [`ReadQueue::poll`] finds comes no sooner than the one that [`ReadQueue::wait`] would have waited for
+//! ([`SimulatedQueue::polled`] says how often poll finds one; never, unless told, but for those that have come with
+//! another).
 //!
 //! **Faults** ([`Faults`], none unless told) happen to attempts. A read is one attempt as a rule; what
 //! could not be had in full is tried again, or continued, at most [`READ_RETRIES_MAX`] times, as the
@@ -26,14 +29,16 @@
 //! after their completion, completions that never come, reads from a wrong place, and writes.
 
 mod faults;
+mod work;
 
-use heapless::Vec;
+use heapless::{Deque, Vec};
 
-use super::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue};
+use super::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue, early_reads};
 use crate::law::{Curve, DeviceLaw};
 use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX, TIMING_CHANGES_MAX};
 use faults::{Attempt, REFUSED, happens};
 pub use faults::{FaultCounts, Faults, Switch};
+use work::Batch;
 
 /// What the device holds.
 #[derive(Clone, Copy, Debug)]
@@ -76,38 +81,22 @@ impl From<Curve> for Timing {
     }
 }
 
-impl Timing {
-    /// Nanoseconds from the begin of a batch until so much of it is done.
-    fn work_ns(&self, batch: &Batch) -> u64 {
-        match self {
-            Self::Law(law) => (law.work_us(batch.reads, batch.bytes) * 1e3) as u64,
-            Self::Curve(_) => batch.curve_ns,
-        }
-    }
+/// What handing reads over takes, and how they come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// Time of the submitting thread for each read that it hands over, nanoseconds.
+    pub read_ns: u64,
+    /// Whether completions of reads that were handed over together come together, when the last of them is
+    /// done, as from a device that interrupts once for all.
+    pub together: bool,
+    /// So many reads that wait are handed over without waiting for more; `None` for [`early_reads`] of the
+    /// depth, as real queues do it.
+    pub early_reads: Option<u32>,
+}
 
-    /// Nanoseconds of a read by itself.
-    fn own_ns(&self, bytes: u64) -> u64 {
-        match self {
-            Self::Law(law) => (law.work_us(1, bytes) * 1e3) as u64,
-            Self::Curve(_) => self.attempt_ns(bytes),
-        }
-    }
-
-    /// Nanoseconds of one attempt that brings so many bytes, where each takes its own time.
-    fn attempt_ns(&self, bytes: u64) -> u64 {
-        match self {
-            Self::Law(_) => 0,
-            Self::Curve(curve) => (curve.read_us(bytes) * 1e3) as u64,
-        }
-    }
-
-    /// Nanoseconds that the end of a batch takes.
-    fn drain_ns(&self) -> u64 {
-        match self {
-            Self::Law(law) => (law.t0_us() * 1e3) as u64,
-            Self::Curve(curve) => (curve.t0_us() * 1e3) as u64,
-        }
-    }
+impl Submission {
+    /// It takes no time.
+    pub const FREE: Self = Self { read_ns: 0, together: false, early_reads: None };
 }
 
 /// SplitMix64.
@@ -134,17 +123,10 @@ struct Pending<'a> {
     tries: u32,
     /// Not done before this moment; 0 where it is not delayed.
     due_ns: u64,
-}
-
-/// The batch under way.
-#[derive(Clone, Copy, Debug)]
-struct Batch {
-    timing: Timing,
-    begin_ns: u64,
-    reads: u64,
-    bytes: u64,
-    /// Sum of the attempts' own times.
-    curve_ns: u64,
+    /// When it was handed over; `None` while it waits.
+    start_ns: Option<u64>,
+    /// Which it was handed over with.
+    piece: u32,
 }
 
 /// A device that obeys its [`Timing`] to the letter, but for the faults that it is given.
@@ -165,10 +147,16 @@ pub struct SimulatedQueue<'a> {
     polled: u32,
     counts: FaultCounts,
     now_ns: u64,
+    submission: Submission,
     batch: Option<Batch>,
     pending: Vec<Pending<'a>, QUEUE_DEPTH_MAX>,
     /// Of them, delayed.
     delayed: usize,
+    /// Of them, not handed over.
+    waiting: usize,
+    pieces: u32,
+    /// Completions that came with another.
+    posted: Deque<Completion, QUEUE_DEPTH_MAX>,
 }
 
 impl<'a> SimulatedQueue<'a> {
@@ -187,9 +175,13 @@ impl<'a> SimulatedQueue<'a> {
             polled: 0,
             counts: FaultCounts::default(),
             now_ns: 0,
+            submission: Submission::FREE,
             batch: None,
             pending: Vec::new(),
             delayed: 0,
+            waiting: 0,
+            pieces: 0,
+            posted: Deque::new(),
         }
     }
 
@@ -202,6 +194,12 @@ impl<'a> SimulatedQueue<'a> {
     /// The same device, whose faults happen only while `switch` is on. A device that is gone stays so.
     pub const fn switched_by(mut self, switch: &'a Switch) -> Self {
         self.switch = Some(switch);
+        self
+    }
+
+    /// The same device, to which reads are handed over like this.
+    pub const fn submitting(mut self, submission: Submission) -> Self {
+        self.submission = submission;
         self
     }
 
@@ -248,25 +246,39 @@ impl<'a> SimulatedQueue<'a> {
         self.timing
     }
 
-    /// Which of the reads in flight is worked on next: any; but a delayed one whose time has not come
-    /// only where there is no other, the earliest first.
+    /// Which of the reads that were handed over is worked on next: any that the device has by the time that it
+    /// is through with the last, or else the first that comes; but a delayed one whose time has not come only
+    /// where there is no other, the earliest first.
     fn choose(&mut self) -> Option<usize> {
-        let now_ns = self.now_ns;
-        let due = |pending: &Pending<'_>| pending.due_ns <= now_ns;
-        let count = match self.delayed {
-            0 => self.pending.len(),
-            _ => self.pending.iter().filter(|pending| due(pending)).count(),
-        };
+        if self.delayed == 0 && self.waiting == 0 && self.submission.read_ns == 0 {
+            // All of them. (They are many: simulated replays come by here.)
+            let count = self.pending.len() as u64;
+            return (count > 0).then(|| (self.order.next() % count) as usize);
+        }
+        let end_ns = self.batch.as_ref().map_or(0, Batch::end_ns);
+        let first_ns = self.pending.iter().filter_map(|pending| pending.start_ns).min()?;
+        let (now_ns, started_ns) = (self.now_ns, end_ns.max(first_ns));
+        let here = |pending: &Pending<'_>| pending.start_ns.is_some_and(|at| at <= started_ns);
+        let due = |pending: &Pending<'_>| here(pending) && pending.due_ns <= now_ns;
+        let count = self.pending.iter().filter(|pending| due(pending)).count();
+        let all = self.pending.iter().enumerate();
         if count == 0 {
-            let all = self.pending.iter().enumerate();
-            return all.min_by_key(|(_, pending)| pending.due_ns).map(|(at, _)| at);
+            let here = all.filter(|(_, pending)| here(pending));
+            return here.min_by_key(|(_, pending)| pending.due_ns).map(|(at, _)| at);
         }
         let at = (self.order.next() % count as u64) as usize;
-        if self.delayed == 0 {
-            return Some(at);
+        all.filter(|(_, pending)| due(pending)).nth(at).map(|(at, _)| at)
+    }
+
+    /// Hands over what waits.
+    fn hand_over(&mut self) {
+        let cost_ns = self.submission.read_ns.saturating_mul(self.waiting as u64);
+        self.now_ns = self.now_ns.saturating_add(cost_ns);
+        self.pieces = self.pieces.wrapping_add(u32::from(self.waiting > 0));
+        for pending in self.pending.iter_mut().filter(|pending| pending.start_ns.is_none()) {
+            (pending.start_ns, pending.piece) = (Some(self.now_ns), self.pieces);
         }
-        let mut all = self.pending.iter().enumerate().filter(|(_, pending)| due(pending));
-        all.nth(at).map(|(at, _)| at)
+        self.waiting = 0;
     }
 
     /// How the next attempt at a read goes.
@@ -300,13 +312,11 @@ impl<'a> SimulatedQueue<'a> {
         };
         transfer(&self.image, pending, count);
         let (due_ns, tries) = (pending.due_ns, pending.tries);
+        let start_ns = pending.start_ns.unwrap_or(0);
         let whole = pending.done == pending.read.lease.bytes();
         if let Some(batch) = &mut self.batch {
-            batch.reads += 1;
-            batch.bytes += u64::from(count);
-            batch.curve_ns += batch.timing.attempt_ns(count.into());
-            let since_ns = batch.timing.work_ns(batch);
-            self.now_ns = self.now_ns.max(batch.begin_ns.saturating_add(since_ns)).max(due_ns);
+            batch.work(start_ns, count.into());
+            self.now_ns = self.now_ns.max(batch.end_ns()).max(due_ns);
         }
         let at_end = there == 0 && matches!(attempt, Attempt::Whole | Attempt::Part);
         if !whole && !at_end && attempt.can_go_on() {
@@ -316,6 +326,21 @@ impl<'a> SimulatedQueue<'a> {
             self.counts.worn_out += 1;
         }
         Some(self.end(at, attempt, whole))
+    }
+
+    /// Works on one read, and on all that come with it; the first completion of them, if any.
+    fn come(&mut self) -> Option<Completion> {
+        if !self.submission.together {
+            return self.work();
+        }
+        let piece = self.pending.iter().find(|pending| pending.start_ns.is_some())?.piece;
+        while self.pending.iter().any(|pending| pending.piece == piece) {
+            if let Some(completion) = self.work() {
+                // cannot fail: no more are pending than fit
+                let _ = self.posted.push_back(completion);
+            }
+        }
+        self.posted.pop_front()
     }
 
     /// Ends a read after its last attempt.
@@ -339,7 +364,7 @@ impl<'a> SimulatedQueue<'a> {
     }
 }
 
-/// Brings the next `count` bytes of a read into its slot.
+/// Brings the next `count` bytes of a read into its buffer.
 fn transfer(image: &Image<'_>, pending: &mut Pending<'_>, count: u32) {
     let done = pending.done as usize;
     pending.done += count;
@@ -365,7 +390,11 @@ impl<'a> ReadQueue<'a> for SimulatedQueue<'a> {
     }
 
     fn in_flight(&self) -> u32 {
-        self.pending.len() as u32
+        (self.pending.len() + self.posted.len()) as u32
+    }
+
+    fn reads_in_background(&self) -> bool {
+        true
     }
 
     fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
@@ -382,7 +411,7 @@ impl<'a> ReadQueue<'a> for SimulatedQueue<'a> {
             None => self.timing_now(),
         };
         let begin_ns = self.now_ns;
-        self.batch.get_or_insert(Batch { timing, begin_ns, reads: 0, bytes: 0, curve_ns: 0 });
+        self.batch.get_or_insert(Batch::new(timing, begin_ns));
         let mut due_ns = 0;
         if faulty && self.strikes(self.faults.delayed) {
             let own_ns = timing.own_ns(read.lease.bytes().into());
@@ -391,22 +420,42 @@ impl<'a> ReadQueue<'a> for SimulatedQueue<'a> {
             self.counts.delayed += 1;
             self.delayed += 1;
         }
-        let pending = Pending { read, done: 0, tries: 0, due_ns };
-        self.pending.push(pending).map_err(|full| ReadError::of(&full.read, ReadFailure::QueueFull))
+        let pending = Pending { read, done: 0, tries: 0, due_ns, start_ns: None, piece: 0 };
+        self.pending
+            .push(pending)
+            .map_err(|full| ReadError::of(&full.read, ReadFailure::QueueFull))?;
+        self.waiting += 1;
+        let early = self.submission.early_reads.unwrap_or(early_reads(self.depth));
+        if self.waiting >= early as usize {
+            self.hand_over();
+        }
+        Ok(())
     }
 
-    fn flush(&mut self) {}
+    fn flush(&mut self) {
+        self.hand_over();
+    }
 
     fn poll(&mut self) -> Option<Completion> {
+        if let Some(posted) = self.posted.pop_front() {
+            return Some(posted);
+        }
+        if self.waiting == self.pending.len() {
+            self.hand_over();
+        }
         if self.polled > 0 && !self.pending.is_empty() && self.strikes(self.polled) {
-            return self.work();
+            return self.come();
         }
         None
     }
 
     fn wait(&mut self) -> Option<Completion> {
+        self.hand_over();
+        if let Some(posted) = self.posted.pop_front() {
+            return Some(posted);
+        }
         while !self.pending.is_empty() {
-            let completion = self.work();
+            let completion = self.come();
             if completion.is_some() {
                 return completion;
             }
@@ -414,14 +463,9 @@ impl<'a> ReadQueue<'a> for SimulatedQueue<'a> {
         None
     }
 
-    fn drain(&mut self) -> Result<(), ReadError> {
-        let mut result = Ok(());
-        while let Some(completion) = self.wait() {
-            result = result.and(completion.result);
-        }
+    fn end_batch(&mut self) {
         if let Some(batch) = self.batch.take() {
-            self.now_ns = self.now_ns.saturating_add(batch.timing.drain_ns());
+            self.now_ns = self.now_ns.saturating_add(batch.drain_ns());
         }
-        result
     }
 }

@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use super::draw::{self, Plan};
 use super::population::Population;
-use super::statistics::{Layer, Statistics};
-use super::{Purpose, Shape, Split, Synthesis, stream};
+use super::statistics::{Statistics, TracedLayer};
+use super::{Purpose, Split, SynthShape, Synthesis, stream};
 use crate::{Part, Profile};
 
 /// One real layer and what was made to be like it.
@@ -25,7 +25,7 @@ pub struct Compared {
 /// # Errors
 /// A real trace cannot be read.
 pub fn compare(real: &Profile, seed: u64, progress: impl Fn() + Sync) -> Result<Vec<Compared>> {
-    let shape = Shape {
+    let shape = SynthShape {
         layers: real.layers(),
         neurons: real.neurons(),
         tokens: real.tokens() as usize,
@@ -36,7 +36,7 @@ pub fn compare(real: &Profile, seed: u64, progress: impl Fn() + Sync) -> Result<
         .into_par_iter()
         .map(|layer| {
             let statistics = |bits: &[u8]| {
-                let layer_of = Layer { bits, neurons: shape.neurons, window: real.window() };
+                let layer_of = TracedLayer { bits, neurons: shape.neurons, window: real.window() };
                 layer_of.statistics_with_runs(stream(seed, Purpose::Sample, layer))
             };
             let bits = real.bits(layer, Part::All)?.concat();

@@ -36,7 +36,7 @@ use population::Population;
 
 /// What is to be made.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Shape {
+pub struct SynthShape {
     /// Layers, 1 to [`LAYERS_MAX`].
     pub layers: usize,
     /// Neurons a layer, 1 to [`NEURONS_MAX`].
@@ -47,7 +47,7 @@ pub struct Shape {
     pub active: Option<f64>,
 }
 
-impl Shape {
+impl SynthShape {
     /// Bytes of the bits of a trace of this shape.
     ///
     /// # Errors
@@ -139,7 +139,7 @@ impl Split {
 /// A maker of synthetic traces, learned from real ones.
 pub struct Synthesis<'a> {
     real: &'a Profile,
-    shape: Shape,
+    shape: SynthShape,
     seed: u64,
     rescale: Rescale,
 }
@@ -158,7 +158,7 @@ impl<'a> Synthesis<'a> {
     ///
     /// # Errors
     /// A shape out of range, a real trace that cannot be read, or an activity that cannot be reached.
-    pub fn new(real: &'a Profile, shape: Shape, seed: u64) -> Result<Self> {
+    pub fn new(real: &'a Profile, shape: SynthShape, seed: u64) -> Result<Self> {
         shape.check()?;
         let mut synthesis = Self { real, shape, seed, rescale: Rescale::NONE };
         if let Some(active) = shape.active {
@@ -222,7 +222,7 @@ impl<'a> Synthesis<'a> {
         split: Split,
         look: impl Fn(usize, &[u8]) -> Result<T> + Sync,
     ) -> Result<Vec<(LayerFit, T)>> {
-        let Shape { layers, neurons, tokens, .. } = self.shape;
+        let SynthShape { layers, neurons, tokens, .. } = self.shape;
         let trace = SyntheticTrace {
             model: format!("synthetic({})", self.real.model()),
             corpus: format!("synthetic({})", self.real.corpora().join("+")),

@@ -50,7 +50,7 @@ const NEURONS_SAMPLED: usize = 64;
 
 /// The bits of a layer, a row a token.
 #[derive(Debug, Clone, Copy)]
-pub struct Layer<'a> {
+pub struct TracedLayer<'a> {
     /// ceil(neurons / 8) bytes a token.
     pub bits: &'a [u8],
     /// Neurons.
@@ -59,7 +59,7 @@ pub struct Layer<'a> {
     pub window: usize,
 }
 
-impl Layer<'_> {
+impl TracedLayer<'_> {
     fn row_bytes(&self) -> usize {
         self.neurons.div_ceil(8)
     }
@@ -96,7 +96,7 @@ impl Layer<'_> {
     /// Everything; orders are made from one half of the windows and tried on the other.
     ///
     /// # Errors
-    /// As [`Layer::statistics`].
+    /// As [`TracedLayer::statistics`].
     pub fn statistics_with_runs(&self, random: Xoshiro256PlusPlus) -> Result<Statistics> {
         let mut statistics = self.statistics(random)?;
         let part = |fold: usize| -> Vec<u8> {

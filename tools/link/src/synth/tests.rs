@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::draw::{source_tokens, templates};
 use super::kin::{KIN, Kin, PARTNERS};
 use super::population::ONE;
-use super::statistics::{Layer, NAMES};
+use super::statistics::{NAMES, TracedLayer};
 use super::*;
 use crate::LayerActivity;
 use crate::testing::{SmallTrace, small_traces};
@@ -85,7 +85,7 @@ proptest! {
     fn statistics_are_what_plain_counting_gives(trace in small_traces(), window in 1usize..20) {
         prop_assume!(!trace.tokens.is_empty());
         let bits = trace.bits();
-        let layer = Layer { bits: &bits, neurons: trace.neurons, window };
+        let layer = TracedLayer { bits: &bits, neurons: trace.neurons, window };
         let told = layer.statistics(random(1)).unwrap();
         let tokens = trace.tokens.len();
         let active: usize = trace.tokens.iter().flatten().filter(|bit| **bit).count();
@@ -216,7 +216,7 @@ fn a_wider_layer_is_like_the_real_one() {
     let plan = Plan { template: templates(96, 384, random(8)), tokens, random: random(9) };
     let drawn = plan.draw(&population, &bits);
     let of = |bits: &[u8], neurons| {
-        Layer { bits, neurons, window: 24_000 }.statistics(random(4)).unwrap()
+        TracedLayer { bits, neurons, window: 24_000 }.statistics(random(4)).unwrap()
     };
     let (real, wide) = (of(&bits, 96), of(&drawn, 384));
     let near = |name: &str, expected: f64, within: f64| {
@@ -240,7 +240,7 @@ fn a_wider_layer_is_like_the_real_one() {
 #[test]
 fn layers_are_like_those_at_their_depth() {
     let of = |layers: usize, real: usize| -> Vec<usize> {
-        let shape = Shape { layers, neurons: 1, tokens: 1, active: None };
+        let shape = SynthShape { layers, neurons: 1, tokens: 1, active: None };
         (0..layers).map(|layer| shape.real_layer(layer, real)).collect()
     };
     assert_eq!(of(6, 6), [0, 1, 2, 3, 4, 5]);

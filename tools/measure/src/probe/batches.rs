@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use lnp_engine::arena::{Arena, Staging, StagingMemory};
 use lnp_engine::limits::STAGING_ALIGN;
-use lnp_engine::queue::{Clock, Read, ReadQueue};
+use lnp_engine::queue::{Clock, Read, ReadQueue, turn};
 use lnp_engine::sys::{DeviceQueue, DirectFile};
 use rand::RngExt;
 use rand::SeedableRng;
@@ -111,16 +111,18 @@ impl Prober {
                 Some(Read { file_offset, lease: staging.lease(tag as usize)?, tag })
             })
             .collect();
+        let (mut list, mut result) = (list.into_iter(), Ok(()));
         let begin_ns = queue.now_ns();
-        for read in list {
-            if queue.in_flight() == queue.depth()
-                && let Some(completion) = queue.wait()
-            {
-                completion.result?;
-            }
-            queue.submit(read)?;
-        }
-        queue.drain()?;
-        Ok((queue.now_ns() - begin_ns) as f64 / 1e3)
+        while turn(
+            queue,
+            &mut list,
+            |list| list.next().map(Ok),
+            |_, completion| {
+                result = result.and(completion.result);
+            },
+        )? {}
+        queue.end_batch();
+        let us = (queue.now_ns() - begin_ns) as f64 / 1e3;
+        Ok(result.map(|()| us)?)
     }
 }

@@ -14,7 +14,7 @@ use super::matrix::{Bounds, Custom};
 use super::rounds::{Streamer, Turn};
 use super::settle::{Beside, Settled, TRIES_MAX, settle};
 use super::{ProbeOptions, Probed, check_size, probe};
-use crate::profile::Place;
+use crate::profile::ProbedPlace;
 use crate::profile::Stream;
 use crate::profile::{StreamBackEnd, StreamKind};
 use lnp_common::report::bytes;
@@ -62,7 +62,7 @@ pub struct Full {
     /// What makes these figures doubtful.
     pub warnings: Vec<String>,
     /// Device and file system.
-    pub place: Place,
+    pub place: ProbedPlace,
     /// Whether nobody stopped it.
     pub complete: bool,
     /// What was read, and how.
@@ -86,7 +86,7 @@ fn base_time(time: Duration) -> Duration {
 /// What is known before anything is measured.
 struct Opened {
     file: &'static DirectFile,
-    place: Place,
+    place: ProbedPlace,
     warnings: Vec<String>,
     streamer: Streamer,
     bounds: Bounds,
@@ -98,7 +98,7 @@ fn open(path: &Path, options: &FullOptions) -> Result<Opened> {
     if options.custom.is_empty() {
         check_size(path, file.bytes())?;
     }
-    let place = Place::of(path);
+    let place = ProbedPlace::of(path);
     let warnings = warnings_before(path, &place, (file.bytes(), file.is_direct()))?;
     let read = options.probe.read;
     let streamer = Streamer::over(file, read, place.number.clone(), options.probe.seed)?;
@@ -207,7 +207,7 @@ pub fn full(
 fn law(
     path: &Path,
     options: &FullOptions,
-    place: &Place,
+    place: &ProbedPlace,
     go_on: &mut dyn FnMut() -> bool,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Settled> {

@@ -12,7 +12,7 @@ use rustix::fs::SeekFrom;
 
 use super::FILE_BYTES_USUAL;
 use super::settle::WAITED_BUSY;
-use crate::profile::Place;
+use crate::profile::ProbedPlace;
 use lnp_common::report::bytes;
 
 /// A file with more holes is not measured at all.
@@ -88,7 +88,7 @@ fn zeros(path: &Path, file_bytes: u64) -> Result<f64> {
 ///
 /// # Errors
 /// It cannot be read, or is mostly holes.
-pub fn warnings_before(path: &Path, place: &Place, file: (u64, bool)) -> Result<Vec<String>> {
+pub fn warnings_before(path: &Path, place: &ProbedPlace, file: (u64, bool)) -> Result<Vec<String>> {
     let (file_bytes, direct) = file;
     refuse_holes(path)?;
     let mut found = Vec::new();
@@ -121,7 +121,7 @@ pub fn warnings_before(path: &Path, place: &Place, file: (u64, bool)) -> Result<
 }
 
 /// Whether the file system may compress, so that less is read than is asked for.
-fn compression(place: &Place) -> Option<String> {
+fn compression(place: &ProbedPlace) -> Option<String> {
     let kind = place.file_system.as_deref()?;
     let options = place.mount_options.as_deref().unwrap_or_default();
     let asked = options.split(',').any(|option| option.starts_with("compress"));
@@ -131,7 +131,7 @@ fn compression(place: &Place) -> Option<String> {
 }
 
 /// Whether the device is memory, or a file behind the page cache, which the kernel's counters do not show.
-fn memory(place: &Place, loop_direct: bool) -> Option<String> {
+fn memory(place: &ProbedPlace, loop_direct: bool) -> Option<String> {
     let name = place.name.as_deref()?;
     if name.starts_with("loop") && !loop_direct {
         return Some(format!(
@@ -191,7 +191,7 @@ mod tests {
         file.sync_all().unwrap();
         let share = holes(&path).unwrap();
         assert!((share - 0.25).abs() < 0.02, "{share}");
-        let told = warnings_before(&path, &Place::default(), (64 << 20, true)).unwrap();
+        let told = warnings_before(&path, &ProbedPlace::default(), (64 << 20, true)).unwrap();
         assert!(told.iter().any(|line| line.contains("25 % of the file is holes")), "{told:?}");
     }
 
@@ -209,10 +209,10 @@ mod tests {
     #[test]
     fn compressing_file_systems_are_named() {
         let of = |file_system: &str, options: &str| {
-            compression(&Place {
+            compression(&ProbedPlace {
                 file_system: Some(file_system.into()),
                 mount_options: Some(options.into()),
-                ..Place::default()
+                ..ProbedPlace::default()
             })
         };
         assert!(of("btrfs", "rw,compress-force=zstd:3").unwrap().contains("btrfs"));
@@ -223,12 +223,12 @@ mod tests {
     #[test]
     fn devices_that_are_none_are_named() {
         let of = |name: &str, direct| {
-            memory(&Place { name: Some(name.into()), ..Place::default() }, direct)
+            memory(&ProbedPlace { name: Some(name.into()), ..ProbedPlace::default() }, direct)
         };
         assert!(of("loop0", false).unwrap().contains("page cache"));
         assert!(of("zram1", false).unwrap().contains("memory"));
         assert!(of("loop0", true).is_none() && of("nvme0n1", false).is_none());
-        assert!(memory(&Place::default(), false).is_none());
+        assert!(memory(&ProbedPlace::default(), false).is_none());
     }
 
     #[test]

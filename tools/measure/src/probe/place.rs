@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use crate::profile::Place;
+use crate::profile::ProbedPlace;
 
-impl Place {
+impl ProbedPlace {
     /// Where a file or block device lies; what cannot be told is absent.
     pub fn of(path: &Path) -> Self {
         let Ok(facts) = fs::metadata(path) else { return Self::default() };
@@ -113,6 +113,6 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_is_absent() {
-        assert_eq!(Place::of(Path::new("/nowhere/at/all")), Place::default());
+        assert_eq!(ProbedPlace::of(Path::new("/nowhere/at/all")), ProbedPlace::default());
     }
 }

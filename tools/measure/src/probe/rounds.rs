@@ -12,7 +12,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::kernel::{Counters, cpu_ns};
 use super::matrix::{BYTES_IN_FLIGHT_MAX, DEPTH_MAX};
-use super::stream::{Latencies, Length, Meters, Visit, latencies, visit};
+use super::stream::{LatencyHistogram, Length, Meters, Visit, latencies, visit};
 use crate::profile::{Stream, StreamBackEnd, StreamKind};
 use lnp_common::report::quantile;
 use lnp_device::memory;
@@ -46,7 +46,7 @@ pub struct Turn {
 /// Turns of one kind, taken together.
 struct Tally {
     kind: StreamKind,
-    latencies: Latencies,
+    latencies: LatencyHistogram,
     visits: Vec<Visit>,
 }
 
@@ -83,7 +83,7 @@ impl Tally {
     }
 }
 
-fn microseconds(latencies: &Latencies, p: f64) -> f64 {
+fn microseconds(latencies: &LatencyHistogram, p: f64) -> f64 {
     latencies.value_at_quantile(p) as f64 / 1e3
 }
 
@@ -129,7 +129,12 @@ impl Streamer {
         self.uring.is_some()
     }
 
-    fn visit(&mut self, kind: StreamKind, length: Length, found: &mut Latencies) -> Result<Visit> {
+    fn visit(
+        &mut self,
+        kind: StreamKind,
+        length: Length,
+        found: &mut LatencyHistogram,
+    ) -> Result<Visit> {
         let number = self.number.clone();
         let counters = || Counters::now(number.as_deref());
         let meters = Meters { cpu_ns: &cpu_ns, counters: &counters };

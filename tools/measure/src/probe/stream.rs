@@ -1,9 +1,9 @@
 //! Streams: reads of one size, always so many in flight.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use lnp_engine::arena::Staging;
-use lnp_engine::queue::{Read, ReadQueue};
+use lnp_engine::queue::{Completion, Read, ReadError, ReadFailure, TimedQueue, drain, turn};
 use rand::RngExt;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -16,13 +16,13 @@ const BLOCK_BYTES: u64 = 4096;
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
 /// Latencies of reads, nanoseconds, to three digits.
-pub type Latencies = Histogram<u32>;
+pub type LatencyHistogram = Histogram<u32>;
 
 /// None yet.
 ///
 /// # Errors
 /// None in practice: the bounds are constants.
-pub fn latencies() -> Result<Latencies> {
+pub fn latencies() -> Result<LatencyHistogram> {
     Ok(Histogram::new_with_max(LATENCY_NS_MAX, 3)?)
 }
 
@@ -103,13 +103,13 @@ impl<'r> Places<'r> {
 ///
 /// # Errors
 /// A read that fails, a staging area that is too small, or a range without a place for a read.
-pub fn visit<'a, Q: ReadQueue<'a>>(
+pub fn visit<'a, Q: TimedQueue<'a>>(
     queue: &mut Q,
     staging: &mut Staging<'a>,
     kind: StreamKind,
     length: Length,
     (random, meters): (&mut Xoshiro256PlusPlus, &Meters<'_>),
-    latencies: &mut Latencies,
+    latencies: &mut LatencyHistogram,
 ) -> Result<Visit> {
     let mut places = Places::new(kind, random)?;
     let depth = kind.depth.min(queue.depth());
@@ -119,50 +119,71 @@ pub fn visit<'a, Q: ReadQueue<'a>>(
         kind.read_bytes
     );
     let before = (meters.counters)();
-    let mut free: Vec<u32> = (0..depth).rev().collect();
-    let mut begun_ns = vec![0_u64; depth as usize];
     let mut visit = Visit::default();
+    let begin_ns = queue.now_ns();
+    let mut hands = Hands {
+        free: (0..depth).rev().collect(),
+        begun_ns: vec![0_u64; depth as usize],
+        now_ns: begin_ns,
+        result: Ok(()),
+    };
     // When counting began, and the CPU time then.
     let mut counted: Option<(u64, u64)> = None;
-    let begin_ns = queue.now_ns();
-    let mut now_ns = begin_ns;
     loop {
-        while let Some(tag) = free.pop() {
-            let lease = staging.lease(tag as usize).context("a place in use")?;
-            begun_ns[tag as usize] = now_ns;
-            queue.submit(Read { file_offset: places.next(), lease, tag })?;
-            // Nobody wants the bytes: the place is free as soon as the read is over.
-            staging.cancel(tag as usize);
+        let next = |hands: &mut Hands| {
+            let tag = hands.free.pop()?;
+            hands.begun_ns[tag as usize] = hands.now_ns;
             visit.asked_bytes += u64::from(kind.read_bytes);
-        }
-        let mut done = queue.wait();
-        now_ns = queue.now_ns();
-        let reaped = free.len();
-        while let Some(completion) = done {
-            completion.result?;
-            free.push(completion.tag);
-            done = queue.poll();
-        }
-        ensure!(free.len() > reaped, "the queue lost its reads");
+            Some(read(staging, places.next(), tag))
+        };
+        let done = |hands: &mut Hands, completion: Completion| {
+            hands.result = hands.result.and(completion.result);
+            hands.free.push(completion.tag);
+        };
+        ensure!(turn(queue, &mut hands, next, done)?, "the queue lost its reads");
+        hands.result?;
+        let now_ns = queue.now_ns();
+        hands.now_ns = now_ns;
         let Some((from_ns, from_cpu_ns)) = counted else {
             if now_ns - begin_ns >= length.lead_in_ns {
                 counted = Some((now_ns, (meters.cpu_ns)()));
             }
             continue;
         };
-        for tag in &free[reaped..] {
-            latencies.saturating_record(now_ns.saturating_sub(begun_ns[*tag as usize]));
+        // All that are free have just come back.
+        for tag in &hands.free {
+            latencies.saturating_record(now_ns.saturating_sub(hands.begun_ns[*tag as usize]));
         }
-        visit.reads += (free.len() - reaped) as u64;
+        visit.reads += hands.free.len() as u64;
         if now_ns - from_ns >= length.time_ns && visit.reads >= u64::from(depth) {
             visit.seconds = (now_ns - from_ns) as f64 / 1e9;
             visit.cpu_seconds = (meters.cpu_ns)().saturating_sub(from_cpu_ns) as f64 / 1e9;
             break;
         }
     }
-    queue.drain()?;
+    drain(queue)?;
     visit.device_bytes = (meters.counters)().since(&before);
     Ok(visit)
+}
+
+/// The places of a stream's reads in memory: which are free, and when the others were filled.
+struct Hands {
+    free: Vec<u32>,
+    begun_ns: Vec<u64>,
+    now_ns: u64,
+    result: Result<(), ReadError>,
+}
+
+/// A read into a place that is free.
+fn read<'a>(staging: &Staging<'a>, file_offset: u64, tag: u32) -> Result<Read<'a>, ReadError> {
+    let lease = staging.lease(tag as usize).ok_or(ReadError {
+        failure: ReadFailure::NoBuffer,
+        file_offset,
+        bytes: 0,
+    })?;
+    // Nobody wants the bytes: the place is free as soon as the read is over.
+    staging.cancel(tag as usize);
+    Ok(Read { file_offset, lease, tag })
 }
 
 #[cfg(test)]
@@ -184,7 +205,7 @@ mod tests {
     }
 
     /// A stretch on a simulated device of this law.
-    fn simulate(law: DeviceLaw, kind: StreamKind) -> (Visit, Latencies) {
+    fn simulate(law: DeviceLaw, kind: StreamKind) -> (Visit, LatencyHistogram) {
         let mut memory = vec![0; (kind.bytes_in_flight() as usize) + (1 << 17)];
         let mut arena = Arena::new(&mut memory);
         let area = arena.take_bytes(kind.bytes_in_flight() as usize, 4096).unwrap();

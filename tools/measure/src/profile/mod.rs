@@ -63,7 +63,7 @@ pub struct Point {
 /// The device under a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Place {
+pub struct ProbedPlace {
     /// `major:minor`, where the kernel has a device of that number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<String>,
@@ -120,7 +120,7 @@ pub struct Measured {
     pub warnings: Vec<String>,
     /// Device and file system.
     #[serde(default)]
-    pub place: Place,
+    pub place: ProbedPlace,
 }
 
 const fn yes() -> bool {

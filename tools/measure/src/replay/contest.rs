@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use lnp_engine::DeviceLaw;
-use lnp_engine::queue::ReadQueue;
+use lnp_engine::queue::TimedQueue;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -20,7 +20,7 @@ use super::sustained;
 /// Lets all contestants take turns; returns the rows of each, and the law that they obeyed on a real
 /// device. Turns are of a few tokens, or, on a real device and where the options say so, seconds long:
 /// no law is fitted then, since single tokens say nothing.
-pub(super) fn compete<'a, Q: ReadQueue<'a> + Send>(
+pub(super) fn compete<'a, Q: TimedQueue<'a> + Send>(
     mut contestants: Vec<Contestant<'a, Q>>,
     sets: &ActiveSets,
     options: &ReplayOptions,
@@ -54,7 +54,7 @@ pub(super) fn compete<'a, Q: ReadQueue<'a> + Send>(
 }
 
 /// Turns of [`TURN_TOKENS`]; returns the tokens that were replayed.
-fn in_short_turns<'a, Q: ReadQueue<'a> + Send>(
+fn in_short_turns<'a, Q: TimedQueue<'a> + Send>(
     contestants: &mut [Contestant<'a, Q>],
     sets: &ActiveSets,
     options: &ReplayOptions,

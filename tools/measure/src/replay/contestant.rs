@@ -1,7 +1,7 @@
 //! One strategy on one pack, under way.
 
 use anyhow::{Context, Result};
-use lnp_engine::queue::ReadQueue;
+use lnp_engine::queue::TimedQueue;
 use lnp_engine::{Collapse, DeviceLaw, Engine, FetchStats};
 
 use super::calibrate::Calibrated;
@@ -32,7 +32,7 @@ pub(super) struct Contestant<'a, Q> {
     beliefs: Vec<Belief>,
 }
 
-impl<'a, Q: ReadQueue<'a> + Send> Contestant<'a, Q> {
+impl<'a, Q: TimedQueue<'a> + Send> Contestant<'a, Q> {
     pub(super) fn new(
         strategy: &Strategy,
         pack: &'a PackIndex,

@@ -2,14 +2,14 @@
 //!
 //! The same tokens through the same pack in several modes, which take turns: I/O alone, computing
 //! alone (the real kernels, from memory), both with bundles computed as they arrive, and that with
-//! the next layer's reads begun before this layer is consumed (foreseen from the trace itself, so
+//! the next layer's reads begun before this layer is consumed (predicted from the trace itself, so
 //! perfectly) and with a worker thread.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use lnp_engine::engine::{Alone, Session, Workers};
-use lnp_engine::queue::ReadQueue;
+use lnp_engine::queue::TimedQueue;
 use lnp_engine::sys::{DirectFile, ReadOptions, cpu};
 use lnp_engine::{Collapse, Config, Engine, EngineError, open_engine, required_bytes};
 use lnp_format::Pack;
@@ -35,16 +35,16 @@ use lnp_pack::PackIndex;
 enum Mode {
     IoAlone,
     ComputeAlone,
-    Overlap { prefetch: bool, workers: usize },
+    Overlap { prefetch: bool, worker: bool },
 }
 
 const MODES: [(&str, Mode); 6] = [
     ("I/O alone", Mode::IoAlone),
     ("compute alone", Mode::ComputeAlone),
-    ("overlap", Mode::Overlap { prefetch: false, workers: 0 }),
-    ("overlap+prefetch", Mode::Overlap { prefetch: true, workers: 0 }),
-    ("overlap+worker", Mode::Overlap { prefetch: false, workers: 1 }),
-    ("overlap+prefetch+worker", Mode::Overlap { prefetch: true, workers: 1 }),
+    ("overlap", Mode::Overlap { prefetch: false, worker: false }),
+    ("overlap+prefetch", Mode::Overlap { prefetch: true, worker: false }),
+    ("overlap+worker", Mode::Overlap { prefetch: false, worker: true }),
+    ("overlap+prefetch+worker", Mode::Overlap { prefetch: true, worker: true }),
 ];
 
 /// One pack in one mode.
@@ -109,13 +109,15 @@ struct Timed {
 }
 
 /// Lets all modes take turns, a block of tokens each; each repeat begins with an empty cache.
-fn turns<'a, Q: ReadQueue<'a> + Send>(
+fn turns<'a, Q: TimedQueue<'a> + Send>(
     engine: &mut Engine<'a, Q>,
     sets: &ActiveSets,
     options: &ReplayOptions,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Vec<Timed>> {
     let mut compute = Compute::new(engine.pack())?;
+    // This one and a worker.
+    let threads = Threads::new(Some(2))?;
     let tokens = sets.tokens();
     let mut timed: Vec<Timed> = MODES
         .iter()
@@ -131,7 +133,8 @@ fn turns<'a, Q: ReadQueue<'a> + Send>(
                 // All modes share one engine: each turn begins with an empty cache.
                 engine.clear_cache();
                 for token in block * TURN_TOKENS..tokens.min((block + 1) * TURN_TOKENS) {
-                    let (wall_us, wait_us) = compute.token(engine, sets, token, MODES[*mode].1)?;
+                    let (wall_us, wait_us) =
+                        compute.token(engine, sets, token, (MODES[*mode].1, &threads))?;
                     timed[*mode].wall_us[token].push(wall_us);
                     timed[*mode].wait_us += wait_us;
                     timed[*mode].waits_of += 1;
@@ -144,7 +147,7 @@ fn turns<'a, Q: ReadQueue<'a> + Send>(
     Ok(timed)
 }
 
-fn rows_of<'a, Q: ReadQueue<'a>>(
+fn rows_of<'a, Q: TimedQueue<'a>>(
     engine: &Engine<'a, Q>,
     timed: &[Timed],
     options: &ReplayOptions,
@@ -225,12 +228,12 @@ impl Compute {
     }
 
     /// Wall time and waits of a token in a mode, microseconds.
-    fn token<'a, Q: ReadQueue<'a> + Send>(
+    fn token<'a, Q: TimedQueue<'a> + Send>(
         &mut self,
         engine: &mut Engine<'a, Q>,
         sets: &ActiveSets,
         token: usize,
-        mode: Mode,
+        (mode, threads): (Mode, &Threads),
     ) -> Result<(f64, f64)> {
         let ids: Vec<Vec<u32>> =
             sets.layers.iter().map(|bits| active(bits, sets.neurons, token).collect()).collect();
@@ -249,9 +252,8 @@ impl Compute {
                     wait_ns += engine.fetch(layer, ids, |_, _| Ok(()))?.wait_ns;
                 }
             }
-            Mode::Overlap { prefetch, workers } => engine.session(|session| -> Result<()> {
-                let threads = Threads(workers);
-                let workers: &dyn Workers = if workers == 0 { &Alone } else { &threads };
+            Mode::Overlap { prefetch, worker } => engine.session(|session| -> Result<()> {
+                let workers: &dyn Workers = if worker { threads } else { &Alone };
                 if prefetch {
                     // What comes before the first layer is not timed here: it begins at once.
                     session.prefetch(first_layer, &ids[0])?;
@@ -267,7 +269,7 @@ impl Compute {
     }
 
     /// One layer through the engine; the next one's reads are begun first.
-    fn compute_layer<'a, Q: ReadQueue<'a> + Send>(
+    fn compute_layer<'a, Q: TimedQueue<'a> + Send>(
         &mut self,
         session: &mut Session<'_, 'a, Q>,
         workers: &dyn Workers,

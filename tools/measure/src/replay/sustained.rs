@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use lnp_engine::queue::ReadQueue;
+use lnp_engine::queue::TimedQueue;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -29,7 +29,7 @@ const LEAD_IN: Duration = Duration::from_millis(200);
 /// Lets all contestants take turns of `turn` or longer, in a new random order each time: `repeats` turns
 /// each, and where caches are shown warm as many of those, as far as the options' time allows. `now` is
 /// the time since some fixed moment. Returns the tokens that were replayed.
-pub(super) fn compete<'a, Q: ReadQueue<'a> + Send>(
+pub(super) fn compete<'a, Q: TimedQueue<'a> + Send>(
     contestants: &mut [Contestant<'a, Q>],
     sets: &ActiveSets,
     options: &ReplayOptions,
@@ -64,7 +64,7 @@ pub(super) fn compete<'a, Q: ReadQueue<'a> + Send>(
 
 /// Leaves all contestants as many tokens as the slowest reads in a turn, so that no pass is longer than
 /// a turn; returns how many that are. Their speed is that of their first tokens, cold.
-fn fit<'a, Q: ReadQueue<'a> + Send>(
+fn fit<'a, Q: TimedQueue<'a> + Send>(
     contestants: &mut [Contestant<'a, Q>],
     sets: &ActiveSets,
     turn: Duration,
@@ -88,7 +88,7 @@ fn fit<'a, Q: ReadQueue<'a> + Send>(
     Ok(fitting)
 }
 
-impl<'a, Q: ReadQueue<'a> + Send> Contestant<'a, Q> {
+impl<'a, Q: TimedQueue<'a> + Send> Contestant<'a, Q> {
     /// One turn: the lead-in, then whole passes over the tokens until `turn` is over, at least one. A cold
     /// cache is emptied before each pass; a warm one has seen all tokens by the end of the lead-in.
     fn sustain(

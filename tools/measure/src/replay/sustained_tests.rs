@@ -66,6 +66,10 @@ impl<'a> ReadQueue<'a> for Held<'a> {
     fn in_flight(&self) -> u32 {
         self.queue.len() as u32
     }
+    fn reads_in_background(&self) -> bool {
+        false
+    }
+    fn end_batch(&mut self) {}
     fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
         self.queue.push_back(read);
         Ok(())
@@ -114,7 +118,7 @@ fn compete_of(repeats: usize, turn: Duration, time_max: Option<Duration>) -> (us
     let sets = sets();
     let model = ModelSize { layers: LAYERS as u32, neurons: NEURONS as u32, hidden: 64, parts: 2 };
     let layout = Recipe::for_placeholders(None, model, 4096, 1).unwrap().layout().unwrap();
-    let index = PackIndex::in_memory("m".into(), layout.index, layout.extent.file_bytes);
+    let index = PackIndex::in_memory("m".into(), layout.index, layout.bytes.file_bytes);
     let pack = index.pack().unwrap();
     let limit = Arc::new(Limit::default());
     let strategies =

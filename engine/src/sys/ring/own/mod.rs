@@ -7,7 +7,7 @@ use core::sync::atomic::fence;
 
 use zerocopy::FromZeros;
 
-use super::super::errno;
+use super::super::{broken, errno};
 use super::{Polling, Ring, RingCompletion, RingRead};
 use crate::limits::SUBMISSION_POLL_IDLE_MS;
 use crate::sync::{AtomicU32, Ordering};
@@ -86,8 +86,10 @@ impl OwnRing {
 
     /// A word that [`OwnRing::check`] has seen.
     fn word(&self, offset: u32) -> &AtomicU32 {
-        static NONE: AtomicU32 = AtomicU32::new(0);
-        self.rings.word(offset as usize).unwrap_or(&NONE)
+        match self.rings.word(offset as usize) {
+            Ok(word) => word,
+            Err(_) => broken(c"a ring's words stay within its mapping"),
+        }
     }
 
     fn polls_submissions(&self) -> bool {
@@ -189,8 +191,12 @@ impl Ring for OwnRing {
             ..Submission::new_zeroed()
         };
         let number = self.tail & (self.params.submissions - 1);
+        let place = number as usize * size_of::<Submission>();
         // SAFETY: the place is free: the kernel is past it, and not told of it before the store below.
-        unsafe { self.submissions.write(number as usize * size_of::<Submission>(), submission) };
+        let written = unsafe { self.submissions.write(place, submission) };
+        if !written {
+            broken(c"a ring has a place for each submission");
+        }
         self.tail = self.tail.wrapping_add(1);
         self.word(self.params.submission_offsets.tail).store(self.tail, Ordering::Release);
         true
@@ -234,8 +240,9 @@ impl Ring for OwnRing {
         // SAFETY: the kernel has told of it by the tail, and does not write there again before it is
         // told by the head; any bits are a completion.
         let found = unsafe { self.rings.read::<Completion>(offset) };
+        let Some(found) = found else { broken(c"a ring has a place for each completion") };
         self.head = self.head.wrapping_add(1);
         self.word(offsets.head).store(self.head, Ordering::Release);
-        found.map(|found| RingCompletion { tag: found.tag as u16, result: found.result })
+        Some(RingCompletion { tag: found.tag as u16, result: found.result })
     }
 }
