@@ -304,6 +304,16 @@ fn what_config_json_may_not_say() {
     refuse(&llama, "rope_scaling", json!({"type": "linear"}), "needs `factor`");
     refuse(&llama, "rope_parameters", json!({"rope_type": "longrope"}), "rope_type `longrope`");
     refuse(&llama, "num_key_value_heads", json!(3), "key-value heads");
+    refuse(&llama, "layer_types", json!(["full_attention"]), "1 entries for 2 layers");
+    let kinds = json!(["full_attention", "linear_attention"]);
+    refuse(&llama, "layer_types", kinds, "layer_types `linear_attention`");
+    let mut phi = llama.clone();
+    (phi["model_type"], phi["num_key_value_heads"]) = (json!("phi"), json!(HEADS));
+    refuse(&phi, "partial_rotary_factor", json!(0.01), "leaves nothing to turn");
+    refuse(&phi, "qk_layernorm", json!(true), "qk_layernorm true is not supported");
+    let mut mistral = llama;
+    mistral["model_type"] = json!("mistral");
+    refuse(&mistral, "sliding_window", json!(0), "number of sliding_window is zero");
 }
 
 #[test]

@@ -170,7 +170,7 @@ impl Defaults {
                     cap: None,
                     head_norms: None,
                 },
-                layers: Layers::FULL,
+                layers: sliding(fields, layers, None, Slides::None)?,
                 ropes: vec![self.rope(fields, head_dim)?],
                 embedding_scale: None,
                 residual_scale: None,
@@ -195,11 +195,16 @@ impl Defaults {
             "partial_rotary_factor {share} is not supported for {}",
             self.family
         );
+        let columns = (head_dim as f64 * share) as usize;
+        ensure!(
+            share == 1.0 || columns > 0,
+            "partial_rotary_factor {share} leaves nothing to turn"
+        );
         let scaling = match parameters.or(fields.object("rope_scaling")?) {
             Some(rope) => rope_scaling(&rope)?,
             None => RopeScaling::None,
         };
-        Ok(Rope { theta, columns: (head_dim as f64 * share) as usize, scaling })
+        Ok(Rope { theta, columns, scaling })
     }
 }
 
@@ -252,20 +257,20 @@ fn sliding(
     fields: &Fields<'_>,
     layers: usize,
     window: Option<usize>,
-    slides: Slides,
+    mut slides: Slides,
 ) -> Result<Layers> {
+    if let Some(types) = fields.texts("layer_types")? {
+        let found = types.len();
+        ensure!(found == layers, "layer_types has {found} entries for {layers} layers");
+        let is_sliding = |kind: &&str| match *kind {
+            "sliding_attention" => Ok(true),
+            "full_attention" => Ok(false),
+            other => bail!("layer_types `{other}` is not supported"),
+        };
+        slides = Slides::Listed(types.iter().map(is_sliding).collect::<Result<_>>()?);
+    }
     let Some(window) = window else { return Ok(Layers::FULL) };
     ensure!(window > 0, "number of sliding_window is zero");
     let sliding = LayerKind { window: Some(window), ..Layers::FULL.full };
-    let Some(types) = fields.texts("layer_types")? else {
-        return Ok(Layers { sliding, slides, ..Layers::FULL });
-    };
-    ensure!(types.len() == layers, "layer_types has {} entries for {layers} layers", types.len());
-    let slides = |kind: &&str| match *kind {
-        "sliding_attention" => Ok(true),
-        "full_attention" => Ok(false),
-        other => bail!("layer_types `{other}` is not supported"),
-    };
-    let slides = Slides::Listed(types.iter().map(slides).collect::<Result<_>>()?);
     Ok(Layers { sliding, slides, ..Layers::FULL })
 }
