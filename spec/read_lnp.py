@@ -107,7 +107,7 @@ Shape = namedtuple("Shape", "layers neurons hidden parts activation activation_t
                    " bundle_stride reserved")
 DTYPES = {1: "f32", 2: "f16", 3: "bf16", 4: "q8_0", 5: "q4_0", 255: "placeholder"}
 BYTES_OF_32_WEIGHTS = {1: 128, 2: 64, 3: 64, 4: 34, 5: 18, 255: 0}  # 10.1
-ACTIVATIONS = {1: "relu", 2: "fatrelu", 3: "relu2", 4: "silu", 5: "gelu"}
+ACTIVATIONS = {1: "relu", 2: "fatrelu", 3: "relu2", 4: "silu", 5: "gelu", 6: "drelu", 7: "gelu_tanh"}
 FATRELU, PLACEHOLDER, PLACEHOLDER_BIT = 2, 255, 1  # the bit: 12 Feature bits
 
 def read_model_shape(file, section, feature_incompat):

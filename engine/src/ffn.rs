@@ -336,6 +336,8 @@ fn kernel(shape: &Shape, features: CpuFeatures, tokens_max: usize) -> Result<Ker
         format::Activation::Relu2 => Activation::Relu2,
         format::Activation::Silu => Activation::Silu,
         format::Activation::Gelu => Activation::Gelu,
+        format::Activation::Drelu => Activation::Drelu,
+        format::Activation::GeluTanh => Activation::GeluTanh,
     };
     let (hidden, parts) = (shape.hidden as usize, shape.parts as usize);
     Ok(Kernel::new(KernelShape { hidden, parts, dtype, activation }, features)?)

@@ -102,6 +102,10 @@ codes! {
         Silu = 4 "silu",
         /// `v / 2 * (1 + erf(v / sqrt 2))`, the exact form.
         Gelu = 5 "gelu",
+        /// `max(0, v)`, of the up rows as well where there is a gate.
+        Drelu = 6 "drelu",
+        /// `v / 2 * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 v^3)))`.
+        GeluTanh = 7 "gelu_tanh",
     }
 }
 

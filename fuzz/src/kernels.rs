@@ -100,6 +100,8 @@ fn activation(case: &Case) -> Activation {
         Activation::Relu2,
         Activation::Silu,
         Activation::Gelu,
+        Activation::Drelu,
+        Activation::GeluTanh,
     ];
     pick(&others, case.activation)
 }

@@ -111,7 +111,7 @@ impl Kernel {
             return Ok(activated);
         }
         let (up, _) = rest.split_at(self.part_bytes());
-        Ok(activated * self.ops.dot(x, up, ahead))
+        Ok(activated * self.shape.activation.apply_up(self.ops.dot(x, up, ahead)))
     }
 
     /// [`Kernel::coefficient`] for up to [`TOKENS_MAX`] hidden states, one into each place of `out`:
@@ -158,7 +158,10 @@ impl Kernel {
         {
             let coefficient = |gate: f32, up: f32| {
                 let activated = self.shape.activation.apply(gate + bias);
-                if activated == 0.0 { activated } else { activated * up }
+                if activated == 0.0 {
+                    return activated;
+                }
+                activated * self.shape.activation.apply_up(up)
             };
             return Ok([coefficient(gates[0], ups[0]), coefficient(gates[1], ups[1])]);
         }

@@ -4,7 +4,8 @@
 //! One neuron contributes `coefficient * down`, where
 //!
 //! - with two parts (up, down): `coefficient = act(up . x + bias)`;
-//! - with three (gate, up, down): `coefficient = act(gate . x + bias) * (up . x)`.
+//! - with three (gate, up, down): `coefficient = act(gate . x + bias) * (up . x)`; with dReLU
+//!   `act(up . x)`.
 //!
 //! [`Kernel::prepare`] brings the hidden state into the form that the tier computes with.
 //! [`Kernel::coefficient`] may be called for bundles in any order (as they arrive);

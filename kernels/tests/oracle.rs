@@ -47,6 +47,8 @@ fn every_activation_agrees_with_f64() {
         Activation::Relu2,
         Activation::Silu,
         Activation::Gelu,
+        Activation::Drelu,
+        Activation::GeluTanh,
     ];
     let mut numbers = Numbers::new(12);
     let (mut compared, mut undecided, mut negative) = (0, 0, 0);

@@ -148,6 +148,8 @@ fn activations() {
         Activation::Relu2,
         Activation::Silu,
         Activation::Gelu,
+        Activation::Drelu,
+        Activation::GeluTanh,
     ] {
         for parts in [2, 3] {
             let shape = KernelShape { activation, ..shape(Dtype::F32, HIDDEN, parts) };
@@ -158,7 +160,7 @@ fn activations() {
                 lnp_kernels::portable::dot(Dtype::F32, &x, bytes)
             };
             let first = activation.apply(dot(0));
-            let expected = if parts == 2 { first } else { first * dot(1) };
+            let expected = if parts == 2 { first } else { first * activation.apply_up(dot(1)) };
             for kernel in kernels(shape) {
                 let found = coefficient(&kernel, &x, &bundle);
                 assert!((found - expected).abs() <= 1e-4 * (1.0 + expected.abs()));

@@ -175,6 +175,10 @@ impl Inputs {
         for (name, key, value) in [
             ("gpt2", "model_type", json!("gpt2")),
             ("gelu", "activation_function", json!("gelu")),
+            ("quick-gelu", "activation_function", json!("quick_gelu")),
+            ("experts", "num_local_experts", json!(8)),
+            ("words", "ffn_dim", json!("many")),
+            ("bare", "layer_norm_elementwise_affine", json!(false)),
             ("heads", "num_attention_heads", json!(7)),
             ("deep", "num_hidden_layers", json!(5)),
             ("wide", "ffn_dim", json!(1024)),

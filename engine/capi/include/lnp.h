@@ -207,7 +207,7 @@ typedef struct lnp_shape_t {
   uint32_t parts;
   // Type of the weights: 1 f32, 2 f16, 3 bf16, 4 q8_0, 5 q4_0, 255 placeholder.
   uint32_t dtype;
-  // Activation: 1 relu, 2 fatrelu, 3 relu2, 4 silu, 5 gelu.
+  // Activation: 1 relu, 2 fatrelu, 3 relu2, 4 silu, 5 gelu, 6 drelu, 7 gelu_tanh.
   uint32_t activation;
   // Threshold of fatrelu.
   float activation_threshold;

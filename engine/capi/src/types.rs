@@ -187,7 +187,7 @@ pub struct lnp_shape_t {
     pub parts: u32,
     /// Type of the weights: 1 f32, 2 f16, 3 bf16, 4 q8_0, 5 q4_0, 255 placeholder.
     pub dtype: u32,
-    /// Activation: 1 relu, 2 fatrelu, 3 relu2, 4 silu, 5 gelu.
+    /// Activation: 1 relu, 2 fatrelu, 3 relu2, 4 silu, 5 gelu, 6 drelu, 7 gelu_tanh.
     pub activation: u32,
     /// Threshold of fatrelu.
     pub activation_threshold: f32,

@@ -82,6 +82,8 @@ impl Made {
             Activation::Relu2,
             Activation::Silu,
             Activation::Gelu,
+            Activation::Drelu,
+            Activation::GeluTanh,
         ];
         let mut shape = Recipe::small(1, 1).shape;
         shape.layers = u32::from(self.layers % 3) + 1;

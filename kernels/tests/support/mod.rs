@@ -164,7 +164,7 @@ fn activated(activation: Activation, v: f64, error: f64) -> (f64, f64) {
     // What an f32 holds of it, and what of the exponential's last bits goes into it.
     let evaluated = |value: f64| (value, 1.2 * error + 2e-5 * value.abs() + 2e-38);
     match activation {
-        Activation::Relu => (v.max(0.0), error),
+        Activation::Relu | Activation::Drelu => (v.max(0.0), error),
         Activation::Fatrelu { threshold } => {
             let threshold = f64::from(threshold);
             let value = if v <= threshold { 0.0 } else { v };
@@ -176,6 +176,10 @@ fn activated(activation: Activation, v: f64, error: f64) -> (f64, f64) {
         }
         Activation::Silu => evaluated(v / (1.0 + libm::exp(-v))),
         Activation::Gelu => evaluated(0.5 * v * libm::erfc(-v / std::f64::consts::SQRT_2)),
+        Activation::GeluTanh => {
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v);
+            evaluated(v / (1.0 + libm::exp(-2.0 * u)))
+        }
         other => panic!("no oracle for {other:?}"),
     }
 }
@@ -197,6 +201,8 @@ pub(crate) fn expected(kernel: &Kernel, x: &[f32], bundle: &[u8], bias: f32) -> 
     let bound = (size + f64::from(bias.abs())) * error;
     let (value, bound) = activated(shape.activation, first + f64::from(bias), bound);
     let (up, up_size) = if shape.parts == 2 { (1.0, 0.0) } else { part(1) };
+    // cut, it is no further off
+    let up = if shape.activation == Activation::Drelu { up.max(0.0) } else { up };
     let largest = (value.abs() + bound).max((value.abs() + bound) * (up.abs() + up_size));
     if largest.is_nan() || largest > f32::MAX.into() {
         return (value * up, f64::INFINITY);

@@ -1,4 +1,4 @@
-//! Causal attention over a key-value cache, the same for both families.
+//! Causal attention over a key-value cache, the same for all families.
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
@@ -52,37 +52,38 @@ impl LayerCache {
     }
 }
 
-/// How the columns of queries, keys and values divide into heads.
+/// How the columns of queries, keys and values divide into heads, and how these are compared.
 #[derive(Clone, Copy)]
 pub(crate) struct Heads {
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
     pub(crate) head_dim: usize,
+    /// Scores are multiplied by it.
+    pub(crate) scale: f64,
+    /// Scores become `cap * tanh(scores / cap)`.
+    pub(crate) cap: Option<f64>,
 }
 
 impl Heads {
     /// Attention of queries [tokens, heads * head_dim] over keys and values
     /// [positions, kv_heads * head_dim]; the result has the shape of the queries.
-    pub(crate) fn attend(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        mask: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        let Self { heads, kv_heads, head_dim } = *self;
+    pub(crate) fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask) -> Result<Tensor> {
+        let Self { heads, kv_heads, head_dim, .. } = *self;
+        let (k, v) = (mask.seen(k)?, mask.seen(v)?);
         let (tokens, positions) = (q.dim(0)?, k.dim(0)?);
         // Consecutive query heads share a key-value head: stacked as more rows of the same
         // matrix, they need no copies of it.
         let rows = heads / kv_heads * tokens;
-        let scale = 1.0 / (head_dim as f64).sqrt();
-        let q = (q * scale)?.reshape((tokens, heads, head_dim))?.transpose(0, 1)?;
+        let q = (q * self.scale)?.reshape((tokens, heads, head_dim))?.transpose(0, 1)?;
         let q = q.contiguous()?.reshape((kv_heads, rows, head_dim))?;
         let k = k.reshape((positions, kv_heads, head_dim))?.permute((1, 2, 0))?;
         let v = v.reshape((positions, kv_heads, head_dim))?.transpose(0, 1)?;
         let mut scores = q.matmul(&k)?.reshape((heads, tokens, positions))?;
-        if let Some(mask) = mask {
-            scores = scores.broadcast_add(mask)?;
+        if let Some(cap) = self.cap {
+            scores = capped(&scores, cap)?;
+        }
+        if let Some(hidden) = &mask.hidden {
+            scores = scores.broadcast_add(hidden)?;
         }
         let weights = softmax_last_dim(&scores)?.reshape((kv_heads, rows, positions))?;
         let out = weights.matmul(&v)?.reshape((heads, tokens, head_dim))?.transpose(0, 1)?;
@@ -90,18 +91,41 @@ impl Heads {
     }
 }
 
-/// What is added to the scores [tokens, position + tokens] so that no token sees a later one;
-/// None for a single token, which sees all.
-pub(crate) fn causal_mask(position: usize, tokens: usize) -> Result<Option<Tensor>> {
-    if tokens == 1 {
-        return Ok(None);
+/// `cap * tanh(x / cap)`: no value beyond the cap.
+pub(crate) fn capped(x: &Tensor, cap: f64) -> Result<Tensor> {
+    (x / cap)?.tanh()? * cap
+}
+
+/// What the tokens at hand see of all up to them: none a later one, and none beyond its window.
+pub(crate) struct Mask {
+    /// The positions before this are beyond every window.
+    begin: usize,
+    /// What is added to the scores [tokens, position + tokens - begin]; None for a single token, which
+    /// sees all from `begin` on.
+    hidden: Option<Tensor>,
+}
+
+impl Mask {
+    pub(crate) fn new(position: usize, tokens: usize, window: Option<usize>) -> Result<Self> {
+        let first_seen = |at: usize| window.map_or(0, |window| (at + 1).saturating_sub(window));
+        let begin = first_seen(position);
+        if tokens == 1 {
+            return Ok(Self { begin, hidden: None });
+        }
+        let positions = position + tokens;
+        let mask: Vec<f32> = (position..positions)
+            .flat_map(|at| {
+                let seen = first_seen(at)..=at;
+                (begin..positions)
+                    .map(move |other| if seen.contains(&other) { 0.0 } else { f32::NEG_INFINITY })
+            })
+            .collect();
+        let hidden = Tensor::from_vec(mask, (tokens, positions - begin), &Device::Cpu)?;
+        Ok(Self { begin, hidden: Some(hidden) })
     }
-    let positions = position + tokens;
-    let mask: Vec<f32> = (0..tokens)
-        .flat_map(|token| {
-            (0..positions)
-                .map(move |other| if other <= position + token { 0.0 } else { f32::NEG_INFINITY })
-        })
-        .collect();
-    Tensor::from_vec(mask, (tokens, positions), &Device::Cpu).map(Some)
+
+    /// The keys or values that any token sees.
+    fn seen(&self, all: &Tensor) -> Result<Tensor> {
+        all.narrow(0, self.begin, all.dim(0)? - self.begin)
+    }
 }

@@ -19,6 +19,8 @@ pub(super) const CONFIG_FILE: &str = "config.json";
 pub(super) const GENERATION_FILE: &str = "generation_config.json";
 /// The tokenizer there.
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
+/// What transformers does around it.
+pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 /// How a pack begins: all that this room knows of packs.
 const PACK_BEGIN: &[u8] = b"\x89LNP";
 const INDEX_FILE: &str = "model.safetensors.index.json";
@@ -111,7 +113,8 @@ impl Checkpoint {
 
     /// All files of the folder that a program may read, whether they are there or not.
     pub fn inputs(&self) -> Vec<PathBuf> {
-        let others = [INDEX_FILE, CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILE];
+        let others =
+            [INDEX_FILE, CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE];
         let others = others.map(|name| self.dir.join(name));
         self.paths().into_iter().chain(others).collect()
     }
@@ -149,7 +152,7 @@ impl Checkpoint {
         Ok(self.file(name)?.info(name)?.dtype)
     }
 
-    /// All elements of an F32, F16 or BF16 tensor, row-major, as f32 (exact).
+    /// All elements of an F64, F32, F16 or BF16 tensor, row-major, as f32: exact, but for F64, which is rounded.
     ///
     /// # Errors
     /// No such tensor, another type, or a failed read.
@@ -157,7 +160,7 @@ impl Checkpoint {
         let (dtype, bytes) = self.read_raw(name)?;
         to_f32(dtype, &bytes).with_context(|| {
             format!(
-                "{}: tensor `{name}` is {dtype:?}, expected F32, F16 or BF16; \
+                "{}: tensor `{name}` is {dtype:?}, expected F64, F32, F16 or BF16; \
                  convert the checkpoint to one of these",
                 self.place(name)
             )
@@ -233,13 +236,14 @@ impl Checkpoint {
     }
 }
 
-/// Bytes of a floating-point tensor as f32; None if the type is none of the three known.
+/// Bytes of a floating-point tensor as f32; None if the type is none of the four known.
 fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     fn convert<const N: usize>(bytes: &[u8], one: fn([u8; N]) -> f32) -> Vec<f32> {
         let (elements, _) = bytes.as_chunks::<N>();
         elements.par_iter().with_min_len(CONVERT_ELEMENTS_MIN).map(|&bytes| one(bytes)).collect()
     }
     match dtype {
+        Dtype::F64 => Some(convert(bytes, |bytes| f64::from_le_bytes(bytes) as f32)),
         Dtype::F32 => Some(convert(bytes, f32::from_le_bytes)),
         Dtype::F16 => Some(convert(bytes, |bytes| f16::from_le_bytes(bytes).to_f32())),
         Dtype::BF16 => Some(convert(bytes, |bytes| bf16::from_le_bytes(bytes).to_f32())),

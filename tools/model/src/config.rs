@@ -4,34 +4,21 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use lnp_common::files::read_text;
-use serde::Deserialize;
 
+use super::activation::Activation;
+use super::architecture::Architecture;
 use super::checkpoint::{CONFIG_FILE, Checkpoint, GENERATION_FILE};
+use super::families;
+use super::json::{Fields, parse};
 
 /// Longest config.json, bytes.
-const CONFIG_BYTES_MAX: u64 = 1 << 24;
-
-/// Architectures that can be run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// OPT: LayerNorm before each block, learned positions, FFN of two parts with biases.
-    Opt,
-    /// Llama: RMSNorm, rotary positions, gated FFN of three parts without biases.
-    Llama,
-}
-
-/// Activation of the FFN: what makes a neuron inactive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// max(x, 0): a neuron is active if and only if its pre-activation is above zero.
-    Relu,
-}
+pub(crate) const CONFIG_BYTES_MAX: u64 = 1 << 24;
 
 /// A supported model, as `config.json` describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
-    /// Architecture.
-    pub family: Family,
+    /// Its family, as `model_type` names it.
+    pub family: &'static str,
     /// Decoder layers.
     pub layers: usize,
     /// FFN neurons per layer.
@@ -48,20 +35,21 @@ pub struct ModelConfig {
     pub vocab: usize,
     /// Longest context, in tokens.
     pub max_positions: usize,
-    /// Token that a text begins with, if there is one.
+    /// Token that a text begins with, if there is one: as `generation_config.json` says, else
+    /// `config.json`, else the family.
     pub bos_token_id: Option<u32>,
-    /// Tokens that end a text: as `generation_config.json` says, else `config.json`.
+    /// Tokens that end a text: likewise.
     pub eos_token_ids: Vec<u32>,
     /// Whether the output head is the embedding matrix.
     pub tie_word_embeddings: bool,
     /// Epsilon of LayerNorm or RMSNorm.
     pub norm_eps: f64,
-    /// Base of the rotary frequencies (Llama only).
-    pub rope_theta: f64,
     /// FFN activation.
     pub activation: Activation,
     /// What the names of the decoder's tensors begin with.
     pub prefix: String,
+    /// What the decoder is made of.
+    pub(crate) architecture: Architecture,
 }
 
 /// Names of the FFN tensors of one layer.
@@ -74,81 +62,33 @@ pub struct FfnTensors {
     /// `[hidden, neurons]`.
     pub down: String,
     /// `[neurons]`.
+    pub gate_bias: Option<String>,
+    /// `[neurons]`.
     pub up_bias: Option<String>,
     /// `[hidden]`.
     pub down_bias: Option<String>,
+    /// `[neurons]`: the weights of a norm over the activated neurons, before down.
+    pub sub_norm: Option<String>,
 }
 
 impl FfnTensors {
-    /// The matrix `[neurons, hidden]` whose product decides which neurons are active: gate, else
-    /// up.
+    /// The matrix `[neurons, hidden]` whose product decides which neurons are active: gate, else up. (With
+    /// dReLU the other one has a say too.)
     pub fn deciding(&self) -> &str {
         self.gate.as_deref().unwrap_or(&self.up)
     }
-}
 
-/// The keys of config.json that matter, all optional: what is missing takes the default that
-/// transformers gives it.
-#[derive(Deserialize)]
-struct Raw {
-    model_type: Option<String>,
-    activation_function: Option<String>,
-    hidden_act: Option<String>,
-    num_hidden_layers: Option<usize>,
-    ffn_dim: Option<usize>,
-    intermediate_size: Option<usize>,
-    hidden_size: Option<usize>,
-    num_attention_heads: Option<usize>,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    vocab_size: Option<usize>,
-    max_position_embeddings: Option<usize>,
-    bos_token_id: Option<u32>,
-    eos_token_id: Option<Ids>,
-    tie_word_embeddings: Option<bool>,
-    rms_norm_eps: Option<f64>,
-    rope_theta: Option<f64>,
-    rope_parameters: Option<Rope>,
-    rope_scaling: Option<Rope>,
-    attention_bias: Option<bool>,
-    mlp_bias: Option<bool>,
-    do_layer_norm_before: Option<bool>,
-    word_embed_proj_dim: Option<usize>,
-    enable_bias: Option<bool>,
-    layer_norm_elementwise_affine: Option<bool>,
-    #[serde(rename = "_remove_final_layer_norm")]
-    remove_final_layer_norm: Option<bool>,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-enum Ids {
-    One(u32),
-    Many(Vec<u32>),
-}
-
-impl Ids {
-    fn all(self) -> Vec<u32> {
-        match self {
-            Self::One(id) => vec![id],
-            Self::Many(ids) => ids,
-        }
+    /// The bias that goes before the activation: that of the gate, where there is one.
+    pub fn neuron_bias(&self) -> Option<&String> {
+        if self.gate.is_some() { self.gate_bias.as_ref() } else { self.up_bias.as_ref() }
     }
-}
 
-/// What matters of `generation_config.json`.
-#[derive(Deserialize)]
-struct Generation {
-    eos_token_id: Option<Ids>,
-}
-
-#[derive(Deserialize)]
-struct Rope {
-    rope_theta: Option<f64>,
-    /// `type` is what older files call it.
-    #[serde(alias = "type")]
-    rope_type: Option<String>,
-    partial_rotary_factor: Option<f64>,
+    /// What a pack has no place for, if the FFN has it.
+    pub fn beyond_packs(&self) -> Option<(&String, &'static str)> {
+        let up_bias = self.up_bias.as_ref().filter(|_| self.gate.is_some());
+        let up_bias = up_bias.map(|name| (name, "a bias on the up rows of a gated FFN"));
+        up_bias.or(self.sub_norm.as_ref().map(|name| (name, "a norm before the down columns")))
+    }
 }
 
 impl ModelConfig {
@@ -161,20 +101,20 @@ impl ModelConfig {
         let path = dir.join(CONFIG_FILE);
         let text = read_text(&path, CONFIG_BYTES_MAX)?;
         let mut config = Self::from_json(&text).with_context(|| path.display().to_string())?;
-        if let Some(ids) = generation_eos(dir)? {
-            config.eos_token_ids = ids;
-        }
-        let prefixes: &[&str] = match config.family {
-            Family::Opt => &["model.decoder.", "decoder."],
-            Family::Llama => &["model.", ""],
+        config.ask_generation(dir)?;
+        let names = config.architecture.names;
+        // some exporters leave the embeddings out where the head is the same
+        let first =
+            [names.embedding.to_owned(), format!("{}0.{}", names.layers, names.attention_norm)];
+        let stands = |prefix: &str| {
+            first.iter().any(|name| checkpoint.contains(&format!("{prefix}{name}.weight")))
         };
-        let found =
-            prefixes.iter().find(|p| checkpoint.contains(&format!("{p}embed_tokens.weight")));
-        let Some(prefix) = found else {
+        let Some(prefix) = names.prefixes.iter().find(|prefix| stands(prefix)) else {
             bail!(
-                "{}: no tensor `{}embed_tokens.weight` in the checkpoint, expected for {:?}",
+                "{}: no tensor `{}{}.weight` in the checkpoint, expected for {}",
                 dir.display(),
-                prefixes[0],
+                names.prefixes[0],
+                names.embedding,
                 config.family
             );
         };
@@ -187,51 +127,54 @@ impl ModelConfig {
     /// # Errors
     /// Invalid JSON, a missing key, or a model that is not supported.
     pub fn from_json(text: &str) -> Result<Self> {
-        let raw: Raw = serde_json::from_str(text).context("not a model configuration")?;
-        let config = match raw.model_type.as_deref() {
-            Some("opt") => opt(&raw)?,
-            Some("llama") => llama(&raw)?,
-            other => bail!(
-                "model_type `{}` is not supported; supported are: opt, llama",
-                other.unwrap_or("(missing)")
-            ),
-        };
+        let map = parse(text).context("not a model configuration")?;
+        let mut config = families::read(&Fields(&map))?;
+        config.prefix = config.architecture.names.prefixes[0].to_owned();
         config.check()?;
         Ok(config)
     }
 
-    /// Parts of a bundle: up row and down column (OPT), with the gate row before them (Llama).
+    /// Parts of a bundle: up row and down column, the gate row before them where there is a gate.
     pub fn parts(&self) -> usize {
-        match self.family {
-            Family::Opt => 2,
-            Family::Llama => 3,
-        }
+        if self.architecture.names.gate.is_some() { 3 } else { 2 }
     }
 
     /// What the names of a layer's tensors begin with, final dot included.
     pub fn layer_prefix(&self, layer: usize) -> String {
-        format!("{}layers.{layer}.", self.prefix)
+        format!("{}{}{layer}.", self.prefix, self.architecture.names.layers)
     }
 
     /// Names of the FFN tensors of a layer.
     pub fn ffn_tensors(&self, layer: usize) -> FfnTensors {
-        let name = |end: &str| format!("{}{end}", self.layer_prefix(layer));
-        match self.family {
-            Family::Opt => FfnTensors {
-                gate: None,
-                up: name("fc1.weight"),
-                down: name("fc2.weight"),
-                up_bias: Some(name("fc1.bias")),
-                down_bias: Some(name("fc2.bias")),
-            },
-            Family::Llama => FfnTensors {
-                gate: Some(name("mlp.gate_proj.weight")),
-                up: name("mlp.up_proj.weight"),
-                down: name("mlp.down_proj.weight"),
-                up_bias: None,
-                down_bias: None,
-            },
+        let prefix = self.layer_prefix(layer);
+        let weight = |name: &str| format!("{prefix}{name}.weight");
+        let bias = |name: &str| self.architecture.ffn_bias.then(|| format!("{prefix}{name}.bias"));
+        let names = &self.architecture.names;
+        FfnTensors {
+            gate: names.gate.map(weight),
+            up: weight(names.up),
+            down: weight(names.down),
+            gate_bias: names.gate.and_then(bias),
+            up_bias: bias(names.up),
+            down_bias: bias(names.down),
+            sub_norm: names.ffn_sub_norm.map(weight),
         }
+    }
+
+    /// What is to be above this for a neuron to be active: [`Activation::cut`].
+    ///
+    /// # Errors
+    /// An activation that makes no neuron inactive.
+    pub fn active_above(&self, checkpoint: &Checkpoint) -> Result<f32> {
+        let path = checkpoint.dir().join(CONFIG_FILE);
+        self.activation.cut().with_context(|| path.display().to_string())
+    }
+
+    /// When a neuron is active, in words: what traces say of their bits.
+    pub fn active_rule(&self) -> String {
+        let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
+        let names = &self.architecture.names;
+        self.activation.rule(last(names.gate.unwrap_or(names.up)), last(names.up))
     }
 
     /// Checks that every matrix of every FFN is there, of the shape that `config.json` makes it: what
@@ -262,6 +205,7 @@ impl ModelConfig {
     }
 
     fn check(&self) -> Result<()> {
+        let heads = self.kv_heads.saturating_mul(2).saturating_add(self.heads);
         for (what, value) in [
             ("layers", self.layers),
             ("neurons", self.neurons),
@@ -269,6 +213,7 @@ impl ModelConfig {
             ("heads", self.heads),
             ("key-value heads", self.kv_heads),
             ("head_dim", self.head_dim),
+            ("columns of all heads", heads.saturating_mul(self.head_dim)),
             ("vocab_size", self.vocab),
             ("max_position_embeddings", self.max_positions),
         ] {
@@ -285,115 +230,29 @@ impl ModelConfig {
             heads % kv_heads == 0,
             "{heads} heads are not a multiple of {kv_heads} key-value heads"
         );
-        if self.family == Family::Llama {
-            ensure!(
-                self.head_dim.is_multiple_of(2),
-                "head_dim {} is odd: no rotary halves",
-                self.head_dim
-            );
+        for columns in self.architecture.ropes.iter().map(|rope| rope.columns) {
+            ensure!(columns.is_multiple_of(2), "head_dim {columns} is odd: no rotary halves");
         }
         Ok(())
     }
-}
 
-/// The tokens that `generation_config.json` ends a text at, where it is there and says so.
-fn generation_eos(dir: &Path) -> Result<Option<Vec<u32>>> {
-    let path = dir.join(GENERATION_FILE);
-    if let Err(error) = path.metadata()
-        && error.kind() == std::io::ErrorKind::NotFound
-    {
-        return Ok(None);
-    }
-    let text = read_text(&path, CONFIG_BYTES_MAX)?;
-    let generation: Generation = serde_json::from_str(&text)
-        .with_context(|| format!("{}: not a generation configuration", path.display()))?;
-    Ok(generation.eos_token_id.map(Ids::all))
-}
-
-fn opt(raw: &Raw) -> Result<ModelConfig> {
-    let hidden = required("hidden_size", raw.hidden_size)?;
-    let heads = required("num_attention_heads", raw.num_attention_heads)?;
-    ensure!(
-        raw.do_layer_norm_before != Some(false),
-        "do_layer_norm_before false is not supported: OPT models with the norm first only"
-    );
-    ensure!(
-        raw.word_embed_proj_dim.is_none_or(|dim| dim == hidden),
-        "word_embed_proj_dim {} is not supported: it has to equal hidden_size {hidden}",
-        raw.word_embed_proj_dim.unwrap_or(0)
-    );
-    for (key, bad) in [
-        ("enable_bias false", raw.enable_bias == Some(false)),
-        ("layer_norm_elementwise_affine false", raw.layer_norm_elementwise_affine == Some(false)),
-        ("_remove_final_layer_norm true", raw.remove_final_layer_norm == Some(true)),
-    ] {
-        ensure!(!bad, "{key} is not supported for OPT");
-    }
-    Ok(ModelConfig {
-        family: Family::Opt,
-        layers: required("num_hidden_layers", raw.num_hidden_layers)?,
-        neurons: required("ffn_dim", raw.ffn_dim)?,
-        hidden,
-        heads,
-        kv_heads: heads,
-        head_dim: hidden.checked_div(heads).unwrap_or(0),
-        vocab: required("vocab_size", raw.vocab_size)?,
-        max_positions: required("max_position_embeddings", raw.max_position_embeddings)?,
-        bos_token_id: raw.bos_token_id,
-        eos_token_ids: raw.eos_token_id.clone().map(Ids::all).unwrap_or_default(),
-        tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(true),
-        // OPT has no key for it: the default of the layer it uses.
-        norm_eps: 1e-5,
-        rope_theta: 0.0,
-        activation: activation(raw.activation_function.as_deref().unwrap_or("relu"))?,
-        prefix: "model.decoder.".to_owned(),
-    })
-}
-
-fn llama(raw: &Raw) -> Result<ModelConfig> {
-    let hidden = required("hidden_size", raw.hidden_size)?;
-    let heads = required("num_attention_heads", raw.num_attention_heads)?;
-    ensure!(raw.attention_bias != Some(true), "attention_bias true is not supported for Llama");
-    ensure!(raw.mlp_bias != Some(true), "mlp_bias true is not supported for Llama");
-    for rope in [&raw.rope_parameters, &raw.rope_scaling].into_iter().flatten() {
-        let kind = rope.rope_type.as_deref().unwrap_or("default");
-        ensure!(kind == "default", "rope type `{kind}` is not supported; supported is: default");
-        ensure!(
-            rope.partial_rotary_factor.is_none_or(|factor| factor == 1.0),
-            "partial_rotary_factor other than 1 is not supported"
-        );
-    }
-    let theta = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_theta).or(raw.rope_theta);
-    Ok(ModelConfig {
-        family: Family::Llama,
-        layers: required("num_hidden_layers", raw.num_hidden_layers)?,
-        neurons: required("intermediate_size", raw.intermediate_size)?,
-        hidden,
-        heads,
-        kv_heads: raw.num_key_value_heads.unwrap_or(heads),
-        head_dim: raw.head_dim.unwrap_or(hidden.checked_div(heads).unwrap_or(0)),
-        vocab: required("vocab_size", raw.vocab_size)?,
-        max_positions: required("max_position_embeddings", raw.max_position_embeddings)?,
-        bos_token_id: raw.bos_token_id,
-        eos_token_ids: raw.eos_token_id.clone().map(Ids::all).unwrap_or_default(),
-        tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(false),
-        norm_eps: raw.rms_norm_eps.unwrap_or(1e-6),
-        rope_theta: theta.unwrap_or(10_000.0),
-        activation: activation(raw.hidden_act.as_deref().unwrap_or("silu"))?,
-        prefix: "model.".to_owned(),
-    })
-}
-
-fn required(key: &str, value: Option<usize>) -> Result<usize> {
-    value.with_context(|| format!("key `{key}` is missing"))
-}
-
-fn activation(name: &str) -> Result<Activation> {
-    match name {
-        "relu" => Ok(Activation::Relu),
-        _ => bail!(
-            "activation `{name}` is not supported; supported is: relu (take a checkpoint that was \
-             trained or fine-tuned with it)"
-        ),
+    /// Where `generation_config.json` is there and says so, it decides how texts begin and end.
+    fn ask_generation(&mut self, dir: &Path) -> Result<()> {
+        let path = dir.join(GENERATION_FILE);
+        if let Err(error) = path.metadata()
+            && error.kind() == std::io::ErrorKind::NotFound
+        {
+            return Ok(());
+        }
+        let text = read_text(&path, CONFIG_BYTES_MAX)?;
+        let context = || format!("{}: not a generation configuration", path.display());
+        let map = parse(&text).with_context(context)?;
+        if let Some(ids) = Fields(&map).ids("eos_token_id").with_context(context)? {
+            self.eos_token_ids = ids;
+        }
+        if let Some(ids) = Fields(&map).ids("bos_token_id").with_context(context)? {
+            self.bos_token_id = ids.first().copied();
+        }
+        Ok(())
     }
 }

@@ -4,9 +4,10 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{Module, Tensor};
 use candle_nn::Linear;
 
+use super::activation::Activation;
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
-use super::loader::Loader;
+use super::loader::{Loader, Norm};
 use super::predictor::{check_numbers, token_rows};
 use super::{Ffn, Model, PIECE_TOKENS};
 
@@ -23,6 +24,8 @@ struct Layer {
     gate: Option<Linear>,
     up: Linear,
     down: Linear,
+    sub_norm: Option<Norm>,
+    activation: Activation,
 }
 
 impl DenseFfn {
@@ -36,11 +39,17 @@ impl DenseFfn {
         let mut layers = Vec::new();
         for layer in 0..config.layers {
             let names = config.ffn_tensors(layer);
-            let gate = names.gate.as_deref();
+            let gate_bias = names.gate_bias.as_deref();
+            let mut rows = |name: &str, bias| loader.linear(name, bias, neurons, hidden);
             layers.push(Layer {
-                gate: gate.map(|gate| loader.linear(gate, None, neurons, hidden)).transpose()?,
-                up: loader.linear(&names.up, names.up_bias.as_deref(), neurons, hidden)?,
+                gate: names.gate.map(|gate| rows(&gate, gate_bias)).transpose()?,
+                up: rows(&names.up, names.up_bias.as_deref())?,
                 down: loader.linear(&names.down, names.down_bias.as_deref(), hidden, neurons)?,
+                sub_norm: match names.sub_norm.as_deref() {
+                    Some(name) => Some(loader.rms_norm(name, neurons, config.norm_eps)?),
+                    None => None,
+                },
+                activation: config.activation,
             });
         }
         Ok(Self { layers, hidden, resident_bytes: loader.bytes(), recorded: None })
@@ -68,7 +77,8 @@ impl DenseFfn {
     /// the number of tokens done so far.
     ///
     /// # Errors
-    /// No token, a window of 0 or beyond the model's context, or a failed forward pass.
+    /// An activation that makes no neuron inactive, no token, a window of 0 or beyond the model's context,
+    /// or a failed forward pass.
     pub fn record(
         &mut self,
         model: &Model,
@@ -76,6 +86,7 @@ impl DenseFfn {
         window: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<u8>>> {
+        model.config().active_above(model.checkpoint())?;
         let limit = model.config().max_positions;
         ensure!(
             (1..=limit).contains(&window),
@@ -103,7 +114,8 @@ impl Ffn for DenseFfn {
             self.layers.get(layer).with_context(|| format!("layer {layer} of {count}"))?;
         ensure!(x.len() == y.len(), "FFN input of {} values, output of {}", x.len(), y.len());
         let x = token_rows(x, self.hidden)?;
-        let (active, out) = weights.forward(&x)?;
+        let active = weights.active(&x)?;
+        let out = weights.output(&x, &active)?;
         y.copy_from_slice(&out.flatten_all()?.to_vec1::<f32>()?);
         check_numbers(y).with_context(|| format!("layer {layer}"))?;
         if let Some(bits) = self.recorded.as_mut().and_then(|layers| layers.get_mut(layer)) {
@@ -114,20 +126,27 @@ impl Ffn for DenseFfn {
 }
 
 impl Layer {
-    /// relu(pre-activation) [tokens, neurons] and the output [tokens, hidden].
-    fn forward(&self, x: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
-        match &self.gate {
-            None => {
-                let active = self.up.forward(x)?.relu()?;
-                let out = self.down.forward(&active)?;
-                Ok((active, out))
-            }
-            Some(gate) => {
-                let active = gate.forward(x)?.relu()?;
-                let out = self.down.forward(&(&active * self.up.forward(x)?)?)?;
-                Ok((active, out))
-            }
+    /// The activated products with the deciding rows [tokens, neurons]: above zero where a neuron is
+    /// active, if the activation has zeros.
+    fn active(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let Some(gate) = &self.gate else { return self.activation.activated(&self.up.forward(x)?) };
+        let active = self.activation.activated(&gate.forward(x)?)?;
+        if self.activation != Activation::Drelu {
+            return Ok(active);
         }
+        self.up.forward(x)?.gt(0.0)?.where_cond(&active, &active.zeros_like()?)
+    }
+
+    /// The output [tokens, hidden] of these activations.
+    fn output(&self, x: &Tensor, active: &Tensor) -> candle_core::Result<Tensor> {
+        let mut active = active.clone();
+        if self.gate.is_some() {
+            active = (active * self.activation.activated_up(self.up.forward(x)?)?)?;
+        }
+        if let Some(norm) = &self.sub_norm {
+            active = norm.forward(&active)?;
+        }
+        self.down.forward(&active)
     }
 }
 

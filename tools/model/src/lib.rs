@@ -3,9 +3,10 @@
 //! Attention, embeddings and norms are dense and small: candle computes them in f32 on the CPU.
 //! The FFN, which the rest of this project reads sparsely from flash, comes in through [`Ffn`].
 //!
-//! Reading order: [`checkpoint`] (weights), `config` (what they mean), this file, then the two
-//! families, `predictor` (which neurons are active), `dense` (the FFN in memory),
-//! `tokenizer`, `generate` with its `sampler`, and [`perplexity`].
+//! Reading order: [`checkpoint`] (weights), `config` (what they mean), `architecture` (what a decoder is
+//! made of) and `families` (a page of facts each), this file, then `decoder` with `attention` and
+//! `rotary`, `predictor` (which neurons are active), `dense` (the FFN in memory), `tokenizer`, `prompt`,
+//! `generate` with its `sampler`, and [`perplexity`].
 //!
 //! ```no_run
 //! use lnp_model::{DenseFfn, Model, Sampler, Tokenizer, generate};
@@ -27,16 +28,21 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Storage, Tensor};
 
+mod activation;
+mod architecture;
 mod attention;
 pub mod checkpoint;
 mod config;
+mod decoder;
 mod dense;
+mod families;
 mod generate;
-mod llama;
+mod json;
 mod loader;
-mod opt;
 pub mod perplexity;
 mod predictor;
+mod prompt;
+mod rotary;
 mod sampler;
 #[cfg(test)]
 mod small_models;
@@ -44,18 +50,19 @@ mod small_models;
 mod tests;
 mod tokenizer;
 
+pub use activation::Activation;
 pub use checkpoint::{Checkpoint, Source};
-pub use config::{Activation, Family, FfnTensors, ModelConfig};
+pub use config::{FfnTensors, ModelConfig};
 pub use dense::DenseFfn;
 pub use generate::{Generated, generate};
 pub use predictor::ExactPredictor;
+pub use prompt::prompt_ids;
 pub use sampler::Sampler;
 pub use tokenizer::{Decoder, Tokenizer};
 
 use attention::LayerCache;
-use llama::Llama;
+
 use loader::Loader;
-use opt::Opt;
 
 /// Most tokens that a long text is fed at a time: the scores of attention take memory as these tokens
 /// times all before them, and a window may be as long as the model's context.
@@ -76,13 +83,8 @@ pub trait Ffn {
 pub struct Model {
     config: ModelConfig,
     checkpoint: Checkpoint,
-    net: Net,
+    decoder: decoder::Decoder,
     resident_bytes: usize,
-}
-
-enum Net {
-    Opt(Opt),
-    Llama(Llama),
 }
 
 /// One text being continued: its position and its key-value cache.
@@ -120,12 +122,9 @@ impl Model {
     pub fn of(checkpoint: Checkpoint) -> Result<Self> {
         let config = ModelConfig::load(checkpoint.dir(), &checkpoint)?;
         let mut loader = Loader::new(&checkpoint);
-        let net = match config.family {
-            Family::Opt => Net::Opt(Opt::load(&mut loader, &config)?),
-            Family::Llama => Net::Llama(Llama::load(&mut loader, &config)?),
-        };
+        let decoder = decoder::Decoder::load(&mut loader, &config)?;
         let resident_bytes = loader.bytes();
-        Ok(Self { config, checkpoint, net, resident_bytes })
+        Ok(Self { config, checkpoint, decoder, resident_bytes })
     }
 
     /// What the model is.
@@ -203,11 +202,7 @@ impl Model {
 
     /// Logits `[rows][vocab]` of hidden states [rows, hidden].
     fn logits(&self, x: &Tensor) -> Result<Vec<f32>> {
-        let logits = match &self.net {
-            Net::Opt(opt) => opt.logits(x)?,
-            Net::Llama(llama) => llama.logits(x)?,
-        };
-        Ok(logits.flatten_all()?.to_vec1()?)
+        Ok(self.decoder.logits(x)?.flatten_all()?.to_vec1()?)
     }
 
     fn hidden(&self, state: &mut State, tokens: &[u32], ffn: &mut dyn Ffn) -> Result<Tensor> {
@@ -227,10 +222,7 @@ impl Model {
             state.position
         );
         ensure!(state.caches.len() == layers, "the state belongs to a model of another depth");
-        match &self.net {
-            Net::Opt(opt) => opt.hidden(state, tokens, ffn),
-            Net::Llama(llama) => llama.hidden(state, tokens, ffn),
-        }
+        self.decoder.hidden(state, tokens, ffn)
     }
 }
 
@@ -245,15 +237,4 @@ fn ffn_tensor(ffn: &mut dyn Ffn, layer: usize, x: &Tensor) -> Result<Tensor> {
     let x = &storage.as_slice::<f32>()?[layout.start_offset()..][..y.len()];
     ffn.forward(layer, x, &mut y).with_context(|| format!("FFN of layer {layer}"))?;
     Ok(Tensor::from_vec(y, shape, &Device::Cpu)?)
-}
-
-fn token_tensor(tokens: &[u32]) -> Result<Tensor> {
-    Ok(Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?)
-}
-
-/// The numbers from `first` on, one per token.
-fn position_ids(first: usize, tokens: usize) -> Result<Tensor> {
-    // Limits of the configuration keep them within 32 bits.
-    let ids: Vec<u32> = (first..first + tokens).map(|id| id as u32).collect();
-    Ok(Tensor::from_vec(ids, tokens, &Device::Cpu)?)
 }

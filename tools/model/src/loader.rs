@@ -1,10 +1,26 @@
 //! From checkpoint tensors to candle layers in f32, with the bytes held counted.
 
 use anyhow::{Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Module, Tensor};
 use candle_nn::{LayerNorm, Linear, RmsNorm};
 
+use super::architecture::NormKind;
 use super::checkpoint::Checkpoint;
+
+/// A norm of either kind.
+pub(crate) enum Norm {
+    Layer(LayerNorm),
+    Rms(RmsNorm),
+}
+
+impl Module for Norm {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Layer(norm) => norm.forward(x),
+            Self::Rms(norm) => norm.forward(x),
+        }
+    }
+}
 
 /// Loads tensors of known shape and counts their bytes.
 pub(crate) struct Loader<'a> {
@@ -20,6 +36,16 @@ impl<'a> Loader<'a> {
     /// Bytes of all tensors loaded so far, as held in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether there is such a tensor.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.checkpoint.contains(name)
+    }
+
+    /// A bias `[width]`, if named.
+    pub(crate) fn bias(&mut self, name: Option<&str>, width: usize) -> Result<Option<Tensor>> {
+        name.map(|name| self.tensor(name, &[width])).transpose()
     }
 
     /// A tensor as f32, after a check of its shape.
@@ -44,19 +70,32 @@ impl<'a> Loader<'a> {
         input: usize,
     ) -> Result<Linear> {
         let weight = self.tensor(weight, &[output, input])?;
-        let bias = bias.map(|bias| self.tensor(bias, &[output])).transpose()?;
-        Ok(Linear::new(weight, bias))
+        Ok(Linear::new(weight, self.bias(bias, output)?))
     }
 
-    /// `{name}.weight` and `{name}.bias`, both `[width]`.
-    pub(crate) fn layer_norm(&mut self, name: &str, width: usize, eps: f64) -> Result<LayerNorm> {
-        let weight = self.tensor(&format!("{name}.weight"), &[width])?;
-        let bias = self.tensor(&format!("{name}.bias"), &[width])?;
-        Ok(LayerNorm::new(weight, bias, eps))
+    /// An RMSNorm of the weights `weight` `[width]`.
+    pub(crate) fn rms_norm(&mut self, weight: &str, width: usize, eps: f64) -> Result<Norm> {
+        Ok(Norm::Rms(RmsNorm::new(self.tensor(weight, &[width])?, eps)))
     }
 
-    /// `{name}.weight` `[width]`.
-    pub(crate) fn rms_norm(&mut self, name: &str, width: usize, eps: f64) -> Result<RmsNorm> {
-        Ok(RmsNorm::new(self.tensor(&format!("{name}.weight"), &[width])?, eps))
+    /// `{name}.weight` `[width]`, and `{name}.bias` where the kind has one.
+    pub(crate) fn norm(
+        &mut self,
+        name: &str,
+        width: usize,
+        kind: NormKind,
+        eps: f64,
+    ) -> Result<Norm> {
+        let mut weight = self.tensor(&format!("{name}.weight"), &[width])?;
+        if matches!(kind, NormKind::LayerPlusOne | NormKind::RmsPlusOne) {
+            weight = (weight + 1.0)?;
+        }
+        Ok(match kind {
+            NormKind::Rms | NormKind::RmsPlusOne => Norm::Rms(RmsNorm::new(weight, eps)),
+            NormKind::Layer | NormKind::LayerPlusOne => {
+                let bias = self.tensor(&format!("{name}.bias"), &[width])?;
+                Norm::Layer(LayerNorm::new(weight, bias, eps))
+            }
+        })
     }
 }

@@ -7,33 +7,50 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Module, Tensor};
 use candle_nn::Linear;
 
+use super::activation::Activation;
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
 use super::loader::Loader;
 
-/// The rows that decide activity (up for OPT, gate for Llama) of all layers, held as f32.
+/// The rows that decide activity (gate, where there is one, else up; both with dReLU) of all layers, held
+/// as f32.
 pub struct ExactPredictor {
-    layers: Vec<Linear>,
+    layers: Vec<Layer>,
+    activation: Activation,
+    cut: f32,
     hidden: usize,
     resident_bytes: usize,
+}
+
+struct Layer {
+    first: Linear,
+    /// The up rows, where they decide too.
+    up: Option<Linear>,
 }
 
 impl ExactPredictor {
     /// Loads the deciding rows and their biases.
     ///
     /// # Errors
-    /// A missing tensor, one of another shape, or a failed read.
+    /// An activation that makes no neuron inactive; a missing tensor, one of another shape, or a failed
+    /// read.
     pub fn load(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Self> {
+        let (activation, hidden) = (config.activation, config.hidden);
+        let cut = config.active_above(checkpoint)?;
         let mut loader = Loader::new(checkpoint);
         let layers = (0..config.layers)
             .map(|layer| {
                 let names = config.ffn_tensors(layer);
-                // The bias belongs to the up rows, which decide only where there is no gate.
-                let bias = names.up_bias.as_deref().filter(|_| names.gate.is_none());
-                loader.linear(names.deciding(), bias, config.neurons, config.hidden)
+                let bias = names.neuron_bias().map(String::as_str);
+                let mut rows = |name: &str, bias| loader.linear(name, bias, config.neurons, hidden);
+                let both = activation == Activation::Drelu && names.gate.is_some();
+                Ok(Layer {
+                    first: rows(names.deciding(), bias)?,
+                    up: both.then(|| rows(&names.up, names.up_bias.as_deref())).transpose()?,
+                })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { layers, hidden: config.hidden, resident_bytes: loader.bytes() })
+        Ok(Self { layers, activation, cut, hidden, resident_bytes: loader.bytes() })
     }
 
     /// Bytes of the rows and biases held.
@@ -42,11 +59,11 @@ impl ExactPredictor {
     }
 
     /// Fills `out` with one list per token of `x` (row-major `[tokens][hidden]`, normalised): the
-    /// ids, ascending, of the neurons whose pre-activation is above zero.
+    /// ids, ascending, of the neurons whose pre-activation is above the activation's cut.
     ///
     /// Deterministic: the same `x` gives the same ids on the same machine, whatever the number of
     /// threads. A token fed alone and the same token fed among others may differ in neurons whose
-    /// pre-activation is zero but for rounding, whose output is as small.
+    /// pre-activation is at the cut but for rounding.
     ///
     /// # Errors
     /// No such layer, or an `x` that is not whole tokens.
@@ -54,13 +71,15 @@ impl ExactPredictor {
         let count = self.layers.len();
         let rows = self.layers.get(layer).with_context(|| format!("layer {layer} of {count}"))?;
         let x = token_rows(x, self.hidden)?;
-        let neurons = rows.weight().dim(0)?;
-        let pre = rows.forward(&x)?.flatten_all()?.to_vec1::<f32>()?;
+        let up = rows.up.as_ref().map(|up| up.forward(&x)).transpose()?;
+        let deciding = self.activation.deciding(rows.first.forward(&x)?, up.as_ref())?;
+        let neurons = deciding.dim(1)?;
+        let pre = deciding.flatten_all()?.to_vec1::<f32>()?;
         check_numbers(&pre).with_context(|| format!("layer {layer}"))?;
         out.resize_with(x.dim(0)?, Vec::new);
         for (ids, pre) in out.iter_mut().zip(pre.chunks_exact(neurons)) {
             ids.clear();
-            ids.extend((0u32..).zip(pre).filter(|&(_, &pre)| pre > 0.0).map(|(id, _)| id));
+            ids.extend((0u32..).zip(pre).filter(|&(_, &pre)| pre > self.cut).map(|(id, _)| id));
         }
         Ok(())
     }

@@ -267,18 +267,23 @@ fn damaged_files_are_errors() -> Result<()> {
     write_config(dir.path(), &config)?;
     let error = message(Model::load(dir.path()));
     assert!(error.contains("`decoder.embed_tokens.weight` has shape [11, 32]"), "{error}");
-    // A head whose frequencies alone would take 8 GiB.
+    // A head whose frequencies alone would take 256 MiB, and one of 8 GiB.
     write(&path, &llama_entries(2), Dtype::F32)?;
     let mut config = llama_config(2);
-    config["head_dim"] = json!(u32::MAX - 1);
-    write_config(dir.path(), &config)?;
-    let error = message(Model::load(dir.path()));
-    assert!(error.contains("q_proj.weight` has shape [32, 32]"), "{error}");
+    for (head_dim, expected) in [
+        (1 << 27, "q_proj.weight` has shape [32, 32]"),
+        (u32::MAX - 1, "number of columns of all heads, 34359738352, is beyond 32 bits"),
+    ] {
+        config["head_dim"] = json!(head_dim);
+        write_config(dir.path(), &config)?;
+        let error = message(Model::load(dir.path()));
+        assert!(error.contains(expected), "{error}");
+    }
     Ok(())
 }
 
 #[test]
-fn unsupported_models_are_refused_by_name() {
+fn what_config_json_may_not_say() {
     let refuse = |base: &Value, key: &str, value: Value, expected: &str| {
         let mut config = base.clone();
         config[key] = value;
@@ -286,43 +291,45 @@ fn unsupported_models_are_refused_by_name() {
         assert!(error.contains(expected), "{key}: {error}");
     };
     let opt = opt_config();
-    refuse(
-        &opt,
-        "model_type",
-        json!("mistral"),
-        "`mistral` is not supported; supported are: opt, llama",
-    );
-    refuse(
-        &opt,
-        "activation_function",
-        json!("gelu"),
-        "`gelu` is not supported; supported is: relu",
-    );
-    refuse(&opt, "do_layer_norm_before", json!(false), "do_layer_norm_before");
-    refuse(&opt, "word_embed_proj_dim", json!(16), "word_embed_proj_dim 16");
-    refuse(&opt, "enable_bias", json!(false), "enable_bias");
+    refuse(&opt, "activation_function", json!("quick_gelu"), "`quick_gelu` is not supported");
+    refuse(&opt, "layer_norm_elementwise_affine", json!(false), "only true is");
     refuse(&opt, "hidden_size", json!(40), "not a multiple of 32");
     refuse(&opt, "num_attention_heads", json!(5), "not a multiple of 5 heads");
     refuse(&opt, "num_attention_heads", json!(0), "zero");
     refuse(&opt, "ffn_dim", Value::Null, "`ffn_dim` is missing");
+    refuse(&opt, "ffn_dim", json!("NaN"), "key `ffn_dim` is \"NaN\", expected is a whole number");
     let llama = llama_config(2);
-    refuse(&llama, "hidden_act", json!("silu"), "`silu`");
-    refuse(&llama, "hidden_act", Value::Null, "`silu`");
-    refuse(&llama, "attention_bias", json!(true), "attention_bias");
-    refuse(&llama, "mlp_bias", json!(true), "mlp_bias");
-    refuse(&llama, "rope_scaling", json!({"type": "linear", "factor": 2.0}), "`linear`");
-    refuse(&llama, "rope_parameters", json!({"rope_type": "llama3"}), "`llama3`");
+    refuse(&llama, "hidden_act", json!("fatrelu"), "`hidden_act_param` is missing");
+    refuse(&llama, "partial_rotary_factor", json!(0.5), "partial_rotary_factor 0.5");
+    refuse(&llama, "rope_scaling", json!({"type": "linear"}), "needs `factor`");
+    refuse(&llama, "rope_parameters", json!({"rope_type": "longrope"}), "rope_type `longrope`");
     refuse(&llama, "num_key_value_heads", json!(3), "key-value heads");
+    refuse(&llama, "layer_types", json!(["full_attention"]), "1 entries for 2 layers");
+    let kinds = json!(["full_attention", "linear_attention"]);
+    refuse(&llama, "layer_types", kinds, "layer_types `linear_attention`");
+    let mut phi = llama.clone();
+    (phi["model_type"], phi["num_key_value_heads"]) = (json!("phi"), json!(HEADS));
+    refuse(&phi, "partial_rotary_factor", json!(0.01), "leaves nothing to turn");
+    refuse(&phi, "qk_layernorm", json!(true), "qk_layernorm true is not supported");
+    let mut mistral = llama;
+    mistral["model_type"] = json!("mistral");
+    refuse(&mistral, "sliding_window", json!(0), "number of sliding_window is zero");
 }
 
 #[test]
 fn keys_of_llama() -> Result<()> {
     let mut json = llama_config(2);
     let config = ModelConfig::from_json(&json.to_string())?;
-    assert_eq!((config.rope_theta, config.parts()), (500.0, 3));
-    assert_eq!((config.bos_token_id, config.eos_token_ids.as_slice()), (None, &[2, 3][..]));
-    assert_eq!(config.ffn_tensors(1).deciding(), "model.layers.1.mlp.gate_proj.weight");
+    assert_eq!((config.architecture.ropes[0].theta, config.parts()), (500.0, 3));
+    // what is absent is as in transformers, null is none
+    assert_eq!((config.bos_token_id, config.eos_token_ids.as_slice()), (Some(1), &[2, 3][..]));
+    let names = config.ffn_tensors(1);
+    assert_eq!(names.gate.as_deref(), Some("model.layers.1.mlp.gate_proj.weight"));
     json["rope_parameters"] = json!({"rope_theta": 7.0, "rope_type": "default"});
-    assert_eq!(ModelConfig::from_json(&json.to_string())?.rope_theta, 7.0);
+    assert_eq!(ModelConfig::from_json(&json.to_string())?.architecture.ropes[0].theta, 7.0);
+    for none in [Value::Null, json!(-1)] {
+        json["bos_token_id"] = none;
+        assert_eq!(ModelConfig::from_json(&json.to_string())?.bos_token_id, None);
+    }
     Ok(())
 }

@@ -56,7 +56,12 @@ impl Tokenizer {
     /// # Errors
     /// A text that the tokenizer refuses.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = contained(|| self.inner.encode_fast(text, false)).map_err(|error| {
+        self.encode_with(text, false)
+    }
+
+    /// The same, with what tokenizer.json itself puts around a text if `special`.
+    fn encode_with(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        let encoding = contained(|| self.inner.encode_fast(text, special)).map_err(|error| {
             anyhow!(
                 "{}: cannot encode a text of {} bytes: {error}",
                 self.path.display(),
@@ -64,6 +69,15 @@ impl Tokenizer {
             )
         })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The token that tokenizer.json itself puts before a text, if it does.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub(crate) fn puts_first(&self) -> Result<Option<u32>> {
+        let (plain, special) = (self.encode_with("a", false)?, self.encode_with("a", true)?);
+        Ok(special.first().copied().filter(|id| Some(id) != plain.first()))
     }
 
     /// Text of some token ids; ids that the tokenizer does not know give nothing. With

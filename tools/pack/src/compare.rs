@@ -96,10 +96,11 @@ fn compare_layers(
         input.seek(SeekFrom::Start(layer.region_offset()))?;
         compare_bundles(input, shape, number, &layer, &mut bundles, &mut sums)?;
         let tensors = config.ffn_tensors(number as usize);
-        for (name, values) in
-            [(tensors.up_bias, layer.neuron_bias()), (tensors.down_bias, layer.output_bias())]
-        {
-            let expected = name.map_or(Ok(Vec::new()), |name| checkpoint.read_f32(&name))?;
+        for (name, values) in [
+            (tensors.neuron_bias(), layer.neuron_bias()),
+            (tensors.down_bias.as_ref(), layer.output_bias()),
+        ] {
+            let expected = name.map_or(Ok(Vec::new()), |name| checkpoint.read_f32(name))?;
             let equal = expected.len() == values.len()
                 && expected.iter().zip(values).all(|(a, b)| a.to_bits() == b.get().to_bits());
             ensure!(equal, "layer {number}: the biases are not those of the model");

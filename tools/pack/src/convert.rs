@@ -25,16 +25,20 @@ pub fn convert(from: StoredDtype, row: &[u8], to: Dtype, out: &mut [u8]) -> Resu
     encode(&values, to, out)
 }
 
-/// A row of a checkpoint's weights, as f32; exact.
+/// A row of a checkpoint's weights, as f32; exact, but for f64, which is rounded.
 ///
 /// # Errors
 /// A type that is no type of weights.
 pub fn decode_stored(dtype: StoredDtype, row: &[u8]) -> Result<Vec<f32>> {
     let dtype = match dtype {
+        StoredDtype::F64 => {
+            let values = row.as_chunks().0.iter();
+            return Ok(values.map(|b| f64::from_le_bytes(*b) as f32).collect());
+        }
         StoredDtype::F32 => Dtype::F32,
         StoredDtype::F16 => Dtype::F16,
         StoredDtype::BF16 => Dtype::Bf16,
-        other => bail!("weights of type {other:?}: F32, F16 or BF16 expected"),
+        other => bail!("weights of type {other:?}: F64, F32, F16 or BF16 expected"),
     };
     decode(dtype, row)
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lnp_format::checksum::crc32;
 use lnp_format::codes::{INCOMPAT_PLACEHOLDER, WHOLE_PACK};
 use lnp_format::layout::{SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry};
 use lnp_format::limits::SUPERBLOCK_BYTES;
 use lnp_format::write::{self, BLOCK_BYTES_USUAL, PackBytes};
-use lnp_format::{Dtype, SectionKind, Shape};
+use lnp_format::{Activation, Dtype, SectionKind, Shape};
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::{LE, U32};
 
@@ -92,13 +92,14 @@ pub struct PackLayout {
 impl Recipe {
     /// The shape of a model's pack with weights of a type.
     pub fn shape_of(config: &ModelConfig, dtype: Dtype) -> Shape {
+        let (activation, activation_threshold) = activation(config.activation);
         Shape {
             layers: config.layers as u32,
             neurons: config.neurons as u32,
             hidden: config.hidden as u32,
             parts: config.parts() as u32,
-            activation: lnp_format::Activation::Relu,
-            activation_threshold: 0.0,
+            activation,
+            activation_threshold,
             dtype,
             bundle_stride: dtype.part_bytes(config.hidden as u32) * config.parts() as u32,
         }
@@ -130,18 +131,18 @@ impl Recipe {
     /// The recipe for a checkpoint's weights, with the hashes of its files.
     ///
     /// # Errors
-    /// Links of another shape, or a checkpoint that is not what `config.json` says or cannot be read.
+    /// A model that is not sparse or has what the format lacks, links of another shape, or a checkpoint that is not what `config.json` says or cannot be read.
     pub fn for_checkpoint(
         checkpoint: &Checkpoint,
         config: &ModelConfig,
         links: Option<&Links>,
         dtype: Dtype,
     ) -> Result<Self> {
+        config.active_above(checkpoint)?;
         config.check_ffn(checkpoint)?;
         let mut recipe = Self::with_links(Self::shape_of(config, dtype), 1, links)?;
         recipe.provenance.insert("model".into(), plain(&checkpoint.name()));
-        let family = format!("{:?}", config.family).to_lowercase();
-        recipe.provenance.insert("model.family".into(), family);
+        recipe.provenance.insert("model.family".into(), config.family.into());
         for (number, source) in checkpoint.sources()?.into_iter().enumerate() {
             let mut put = |key: &str, value: String| {
                 recipe.provenance.insert(format!("source.{number}.{key}"), value);
@@ -152,12 +153,11 @@ impl Recipe {
         }
         for layer in 0..config.layers {
             let tensors = config.ffn_tensors(layer);
-            // The format's neuron bias goes before the activation: with three parts, on the gate.
-            ensure!(
-                tensors.gate.is_none() || tensors.up_bias.is_none(),
-                "a bias on the up rows of a gated FFN has no place in the format"
-            );
-            let read = |name: &Option<String>, length: usize| -> Result<Vec<f32>> {
+            if let Some((name, what)) = tensors.beyond_packs() {
+                let dir = checkpoint.dir().display();
+                bail!("{dir}: tensor `{name}`: {what} has no place in a pack");
+            }
+            let read = |name: Option<&String>, length: usize| -> Result<Vec<f32>> {
                 let Some(name) = name else { return Ok(Vec::new()) };
                 let values = checkpoint.read_f32(name)?;
                 ensure!(
@@ -168,8 +168,8 @@ impl Recipe {
                 Ok(values)
             };
             recipe.side_data.push(SideData {
-                neuron_bias: read(&tensors.up_bias, config.neurons)?,
-                output_bias: read(&tensors.down_bias, config.hidden)?,
+                neuron_bias: read(tensors.neuron_bias(), config.neurons)?,
+                output_bias: read(tensors.down_bias.as_ref(), config.hidden)?,
             });
         }
         Ok(recipe)
@@ -191,7 +191,7 @@ impl Recipe {
             neurons: model.neurons,
             hidden: model.hidden,
             parts: model.parts,
-            activation: lnp_format::Activation::Relu,
+            activation: Activation::Relu,
             activation_threshold: 0.0,
             dtype: Dtype::Placeholder,
             bundle_stride: bundle_bytes,
@@ -413,6 +413,20 @@ impl PackLayout {
         let key =
             |entry: &SectionEntry| (entry.kind.get(), entry.layer.get(), entry.placement.get());
         self.sections.binary_search_by_key(&(kind.code(), layer, placement), key).ok()
+    }
+}
+
+/// An activation in the words of the format, and its threshold.
+fn activation(of_model: lnp_model::Activation) -> (Activation, f32) {
+    use lnp_model::Activation as Model;
+    match of_model {
+        Model::Relu => (Activation::Relu, 0.0),
+        Model::Fatrelu { threshold } => (Activation::Fatrelu, threshold),
+        Model::Relu2 => (Activation::Relu2, 0.0),
+        Model::Drelu => (Activation::Drelu, 0.0),
+        Model::Silu => (Activation::Silu, 0.0),
+        Model::Gelu => (Activation::Gelu, 0.0),
+        Model::GeluTanh => (Activation::GeluTanh, 0.0),
     }
 }
 

@@ -55,9 +55,10 @@ fn other(what: &str) -> anyhow::Error {
 }
 
 fn check_biases(layer: &Layer<'_>, checkpoint: &Checkpoint, tensors: &FfnTensors) -> Result<()> {
-    for (name, values) in
-        [(&tensors.up_bias, layer.neuron_bias()), (&tensors.down_bias, layer.output_bias())]
-    {
+    for (name, values) in [
+        (tensors.neuron_bias(), layer.neuron_bias()),
+        (tensors.down_bias.as_ref(), layer.output_bias()),
+    ] {
         let Some(name) = name else { continue };
         let stored = values.iter().map(|value| value.get().to_bits());
         let found = checkpoint.read_f32(name)?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use lnp_link::trace::TraceData;
-use lnp_model::{DenseFfn, Family, Model};
+use lnp_model::{DenseFfn, Model};
 
 /// The trace of a text, as [`DenseFfn::record`] makes it. Corpus and split are empty: the caller knows
 /// them.
@@ -17,15 +17,11 @@ pub fn record(
     progress: &mut dyn FnMut(usize),
 ) -> Result<TraceData> {
     let layers = dense.record(model, token_ids, window, progress)?;
-    let active = match model.config().family {
-        Family::Opt => "relu(fc1)>0",
-        Family::Llama => "relu(gate_proj)>0",
-    };
     Ok(TraceData {
         model: model.checkpoint().name(),
         corpus: String::new(),
         split: String::new(),
-        active: active.to_owned(),
+        active: model.config().active_rule(),
         neurons: model.config().neurons,
         tokens: token_ids.len(),
         window,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use lnp_engine::sys::BackEnd;
 use lnp_engine::{Collapse, Config, EngineError, FetchStats};
 
@@ -12,7 +12,9 @@ use super::{KernelArgs, ReadArgs, say_back_end};
 use lnp_common::report::{bytes, print_json, say};
 use lnp_device::peak_memory_bytes;
 use lnp_measure::profile::DeviceProfile;
-use lnp_model::{Decoder, ExactPredictor, Generated, Model, Sampler, Tokenizer, generate};
+use lnp_model::{
+    Decoder, ExactPredictor, Generated, Model, Sampler, Tokenizer, generate, prompt_ids,
+};
 use lnp_pack::PackIndex;
 use lnp_run::SparseFfn;
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
@@ -20,7 +22,7 @@ use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES
 /// Generate text, reading the FFN weights from a pack
 ///
 /// Attention, embeddings and norms are in memory. Which neurons are active is computed exactly,
-/// from up (OPT) or gate (Llama) weights that are in memory too: predictors are still to come. The
+/// from gate weights, or up where there is no gate, that are in memory too: predictors are still to come. The
 /// text ends at the model's end-of-text token (generation_config.json, else config.json), or after
 /// -n tokens.
 ///
@@ -33,9 +35,12 @@ pub(super) struct Args {
     /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Text to continue; the model's bos token is put first
+    /// Text to continue; the model's bos token is put first, unless it begins with it
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: String,
+    /// Put no bos token before the prompt
+    #[arg(long)]
+    no_bos: bool,
     /// Tokens to generate
     #[arg(short = 'n', long, value_name = "N", default_value_t = 64)]
     count: usize,
@@ -98,7 +103,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let back_end = engine.queue().back_end().clone();
     say_back_end(&back_end);
 
-    let prompt_ids = prompt_ids(args, &model, &tokenizer)?;
+    let prompt_ids =
+        prompt_ids(&args.model, model.config(), &tokenizer, &args.prompt, args.no_bos)?;
     let mut sampler = Sampler::new(args.temperature, args.seed)?;
     let loaded_s = begin.elapsed().as_secs_f64();
     let eos: &[u32] = if args.ignore_eos { &[] } else { &model.config().eos_token_ids };
@@ -159,17 +165,6 @@ fn options(args: &Args) -> Result<ComputeOptions> {
         read: args.read.into(),
         buffered: args.buffered,
     })
-}
-
-/// The prompt's tokens, the model's bos token first.
-fn prompt_ids(args: &Args, model: &Model, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    let mut ids: Vec<u32> = model.config().bos_token_id.into_iter().collect();
-    ids.extend(tokenizer.encode(&args.prompt)?);
-    ensure!(
-        !ids.is_empty(),
-        "an empty prompt, and the model has no bos token: give some text with --prompt"
-    );
-    Ok(ids)
 }
 
 fn collapse(args: &Args) -> Result<Collapse> {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use lnp_common::files::{check_room, check_target, read_stream};
 use lnp_common::report::{print_json, progress, say, shown, thousands};
 use lnp_link::trace::{TraceData, TraceReader, write_trace};
-use lnp_model::{Checkpoint, DenseFfn, Model, Tokenizer};
+use lnp_model::{Checkpoint, DenseFfn, Model, ModelConfig, Tokenizer};
 use lnp_run::record;
 
 /// Positions restart every so many tokens, unless the model's context is shorter.
@@ -62,6 +62,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     check_target(&args.output, &inputs)?;
     // What is wrong with text or tokenizer is told before the model is loaded, which may take long.
     let (mut ids, source_window, source_corpus) = token_ids(args)?;
+    ModelConfig::load(&args.model, &checkpoint)?.active_above(&checkpoint)?;
     let model = Model::of(checkpoint)?;
     ids.truncate(args.tokens.unwrap_or(usize::MAX));
     let most = model.config().max_positions;

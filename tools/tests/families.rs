@@ -1,0 +1,274 @@
+//! Every family and variant against Hugging Face transformers: the tiny models in `families/`, which
+//! `families/make.py` made, with what it computed for them in f32.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use common::disk_folder;
+use lnp_engine::FetchStats;
+use lnp_engine::engine::Alone;
+use lnp_format::Dtype;
+use lnp_link::trace::active;
+use lnp_model::{
+    Checkpoint, DenseFfn, ExactPredictor, Ffn, Model, ModelConfig, PIECE_TOKENS, Sampler, generate,
+};
+use lnp_pack::verify::verify_file;
+use lnp_pack::{CheckpointBundles, PackIndex, Recipe, write_pack};
+use lnp_run::{ComputeOptions, ComputePack, SparseFfn};
+use serde::Deserialize;
+
+/// How far a logit may be off, by the largest of its prompt.
+const LOGIT_ERROR_MAX: f32 = 1e-4;
+/// Models whose packs the format cannot express, and why.
+const BEYOND_PACKS: [(&str, &str); 2] = [
+    ("llama-biases", "a bias on the up rows of a gated FFN"),
+    ("bitnet", "a norm before the down columns"),
+];
+
+#[derive(Deserialize)]
+struct Reference {
+    prompts: Vec<Prompt>,
+}
+
+#[derive(Deserialize)]
+struct Prompt {
+    prompt_ids: Vec<u32>,
+    greedy_ids: Vec<u32>,
+}
+
+/// A model with what transformers says of it.
+struct Known {
+    name: String,
+    model: Model,
+    prompts: Vec<Prompt>,
+    tensors: Checkpoint,
+}
+
+impl Known {
+    fn load(dir: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(dir.join("reference/reference.json"))?;
+        let Reference { prompts } = serde_json::from_str(&text)?;
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let tensors = Checkpoint::open(&dir.join("reference"))?;
+        Ok(Self { name, model: Model::load(dir)?, prompts, tensors })
+    }
+
+    fn config(&self) -> &ModelConfig {
+        self.model.config()
+    }
+
+    fn dense(&self) -> Result<DenseFfn> {
+        DenseFfn::load(self.model.checkpoint(), self.config())
+    }
+
+    /// Whether the activation leaves neurons at zero.
+    fn is_sparse(&self) -> bool {
+        self.config().activation.cut().is_ok()
+    }
+
+    /// Feeds the prompts and goes on greedily, all with this FFN.
+    fn check(&self, ffn: &mut dyn Ffn) -> Result<()> {
+        for (number, prompt) in self.prompts.iter().enumerate() {
+            let context = || format!("prompt {number}");
+            let count = prompt.greedy_ids.len();
+            let mut greedy = Sampler::new(0.0, 0)?;
+            let found =
+                generate(&self.model, ffn, &prompt.prompt_ids, count, &mut greedy, &mut |_| {
+                    Ok(true)
+                })
+                .with_context(context)?;
+            let expected = self.tensors.read_f32(&format!("logits.{number}"))?;
+            let off = off(&found.prompt_logits, &expected);
+            assert!(off <= LOGIT_ERROR_MAX, "{}: prompt {number}: off by {off:e}", self.name);
+            assert_eq!(found.tokens, prompt.greedy_ids, "{}: prompt {number}", self.name);
+        }
+        Ok(())
+    }
+
+    /// The same with the FFN from a pack, for one token and for eight at a time.
+    fn check_pack(&self, path: &Path) -> Result<()> {
+        let index = PackIndex::open(path)?;
+        let predictor = ExactPredictor::load(self.model.checkpoint(), self.config())?;
+        for batch in [1, 8] {
+            let options = ComputeOptions { buffered: true, batch, ..ComputeOptions::default() };
+            let mut pack = ComputePack::open(&index, &self.model, options)?;
+            let (mut engine, ffn) = pack.engine(&self.model)?;
+            engine.session(|session| {
+                let mut sparse = SparseFfn::new(session, ffn, &predictor, &Alone);
+                self.check(&mut sparse)?;
+                assert_ne!(*sparse.stats(), FetchStats::default(), "{}", self.name);
+                Ok::<(), anyhow::Error>(())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The folders with models, in order of their names.
+fn folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families");
+    let entries = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<PathBuf> =
+        entries.filter(|path| path.join("reference").is_dir()).collect();
+    folders.sort();
+    assert!(folders.len() >= 30, "families are missing: {}", folders.len());
+    folders
+}
+
+fn each(test: impl Fn(&Known) -> Result<()>) -> Result<()> {
+    for dir in folders() {
+        let context = || dir.display().to_string();
+        test(&Known::load(&dir).with_context(context)?).with_context(context)?;
+    }
+    Ok(())
+}
+
+/// Largest difference, by the largest expected value.
+fn off(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    assert!(found.iter().all(|value| value.is_finite()));
+    let largest = expected.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
+    let pairs = found.iter().zip(expected);
+    pairs.fold(0.0, |most: f32, (a, b)| most.max((a - b).abs())) / largest
+}
+
+/// The FFN in memory: logits after a short prompt and one of more than a piece, and tokens to the very
+/// end of the context, past windows that slide.
+#[test]
+fn logits_and_tokens() -> Result<()> {
+    each(|known| {
+        let most = known.prompts.iter().map(|prompt| prompt.prompt_ids.len()).max();
+        assert!(most > Some(PIECE_TOKENS), "{}: no long prompt", known.name);
+        known.check(&mut known.dense()?)
+    })
+}
+
+/// A long prompt fed one by one, in pieces of any size, or at once.
+#[test]
+fn pieces_of_any_size() -> Result<()> {
+    each(|known| {
+        let mut dense = known.dense()?;
+        let (ids, expected) = (&known.prompts[1].prompt_ids, known.tensors.read_f32("logits.1")?);
+        for size in [1, 19, ids.len()] {
+            let (mut state, mut logits) = (known.model.new_state(), Vec::new());
+            for piece in ids.chunks(size) {
+                logits = known.model.forward(&mut state, piece, &mut dense)?;
+            }
+            let off = off(&logits, &expected);
+            assert!(off <= LOGIT_ERROR_MAX, "{}: pieces of {size}: off by {off:e}", known.name);
+        }
+        Ok(())
+    })
+}
+
+/// Which neurons are active, by the recorded trace and by the predictor; where none is inactive, both say
+/// what is missing.
+#[test]
+fn active_sets() -> Result<()> {
+    each(|known| {
+        let (config, mut dense) = (known.config(), known.dense()?);
+        if !known.is_sparse() {
+            let ids = &known.prompts[0].prompt_ids;
+            let traced = dense.record(&known.model, ids, ids.len(), &mut |_| ()).err();
+            let predicted = ExactPredictor::load(known.model.checkpoint(), config).err();
+            for error in [traced, predicted] {
+                let told = format!("{:#}", error.context("no error")?);
+                assert!(told.contains("needs a threshold"), "{}: {told}", known.name);
+            }
+            return Ok(());
+        }
+        let predictor = ExactPredictor::load(known.model.checkpoint(), config)?;
+        let row_bytes = config.neurons.div_ceil(8);
+        for (number, prompt) in known.prompts.iter().enumerate() {
+            let ids = &prompt.prompt_ids;
+            let traced = dense.record(&known.model, ids, config.max_positions, &mut |_| ())?;
+            let mut seen = Seen { predictor: &predictor, dense: known.dense()?, last: Vec::new() };
+            known.model.forward_hidden(&mut known.model.new_state(), ids, &mut seen)?;
+            let (_, expected) = known.tensors.read_raw(&format!("active.{number}"))?;
+            let (mut set, mut differ) = (0, 0);
+            for (layer, expected) in expected.chunks(row_bytes).enumerate() {
+                let row = &traced[layer][(ids.len() - 1) * row_bytes..];
+                let pairs = || row.iter().zip(expected);
+                differ += pairs().map(|(a, b)| (a ^ b).count_ones()).sum::<u32>();
+                set += row.iter().map(|byte| byte.count_ones()).sum::<u32>();
+                let ids: Vec<u32> = active(row, config.neurons, 0).collect();
+                assert_eq!(seen.last[layer], ids, "{}: layer {layer}", known.name);
+            }
+            let all = (config.layers * config.neurons) as u32;
+            assert!(differ <= 1, "{}: {differ} of {all} bits differ", known.name);
+            assert!((all / 10..all).contains(&set), "{}: {set} of {all} active", known.name);
+        }
+        Ok(())
+    })
+}
+
+/// What traces say of their bits.
+#[test]
+fn rules_in_words() -> Result<()> {
+    for (name, expected) in [
+        ("opt", "relu(fc1)>0"),
+        ("sparselm", "relu(gate_proj)>0"),
+        ("prosparse", "fatrelu_0.25(gate_proj)>0"),
+        ("nemotron", "relu2(up_proj)>0"),
+        ("falcon-relu", "relu(dense_h_to_4h)>0"),
+        ("bamboo", "relu(gate_proj)>0 & relu(up_proj)>0"),
+    ] {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families").join(name);
+        assert_eq!(Known::load(&dir)?.config().active_rule(), expected, "{name}");
+    }
+    Ok(())
+}
+
+/// Keeps the predicted sets of the last token.
+struct Seen<'p> {
+    predictor: &'p ExactPredictor,
+    dense: DenseFfn,
+    last: Vec<Vec<u32>>,
+}
+
+impl Ffn for Seen<'_> {
+    fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
+        let mut sets = Vec::new();
+        self.predictor.active(layer, x, &mut sets)?;
+        self.last.extend(sets.pop());
+        self.dense.forward(layer, x, y)
+    }
+}
+
+/// The FFN from a pack of f32, through engine and kernels, alone and in batches; and packs of every type,
+/// which verify against the model. A model that no pack can hold is refused by name.
+#[test]
+fn from_packs() -> Result<()> {
+    let folder = disk_folder();
+    let mut packed = 0;
+    for dir in folders() {
+        let known = Known::load(&dir)?;
+        let (checkpoint, config) = (known.model.checkpoint(), known.config());
+        let beyond = BEYOND_PACKS.iter().find(|(name, _)| *name == known.name);
+        let refused =
+            if known.is_sparse() { beyond.map(|(_, why)| *why) } else { Some("needs a threshold") };
+        if let Some(why) = refused {
+            let recipe = Recipe::for_checkpoint(checkpoint, config, None, Dtype::F32);
+            let told = format!("{:#}", recipe.err().context("no error")?);
+            assert!(told.contains(why), "{}: {told}", known.name);
+            continue;
+        }
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Q8_0, Dtype::Q4_0] {
+            let path = folder.path().join(format!("{}.{dtype}.lnp", known.name));
+            let recipe = Recipe::for_checkpoint(checkpoint, config, None, dtype)?;
+            let mut bundles = CheckpointBundles::new(checkpoint, config, dtype)?;
+            write_pack(&path, &recipe, &mut bundles, &mut |_| ())?;
+            let verified = verify_file(&path, Some(&dir), &mut |_| ())?;
+            let bundles = (config.layers * config.neurons) as u64;
+            assert_eq!(verified.bundles_equal_to_model, Some(bundles), "{}: {dtype}", known.name);
+            if dtype == Dtype::F32 {
+                known.check_pack(&path)?;
+            }
+        }
+        packed += 1;
+    }
+    assert!(packed >= 12, "{packed} packs");
+    Ok(())
+}
