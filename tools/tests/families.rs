@@ -12,7 +12,8 @@ use lnp_engine::engine::Alone;
 use lnp_format::Dtype;
 use lnp_link::trace::active;
 use lnp_model::{
-    Checkpoint, DenseFfn, ExactPredictor, Ffn, Model, ModelConfig, PIECE_TOKENS, Sampler, generate,
+    Checkpoint, DenseFfn, ExactPredictor, FeedForward, Model, ModelConfig, PIECE_TOKENS, Sampler,
+    generate,
 };
 use lnp_pack::verify::verify_file;
 use lnp_pack::{CheckpointBundles, PackIndex, Recipe, write_pack};
@@ -69,7 +70,7 @@ impl Known {
     }
 
     /// Feeds the prompts and goes on greedily, all with this FFN.
-    fn check(&self, ffn: &mut dyn Ffn) -> Result<()> {
+    fn check(&self, ffn: &mut dyn FeedForward) -> Result<()> {
         for (number, prompt) in self.prompts.iter().enumerate() {
             let context = || format!("prompt {number}");
             let count = prompt.greedy_ids.len();
@@ -228,7 +229,7 @@ struct Seen<'p> {
     last: Vec<Vec<u32>>,
 }
 
-impl Ffn for Seen<'_> {
+impl FeedForward for Seen<'_> {
     fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
         let mut sets = Vec::new();
         self.predictor.active(layer, x, &mut sets)?;

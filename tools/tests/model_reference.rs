@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use common::models;
 use lnp_link::trace::{TraceReader, active};
 use lnp_model::checkpoint::Dtype;
-use lnp_model::{Checkpoint, DenseFfn, ExactPredictor, Ffn, Model, Tokenizer};
+use lnp_model::{Checkpoint, DenseFfn, ExactPredictor, FeedForward, Model, Tokenizer};
 use lnp_run::record;
 use serde::Deserialize;
 
@@ -146,7 +146,7 @@ struct Both {
     last: Vec<Vec<u32>>,
 }
 
-impl Ffn for Both {
+impl FeedForward for Both {
     fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
         let mut sets = Vec::new();
         self.predictor.active(layer, x, &mut sets)?;
@@ -333,7 +333,7 @@ struct Failing<'a> {
     dense: &'a mut DenseFfn,
 }
 
-impl Ffn for Failing<'_> {
+impl FeedForward for Failing<'_> {
     fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
         anyhow::ensure!(layer != 2, "layer 2 fails");
         self.dense.forward(layer, x, y)

@@ -9,7 +9,7 @@ use super::attention::{Heads, Mask, capped};
 use super::config::ModelConfig;
 use super::loader::{Loader, Norm};
 use super::rotary::{Angles, Rotary};
-use super::{Ffn, State, ffn_tensor};
+use super::{FeedForward, LayerFfn, State};
 
 /// The dense parts of a model.
 pub(crate) struct Decoder {
@@ -116,7 +116,7 @@ impl Decoder {
         &self,
         state: &mut State,
         tokens: &[u32],
-        ffn: &mut dyn Ffn,
+        ffn: &mut dyn FeedForward,
     ) -> Result<Tensor> {
         let places = self.places(state.position, tokens.len())?;
         let mut x = self.embed(&places, tokens)?;
@@ -128,12 +128,8 @@ impl Decoder {
                 let (k, v) = cache.append(places.position, &k, &v)?;
                 attention.finish(&attention.heads.attend(&q, &k, &v, places.mask(&layer.kind))?)
             };
-            x = layer.forward(
-                x,
-                &mut attend,
-                &mut |x| ffn_tensor(ffn, index, x),
-                self.residual_scale,
-            )?;
+            let mut own = LayerFfn { ffn: &mut *ffn, layer: index };
+            x = layer.forward(x, &mut attend, &mut own, self.residual_scale)?;
         }
         Ok(x)
     }
@@ -211,7 +207,7 @@ impl Layer {
         &self,
         x: Tensor,
         attend: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
-        ffn: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
+        ffn: &mut LayerFfn<'_>,
         scale: Option<f64>,
     ) -> Result<Tensor> {
         let ffn_norm = self.ffn_norm.as_ref().unwrap_or(&self.attention_norm);
@@ -223,20 +219,23 @@ impl Layer {
             Order::Before | Order::Around => {
                 let attended = attend(&self.attention_norm.forward(&x)?)?;
                 let x = (x + scaled(normed(attended, after_attention)?, scale)?)?;
-                let out = ffn(&ffn_norm.forward(&x)?)?;
+                let out = ffn.forward(&ffn_norm.forward(&x)?)?;
                 Ok((x + scaled(normed(out, after_ffn)?, scale)?)?)
             }
             Order::After => {
                 let attended = attend(&x)?;
                 let x = self.attention_norm.forward(&(x + attended)?)?;
-                let out = ffn(&x)?;
+                let out = ffn.forward(&x)?;
                 Ok(ffn_norm.forward(&(x + out)?)?)
             }
             Order::Parallel { .. } => {
                 let before = self.attention_norm.forward(&x)?;
-                let attended = attend(&before)?;
                 let own = self.ffn_norm.as_ref();
-                let out = ffn(&own.map_or(Ok(before), |norm| norm.forward(&x))?)?;
+                let input = own.map_or(Ok(before.clone()), |norm| norm.forward(&x))?;
+                // Its weights are read while attention computes.
+                ffn.begin(&input)?;
+                let attended = attend(&before)?;
+                let out = ffn.forward(&input)?;
                 Ok(((attended + out)? + x)?)
             }
         }

@@ -9,7 +9,7 @@ use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
 use super::loader::{Loader, Norm};
 use super::predictor::{check_numbers, token_rows};
-use super::{Ffn, Model, PIECE_TOKENS};
+use super::{FeedForward, Model, PIECE_TOKENS};
 
 /// The FFN weights of all layers as f32, multiplied densely. Can record which neurons were active.
 pub struct DenseFfn {
@@ -107,7 +107,7 @@ impl DenseFfn {
     }
 }
 
-impl Ffn for DenseFfn {
+impl FeedForward for DenseFfn {
     fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
         let count = self.layers.len();
         let weights =

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::sampler::Sampler;
-use crate::{Ffn, Model, PIECE_TOKENS};
+use crate::{FeedForward, Model, PIECE_TOKENS};
 
 /// What came of [`generate`].
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Generated {
 /// A context that is too short, or whatever the model or the engine says.
 pub fn generate(
     model: &Model,
-    ffn: &mut dyn Ffn,
+    ffn: &mut dyn FeedForward,
     prompt_ids: &[u32],
     count: usize,
     sampler: &mut Sampler,

@@ -1,7 +1,7 @@
 //! Running a language model whose FFN is computed elsewhere.
 //!
 //! Attention, embeddings and norms are dense and small: candle computes them in f32 on the CPU.
-//! The FFN, which the rest of this project reads sparsely from flash, comes in through [`Ffn`].
+//! The FFN, which the rest of this project reads sparsely from flash, comes in through [`FeedForward`].
 //!
 //! Reading order: [`checkpoint`] (weights), `config` (what they mean), `architecture` (what a decoder is
 //! made of) and `families` (a page of facts each), this file, then `decoder` with `attention` and
@@ -69,7 +69,17 @@ use loader::Loader;
 pub const PIECE_TOKENS: usize = 256;
 
 /// Computes the FFN of one layer for some tokens.
-pub trait Ffn {
+pub trait FeedForward {
+    /// Told as soon as a layer's input is known, where its output is asked for only later: between the two a block
+    /// whose FFN stands beside its attention computes that. What has to be read can be begun. `forward` of this
+    /// layer comes next, with the same `x`, unless something fails.
+    ///
+    /// # Errors
+    /// As [`FeedForward::forward`].
+    fn begin(&mut self, _layer: usize, _x: &[f32]) -> Result<()> {
+        Ok(())
+    }
+
     /// `x`: row-major `[tokens][hidden]`, already normalised. Fills `y`, of the same shape, with
     /// the FFN's output: output bias included, residual not. `y` holds zeros on entry.
     ///
@@ -160,7 +170,7 @@ impl Model {
         &self,
         state: &mut State,
         tokens: &[u32],
-        ffn: &mut dyn Ffn,
+        ffn: &mut dyn FeedForward,
     ) -> Result<Vec<f32>> {
         let x = self.hidden(state, tokens, ffn)?;
         let last = x.narrow(0, tokens.len() - 1, 1)?.contiguous()?;
@@ -177,7 +187,7 @@ impl Model {
         &self,
         state: &mut State,
         tokens: &[u32],
-        ffn: &mut dyn Ffn,
+        ffn: &mut dyn FeedForward,
     ) -> Result<Vec<f32>> {
         let x = self.hidden(state, tokens, ffn)?;
         let logits = self.logits(&x)?;
@@ -193,7 +203,7 @@ impl Model {
         &self,
         state: &mut State,
         tokens: &[u32],
-        ffn: &mut dyn Ffn,
+        ffn: &mut dyn FeedForward,
     ) -> Result<()> {
         self.hidden(state, tokens, ffn)?;
         state.position += tokens.len();
@@ -205,7 +215,12 @@ impl Model {
         Ok(self.decoder.logits(x)?.flatten_all()?.to_vec1()?)
     }
 
-    fn hidden(&self, state: &mut State, tokens: &[u32], ffn: &mut dyn Ffn) -> Result<Tensor> {
+    fn hidden(
+        &self,
+        state: &mut State,
+        tokens: &[u32],
+        ffn: &mut dyn FeedForward,
+    ) -> Result<Tensor> {
         let ModelConfig { vocab, max_positions, layers, .. } = self.config;
         ensure!(!tokens.is_empty(), "no token to feed: give at least one");
         if let Some(id) = tokens.iter().find(|&&id| id as usize >= vocab) {
@@ -226,15 +241,32 @@ impl Model {
     }
 }
 
-/// Runs the FFN of a layer on x [tokens, hidden].
-fn ffn_tensor(ffn: &mut dyn Ffn, layer: usize, x: &Tensor) -> Result<Tensor> {
-    let shape = x.dims2()?;
+/// The FFN of one layer, on tensors [tokens, hidden].
+struct LayerFfn<'f> {
+    ffn: &'f mut dyn FeedForward,
+    layer: usize,
+}
+
+impl LayerFfn<'_> {
+    fn begin(&mut self, x: &Tensor) -> Result<()> {
+        let layer = self.layer;
+        with_numbers(x, |x| self.ffn.begin(layer, x))
+            .with_context(|| format!("FFN of layer {layer}"))
+    }
+
+    fn forward(&mut self, x: &Tensor) -> Result<Tensor> {
+        let (layer, shape) = (self.layer, x.dims2()?);
+        let mut y = vec![0.0; x.elem_count()];
+        with_numbers(x, |x| self.ffn.forward(layer, x, &mut y))
+            .with_context(|| format!("FFN of layer {layer}"))?;
+        Ok(Tensor::from_vec(y, shape, &Device::Cpu)?)
+    }
+}
+
+/// Calls `body` with a tensor's numbers where they lie, not a copy of them.
+fn with_numbers(x: &Tensor, body: impl FnOnce(&[f32]) -> Result<()>) -> Result<()> {
     let x = x.contiguous()?;
-    let mut y = vec![0.0; x.elem_count()];
     let (storage, layout) = x.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else { bail!("a tensor that is not in memory") };
-    // Where the numbers lie, not a copy of them.
-    let x = &storage.as_slice::<f32>()?[layout.start_offset()..][..y.len()];
-    ffn.forward(layer, x, &mut y).with_context(|| format!("FFN of layer {layer}"))?;
-    Ok(Tensor::from_vec(y, shape, &Device::Cpu)?)
+    body(&storage.as_slice::<f32>()?[layout.start_offset()..][..x.elem_count()])
 }

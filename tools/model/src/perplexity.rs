@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{Ffn, Model, PIECE_TOKENS};
+use crate::{FeedForward, Model, PIECE_TOKENS};
 
 /// Tokens of a text, in windows.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ impl Loss {
 /// A failed forward pass, or logits that are not numbers.
 pub fn loss(
     model: &Model,
-    ffn: &mut dyn Ffn,
+    ffn: &mut dyn FeedForward,
     windows: &Windows,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Loss> {

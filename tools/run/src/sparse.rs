@@ -6,7 +6,7 @@ use lnp_engine::engine::{Session, Workers};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::TimedQueue;
 use lnp_kernels::TOKENS_MAX;
-use lnp_model::ExactPredictor;
+use lnp_model::{ExactPredictor, FeedForward};
 
 /// The FFN of a model, sparse, from a pack: computes the active set exactly from resident weights,
 /// fetches its bundles and computes from them, all in one session.
@@ -16,6 +16,8 @@ pub struct SparseFfn<'e, 's, 'a, Q: TimedQueue<'a>> {
     predictor: &'e ExactPredictor,
     workers: &'e dyn Workers,
     active: Vec<Vec<u32>>,
+    /// The layer whose first tokens are being read already.
+    begun: Option<usize>,
     stats: FetchStats,
     active_bundles: u64,
 }
@@ -29,7 +31,16 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
         workers: &'e dyn Workers,
     ) -> Self {
         let stats = FetchStats::default();
-        Self { session, ffn, predictor, workers, active: Vec::new(), stats, active_bundles: 0 }
+        Self {
+            session,
+            ffn,
+            predictor,
+            workers,
+            active: Vec::new(),
+            begun: None,
+            stats,
+            active_bundles: 0,
+        }
     }
 
     /// What was fetched so far; what several tokens of a prompt have in common counts once.
@@ -43,23 +54,40 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
     }
 }
 
-impl<'a, Q: TimedQueue<'a> + Send> lnp_model::Ffn for SparseFfn<'_, '_, 'a, Q> {
-    fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
+impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
+    fn begin(&mut self, layer: usize, x: &[f32]) -> Result<()> {
         self.predictor.active(layer, x, &mut self.active)?;
         self.active_bundles += self.active.iter().map(|active| active.len() as u64).sum::<u64>();
+        let first = self.active.len().min(self.ffn.tokens_max());
+        self.ffn.begin(self.session, layer as u32, &sets_of(&self.active[..first])[..first])?;
+        self.begun = Some(layer);
+        Ok(())
+    }
+
+    fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
+        if self.begun.take() != Some(layer) {
+            self.begin(layer, x)?;
+            self.begun = None;
+        }
         let hidden = x.len() / self.active.len().max(1);
         let tokens = self.ffn.tokens_max();
         let batches = x.chunks(tokens * hidden).zip(y.chunks_mut(tokens * hidden));
-        for ((x, y), active) in batches.zip(self.active.chunks(tokens)) {
-            let mut sets = [&[][..]; TOKENS_MAX];
-            for (set, active) in sets.iter_mut().zip(active) {
-                *set = active;
+        for (number, ((x, y), active)) in batches.zip(self.active.chunks(tokens)).enumerate() {
+            if number > 0 {
+                let sets = sets_of(active);
+                self.ffn.begin(self.session, layer as u32, &sets[..active.len()])?;
             }
-            let sets = &sets[..active.len()];
-            let stats =
-                self.ffn.forward_in(self.session, self.workers, layer as u32, x, sets, y)?;
-            self.stats.add(&stats);
+            self.stats.add(&self.ffn.finish(self.session, self.workers, layer as u32, x, y)?);
         }
         Ok(())
     }
+}
+
+/// The active sets of a batch.
+fn sets_of(active: &[Vec<u32>]) -> [&[u32]; TOKENS_MAX] {
+    let mut sets = [&[][..]; TOKENS_MAX];
+    for (set, active) in sets.iter_mut().zip(active) {
+        *set = active;
+    }
+    sets
 }

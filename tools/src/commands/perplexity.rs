@@ -12,7 +12,7 @@ use lnp_common::report::{plain, print, print_json, progress, say, shown, table, 
 use lnp_device::Machine;
 use lnp_link::trace::TraceReader;
 use lnp_model::perplexity::{Loss, Windows, loss};
-use lnp_model::{DenseFfn, ExactPredictor, Ffn, Model};
+use lnp_model::{DenseFfn, ExactPredictor, FeedForward, Model};
 use lnp_pack::PackIndex;
 use lnp_run::SparseFfn;
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack};
@@ -180,7 +180,7 @@ fn text(path: &Path, model: &Model, args: &Args) -> Result<Text> {
 fn judge(
     subject: &Subject,
     model: &Model,
-    ffn: &mut dyn Ffn,
+    ffn: &mut dyn FeedForward,
     texts: &[Text],
     bar: &ProgressBar,
     rows: &mut Vec<Row>,
