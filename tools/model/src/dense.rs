@@ -6,9 +6,10 @@ use candle_nn::Linear;
 
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
+use super::inputs::forward_windows;
 use super::loader::Loader;
 use super::predictor::{check_numbers, token_rows};
-use super::{Ffn, Model, PIECE_TOKENS};
+use super::{Ffn, Model};
 
 /// The FFN weights of all layers as f32, multiplied densely. Can record which neurons were active.
 pub struct DenseFfn {
@@ -63,6 +64,47 @@ impl DenseFfn {
         self.recorded.take().unwrap_or_default()
     }
 
+    /// Computes as [`Ffn::forward`] does, but leaves out the neurons that `choose` leaves out: it gets the
+    /// activations, row-major `[tokens][neurons]` and above zero where a neuron is active, and sets to
+    /// zero what is not to be computed.
+    ///
+    /// # Errors
+    /// As [`Ffn::forward`].
+    pub fn forward_chosen(
+        &mut self,
+        layer: usize,
+        x: &[f32],
+        y: &mut [f32],
+        choose: &mut dyn FnMut(&mut [f32]),
+    ) -> Result<()> {
+        self.forward_some(layer, x, y, Some(choose)).map(|_| ())
+    }
+
+    /// Fills `y`; returns the activations [tokens, neurons] that it was computed from.
+    fn forward_some(
+        &self,
+        layer: usize,
+        x: &[f32],
+        y: &mut [f32],
+        choose: Option<&mut dyn FnMut(&mut [f32])>,
+    ) -> Result<Tensor> {
+        let count = self.layers.len();
+        let weights =
+            self.layers.get(layer).with_context(|| format!("layer {layer} of {count}"))?;
+        ensure!(x.len() == y.len(), "FFN input of {} values, output of {}", x.len(), y.len());
+        let x = token_rows(x, self.hidden)?;
+        let mut active = weights.active(&x)?;
+        if let Some(choose) = choose {
+            let mut values = active.flatten_all()?.to_vec1::<f32>()?;
+            choose(&mut values);
+            active = Tensor::from_vec(values, active.shape(), active.device())?;
+        }
+        let out = weights.output(&x, &active)?;
+        y.copy_from_slice(&out.flatten_all()?.to_vec1::<f32>()?);
+        check_numbers(y).with_context(|| format!("layer {layer}"))?;
+        Ok(active)
+    }
+
     /// Runs the model over the tokens, in windows that each start at position 0 with nothing cached,
     /// and records which neurons are active, as [`Self::take_recording`] gives it. `progress` is told
     /// the number of tokens done so far.
@@ -76,36 +118,15 @@ impl DenseFfn {
         window: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<u8>>> {
-        let limit = model.config().max_positions;
-        ensure!(
-            (1..=limit).contains(&window),
-            "window of {window} tokens: the model takes 1 to {limit}"
-        );
-        ensure!(!token_ids.is_empty(), "no token to trace: the text is empty");
         self.start_recording();
-        let mut done = 0;
-        for tokens in token_ids.chunks(window) {
-            let mut state = model.new_state();
-            for piece in tokens.chunks(PIECE_TOKENS) {
-                model.forward_hidden(&mut state, piece, self)?;
-                done += piece.len();
-                progress(done);
-            }
-        }
+        forward_windows(model, self, token_ids, window, progress)?;
         Ok(self.take_recording())
     }
 }
 
 impl Ffn for DenseFfn {
     fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
-        let count = self.layers.len();
-        let weights =
-            self.layers.get(layer).with_context(|| format!("layer {layer} of {count}"))?;
-        ensure!(x.len() == y.len(), "FFN input of {} values, output of {}", x.len(), y.len());
-        let x = token_rows(x, self.hidden)?;
-        let (active, out) = weights.forward(&x)?;
-        y.copy_from_slice(&out.flatten_all()?.to_vec1::<f32>()?);
-        check_numbers(y).with_context(|| format!("layer {layer}"))?;
+        let active = self.forward_some(layer, x, y, None)?;
         if let Some(bits) = self.recorded.as_mut().and_then(|layers| layers.get_mut(layer)) {
             append_bits(&active, bits)?;
         }
@@ -114,19 +135,16 @@ impl Ffn for DenseFfn {
 }
 
 impl Layer {
-    /// relu(pre-activation) [tokens, neurons] and the output [tokens, hidden].
-    fn forward(&self, x: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
+    /// relu(pre-activation) [tokens, neurons].
+    fn active(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.gate.as_ref().unwrap_or(&self.up).forward(x)?.relu()
+    }
+
+    /// The output [tokens, hidden] of these activations.
+    fn output(&self, x: &Tensor, active: &Tensor) -> candle_core::Result<Tensor> {
         match &self.gate {
-            None => {
-                let active = self.up.forward(x)?.relu()?;
-                let out = self.down.forward(&active)?;
-                Ok((active, out))
-            }
-            Some(gate) => {
-                let active = gate.forward(x)?.relu()?;
-                let out = self.down.forward(&(&active * self.up.forward(x)?)?)?;
-                Ok((active, out))
-            }
+            None => self.down.forward(active),
+            Some(_) => self.down.forward(&(active * self.up.forward(x)?)?),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! The FFN, which the rest of this project reads sparsely from flash, comes in through [`Ffn`].
 //!
 //! Reading order: [`checkpoint`] (weights), `config` (what they mean), this file, then the two
-//! families, `predictor` (which neurons are active), `dense` (the FFN in memory),
+//! families, `predictor` (which neurons are active), `dense` (the FFN in memory), `inputs` (what reaches it),
 //! `tokenizer`, `generate` with its `sampler`, and [`perplexity`].
 //!
 //! ```no_run
@@ -32,6 +32,7 @@ pub mod checkpoint;
 mod config;
 mod dense;
 mod generate;
+mod inputs;
 mod llama;
 mod loader;
 mod opt;
@@ -48,6 +49,7 @@ pub use checkpoint::{Checkpoint, Source};
 pub use config::{Activation, Family, FfnTensors, ModelConfig};
 pub use dense::DenseFfn;
 pub use generate::{Generated, generate};
+pub use inputs::{InputSample, forward_windows};
 pub use predictor::ExactPredictor;
 pub use sampler::Sampler;
 pub use tokenizer::{Decoder, Tokenizer};
