@@ -1,7 +1,7 @@
 //! An FFN in memory that leaves out what a predictor does not predict: what a predictor costs a model, and
 //! what it would read.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use lnp_model::{DenseFfn, Ffn};
 
 use crate::file::Predictors;
@@ -60,7 +60,7 @@ impl Ffn for PredictedFfn<'_> {
         let predictor = self.predictors.of(layer, 0)?;
         let point = predictor.point_of(self.quality);
         let scores = predictor.scores(x, point)?;
-        let threshold = predictor.points().get(point).context("no operating point")?.threshold;
+        let threshold = predictor.threshold(point)?;
         let reads = &mut self.reads;
         let mut fits = true;
         self.dense.forward_chosen(layer, x, y, &mut |activations| {

@@ -5,7 +5,7 @@
 //!
 //! Reading order, bottom up: [`numbers`] (matrices in few bits), `linear` (the best map of low rank for the
 //! inputs that occur), `weights` (what of a layer matters here), [`sample`] (the inputs to learn from),
-//! [`points`] (thresholds), [`predictor`] (one of them, computing), `ranks` (bytes shared out over layers),
+//! [`points`] (thresholds), [`predictor`] (one of them, computing), `ranks` (bytes shared out over layers), [`settings`],
 //! [`mod@fit`] (all of it together), [`mod@file`] and `read` (the file), [`ffn`] (a model that reads only what
 //! is predicted).
 //!
@@ -38,9 +38,11 @@ pub mod predictor;
 mod ranks;
 mod read;
 pub mod sample;
+pub mod settings;
 mod weights;
 
 pub use ffn::PredictedFfn;
 pub use file::Predictors;
-pub use fit::{Kind, Settings, Size, fit};
+pub use fit::fit;
 pub use sample::Sample;
+pub use settings::{Kind, Settings, Size};

@@ -26,7 +26,7 @@ const PIECE_ROWS: usize = 128;
 const WHOLE_MAX: usize = 1024;
 /// Vectors beyond the rank, and turns, of subspace iteration.
 const OVERSAMPLED: usize = 32;
-const TURNS: usize = 3;
+const TURNS: usize = 2;
 /// Share of the mean variance that is added to every direction's: inputs that were never seen are then
 /// not taken for ones that cannot be.
 pub(crate) const RIDGE: f64 = 1e-3;

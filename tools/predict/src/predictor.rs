@@ -170,6 +170,16 @@ impl Predictor {
         self.points.iter().position(enough).unwrap_or(last)
     }
 
+    /// What scores of an operating point are compared with.
+    ///
+    /// # Errors
+    /// No such point.
+    pub fn threshold(&self, point: usize) -> Result<f32> {
+        let found =
+            self.points.get(point).with_context(|| format!("no operating point {point}"))?;
+        Ok(found.threshold)
+    }
+
     /// How strongly each neuron is predicted to be active at an operating point, row-major
     /// `[tokens][neurons]`: read is what is above the point's threshold.
     ///
@@ -198,7 +208,7 @@ impl Predictor {
     /// No such point, or inputs that are not whole.
     pub fn active(&self, x: &[f32], point: usize, out: &mut Vec<Vec<u32>>) -> Result<()> {
         let scores = self.scores(x, point)?;
-        let threshold = self.points.get(point).context("no such operating point")?.threshold;
+        let threshold = self.threshold(point)?;
         let neurons = self.offsets.first().map_or(1, Vec::len).max(1);
         out.resize_with(scores.len() / neurons, Vec::new);
         for (ids, scores) in out.iter_mut().zip(scores.chunks(neurons)) {

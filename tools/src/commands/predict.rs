@@ -10,10 +10,11 @@ use lnp_common::files::{check_room, check_target};
 use lnp_common::report::{bytes, print, print_json, progress, say, shown, table, thousands};
 use lnp_link::TraceSource;
 use lnp_model::{Checkpoint, Model};
-use lnp_predict::fit::{ffn_bytes, memory_of_fit, steps};
+use lnp_predict::fit::steps;
 use lnp_predict::numbers::Numbers;
 use lnp_predict::points::Point;
 use lnp_predict::predictor::Predictor;
+use lnp_predict::settings::{ffn_bytes, memory_of_fit};
 use lnp_predict::{Kind, Predictors, Sample, Settings, Size, fit};
 
 /// Make predictors of activity: which neurons to read, known from few bytes
