@@ -20,6 +20,9 @@ pub struct DenseFfn {
     recorded: Option<Vec<Vec<u8>>>,
 }
 
+/// Sets to zero, of activations row-major `[tokens][neurons]`, those that are not to be computed.
+type Choose<'a> = &'a mut dyn FnMut(&mut [f32]);
+
 struct Layer {
     gate: Option<Linear>,
     up: Linear,
@@ -86,7 +89,7 @@ impl DenseFfn {
         layer: usize,
         x: &[f32],
         y: &mut [f32],
-        choose: Option<&mut dyn FnMut(&mut [f32])>,
+        choose: Option<Choose<'_>>,
     ) -> Result<Tensor> {
         let count = self.layers.len();
         let weights =

@@ -235,7 +235,8 @@ fn judge_predictors(
             kernel_tier: None,
         };
         for (number, text) in texts.iter().enumerate() {
-            let mut ffn = PredictedFfn::new(dense, predictors, quality)?;
+            let mut ffn = PredictedFfn::new(dense, predictors, quality)
+                .with_context(|| path.display().to_string())?;
             let mut row = judge(&subject, model, &mut ffn, text, rows.get(number), bar)?;
             row.predicted = Some(Predicted {
                 predictors: path.to_owned(),
