@@ -16,8 +16,8 @@
 //! | `reduce` | matrix rank x hidden | low rank: the factor that meets the input |
 //! | `expand` | matrix neurons x rank | low rank: the factor that makes scores |
 //! | `rows` | matrix neurons x hidden | the deciding rows, in place of the two |
-//! | `offset` | F16 [neurons], or [points, neurons] | what is added to the scores, at every point or by point |
-//! | `points` | F32 [points, 5] | quality, threshold, recall, reads per active, share kept ([`Point`]) |
+//! | `offset` | F16 `[neurons]`, or `[points, neurons]` | what is added to the scores, at every point or by point |
+//! | `points` | F32 `[points, 5]` | quality, threshold, recall, reads per active, share kept ([`Point`]) |
 //!
 //! A matrix in `f32` or `f16` is a tensor F32 or F16 of its shape; in blocks it is U8 `[rows, bytes of a row]`
 //! ([`crate::numbers`]). A neuron is read where `expand (reduce x) + offset` (or `rows x + offset`) is above the

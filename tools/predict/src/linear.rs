@@ -23,9 +23,9 @@ use rayon::prelude::*;
 /// Rows of a product that are computed at once.
 const PIECE_ROWS: usize = 128;
 /// Inputs up to this wide are decomposed whole: in seconds.
-const WHOLE_MAX: usize = 1024;
+pub(crate) const WHOLE_MAX: usize = 1024;
 /// Vectors beyond the rank, and turns, of subspace iteration.
-const OVERSAMPLED: usize = 32;
+pub(crate) const OVERSAMPLED: usize = 32;
 const TURNS: usize = 2;
 /// Share of the mean variance that is added to every direction's: inputs that were never seen are then
 /// not taken for ones that cannot be.

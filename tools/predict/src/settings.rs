@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use lnp_model::ModelConfig;
 
+use crate::linear::{OVERSAMPLED, WHOLE_MAX};
 use crate::numbers::Numbers;
 use crate::points::QUALITIES;
 use crate::ranks::share_out;
@@ -73,22 +74,23 @@ impl Settings {
     }
 }
 
-/// About the bytes that [`fit`] takes: at any rate, and for each row of the sample.
+/// About the bytes that [`fit`](crate::fit()) takes: at any rate, and for each row of the sample.
 pub fn memory_of_fit(config: &ModelConfig, settings: &Settings) -> (u64, u64) {
     let (neurons, hidden) = (config.neurons as u64, config.hidden as u64);
     let widest = settings.horizons.iter().filter_map(|at| Ranks::of(config, settings, *at).ok());
     let rank = widest.map(|ranks| ranks.most as u64).max().unwrap_or(0);
-    // a layer's rows and columns in f32, the rows in f64, two or three of its products with a basis, and
-    // a few square matrices; the factors of all layers wait for their ranks
-    let weights = neurons * hidden * (4 * config.parts() as u64 + 8 + 4);
-    let products = 3 * 8 * (neurons + hidden) * rank.max(hidden.min(1024));
+    // a layer's rows in f32 and f64, and its up rows where it has a gate; products with a basis; square
+    // matrices; the factors of all layers wait for their ranks
+    let weights = neurons * hidden * (4 * (config.parts() as u64 - 1) + 8);
+    let basis = if hidden as usize <= WHOLE_MAX { hidden } else { rank + OVERSAMPLED as u64 };
     let fixed = weights
-        + products
-        + 6 * 8 * hidden * hidden
+        + 3 * 8 * (neurons + hidden) * basis
+        + 4 * 8 * hidden * hidden
         + 2 * (neurons + hidden) * rank * config.layers as u64;
-    // inputs of all layers in f16; those of a layer and its target in f64; a sixth of the rows at a time
-    // has scores and strengths, half a dozen of them
-    let row = 2 * hidden * config.layers as u64 + 2 * 12 * hidden + 2 * 4 * 4 * neurons / 2;
+    // inputs of all layers in f16; those of a layer and its target in f32 and f64; for a sixth of the rows,
+    // twice, scores and strengths and as much again while they are compared
+    let ahead = 1 + u64::from(settings.horizons.iter().any(|horizon| *horizon > 0));
+    let row = 2 * hidden * config.layers as u64 + ahead * 12 * hidden + 6 * neurons;
     (fixed, row)
 }
 
