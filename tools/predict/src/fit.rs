@@ -1,7 +1,7 @@
 //! Making predictors: a map for every layer, ranks shared out over the layers, then operating points.
 
 use anyhow::Result;
-use lnp_model::{Model, ModelConfig};
+use lnp_model::{Checkpoint, ModelConfig};
 
 use crate::linear::{Whitening, centred, doubles, product, view};
 use crate::numbers::{Matrix, Numbers};
@@ -18,12 +18,13 @@ use crate::weights::LayerWeights;
 /// # Errors
 /// A size that is not possible, weights that cannot be read, or numbers that are none.
 pub fn fit(
-    model: &Model,
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
     sample: &Sample,
     settings: &Settings,
     step: &dyn Fn(),
 ) -> Result<Vec<Predictor>> {
-    let fitting = Fitting { model, sample, settings };
+    let fitting = Fitting { checkpoint, config, sample, settings };
     let mut predictors = Vec::new();
     for &horizon in &settings.horizons {
         predictors.extend(fitting.horizon(horizon, step)?);
@@ -37,7 +38,8 @@ pub fn steps(config: &ModelConfig, settings: &Settings) -> usize {
 }
 
 struct Fitting<'a> {
-    model: &'a Model,
+    checkpoint: &'a Checkpoint,
+    config: &'a ModelConfig,
     sample: &'a Sample,
     settings: &'a Settings,
 }
@@ -53,7 +55,7 @@ struct Map {
 
 impl Fitting<'_> {
     fn horizon(&self, horizon: usize, step: &dyn Fn()) -> Result<Vec<Predictor>> {
-        let config = self.model.config();
+        let config = self.config;
         let ranks = Ranks::of(config, self.settings, horizon)?;
         let (mut maps, mut costs) = (Vec::new(), Vec::new());
         for layer in horizon..config.layers {
@@ -81,7 +83,7 @@ impl Fitting<'_> {
     }
 
     fn weights(&self, layer: usize) -> Result<LayerWeights> {
-        LayerWeights::load(self.model.checkpoint(), self.model.config(), layer)
+        LayerWeights::load(self.checkpoint, self.config, layer)
     }
 
     /// The whitened map of some rank from the input of layer `layer - horizon`.

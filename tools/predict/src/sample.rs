@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use half::f16;
 use lnp_link::inputs::sampled_rows;
 use lnp_link::trace::TraceReader;
-use lnp_model::{DenseFfn, InputSample, Model, forward_windows};
+use lnp_model::{DenseFfn, InputSample, Model, ModelConfig, forward_windows};
 
 /// What a row is used for. Text goes to one of them only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,20 +44,21 @@ struct Source {
 }
 
 impl Sample {
-    /// Takes at most so many rows, from each trace its share. `progress` is told how many tokens the model
-    /// was run over, of how many; it has to run where a trace carries no inputs.
+    /// Takes at most so many rows, from each trace its share. Where a trace carries no inputs, the model in
+    /// the folder `dir`, which is not loaded else, is run over its tokens; `progress` is told over how many
+    /// so far, and over how many in all.
     ///
     /// # Errors
     /// A trace of another shape, or one without inputs and token ids; too few rows.
     pub fn of_traces(
-        model: &Model,
+        dir: &Path,
+        config: &ModelConfig,
         paths: &[PathBuf],
         rows: usize,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
-        let config = model.config();
         let sources: Vec<Source> =
-            paths.iter().map(|path| Source::open(path, model)).collect::<Result<_>>()?;
+            paths.iter().map(|path| Source::open(path, config)).collect::<Result<_>>()?;
         let all: usize = sources.iter().map(|source| source.rows).sum();
         let running: usize = sources
             .iter()
@@ -73,7 +74,7 @@ impl Sample {
         for source in &sources {
             let share = (rows as u128 * source.rows as u128).div_ceil(all.max(1) as u128) as usize;
             let told = &mut |done| progress(ran + done, running);
-            let tokens = source.take(model, share, &mut sample.layers, told)?;
+            let tokens = source.take(dir, config, share, &mut sample.layers, told)?;
             if source.carried.is_none() {
                 ran += source.trace.tokens();
             }
@@ -111,8 +112,8 @@ impl Sample {
 const ROWS_MIN: usize = 16;
 
 impl Source {
-    fn open(path: &Path, model: &Model) -> Result<Self> {
-        let (trace, config) = (TraceReader::open(path)?, model.config());
+    fn open(path: &Path, config: &ModelConfig) -> Result<Self> {
+        let trace = TraceReader::open(path)?;
         ensure!(
             (trace.layers(), trace.neurons()) == (config.layers, config.neurons),
             "{}: a trace of {} layers of {} neurons, the model has {} of {}: trace this model",
@@ -141,14 +142,15 @@ impl Source {
     /// Appends the inputs of so many tokens to each layer's; returns which tokens.
     fn take(
         &self,
-        model: &Model,
+        dir: &Path,
+        config: &ModelConfig,
         rows: usize,
         layers: &mut [Vec<u8>],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<u32>> {
         let chosen = sampled_rows(self.rows, rows);
         if let Some(carried) = &self.carried {
-            let row_bytes = 2 * model.config().hidden;
+            let row_bytes = 2 * config.hidden;
             for (layer, inputs) in layers.iter_mut().enumerate() {
                 let all = self.trace.inputs(layer)?;
                 for row in chosen.iter().map(|row| *row as usize) {
@@ -164,9 +166,10 @@ impl Source {
                 self.path.display()
             )
         })?;
-        let mut dense = DenseFfn::load(model.checkpoint(), model.config())?;
-        let mut sample = InputSample::new(&mut dense, model.config(), &chosen);
-        forward_windows(model, &mut sample, &ids, self.trace.window(), progress)
+        let model = Model::load(dir)?;
+        let mut dense = DenseFfn::load(model.checkpoint(), config)?;
+        let mut sample = InputSample::new(&mut dense, config, &chosen);
+        forward_windows(&model, &mut sample, &ids, self.trace.window(), progress)
             .with_context(|| self.path.display().to_string())?;
         for (inputs, found) in layers.iter_mut().zip(sample.take()) {
             inputs.extend(found);

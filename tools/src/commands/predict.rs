@@ -9,7 +9,7 @@ use super::byte_count::{ByteCount, above_0};
 use lnp_common::files::{check_room, check_target};
 use lnp_common::report::{bytes, print, print_json, progress, say, shown, table, thousands};
 use lnp_link::TraceSource;
-use lnp_model::{Checkpoint, Model};
+use lnp_model::{Checkpoint, ModelConfig};
 use lnp_predict::fit::steps;
 use lnp_predict::numbers::Numbers;
 use lnp_predict::points::Point;
@@ -118,30 +118,29 @@ pub(super) fn run(args: &Args) -> Result<()> {
     };
     let settings =
         Settings { kind: args.kind, size, numbers: args.numbers, recall: args.recall, horizons };
-    let model = Model::of(checkpoint)?;
-    let config = model.config();
-    config.check_ffn(model.checkpoint())?;
+    let config = &ModelConfig::load(&args.model, &checkpoint)?;
+    config.check_ffn(&checkpoint)?;
     settings.check(config)?;
     check_room(&args.output, settings.bytes(config))?;
-    let rows = rows_within(args, &model, &settings)?;
+    let rows = rows_within(args, config, &settings)?;
 
     let bar = progress("running", 0);
-    let sample = Sample::of_traces(&model, &args.traces, rows, &mut |done, all| {
+    let sample = Sample::of_traces(&args.model, config, &args.traces, rows, &mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
     let bar = progress("fitting", steps(config, &settings) as u64);
-    let predictors = fit(&model, &sample, &settings, &|| bar.inc(1))?;
+    let predictors = fit(&checkpoint, config, &sample, &settings, &|| bar.inc(1))?;
     bar.finish_and_clear();
     let traces =
         args.traces.iter().map(|path| TraceSource::of_file(path)).collect::<Result<_>>()?;
     let predictors = Predictors {
-        model: model.checkpoint().name(),
+        model: checkpoint.name(),
         layers: config.layers,
         neurons: config.neurons,
         hidden: config.hidden,
-        sources: model.checkpoint().sources()?,
+        sources: checkpoint.sources()?,
         ffn_bytes: ffn_bytes(config),
         recall: args.recall,
         rows: sample.rows(),
@@ -153,8 +152,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
 }
 
 /// As many rows as the memory allows.
-fn rows_within(args: &Args, model: &Model, settings: &Settings) -> Result<usize> {
-    let (fixed, row) = memory_of_fit(model.config(), settings);
+fn rows_within(args: &Args, config: &ModelConfig, settings: &Settings) -> Result<usize> {
+    let (fixed, row) = memory_of_fit(config, settings);
     let least = fixed + row * u64::from(args.rows.min(ROWS_USEFUL));
     ensure!(
         args.memory.0 >= least,
