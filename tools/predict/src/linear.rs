@@ -50,6 +50,21 @@ pub(crate) fn product<T: ComplexField + Copy + Send + Sync>(
     out
 }
 
+/// The lower triangle of a' a, row-major; zeros above.
+fn gram(a: MatRef<'_, f64>) -> Vec<f64> {
+    let columns = a.ncols();
+    let mut out = vec![0.0; columns * columns];
+    let pieces = out.par_chunks_mut((PIECE_ROWS * columns).max(1)).enumerate();
+    pieces.for_each(|(piece, out)| {
+        let (begin, rows) = (piece * PIECE_ROWS, out.len() / columns);
+        let out = MatMut::from_row_major_slice_mut(out, rows, columns);
+        let out = out.subcols_mut(0, begin + rows);
+        let left = a.transpose().subrows(begin, rows);
+        matmul(out, Accum::Replace, left, a.subcols(0, begin + rows), 1.0, Par::Seq);
+    });
+    out
+}
+
 /// A row-major slice as a matrix.
 pub(crate) fn view<T>(values: &[T], columns: usize) -> MatRef<'_, T> {
     MatRef::from_row_major_slice(values, values.len() / columns.max(1), columns)
@@ -86,7 +101,8 @@ impl Whitening {
     pub(crate) fn of(inputs: Vec<f64>, columns: usize) -> Result<Self> {
         let rows = inputs.len() / columns;
         ensure!(rows > 0, "no row of inputs to fit to");
-        let mut moments = moments(&inputs, &inputs, columns);
+        let mut moments = gram(view(&inputs, columns));
+        moments.iter_mut().for_each(|sum| *sum /= rows as f64);
         let trace: f64 = (0..columns).map(|at| moments[at * columns + at]).sum();
         let ridge = (RIDGE * trace / columns as f64).max(f64::MIN_POSITIVE);
         (0..columns).for_each(|at| moments[at * columns + at] += ridge);
@@ -178,8 +194,7 @@ fn iterated(rows: MatRef<'_, f64>, towards: MatRef<'_, f64>, rank: usize) -> Res
 
 /// The eigenvectors of image' image with the largest values, row-major [columns, rank].
 fn strongest(image: &[f64], columns: usize, rank: usize) -> Result<Vec<f64>> {
-    let image = view(image, columns);
-    let square = product(image.transpose(), image);
+    let square = gram(view(image, columns));
     let found = view(&square, columns).self_adjoint_eigen(Side::Lower);
     let found = found.ok().context("weights that are not numbers: is the checkpoint damaged?")?;
     // their values ascend
