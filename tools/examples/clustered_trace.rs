@@ -72,6 +72,7 @@ fn main() -> Result<()> {
         tokens,
         window: 256,
         token_ids: None,
+        inputs: None,
         layers: (0..layers).map(|at| layer(neurons, active, tokens, seed + at)).collect(),
     };
     write_trace(Path::new(output), &data)

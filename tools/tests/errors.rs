@@ -104,13 +104,29 @@ impl Inputs {
         let traces = self.path("demo.trace");
         ok(&["synth", "--traces", &traces, "--layers", "2", "--neurons", "64", "-o", &synthetic]);
         ok(&["pack", "--model", &demo, "--placeholder-bundle", "4096", "-o", &fake]);
+        self.predictors();
+    }
+
+    fn predictors(&self) {
+        let text = demo_model().join("text/test.txt");
+        let demo = self.path("demo");
+        let [long, no_ids] = ["long.trace", "no-ids.trace"].map(|name| self.path(name));
+        let args = ["trace", "--model", &demo, "--text", text.to_str().unwrap(), "--tokens", "600"];
+        ok(&[&args[..], &["--inputs", "600", "-o", &long]].concat());
+        let shape = ["--layers", "4", "--neurons", "768"];
+        ok(&[&["synth", "--traces", &long, "-o", &no_ids], &shape[..]].concat());
+        for (name, horizon) in [("demo.predictors", "0"), ("ahead.predictors", "1")] {
+            let out = self.path(name);
+            let args = ["predict", "--model", &demo, "--traces", &long, "--rank", "32"];
+            ok(&[&args[..], &["--horizon", horizon, "-o", &out]].concat());
+        }
     }
 
     fn broken_ones(&self) {
         std::fs::create_dir(self.folder.join("folder")).unwrap();
         self.put("garbage", [0xfe; 9000]);
         self.put("empty", "");
-        for name in ["demo.trace", "demo.links", "demo.lnp"] {
+        for name in ["demo.trace", "demo.links", "demo.lnp", "demo.predictors"] {
             let bytes = self.read(name);
             self.put(&name.replace("demo", "cut"), &bytes[..bytes.len() / 2]);
         }
@@ -132,6 +148,8 @@ impl Inputs {
         self.with_metadata("demo.links", "newer.links", &[("format", "lnp-links-v9")]);
         self.with_metadata("demo.links", "no-traces.links", &[("traces", "none")]);
         self.with_metadata("demo.links", "no-corpus.links", &[("corpora", "")]);
+        let newer = [("format", "lnp-predictors-v9")];
+        self.with_metadata("demo.predictors", "newer.predictors", &newer);
         self.put("text.toml", "law = 1\n");
         self.put("no-device.toml", "[law]\na_us = 10.0\nb_mib_s = 0.0\ncombine = \"sum\"\n");
         self.put("law.toml", "[law]\na_us = 10.0\nb_mib_s = 900.0\ncombine = \"sum\"\n");

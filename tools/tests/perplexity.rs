@@ -151,6 +151,7 @@ fn trouble_is_one_clear_line() {
             tokens: 3,
             window,
             token_ids,
+            inputs: None,
             layers: vec![vec![0; 3]],
         };
         write_trace(Path::new(&path(name)), &data).unwrap();

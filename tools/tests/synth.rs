@@ -37,6 +37,7 @@ fn write_small(path: &Path, model: &str) {
         tokens,
         window: 32,
         token_ids: None,
+        inputs: None,
         layers: vec![layer(), layer()],
     };
     write_trace(path, &data).unwrap();

@@ -1,7 +1,8 @@
 //! Traces: which FFN neurons were active for each token of a text.
 //!
 //! A trace is a safetensors file with one U8 tensor `layer.{i}` `[tokens, ceil(neurons / 8)]` per
-//! layer, bit k of byte j = neuron 8j + k, and optionally `token_ids` I32 `[tokens]`. Its metadata
+//! layer, bit k of byte j = neuron 8j + k, and optionally `token_ids` I32 `[tokens]` and the FFN inputs of
+//! some tokens ([`crate::inputs`]). Its metadata
 //! says `neurons`, `layers`, `tokens`, `window` (positions restart every so many tokens) and where
 //! it comes from: `model`, `corpus`, `split`. A made-up trace has the entry `synthetic`, which says
 //! how it was made, and says `synthetic(...)` in its `model` and `corpus` ([`crate::synth`]).
@@ -13,6 +14,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::Dtype;
 
+use crate::inputs::{INPUT_ROWS, InputRows, check_inputs, inputs_name, rows_of};
 use crate::rows::active_neurons;
 use lnp_common::files::{sha256_hex, write_whole};
 use lnp_common::tensor_file::{Elements, TensorData, TensorFile, write_tensors};
@@ -72,6 +74,7 @@ impl TraceReader {
         if file.tensors().contains_key(TOKEN_IDS) {
             check_tensor(&file, TOKEN_IDS, Dtype::I32, &[tokens])?;
         }
+        check_inputs(&file, layers)?;
         Ok(Self { file, layers, neurons, tokens, window })
     }
 
@@ -142,6 +145,28 @@ impl TraceReader {
         ids.iter().enumerate().map(id).collect::<Result<_>>().map(Some)
     }
 
+    /// Which tokens the trace has FFN inputs of, and how wide these are; none where it has no inputs.
+    ///
+    /// # Errors
+    /// A failed read, or rows that do not ascend or are beyond the tokens.
+    pub fn input_rows(&self) -> Result<Option<(Vec<u32>, usize)>> {
+        if !self.file.tensors().contains_key(INPUT_ROWS) {
+            return Ok(None);
+        }
+        let rows = rows_of(&self.file.read(INPUT_ROWS)?, self.tokens)
+            .with_context(|| self.file.path().display().to_string())?;
+        Ok(Some((rows, self.file.info(&inputs_name(0))?.shape[1])))
+    }
+
+    /// The FFN inputs of a layer: f16, little-endian, row-major, one row for each of
+    /// [`Self::input_rows`].
+    ///
+    /// # Errors
+    /// No such layer, no inputs, or a failed read.
+    pub fn inputs(&self, layer: usize) -> Result<Vec<u8>> {
+        self.file.read(&inputs_name(layer))
+    }
+
     /// Bits of a layer: one row of ceil(neurons / 8) bytes per token.
     ///
     /// # Errors
@@ -194,6 +219,8 @@ pub struct TraceData {
     pub window: usize,
     /// Ids of the tokens, if they may be kept.
     pub token_ids: Option<Vec<u32>>,
+    /// FFN inputs of some tokens, to fit predictors to.
+    pub inputs: Option<InputRows>,
     /// Per layer, one row of ceil(neurons / 8) bytes per token.
     pub layers: Vec<Vec<u8>>,
 }
@@ -219,7 +246,7 @@ impl TraceData {
             let unfit = ids.iter().find(|&&id| i32::try_from(id).is_err());
             ensure!(unfit.is_none(), "token id {unfit:?} does not fit in 31 bits");
         }
-        Ok(())
+        self.inputs.as_ref().map_or(Ok(()), |inputs| inputs.check(self.tokens, self.layers.len()))
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
@@ -246,6 +273,7 @@ impl TraceData {
                 data: Elements::Bytes(bits),
             });
         }
+        tensors.extend(self.inputs.iter().flat_map(InputRows::tensors));
         write_tensors(out, &self.metadata(), &tensors)
     }
 }
@@ -255,7 +283,9 @@ impl TraceData {
 /// # Errors
 /// Data that contradicts itself, or a failed write.
 pub fn write_trace(path: &Path, data: &TraceData) -> Result<()> {
-    let file_bytes = data.layers.iter().map(Vec::len).sum::<usize>() + 4 * data.tokens;
+    let inputs = data.inputs.iter().flat_map(|inputs| &inputs.layers);
+    let file_bytes =
+        data.layers.iter().chain(inputs).map(Vec::len).sum::<usize>() + 4 * data.tokens;
     write_whole(path, file_bytes as u64, |file| {
         let mut out = BufWriter::new(file);
         data.write_to(&mut out)?;
@@ -284,7 +314,12 @@ pub(crate) fn layer_name(layer: usize) -> String {
     format!("layer.{layer}")
 }
 
-fn check_tensor(file: &TensorFile, name: &str, dtype: Dtype, shape: &[usize]) -> Result<()> {
+pub(crate) fn check_tensor(
+    file: &TensorFile,
+    name: &str,
+    dtype: Dtype,
+    shape: &[usize],
+) -> Result<()> {
     let info = file.info(name)?;
     ensure!(
         info.dtype == dtype && info.shape == shape,

@@ -12,6 +12,11 @@ fn data() -> TraceData {
         tokens: 5,
         window: 4,
         token_ids: Some(vec![3, 1, 4, 1, 5]),
+        inputs: Some(InputRows {
+            rows: vec![0, 3],
+            hidden: 3,
+            layers: (0..12).map(|layer| (layer..layer + 12).collect()).collect(),
+        }),
         layers: (0..12).map(|l| (0..5).flat_map(|t| row(t, l)).collect()).collect(),
     }
 }
@@ -31,6 +36,11 @@ fn written_and_read_back() -> Result<()> {
     for (layer, bits) in data.layers.iter().enumerate() {
         assert_eq!(&reader.layer_bits(layer)?, bits);
     }
+    assert_eq!(reader.input_rows()?, Some((vec![0, 3], 3)));
+    for layer in 0..12 {
+        assert_eq!(reader.inputs(layer)?, (layer as u8..layer as u8 + 12).collect::<Vec<_>>());
+    }
+    assert!(reader.inputs(12).is_err());
     assert!(reader.layer_bits(12).is_err());
     // The same data gives the same bytes, and leaves no other file behind.
     let first = (std::fs::read(&path)?, reader.sha256_hex()?);
@@ -62,6 +72,15 @@ fn contradictions_are_errors() -> Result<()> {
     refuse(&|bad| bad.layers[3].truncate(9));
     refuse(&|bad| bad.layers[3][1] = 0b1000);
     refuse(&|bad| bad.layers.clear());
+    let refuse_inputs = |change: &dyn Fn(&mut InputRows)| {
+        refuse(&|bad| bad.inputs.iter_mut().for_each(change));
+    };
+    refuse_inputs(&|bad| bad.rows = vec![3, 3]);
+    refuse_inputs(&|bad| bad.rows = vec![3, 5]);
+    refuse_inputs(&|bad| bad.rows.clear());
+    refuse_inputs(&|bad| bad.hidden = 2);
+    refuse_inputs(&|bad| bad.layers[7].truncate(11));
+    refuse_inputs(&|bad| bad.layers.truncate(11));
     refuse(&|bad| bad.window = 0);
     refuse(&|bad| bad.token_ids = Some(vec![1]));
     refuse(&|bad| bad.token_ids = Some(vec![u32::MAX; 5]));
@@ -78,6 +97,9 @@ fn contradictions_are_errors() -> Result<()> {
         ("\"window\":", "\"windov\":"),
         ("bits-v1", "bits-v2"),
         ("layer.7", "layer.x"),
+        ("inputs.7", "inputs.x"),
+        ("input_rows", "input_rowz"),
+        ("[2,3]", "[3,2]"),
     ] {
         let at = good.windows(from.len()).position(|bytes| bytes == from.as_bytes());
         let at = at.with_context(|| from.to_owned())?;
@@ -86,9 +108,11 @@ fn contradictions_are_errors() -> Result<()> {
         std::fs::write(&path, bad)?;
         assert!(TraceReader::open(&path).is_err(), "{from} -> {to}");
     }
-    // A bit beyond the last neuron is found when its layer is read.
+    // A bit beyond the last neuron is found when its layer is read: the inputs of 12 layers follow it,
+    // 12 bytes each, and 2 rows.
     let mut bad = good;
-    *bad.last_mut().context("empty")? |= 0x80;
+    let last = bad.len() - 12 * 12 - 2 * 4 - 1;
+    bad[last] |= 0x80;
     std::fs::write(&path, bad)?;
     let reader = TraceReader::open(&path)?;
     assert!(reader.layer_bits(10).is_ok() && reader.layer_bits(11).is_err());

@@ -7,9 +7,10 @@ use candle_nn::Linear;
 use super::activation::Activation;
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
+use super::inputs::forward_windows;
 use super::loader::{Loader, Norm};
 use super::predictor::{check_numbers, token_rows};
-use super::{FeedForward, Model, PIECE_TOKENS};
+use super::{FeedForward, Model};
 
 /// The FFN weights of all layers as f32, multiplied densely. Can record which neurons were active.
 pub struct DenseFfn {
@@ -19,6 +20,9 @@ pub struct DenseFfn {
     /// Per layer, the rows recorded so far; None while not recording.
     recorded: Option<Vec<Vec<u8>>>,
 }
+
+/// Sets to zero, of activations row-major `[tokens][neurons]`, those that are not to be computed.
+type Choose<'a> = &'a mut dyn FnMut(&mut [f32]);
 
 struct Layer {
     gate: Option<Linear>,
@@ -72,6 +76,47 @@ impl DenseFfn {
         self.recorded.take().unwrap_or_default()
     }
 
+    /// Computes as [`FeedForward::forward`] does, but leaves out the neurons that `choose` leaves out: it gets the
+    /// activations, row-major `[tokens][neurons]` and above zero where a neuron is active, and sets to
+    /// zero what is not to be computed.
+    ///
+    /// # Errors
+    /// As [`FeedForward::forward`].
+    pub fn forward_chosen(
+        &mut self,
+        layer: usize,
+        x: &[f32],
+        y: &mut [f32],
+        choose: &mut dyn FnMut(&mut [f32]),
+    ) -> Result<()> {
+        self.forward_some(layer, x, y, Some(choose)).map(|_| ())
+    }
+
+    /// Fills `y`; returns the activations [tokens, neurons] that it was computed from.
+    fn forward_some(
+        &self,
+        layer: usize,
+        x: &[f32],
+        y: &mut [f32],
+        choose: Option<Choose<'_>>,
+    ) -> Result<Tensor> {
+        let count = self.layers.len();
+        let weights =
+            self.layers.get(layer).with_context(|| format!("layer {layer} of {count}"))?;
+        ensure!(x.len() == y.len(), "FFN input of {} values, output of {}", x.len(), y.len());
+        let x = token_rows(x, self.hidden)?;
+        let mut active = weights.active(&x)?;
+        if let Some(choose) = choose {
+            let mut values = active.flatten_all()?.to_vec1::<f32>()?;
+            choose(&mut values);
+            active = Tensor::from_vec(values, active.shape(), active.device())?;
+        }
+        let out = weights.output(&x, &active)?;
+        y.copy_from_slice(&out.flatten_all()?.to_vec1::<f32>()?);
+        check_numbers(y).with_context(|| format!("layer {layer}"))?;
+        Ok(active)
+    }
+
     /// Runs the model over the tokens, in windows that each start at position 0 with nothing cached,
     /// and records which neurons are active, as [`Self::take_recording`] gives it. `progress` is told
     /// the number of tokens done so far.
@@ -87,37 +132,15 @@ impl DenseFfn {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<u8>>> {
         model.config().active_above(model.checkpoint())?;
-        let limit = model.config().max_positions;
-        ensure!(
-            (1..=limit).contains(&window),
-            "window of {window} tokens: the model takes 1 to {limit}"
-        );
-        ensure!(!token_ids.is_empty(), "no token to trace: the text is empty");
         self.start_recording();
-        let mut done = 0;
-        for tokens in token_ids.chunks(window) {
-            let mut state = model.new_state();
-            for piece in tokens.chunks(PIECE_TOKENS) {
-                model.forward_hidden(&mut state, piece, self)?;
-                done += piece.len();
-                progress(done);
-            }
-        }
+        forward_windows(model, self, token_ids, window, progress)?;
         Ok(self.take_recording())
     }
 }
 
 impl FeedForward for DenseFfn {
     fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
-        let count = self.layers.len();
-        let weights =
-            self.layers.get(layer).with_context(|| format!("layer {layer} of {count}"))?;
-        ensure!(x.len() == y.len(), "FFN input of {} values, output of {}", x.len(), y.len());
-        let x = token_rows(x, self.hidden)?;
-        let active = weights.active(&x)?;
-        let out = weights.output(&x, &active)?;
-        y.copy_from_slice(&out.flatten_all()?.to_vec1::<f32>()?);
-        check_numbers(y).with_context(|| format!("layer {layer}"))?;
+        let active = self.forward_some(layer, x, y, None)?;
         if let Some(bits) = self.recorded.as_mut().and_then(|layers| layers.get_mut(layer)) {
             append_bits(&active, bits)?;
         }

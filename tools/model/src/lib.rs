@@ -5,8 +5,8 @@
 //!
 //! Reading order: [`checkpoint`] (weights), `config` (what they mean), `architecture` (what a decoder is
 //! made of) and `families` (a page of facts each), this file, then `decoder` with `attention` and
-//! `rotary`, `predictor` (which neurons are active), `dense` (the FFN in memory), `tokenizer`, `prompt`,
-//! `generate` with its `sampler`, and [`perplexity`].
+//! `rotary`, `predictor` (which neurons are active), `dense` (the FFN in memory), `inputs` (what reaches it),
+//! `tokenizer`, `prompt`, `generate` with its `sampler`, and [`perplexity`].
 //!
 //! ```no_run
 //! use lnp_model::{DenseFfn, Model, Sampler, Tokenizer, generate};
@@ -37,6 +37,7 @@ mod decoder;
 mod dense;
 mod families;
 mod generate;
+mod inputs;
 mod json;
 mod loader;
 pub mod perplexity;
@@ -55,6 +56,7 @@ pub use checkpoint::{Checkpoint, Source};
 pub use config::{FfnTensors, ModelConfig};
 pub use dense::DenseFfn;
 pub use generate::{Generated, generate};
+pub use inputs::{InputSample, forward_windows};
 pub use predictor::ExactPredictor;
 pub use prompt::prompt_ids;
 pub use sampler::Sampler;

@@ -33,5 +33,5 @@ pub mod record;
 mod sparse;
 
 pub use compute::{ComputeOptions, ComputePack};
-pub use record::record;
+pub use record::{record, record_with_inputs};
 pub use sparse::SparseFfn;

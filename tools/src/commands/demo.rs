@@ -221,7 +221,8 @@ impl Demo<'_> {
         let text = self.model_dir().join(format!("{split}.txt"));
         let ids = trace::tokenize(&self.model_dir(), &text)?;
         let window = model.config().max_positions.min(256);
-        let data = trace::trace_tokens(model, &ids, window, "demo".into(), split.to_owned())?;
+        let mut data = trace::trace_tokens(model, &ids, window, 0, "demo".into())?;
+        data.split = split.to_owned();
         let path = self.dir.join(trace_name(split));
         write_trace(&path, &data)?;
         let ones = |layer: &Vec<u8>| layer.iter().map(|b| u64::from(b.count_ones())).sum::<u64>();

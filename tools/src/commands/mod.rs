@@ -11,6 +11,7 @@ mod inspect;
 mod link;
 mod pack;
 mod perplexity;
+mod predict;
 mod probe;
 mod replay;
 mod run;
@@ -46,6 +47,7 @@ enum Command {
     Demo(demo::Args),
     Trace(trace::Args),
     Link(link::Args),
+    Predict(predict::Args),
     Pack(pack::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
@@ -196,6 +198,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Link(args) => link::run(&args),
+        Command::Predict(args) => predict::run(&args),
         Command::Pack(args) => pack::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -14,21 +14,32 @@ use lnp_link::trace::TraceReader;
 use lnp_model::perplexity::{Loss, Windows, loss};
 use lnp_model::{DenseFfn, ExactPredictor, FeedForward, Model};
 use lnp_pack::PackIndex;
+use lnp_predict::{PredictedFfn, Predictors};
 use lnp_run::SparseFfn;
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack};
 
-/// Tell what a pack's number type costs: how well the model predicts text, with and without it
+/// Tell what a pack's number type or a predictor costs: how well the model predicts text with it
 ///
 /// The first row is the model itself, computed densely in f32; then comes each pack, read and
-/// computed as `lnp run` does. Loss is the mean negative log-likelihood in nats of each token but
+/// computed as `lnp run` does, and each quality of predictors, computed in f32 from the neurons that
+/// they predict; reads/active counts bundles read for each active one. Loss is the mean negative log-likelihood in nats of each token but
 /// the first of its window, given those before it; perplexity is exp(loss).
 ///
 /// Example: lnp perplexity f32.lnp f16.lnp --model opt-relu --tokens test.trace.safetensors
+/// Example: lnp perplexity --predictors p --quality .95,.99 --model opt-relu --tokens test.trace
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Args {
     /// The packs to judge, all of this model
-    #[arg(value_name = "PACK", required = true)]
+    #[arg(value_name = "PACK", required_unless_present = "predictors")]
     packs: Vec<PathBuf>,
+    /// Predictors to judge, of this model
+    #[arg(long, value_name = "FILE", requires = "quality")]
+    predictors: Option<PathBuf>,
+    /// Their operating points to judge: recalls, apart by commas; each is the next that they have
+    #[arg(long, value_name = "R", requires = "predictors", value_delimiter = ',',
+          value_parser = parse_quality)]
+    quality: Vec<f64>,
     /// Hugging Face model folder (config.json, *.safetensors)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
@@ -56,6 +67,12 @@ pub(super) struct Args {
     json: bool,
 }
 
+fn parse_quality(text: &str) -> Result<f64> {
+    let quality: f64 = text.parse().context("not a number")?;
+    ensure!(quality > 0.0 && quality <= 1.0, "must be a share above 0 and at most 1");
+    Ok(quality)
+}
+
 /// A text to be predicted.
 struct Text {
     file: PathBuf,
@@ -67,10 +84,13 @@ struct Text {
 /// One line of the comparison; the names are a contract.
 #[derive(Debug, Serialize)]
 struct Row {
-    /// `dense f32`, or the name of the pack's file.
+    /// `dense f32`, or the name of the pack's or the predictors' file.
     what: String,
     /// The pack; none where the model itself is judged.
     pack: Option<PathBuf>,
+    /// The predictors, and what was had of them; none where none were used.
+    #[serde(flatten)]
+    predicted: Option<Predicted>,
     /// Type of the FFN's weights.
     dtype: &'static str,
     /// Tier of the kernels; none where they are not used.
@@ -88,6 +108,19 @@ struct Row {
     seconds: f64,
 }
 
+/// What predictors did at an operating point; the names are a contract.
+#[derive(Debug, Clone, Serialize)]
+struct Predicted {
+    predictors: PathBuf,
+    quality: f64,
+    /// Bundles read for each active one.
+    reads_per_active: f64,
+    /// Share of the active neurons that were read.
+    recall: f64,
+    /// Bytes of the predictors in memory, as a share of the FFN in f16.
+    predictor_bytes_share: f64,
+}
+
 /// What is judged.
 struct Subject {
     what: String,
@@ -99,7 +132,13 @@ struct Subject {
 pub(super) fn run(args: &Args) -> Result<()> {
     let indexes: Vec<PackIndex> =
         args.packs.iter().map(|path| PackIndex::open(path)).collect::<Result<_>>()?;
+    let predictors = args.predictors.as_deref().map(Predictors::read).transpose()?;
     let model = Model::load(&args.model)?;
+    if let (Some(predictors), Some(path)) = (&predictors, &args.predictors) {
+        predictors
+            .check_model(model.checkpoint(), model.config())
+            .with_context(|| path.display().to_string())?;
+    }
     let texts: Vec<Text> =
         args.tokens.iter().map(|path| text(path, &model, args)).collect::<Result<_>>()?;
     let options = ComputeOptions {
@@ -117,7 +156,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
 
     let tokens: usize = texts.iter().map(|text| text.windows.tokens()).sum();
-    let bar = progress("predicting", (tokens * (1 + indexes.len())) as u64);
+    let subjects = 1 + indexes.len() + args.quality.len();
+    let bar = progress("predicting", (tokens * subjects) as u64);
     let mut rows = Vec::new();
     let dense = Subject {
         what: "dense f32".into(),
@@ -126,7 +166,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
         kernel_tier: None,
     };
     let mut ffn = DenseFfn::load(model.checkpoint(), model.config())?;
-    judge(&dense, &model, &mut ffn, &texts, &bar, &mut rows)?;
+    for (number, text) in texts.iter().enumerate() {
+        rows.push(judge(&dense, &model, &mut ffn, text, rows.get(number), &bar)?);
+    }
+    if let (Some(predictors), Some(path)) = (&predictors, &args.predictors) {
+        judge_predictors(args, (predictors, path), &model, &mut ffn, &texts, &bar, &mut rows)?;
+    }
     drop(ffn);
     let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
     let threads = args.kernels.start_threads()?;
@@ -134,19 +179,21 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let mut pack = ComputePack::open(index, &model, options)?;
         let (mut engine, ffn) = pack.engine(&model)?;
         let subject = Subject {
-            what: index.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            what: file_name(index.path()),
             pack: Some(index.path().to_owned()),
             dtype: index.pack()?.shape().dtype.name(),
             kernel_tier: Some(ffn.tier().name()),
         };
-        threads
-            .run(|| {
-                engine.session(|session| {
-                    let mut sparse = SparseFfn::new(session, ffn, &predictor, &threads);
-                    judge(&subject, &model, &mut sparse, &texts, &bar, &mut rows)
-                })
+        let judged = threads.run(|| {
+            engine.session(|session| {
+                let mut sparse = SparseFfn::new(session, ffn, &predictor, &threads);
+                for (number, text) in texts.iter().enumerate() {
+                    rows.push(judge(&subject, &model, &mut sparse, text, rows.get(number), &bar)?);
+                }
+                anyhow::Ok(())
             })
-            .with_context(|| index.path().display().to_string())?;
+        });
+        judged.with_context(|| index.path().display().to_string())?;
     }
     bar.finish_and_clear();
     report(args, &model, by_text(rows, texts.len()))
@@ -176,38 +223,74 @@ fn text(path: &Path, model: &Model, args: &Args) -> Result<Text> {
     })
 }
 
-/// Appends a row for each text. The first subject to be judged is what others are compared with.
-fn judge(
-    subject: &Subject,
+/// Appends a row for each quality and text.
+fn judge_predictors(
+    args: &Args,
+    (predictors, path): (&Predictors, &Path),
     model: &Model,
-    ffn: &mut dyn FeedForward,
+    dense: &mut DenseFfn,
     texts: &[Text],
     bar: &ProgressBar,
     rows: &mut Vec<Row>,
 ) -> Result<()> {
-    for (number, text) in texts.iter().enumerate() {
-        let (begin, before) = (Instant::now(), bar.position());
-        let told = &mut |fed: usize| bar.set_position(before + fed as u64);
-        let found: Loss = loss(model, ffn, &text.windows, told)?;
-        let dense = rows.get(number).map_or(found.nats, |row| row.loss);
-        rows.push(Row {
-            what: subject.what.clone(),
-            pack: subject.pack.clone(),
-            dtype: subject.dtype,
-            kernel_tier: subject.kernel_tier,
-            corpus: text.corpus.clone(),
-            split: text.split.clone(),
-            tokens_file: text.file.clone(),
-            window: text.windows.window(),
-            tokens_predicted: found.predicted,
-            loss: found.nats,
-            perplexity: found.perplexity(),
-            // not by dividing perplexities, which may be too large
-            perplexity_over_dense: (found.nats - dense).exp(),
-            seconds: begin.elapsed().as_secs_f64(),
-        });
+    for quality in args.quality.iter().copied() {
+        let subject = Subject {
+            what: file_name(path),
+            pack: None,
+            dtype: lnp_format::Dtype::F32.name(),
+            kernel_tier: None,
+        };
+        for (number, text) in texts.iter().enumerate() {
+            let mut ffn = PredictedFfn::new(dense, predictors, quality)
+                .with_context(|| path.display().to_string())?;
+            let mut row = judge(&subject, model, &mut ffn, text, rows.get(number), bar)?;
+            row.predicted = Some(Predicted {
+                predictors: path.to_owned(),
+                quality,
+                reads_per_active: ffn.reads().per_active(),
+                recall: ffn.reads().recall(),
+                predictor_bytes_share: predictors.bytes_share(0),
+            });
+            rows.push(row);
+        }
     }
     Ok(())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A row for a text, compared with the first subject's.
+fn judge(
+    subject: &Subject,
+    model: &Model,
+    ffn: &mut dyn FeedForward,
+    text: &Text,
+    dense: Option<&Row>,
+    bar: &ProgressBar,
+) -> Result<Row> {
+    let (begin, before) = (Instant::now(), bar.position());
+    let told = &mut |fed: usize| bar.set_position(before + fed as u64);
+    let found: Loss = loss(model, ffn, &text.windows, told)?;
+    let dense = dense.map_or(found.nats, |row| row.loss);
+    Ok(Row {
+        what: subject.what.clone(),
+        pack: subject.pack.clone(),
+        predicted: None,
+        dtype: subject.dtype,
+        kernel_tier: subject.kernel_tier,
+        corpus: text.corpus.clone(),
+        split: text.split.clone(),
+        tokens_file: text.file.clone(),
+        window: text.windows.window(),
+        tokens_predicted: found.predicted,
+        loss: found.nats,
+        perplexity: found.perplexity(),
+        // not by dividing perplexities, which may be too large
+        perplexity_over_dense: (found.nats - dense).exp(),
+        seconds: begin.elapsed().as_secs_f64(),
+    })
 }
 
 /// Rows come subject by subject; they are read text by text.
@@ -229,22 +312,21 @@ fn report(args: &Args, model: &Model, rows: Vec<Row>) -> Result<()> {
             "rows": rows,
         }));
     }
-    let head =
-        ["what", "dtype", "kernels", "corpus", "predicted", "loss", "perplexity", "over dense"];
-    let lines: Vec<Vec<String>> = rows.iter().map(line).collect();
+    let mut head =
+        vec!["what", "dtype", "kernels", "corpus", "predicted", "loss", "perplexity", "over dense"];
+    if args.predictors.is_some() {
+        head.extend(["quality", "reads/active", "recall", "bytes"]);
+    }
+    let lines: Vec<Vec<String>> = rows.iter().map(|row| line(row, head.len())).collect();
     print(&table(&head, &lines, 4))
 }
 
-fn line(row: &Row) -> Vec<String> {
-    let over_dense = match row.pack {
-        None => "-".into(),
-        Some(_) => {
-            // the sum makes a -0 a 0
-            let percent = (1e4 * (row.perplexity_over_dense - 1.0)).round() / 1e2 + 0.0;
-            format!("{percent:+.2} %")
-        }
-    };
-    vec![
+/// A line of so many columns.
+fn line(row: &Row, columns: usize) -> Vec<String> {
+    // the sum makes a -0 a 0
+    let percent = (1e4 * (row.perplexity_over_dense - 1.0)).round() / 1e2 + 0.0;
+    let is_dense = row.pack.is_none() && row.predicted.is_none();
+    let mut line = vec![
         plain(&row.what),
         row.dtype.into(),
         row.kernel_tier.unwrap_or("-").into(),
@@ -252,6 +334,16 @@ fn line(row: &Row) -> Vec<String> {
         thousands(row.tokens_predicted as f64),
         format!("{:.4}", row.loss),
         format!("{:.3}", row.perplexity),
-        over_dense,
-    ]
+        if is_dense { "-".into() } else { format!("{percent:+.2} %") },
+    ];
+    if let Some(predicted) = &row.predicted {
+        line.extend([
+            predicted.quality.to_string(),
+            format!("{:.3}", predicted.reads_per_active),
+            format!("{:.4}", predicted.recall),
+            format!("{:.2} %", 100.0 * predicted.predictor_bytes_share),
+        ]);
+    }
+    line.resize(columns, "-".into());
+    line
 }

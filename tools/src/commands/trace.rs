@@ -6,9 +6,10 @@ use anyhow::{Context, Result, ensure};
 
 use lnp_common::files::{check_room, check_target, read_stream};
 use lnp_common::report::{print_json, progress, say, shown, thousands};
+use lnp_link::inputs::InputRows;
 use lnp_link::trace::{TraceData, TraceReader, write_trace};
 use lnp_model::{Checkpoint, DenseFfn, Model, ModelConfig, Tokenizer};
-use lnp_run::record;
+use lnp_run::record_with_inputs;
 
 /// Positions restart every so many tokens, unless the model's context is shorter.
 const WINDOW_USUAL: usize = 256;
@@ -18,7 +19,9 @@ const TEXT_BYTES_MAX: u64 = 1 << 28;
 /// Run a model over text and record which FFN neurons are active
 ///
 /// Example: lnp trace --model opt-relu --text profile.txt -o profile.trace.safetensors
+/// Example: lnp trace --model opt-relu --text profile.txt --inputs 8192 -o profile.trace
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Args {
     /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json)
     #[arg(long, value_name = "DIR")]
@@ -40,6 +43,9 @@ pub(super) struct Args {
     /// At most so many tokens
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
+    /// Also keep the FFN inputs of so many tokens, for `lnp predict`: f16, of every layer
+    #[arg(long, value_name = "ROWS", default_value_t = 0)]
+    inputs: usize,
     /// Name of the text's corpus [default: the text's file name]
     #[arg(long)]
     corpus: Option<String>,
@@ -70,29 +76,31 @@ pub(super) fn run(args: &Args) -> Result<()> {
     ensure!((1..=most).contains(&window), "a window of {window}: the model's context is {most}");
     let config = model.config();
     let trace_bytes = (ids.len() * (4 + config.layers * config.neurons.div_ceil(8))) as u64;
-    check_room(&args.output, trace_bytes)?;
+    let rows = args.inputs.min(ids.len());
+    let inputs_bytes = InputRows::bytes(rows, config.layers, config.hidden);
+    check_room(&args.output, trace_bytes.saturating_add(inputs_bytes))?;
     let corpus = args.corpus.clone().unwrap_or(source_corpus);
-    let data = trace_tokens(&model, &ids, window, corpus, args.split.clone())?;
+    let mut data = trace_tokens(&model, &ids, window, args.inputs, corpus)?;
+    data.split = args.split.clone();
     write_trace(&args.output, &data)?;
     summarise(&data, &args.output, args.json)
 }
 
-/// Records a trace with a progress bar.
+/// Records a trace with a progress bar; its split is for the caller to say.
 pub(super) fn trace_tokens(
     model: &Model,
     ids: &[u32],
     window: usize,
+    inputs: usize,
     corpus: String,
-    split: String,
 ) -> Result<TraceData> {
     ensure!(!ids.is_empty(), "no token is left to trace: --tokens must be above 0");
     let mut dense = DenseFfn::load(model.checkpoint(), model.config())?;
     let bar = progress("tracing", ids.len() as u64);
-    let mut data =
-        record(model, &mut dense, ids, window, &mut |done| bar.set_position(done as u64))?;
+    let progress = &mut |done| bar.set_position(done as u64);
+    let mut data = record_with_inputs(model, &mut dense, ids, window, inputs, progress)?;
     bar.finish_and_clear();
     data.corpus = corpus;
-    data.split = split;
     Ok(data)
 }
 
@@ -131,7 +139,8 @@ fn summarise(data: &TraceData, output: &Path, json: bool) -> Result<()> {
         return print_json(&serde_json::json!({
             "trace": output, "model": data.model, "corpus": data.corpus, "split": data.split,
             "layers": data.layers.len(), "neurons": data.neurons, "tokens": data.tokens,
-            "window": data.window, "active_share": share, "active_share_by_layer": shares,
+            "window": data.window, "input_rows": data.inputs.as_ref().map_or(0, |inputs| inputs.rows.len()),
+            "active_share": share, "active_share_by_layer": shares,
         }));
     }
     say(&format!(

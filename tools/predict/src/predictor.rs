@@ -1,0 +1,221 @@
+//! One predictor: from an FFN input to the neurons that will be active, in a layer or one of the next.
+
+use std::fmt;
+
+use anyhow::{Context, Result, ensure};
+use half::f16;
+
+use crate::linear::{product, view};
+use crate::numbers::Matrix;
+use crate::points::Point;
+
+/// What scores are computed from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// expand (reduce x).
+    LowRank {
+        /// `[rank, hidden]`.
+        reduce: Matrix,
+        /// `[neurons, rank]`.
+        expand: Matrix,
+    },
+    /// The deciding rows themselves, `[neurons, hidden]`: in few bits, or exact.
+    Rows(Matrix),
+}
+
+impl Body {
+    fn matrices(&self) -> [Option<&Matrix>; 2] {
+        match self {
+            Self::LowRank { reduce, expand } => [Some(reduce), Some(expand)],
+            Self::Rows(rows) => [Some(rows), None],
+        }
+    }
+
+    /// Bytes of the matrices.
+    pub fn bytes(&self) -> usize {
+        self.matrices().into_iter().flatten().map(|matrix| matrix.bytes().len()).sum()
+    }
+
+    /// The rank of a low-rank one.
+    pub fn rank(&self) -> Option<usize> {
+        match self {
+            Self::LowRank { reduce, .. } => Some(reduce.rows()),
+            Self::Rows(_) => None,
+        }
+    }
+
+    /// The matrices in f32, to compute with.
+    pub(crate) fn decode(&self) -> Decoded {
+        let (first, second) = match self {
+            Self::LowRank { reduce, expand } => (reduce, Some((expand.decode(), expand.columns()))),
+            Self::Rows(rows) => (rows, None),
+        };
+        Decoded { first: (first.decode(), first.columns()), second }
+    }
+}
+
+/// Its name in tables and files.
+impl fmt::Display for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use crate::numbers::Numbers;
+        match self {
+            Self::LowRank { .. } => f.write_str("low-rank"),
+            Self::Rows(rows) => match rows.numbers() {
+                Numbers::F32 | Numbers::F16 => f.write_str("exact"),
+                _ => f.write_str("rows"),
+            },
+        }
+    }
+}
+
+/// Matrices in f32, each with its columns.
+#[derive(Debug, Clone)]
+pub(crate) struct Decoded {
+    first: (Vec<f32>, usize),
+    second: Option<(Vec<f32>, usize)>,
+}
+
+impl Decoded {
+    /// Scores without an offset, row-major `[tokens][neurons]`.
+    pub(crate) fn scores(&self, x: &[f32]) -> Vec<f32> {
+        let (first, columns) = &self.first;
+        let found = product(view(x, *columns), view(first, *columns).transpose());
+        match &self.second {
+            None => found,
+            Some((second, rank)) => product(view(&found, *rank), view(second, *rank).transpose()),
+        }
+    }
+}
+
+/// A predictor of one layer.
+#[derive(Debug, Clone)]
+pub struct Predictor {
+    /// The layer whose active neurons it predicts.
+    pub layer: usize,
+    /// How many layers ahead: the input is that of layer `layer - horizon`.
+    pub horizon: usize,
+    body: Body,
+    /// What is added to the scores, by neuron: one list for all operating points, or one for each.
+    offsets: Vec<Vec<f32>>,
+    points: Vec<Point>,
+    decoded: Decoded,
+}
+
+impl Predictor {
+    /// Puts a predictor together. Offsets are rounded to f16, as a file has them.
+    ///
+    /// # Errors
+    /// Parts that do not fit together, or an offset that f16 does not hold.
+    pub fn new(
+        (layer, horizon): (usize, usize),
+        body: Body,
+        mut offsets: Vec<Vec<f32>>,
+        points: Vec<Point>,
+    ) -> Result<Self> {
+        let neurons = match &body {
+            Body::LowRank { reduce, expand } => {
+                ensure!(reduce.rows() == expand.columns(), "two factors of different ranks");
+                expand.rows()
+            }
+            Body::Rows(rows) => rows.rows(),
+        };
+        ensure!(
+            offsets.len() == 1 || offsets.len() == points.len(),
+            "{} offsets for {} operating points",
+            offsets.len(),
+            points.len()
+        );
+        for offset in &mut offsets {
+            ensure!(offset.len() == neurons, "{} offsets of {neurons} neurons", offset.len());
+            offset.iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32());
+            let sound = offset.iter().all(|value| value.is_finite());
+            ensure!(sound, "an offset of the predictor does not fit into f16");
+        }
+        let ascend = points.is_sorted_by(|a, b| a.quality < b.quality);
+        ensure!(ascend, "operating points must ascend");
+        let decoded = body.decode();
+        Ok(Self { layer, horizon, body, offsets, points, decoded })
+    }
+
+    /// What scores are computed from.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// Operating points, by ascending quality.
+    pub fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// What is added to the scores: one list for all operating points, or one for each.
+    pub fn offsets(&self) -> &[Vec<f32>] {
+        &self.offsets
+    }
+
+    /// Whether each neuron has a bias of its own at each operating point.
+    pub fn by_neuron(&self) -> bool {
+        self.offsets.len() > 1
+    }
+
+    /// Bytes that have to be in memory at one operating point: matrices and one offset in f16.
+    pub fn bytes(&self) -> usize {
+        self.body.bytes() + self.offsets.first().map_or(0, |offset| 2 * offset.len())
+    }
+
+    /// The first operating point of at least this quality, or the last.
+    pub fn point_of(&self, quality: f64) -> usize {
+        // what was written as f32 is asked for as f64
+        let enough = |point: &Point| f64::from(point.quality) >= quality - 1e-6;
+        let last = self.points.len().saturating_sub(1);
+        self.points.iter().position(enough).unwrap_or(last)
+    }
+
+    /// What scores of an operating point are compared with.
+    ///
+    /// # Errors
+    /// No such point.
+    pub fn threshold(&self, point: usize) -> Result<f32> {
+        let found =
+            self.points.get(point).with_context(|| format!("no operating point {point}"))?;
+        Ok(found.threshold)
+    }
+
+    /// How strongly each neuron is predicted to be active at an operating point, row-major
+    /// `[tokens][neurons]`: read is what is above the point's threshold.
+    ///
+    /// # Errors
+    /// No such point, or inputs that are not whole.
+    pub fn scores(&self, x: &[f32], point: usize) -> Result<Vec<f32>> {
+        let columns = self.decoded.first.1;
+        ensure!(
+            x.len().is_multiple_of(columns),
+            "FFN input of {} values is not whole tokens of {columns}",
+            x.len()
+        );
+        let offset = self.offsets.get(point).or(self.offsets.first().filter(|_| !self.by_neuron()));
+        let offset = offset.with_context(|| format!("no operating point {point}"))?;
+        let mut scores = self.decoded.scores(x);
+        for token in scores.chunks_mut(offset.len().max(1)) {
+            token.iter_mut().zip(offset).for_each(|(score, offset)| *score += offset);
+        }
+        Ok(scores)
+    }
+
+    /// Fills `out` with one list for each token of `x` (row-major `[tokens][hidden]`): the ids, ascending,
+    /// of the neurons predicted to be active at an operating point.
+    ///
+    /// # Errors
+    /// No such point, or inputs that are not whole.
+    pub fn active(&self, x: &[f32], point: usize, out: &mut Vec<Vec<u32>>) -> Result<()> {
+        let scores = self.scores(x, point)?;
+        let threshold = self.threshold(point)?;
+        let neurons = self.offsets.first().map_or(1, Vec::len).max(1);
+        out.resize_with(scores.len() / neurons, Vec::new);
+        for (ids, scores) in out.iter_mut().zip(scores.chunks(neurons)) {
+            ids.clear();
+            let read = (0u32..).zip(scores).filter(|(_, score)| **score > threshold);
+            ids.extend(read.map(|(id, _)| id));
+        }
+        Ok(())
+    }
+}

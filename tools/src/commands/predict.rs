@@ -1,0 +1,256 @@
+//! `lnp predict`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use super::byte_count::{ByteCount, above_0};
+use lnp_common::files::{check_room, check_target};
+use lnp_common::report::{bytes, print, print_json, progress, say, shown, table, thousands};
+use lnp_link::TraceSource;
+use lnp_model::{Checkpoint, ModelConfig};
+use lnp_predict::fit::steps;
+use lnp_predict::numbers::Numbers;
+use lnp_predict::points::Point;
+use lnp_predict::predictor::Predictor;
+use lnp_predict::settings::{ffn_bytes, memory_of_fit};
+use lnp_predict::{Kind, Predictors, Sample, Settings, Size, fit};
+
+/// Make predictors of activity: which neurons to read, known from few bytes
+///
+/// low-rank: two thin matrices, fitted to the FFN inputs of the traces; rows:K: the deciding rows in
+/// K bits (1, 2, 4 or 8); exact: the rows as they are. Each layer gets a table of operating points,
+/// so that one file serves every quality. Where a trace carries no inputs (`lnp trace --inputs`),
+/// the model is run over its tokens.
+///
+/// Example: lnp predict --model opt-relu --traces profile.trace -o opt.predictors
+/// Example: lnp predict --model opt-relu --traces a.trace b.trace --bytes 0.04 --horizon 0,1 -o p
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Args {
+    /// Hugging Face model folder (config.json, *.safetensors)
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Traces to learn from; several are taken together
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    traces: Vec<PathBuf>,
+    /// low-rank, rows:1, rows:2, rows:4, rows:8 or exact
+    #[arg(long, value_name = "KIND", default_value = "low-rank", value_parser = parse_kind)]
+    kind: Kind,
+    /// Bytes of all layers' low-rank predictors, as a share of the FFN in f16; ranks are shared out
+    /// over the layers where they save most reads [default: 0.06]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share, conflicts_with = "rank")]
+    bytes: Option<f64>,
+    /// The same rank for every layer
+    #[arg(long, value_name = "R")]
+    rank: Option<usize>,
+    /// How the numbers of a low-rank predictor are stored: q8_0 or f16
+    #[arg(long, value_name = "TYPE", default_value = "q8_0", value_parser = parse_numbers)]
+    numbers: Numbers,
+    /// The recall that ranks are shared out for, and at which ways to set thresholds are compared
+    #[arg(long, value_name = "R", default_value_t = 0.99, value_parser = parse_share)]
+    recall: f64,
+    /// How many layers ahead to predict, 0 for the layer itself; several apart by commas, each takes
+    /// its --bytes
+    #[arg(long, value_name = "LAYERS", default_value = "0", value_delimiter = ',',
+          value_parser = clap::value_parser!(u8).range(0..=HORIZON_MAX))]
+    horizon: Vec<u8>,
+    /// Tokens to learn from, at most; those of the traces are thinned evenly
+    #[arg(long, value_name = "N", default_value_t = ROWS_DEFAULT,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    rows: u32,
+    /// Bytes that learning may take beside the model: fewer --rows are taken where it has to be
+    #[arg(long, value_name = "BYTES", default_value_t = MEMORY_DEFAULT, value_parser = above_0)]
+    memory: ByteCount,
+    /// The predictors file to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Print what came out as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Farthest that can be asked for.
+const HORIZON_MAX: i64 = 8;
+const ROWS_DEFAULT: u32 = 24_576;
+const MEMORY_DEFAULT: ByteCount = ByteCount(3 << 30);
+/// Share of the FFN's bytes, unless a size is given.
+const SHARE_DEFAULT: f64 = 0.06;
+
+fn parse_kind(text: &str) -> Result<Kind> {
+    Ok(match text {
+        "low-rank" => Kind::LowRank,
+        "rows:1" => Kind::Rows(1),
+        "rows:2" => Kind::Rows(2),
+        "rows:4" => Kind::Rows(4),
+        "rows:8" => Kind::Rows(8),
+        "exact" => Kind::Exact,
+        _ => anyhow::bail!("must be low-rank, rows:1, rows:2, rows:4, rows:8 or exact"),
+    })
+}
+
+fn parse_numbers(text: &str) -> Result<Numbers> {
+    match text {
+        "q8_0" => Ok(Numbers::Q8_0),
+        "f16" => Ok(Numbers::F16),
+        _ => anyhow::bail!("must be q8_0 or f16"),
+    }
+}
+
+fn parse_share(text: &str) -> Result<f64> {
+    let share: f64 = text.parse().context("not a number")?;
+    ensure!(share > 0.0 && share < 1.0, "must be a share above 0 and below 1");
+    Ok(share)
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let checkpoint = Checkpoint::open(&args.model)?;
+    let of_model = checkpoint.inputs();
+    let inputs: Vec<&Path> = args.traces.iter().chain(&of_model).map(PathBuf::as_path).collect();
+    check_target(&args.output, &inputs)?;
+    let mut horizons: Vec<usize> = args.horizon.iter().copied().map(usize::from).collect();
+    horizons.sort_unstable();
+    horizons.dedup();
+    let size = match args.rank {
+        Some(rank) => Size::Rank(rank),
+        None => Size::Share(args.bytes.unwrap_or(SHARE_DEFAULT)),
+    };
+    let settings =
+        Settings { kind: args.kind, size, numbers: args.numbers, recall: args.recall, horizons };
+    let config = &ModelConfig::load(&args.model, &checkpoint)?;
+    config.check_ffn(&checkpoint)?;
+    settings.check(config)?;
+    check_room(&args.output, settings.bytes(config))?;
+    let rows = rows_within(args, config, &settings)?;
+
+    let bar = progress("running", 0);
+    let sample = Sample::of_traces(&args.model, config, &args.traces, rows, &mut |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    let bar = progress("fitting", steps(config, &settings) as u64);
+    let predictors = fit(&checkpoint, config, &sample, &settings, &|| bar.inc(1))?;
+    bar.finish_and_clear();
+    let traces =
+        args.traces.iter().map(|path| TraceSource::of_file(path)).collect::<Result<_>>()?;
+    let predictors = Predictors {
+        model: checkpoint.name(),
+        layers: config.layers,
+        neurons: config.neurons,
+        hidden: config.hidden,
+        sources: checkpoint.sources()?,
+        ffn_bytes: ffn_bytes(config),
+        recall: args.recall,
+        rows: sample.rows(),
+        traces,
+        predictors,
+    };
+    predictors.write(&args.output)?;
+    summarise(&predictors, args)
+}
+
+/// As many rows as the memory allows.
+fn rows_within(args: &Args, config: &ModelConfig, settings: &Settings) -> Result<usize> {
+    let (fixed, row) = memory_of_fit(config, settings);
+    let least = fixed + row * u64::from(args.rows.min(ROWS_USEFUL));
+    ensure!(
+        args.memory.0 >= least,
+        "--memory {}: at least {} are needed for this model",
+        args.memory,
+        bytes(least as f64)
+    );
+    let most = (args.memory.0 - fixed) / row.max(1);
+    let rows = most.min(args.rows.into());
+    if rows < args.rows.into() {
+        say(&format!("lnp: warning: at most {rows} tokens to learn from, by --memory\n"));
+    }
+    Ok(rows as usize)
+}
+
+/// Fewer than so many are not worth beginning with.
+const ROWS_USEFUL: u32 = 1024;
+
+/// One predictor at the operating point that was asked for; the names are a contract.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    layer: usize,
+    horizon: usize,
+    kind: String,
+    rank: Option<usize>,
+    thresholds: &'static str,
+    bytes: usize,
+    /// At the quality asked for.
+    recall: f32,
+    reads_per_active: f32,
+    share_kept: f32,
+    points: &'a [Point],
+}
+
+fn row(predictor: &Predictor, quality: f64) -> Row<'_> {
+    let points = predictor.points();
+    let point = &points[predictor.point_of(quality)];
+    Row {
+        layer: predictor.layer,
+        horizon: predictor.horizon,
+        kind: predictor.body().to_string(),
+        rank: predictor.body().rank(),
+        thresholds: if predictor.by_neuron() { "neuron" } else { "layer" },
+        bytes: predictor.bytes(),
+        recall: point.recall,
+        reads_per_active: point.reads_per_active,
+        share_kept: point.share_kept,
+        points,
+    }
+}
+
+fn summarise(predictors: &Predictors, args: &Args) -> Result<()> {
+    let rows: Vec<Row<'_>> =
+        predictors.predictors.iter().map(|predictor| row(predictor, args.recall)).collect();
+    if args.json {
+        let horizons: Vec<usize> = args.horizon.iter().copied().map(usize::from).collect();
+        let shares: Vec<f64> = horizons.iter().map(|h| predictors.bytes_share(*h)).collect();
+        return print_json(&serde_json::json!({
+            "predictors": args.output, "model": predictors.model, "quality": args.recall,
+            "rows": predictors.rows, "horizons": horizons, "predictor_bytes_share": shares,
+            "layers": rows,
+        }));
+    }
+    let line = |row: &Row<'_>| {
+        vec![
+            row.kind.clone(),
+            row.thresholds.into(),
+            row.layer.to_string(),
+            row.horizon.to_string(),
+            row.rank.map_or("-".into(), |rank| rank.to_string()),
+            thousands(row.bytes as f64),
+            format!("{:.4}", row.recall),
+            format!("{:.3}", row.reads_per_active),
+            format!("{:.4}", row.share_kept),
+        ]
+    };
+    let lines: Vec<Vec<String>> = rows.iter().map(line).collect();
+    let head = [
+        "kind",
+        "thresholds",
+        "layer",
+        "ahead",
+        "rank",
+        "bytes",
+        "recall",
+        "reads/active",
+        "share kept",
+    ];
+    print(&table(&head, &lines, 2))?;
+    let all: usize = predictors.predictors.iter().map(Predictor::bytes).sum();
+    say(&format!(
+        "{}: {} in memory, {:.2} % of the FFN in f16; judged on tokens apart of {} at quality {}\n",
+        shown(&args.output),
+        bytes(all as f64),
+        100.0 * all as f64 / predictors.ffn_bytes.max(1) as f64,
+        thousands(predictors.rows as f64),
+        args.recall,
+    ));
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! `lnp trace --inputs`, `lnp predict` and `lnp perplexity --predictors`: on the demo model, by hand, and
+//! on the real ones.
+
+mod common;
+
+use std::path::Path;
+
+use common::{MODELS, demo_model, disk_folder, fails, json, models, ok};
+use half::f16;
+use lnp_link::trace::TraceReader;
+use lnp_model::{DenseFfn, ExactPredictor, FeedForward, Model};
+use lnp_predict::{PredictedFfn, Predictors};
+use serde_json::Value;
+
+/// A trace of the demo model over its own text, with or without inputs.
+fn demo_trace(path: &str, split: &str, more: &[&str]) {
+    let (model, text) = (demo_model(), demo_model().join(format!("text/{split}.txt")));
+    let (model, text) = (model.to_str().unwrap(), text.to_str().unwrap());
+    let args = ["trace", "--model", model, "--text", text, "--split", split, "-o", path];
+    ok(&[&args[..], more].concat());
+}
+
+/// What is kept of the inputs is what the FFN got: the bits of the trace follow from it.
+#[test]
+fn inputs_of_a_trace_decide_its_bits() {
+    let folder = disk_folder();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (bare, with) = (path("bare"), path("with"));
+    demo_trace(&bare, "test", &["--tokens", "700"]);
+    demo_trace(&with, "test", &["--tokens", "700", "--inputs", "90"]);
+    let (bare, with) = (
+        TraceReader::open(Path::new(&bare)).unwrap(),
+        TraceReader::open(Path::new(&with)).unwrap(),
+    );
+    assert_eq!(bare.input_rows().unwrap(), None);
+    let (rows, hidden) = with.input_rows().unwrap().unwrap();
+    assert_eq!((rows.len(), hidden), (90, 192));
+    let model = Model::load(&demo_model()).unwrap();
+    let exact = ExactPredictor::load(model.checkpoint(), model.config()).unwrap();
+    let (mut same, mut active) = (0, Vec::new());
+    for layer in 0..with.layers() {
+        let bits = with.layer_bits(layer).unwrap();
+        assert_eq!(bits, bare.layer_bits(layer).unwrap());
+        let inputs = with.inputs(layer).unwrap();
+        let inputs: Vec<f32> =
+            inputs.as_chunks().0.iter().map(|two| f16::from_le_bytes(*two).to_f32()).collect();
+        exact.active(layer, &inputs, &mut active).unwrap();
+        for (row, ids) in rows.iter().zip(&active) {
+            let traced: Vec<u32> =
+                lnp_link::trace::active(&bits, with.neurons(), *row as usize).collect();
+            // f16 moves a pre-activation that is nearly zero
+            same += usize::from(traced.len().abs_diff(ids.len()) <= 1);
+        }
+    }
+    assert!(same >= 4 * 90 * 99 / 100, "{same}");
+}
+
+/// Predictors of the demo model, in a folder; as JSON what was told of them.
+fn demo_predictors(folder: &Path, name: &str, more: &[&str]) -> (String, Value) {
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (trace, out) = (path("profile.trace"), path(name));
+    if !Path::new(&trace).exists() {
+        demo_trace(&trace, "profile", &["--tokens", "3000", "--inputs", "3000"]);
+    }
+    let model = demo_model();
+    let args = ["predict", "--model", model.to_str().unwrap(), "--traces", &trace, "-o", &out];
+    let told = json(&[&args[..], more].concat());
+    (out, told)
+}
+
+fn number(value: &Value, key: &str) -> f64 {
+    value[key].as_f64().unwrap_or_else(|| panic!("no {key} in {value}"))
+}
+
+#[test]
+fn predictors_of_every_kind() {
+    let folder = disk_folder();
+    let test = folder.path().join("test.trace").to_str().unwrap().to_owned();
+    demo_trace(&test, "test", &["--tokens", "1024"]);
+    let model = demo_model();
+    let mut shares = Vec::new();
+    for (name, more) in [
+        ("exact", &["--kind", "exact"][..]),
+        ("rows8", &["--kind", "rows:8"]),
+        ("rows1", &["--kind", "rows:1"]),
+        ("rank32", &["--rank", "32"]),
+        ("f16", &["--rank", "32", "--numbers", "f16"]),
+        ("shared", &["--bytes", "0.12", "--horizon", "0,1"]),
+    ] {
+        let (file, told) = demo_predictors(folder.path(), name, more);
+        let layers = told["layers"].as_array().unwrap();
+        assert_eq!(layers.len(), if name == "shared" { 4 + 3 } else { 4 }, "{told}");
+        for layer in layers {
+            // points ascend in quality, and with it in what is read
+            let points = layer["points"].as_array().unwrap();
+            assert!(points.is_sorted_by(|a, b| {
+                number(a, "reads_per_active") <= number(b, "reads_per_active")
+                    && number(a, "quality") < number(b, "quality")
+            }));
+        }
+        let args = ["perplexity", "--model", model.to_str().unwrap(), "--tokens", &test];
+        let args = [&args[..], &["--predictors", &file, "--quality", "0.9,0.999"]].concat();
+        let told = json(&args);
+        let rows = told["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 3);
+        assert!(rows[0].get("recall").is_none() && rows[0]["what"] == "dense f32");
+        let (low, high) = (&rows[1], &rows[2]);
+        assert_eq!((number(low, "quality"), number(high, "quality")), (0.9, 0.999));
+        assert!(number(low, "recall") < number(high, "recall"), "{name}: {low} {high}");
+        // where neurons have biases of their own, what is left out are weak ones
+        assert!(number(high, "recall") > 0.95, "{name}: {high}");
+        assert!(number(high, "perplexity_over_dense") < 1.01, "{name}: {high}");
+        shares.push(number(high, "predictor_bytes_share"));
+        let table = ok(&args);
+        assert!(table.contains("reads/active") && table.contains(name), "{table}");
+    }
+    // by hand: of 768 neurons, 192 wide, two parts: 16, 8.5 and 1.5 bits a weight of half the FFN
+    let ffn = (4 * 768 * 192 * 2 * 2) as f64;
+    let offsets = (4 * 768 * 2) as f64;
+    let by_hand = [16.0, 8.5, 1.5].map(|bits| (4.0 * 768.0 * 192.0 * bits / 8.0 + offsets) / ffn);
+    let low_rank = [8.5, 16.0].map(|bits| (4.0 * 32.0 * 960.0 * bits / 8.0 + offsets) / ffn);
+    for (share, by_hand) in shares.iter().zip(by_hand.iter().chain(&low_rank)) {
+        assert!((share - by_hand).abs() < 1e-12, "{share} {by_hand}");
+    }
+    assert!(shares[5] <= 0.12 && shares[5] > 0.09, "{}", shares[5]);
+}
+
+/// Exact predictors at the threshold that reads all that is active leave the model as it is; the same
+/// inputs give the same file; and what is read back is what was written.
+#[test]
+fn a_file_is_reproducible_and_reads_back() {
+    let folder = disk_folder();
+    let (first, _) = demo_predictors(folder.path(), "a", &["--rank", "32", "--horizon", "0,1,2"]);
+    let (second, _) = demo_predictors(folder.path(), "b", &["--rank", "32", "--horizon", "2,0,1"]);
+    assert!(std::fs::read(&first).unwrap() == std::fs::read(&second).unwrap());
+    let read = Predictors::read(Path::new(&first)).unwrap();
+    let mut again = Vec::new();
+    read.write_to(&mut again).unwrap();
+    assert!(again == std::fs::read(&first).unwrap());
+    assert_eq!(read.predictors.len(), 4 + 3 + 2);
+    let model = Model::load(&demo_model()).unwrap();
+    read.check_model(model.checkpoint(), model.config()).unwrap();
+
+    // what is predicted is what counts: an FFN over the predicted neurons alone, by hand
+    let mut dense = DenseFfn::load(model.checkpoint(), model.config()).unwrap();
+    let x: Vec<f32> = (0..3 * 192).map(|at| ((at * 37 % 101) as f32 - 50.0) / 40.0).collect();
+    let mut by_hand = vec![0.0; x.len()];
+    let predictor = read.of(1, 0).unwrap();
+    let mut predicted = Vec::new();
+    predictor.active(&x, predictor.point_of(0.95), &mut predicted).unwrap();
+    dense
+        .forward_chosen(1, &x, &mut by_hand, &mut |activations| {
+            for (token, activations) in activations.chunks_mut(768).enumerate() {
+                for (neuron, activation) in (0u32..).zip(activations) {
+                    if predicted[token].binary_search(&neuron).is_err() {
+                        *activation = 0.0;
+                    }
+                }
+            }
+        })
+        .unwrap();
+    let mut found = vec![0.0; x.len()];
+    let mut ffn = PredictedFfn::new(&mut dense, &read, 0.95).unwrap();
+    ffn.forward(1, &x, &mut found).unwrap();
+    assert_eq!(found, by_hand);
+    let read = ffn.reads().read;
+    assert_eq!(read, predicted.iter().map(Vec::len).sum::<usize>() as u64);
+}
+
+/// A damaged file is told in one line, whatever byte of its header or tables is damaged.
+#[test]
+fn damage_is_one_line() {
+    let folder = disk_folder();
+    let (file, _) = demo_predictors(folder.path(), "p", &["--rank", "32"]);
+    let good = std::fs::read(&file).unwrap();
+    let (model, test) = (demo_model(), folder.path().join("profile.trace"));
+    let (model, test) = (model.to_str().unwrap(), test.to_str().unwrap());
+    let args =
+        ["perplexity", "--model", model, "--tokens", test, "--quality", "0.9", "--predictors"];
+    let bad = folder.path().join("bad");
+    let refused = |bytes: &[u8]| {
+        std::fs::write(&bad, bytes).unwrap();
+        fails(&[&args[..], &[bad.to_str().unwrap()]].concat())
+    };
+    for (from, to) in [
+        ("predictors-v1", "predictors-v2"),
+        ("\"layers\":\"4\"", "\"layers\":\"3\""),
+        ("\"hidden\":\"192\"", "\"hidden\":\"193\""),
+        ("low-rank", "low-rink"),
+        ("\\\"rank\\\":32", "\\\"rank\\\":33"),
+        ("\\\"numbers\\\":\\\"q8_0", "\\\"numbers\\\":\\\"q8_9"),
+        ("points.1.0", "points.x.0"),
+        ("predictor.1.0", "predictor.1.2"),
+        ("source.0.sha256\":\"", "source.0.sha256\":\"_"),
+    ] {
+        let text = String::from_utf8_lossy(&good).into_owned();
+        assert!(text.contains(from), "{from}");
+        let at = good.windows(from.len()).position(|bytes| bytes == from.as_bytes()).unwrap();
+        let mut bytes = good.clone();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        let told = refused(&bytes);
+        assert!(told.contains("bad"), "{from}: {told}");
+    }
+    refused(&good[..good.len() - 1]);
+    // not a number among the operating points
+    let read = Predictors::read(Path::new(&file)).unwrap();
+    let threshold = read.of(0, 0).unwrap().points()[0].threshold.to_le_bytes();
+    let at = good.windows(4).rposition(|bytes| bytes == threshold).unwrap();
+    let mut bytes = good.clone();
+    bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    assert!(refused(&bytes).contains("damaged"));
+}
+
+/// 6 % of the FFN's bytes, 1.08 reads for each active bundle, and 0.05 % of perplexity at most, on text that
+/// nothing was fitted on.
+#[test]
+fn few_bytes_are_enough_on_real_text() {
+    let Some(models) = models() else { return };
+    let folder = disk_folder();
+    for name in MODELS {
+        let dir = models.join(name);
+        let trace = |corpus: &str, split: &str| {
+            dir.join(format!("traces/{corpus}.{split}.safetensors")).to_str().unwrap().to_owned()
+        };
+        let out = folder.path().join(name).to_str().unwrap().to_owned();
+        let model = dir.to_str().unwrap();
+        let profile = trace("alpaca", "profile");
+        let told = json(&["predict", "--model", model, "--traces", &profile, "-o", &out]);
+        assert!(number(&told["layers"][0], "recall") > 0.97, "{told}");
+        let test = trace("alpaca", "test");
+        let args = ["perplexity", "--model", model, "--tokens", &test, "--limit", "2048"];
+        let told = json(&[&args[..], &["--predictors", &out, "--quality", "0.99"]].concat());
+        for row in &told["rows"].as_array().unwrap()[1..] {
+            println!(
+                "{name}, quality {}: {:.2} % of the bytes, {:.3} reads, recall {:.4}, perplexity {:+.3} %",
+                row["quality"],
+                100.0 * number(row, "predictor_bytes_share"),
+                number(row, "reads_per_active"),
+                number(row, "recall"),
+                100.0 * (number(row, "perplexity_over_dense") - 1.0)
+            );
+            assert!(number(row, "predictor_bytes_share") <= 0.06, "{row}");
+            assert!(number(row, "reads_per_active") <= 1.08, "{row}");
+            assert!(number(row, "perplexity_over_dense") <= 1.0005, "{row}");
+        }
+    }
+}
