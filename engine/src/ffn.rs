@@ -186,10 +186,13 @@ impl<'m> Ffn<'m> {
             let arrive = |neuron, bundle: &[u8], later: &[u8]| {
                 Ok(kernel.coefficient(input, bundle, bias(&view, neuron), later)?)
             };
+            let mut in_vain = 0;
             let mut finish = |_, coefficient, bundle: &[u8], later: &[u8]| {
+                in_vain += u64::from(coefficient == 0.0);
                 Ok(kernel.accumulate(coefficient, bundle, later, y)?)
             };
-            return session.finish(workers, layer, active, arrive, &mut finish);
+            let stats = session.finish(workers, layer, active, arrive, &mut finish)?;
+            return Ok(FetchStats { in_vain, ..stats });
         }
         let batch = Batch {
             kernel,
@@ -201,9 +204,13 @@ impl<'m> Ffn<'m> {
         let arrive = |neuron, bundle: &[u8], later: &[u8]| {
             batch.arrive(neuron, bundle, later, bias(&view, neuron))
         };
-        let mut finish =
-            |neuron, _, bundle: &[u8], later: &[u8]| batch.finish(neuron, bundle, later, y);
-        session.finish(workers, layer, active, arrive, &mut finish)
+        let mut in_vain = 0;
+        let mut finish = |neuron, _, bundle: &[u8], later: &[u8]| {
+            in_vain += u64::from(!batch.finish(neuron, bundle, later, y)?);
+            Ok(())
+        };
+        let stats = session.finish(workers, layer, active, arrive, &mut finish)?;
+        Ok(FetchStats { in_vain, ..stats })
     }
 
     /// The active set of what was begun.
@@ -287,21 +294,23 @@ impl Batch<'_> {
         Ok(0.0)
     }
 
-    /// Adds the neuron's share to the output of each of these tokens.
+    /// Adds the neuron's share to the output of each of these tokens; whether there was any.
     fn finish(
         &self,
         neuron: u32,
         bundle: &[u8],
         later: &[u8],
         y: &mut [f32],
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
+        let mut any = false;
         for token in self.tokens(neuron) {
             let value = f32::from_bits(self.place(neuron, token).load(Ordering::Relaxed));
+            any |= value != 0.0;
             let hidden = self.kernel.shape().hidden;
             let y = &mut y[token * hidden..(token + 1) * hidden];
             self.kernel.accumulate(value, bundle, later, y)?;
         }
-        Ok(())
+        Ok(any)
     }
 
     /// The tokens that a neuron is active for.

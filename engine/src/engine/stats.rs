@@ -5,6 +5,9 @@
 pub struct FetchStats {
     /// Active bundles asked for.
     pub active: u64,
+    /// Of them, those whose coefficient turned out to be 0 (for every token of a batch): fetched in vain. Counted by
+    /// [`crate::ffn::Ffn`] alone, which knows coefficients.
+    pub in_vain: u64,
     /// Of them, found in the cache.
     pub hits: u64,
     /// Of them, prefetched.
@@ -33,6 +36,7 @@ impl FetchStats {
     /// Adds another fetch.
     pub const fn add(&mut self, other: &Self) {
         self.active += other.active;
+        self.in_vain += other.in_vain;
         self.hits += other.hits;
         self.prefetched += other.prefetched;
         self.reads += other.reads;

@@ -29,9 +29,11 @@
 pub mod check;
 pub mod compute;
 pub mod fit;
+pub mod predict;
 pub mod record;
 mod sparse;
 
 pub use compute::{ComputeOptions, ComputePack};
+pub use predict::{AtQuality, Predict};
 pub use record::{record, record_with_inputs};
 pub use sparse::SparseFfn;

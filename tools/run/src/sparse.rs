@@ -6,14 +6,16 @@ use lnp_engine::engine::{Session, Workers};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::TimedQueue;
 use lnp_kernels::TOKENS_MAX;
-use lnp_model::{ExactPredictor, FeedForward};
+use lnp_model::FeedForward;
 
-/// The FFN of a model, sparse, from a pack: computes the active set exactly from resident weights,
-/// fetches its bundles and computes from them, all in one session.
+use crate::predict::Predict;
+
+/// The FFN of a model, sparse, from a pack: asks which neurons are active, fetches their bundles and computes from
+/// them, all in one session.
 pub struct SparseFfn<'e, 's, 'a, Q: TimedQueue<'a>> {
     session: &'e mut Session<'s, 'a, Q>,
     ffn: Ffn<'e>,
-    predictor: &'e ExactPredictor,
+    predictor: &'e dyn Predict,
     workers: &'e dyn Workers,
     active: Vec<Vec<u32>>,
     /// The layer whose first tokens are being read already.
@@ -27,7 +29,7 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
     pub fn new(
         session: &'e mut Session<'s, 'a, Q>,
         ffn: Ffn<'e>,
-        predictor: &'e ExactPredictor,
+        predictor: &'e dyn Predict,
         workers: &'e dyn Workers,
     ) -> Self {
         let stats = FetchStats::default();
@@ -48,7 +50,7 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
         &self.stats
     }
 
-    /// The sum of the sizes of all active sets so far.
+    /// The sum of the sizes of all sets that were asked for so far.
     pub fn active_bundles(&self) -> u64 {
         self.active_bundles
     }

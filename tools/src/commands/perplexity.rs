@@ -67,7 +67,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-fn parse_quality(text: &str) -> Result<f64> {
+pub(super) fn parse_quality(text: &str) -> Result<f64> {
     let quality: f64 = text.parse().context("not a number")?;
     ensure!(quality > 0.0 && quality <= 1.0, "must be a share above 0 and at most 1");
     Ok(quality)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lnp_engine::sys::BackEnd;
 use lnp_engine::{Collapse, Config, EngineError, FetchStats};
 
@@ -16,17 +16,18 @@ use lnp_model::{
     Decoder, ExactPredictor, Generated, Model, Sampler, Tokenizer, generate, prompt_ids,
 };
 use lnp_pack::PackIndex;
-use lnp_run::SparseFfn;
+use lnp_predict::Predictors;
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
+use lnp_run::{AtQuality, Predict, SparseFfn};
 
 /// Generate text, reading the FFN weights from a pack
 ///
-/// Attention, embeddings and norms are in memory. Which neurons are active is computed exactly,
-/// from gate weights, or up where there is no gate, that are in memory too: predictors are still to come. The
+/// Attention, embeddings and norms are in memory. Which neurons are active is told by --predictors, made by
+/// `lnp predict`, or computed exactly, from gate weights, or up where there is no gate, that are in memory too. The
 /// text ends at the model's end-of-text token (generation_config.json, else config.json), or after
 /// -n tokens.
 ///
-/// Example: lnp run opt.lnp --model opt-relu --prompt "Once upon a time" -n 40
+/// Example: lnp run opt.lnp --model opt-relu --prompt "Once upon a time" -n 40 --predictors opt.predictors
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The pack with the model's FFN
@@ -56,6 +57,13 @@ pub(super) struct Args {
     /// Seed of chance
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
+    /// Predictors of this model, made by `lnp predict`: what they name is read, and nothing else
+    #[arg(long, value_name = "FILE")]
+    predictors: Option<PathBuf>,
+    /// How much of what is active --predictors shall name: `exact` for all, computed, or the recall of an operating
+    /// point [default: the one that they were made for]
+    #[arg(long, value_name = "exact|R", value_parser = parse_quality)]
+    quality: Option<Quality>,
     /// Bytes of the engine's arena: staging area and cache (64M)
     #[arg(long, value_name = "BYTES", conflicts_with = "cache_ratio")]
     memory: Option<ByteCount>,
@@ -97,7 +105,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let tokenizer = Tokenizer::load(&args.model)?;
     let model = Model::load(&args.model)?;
     let mut pack = ComputePack::open(&index, &model, options(args)?)?;
-    let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
+    let predictor = predictor(args, &model)?;
     let (config, arena_bytes) = (*pack.config(), pack.arena_bytes());
     let (mut engine, ffn) = pack.engine(&model)?;
     let back_end = engine.queue().back_end().clone();
@@ -115,7 +123,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     // One session for the whole generation, on one of the threads that compute.
     let made = threads.run(|| {
         engine.session(|session| {
-            let mut sparse = SparseFfn::new(session, ffn, &predictor, &threads);
+            let mut sparse = SparseFfn::new(session, ffn, &*predictor.predict, &threads);
             let take = &mut |token| stream.take(token);
             let generated =
                 generate(&model, &mut sparse, &prompt_ids, args.count, &mut sampler, take)?;
@@ -133,7 +141,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         prompt_ids,
         memory: Memory {
             model: model.resident_bytes(),
-            predictor: predictor.resident_bytes(),
+            predictor: predictor.predict.resident_bytes(),
             arena: arena_bytes,
             staging: config.staging_bytes,
             state: generated.state_bytes,
@@ -142,15 +150,72 @@ pub(super) fn run(args: &Args) -> Result<()> {
         told,
         stats,
         active_bundles,
+        told_active: predictor.told,
+        recall: predictor.predict.recall(),
+        predictor_bytes_share: predictor.bytes_share,
         kernels,
         threads: threads.count(),
         loaded_s,
     };
     if args.json {
-        return summary.print_json(&engine_facts(&config, tier, &back_end, &summary.memory));
+        return summary.print_json(&engine_facts(
+            &config,
+            tier,
+            &back_end,
+            (&summary.memory, &summary.told_active),
+        ));
     }
     summary.print();
     Ok(())
+}
+
+/// What `--quality` says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Quality {
+    Exact,
+    Recall(f64),
+}
+
+fn parse_quality(text: &str) -> Result<Quality> {
+    if text == "exact" {
+        return Ok(Quality::Exact);
+    }
+    super::perplexity::parse_quality(text).map(Quality::Recall)
+}
+
+/// Who tells which neurons are active.
+struct Predictor {
+    predict: Box<dyn Predict>,
+    told: String,
+    /// Its bytes, as a share of the FFN in f16.
+    bytes_share: f64,
+}
+
+fn predictor(args: &Args, model: &Model) -> Result<Predictor> {
+    let config = model.config();
+    let path = args.predictors.as_deref().filter(|_| args.quality != Some(Quality::Exact));
+    let Some(path) = path else {
+        ensure!(
+            !matches!(args.quality, Some(Quality::Recall(_))),
+            "--quality: only --predictors can name a part of what is active"
+        );
+        let exact = ExactPredictor::load(model.checkpoint(), config)?;
+        let bytes_share =
+            exact.resident_bytes() as f64 / lnp_predict::settings::ffn_bytes(config) as f64;
+        let told = "exact, from resident weights".to_owned();
+        return Ok(Predictor { predict: Box::new(exact), told, bytes_share });
+    };
+    let named = || path.display().to_string();
+    let predictors = Predictors::read(path)?;
+    predictors.check_model(model.checkpoint(), config).with_context(named)?;
+    let quality = match args.quality {
+        Some(Quality::Recall(recall)) => recall,
+        _ => predictors.recall,
+    };
+    let told = format!("predicted, quality {quality}");
+    let bytes_share = predictors.bytes_share(0);
+    let predict = AtQuality::new(predictors, config, quality).with_context(named)?;
+    Ok(Predictor { predict: Box::new(predict), told, bytes_share })
 }
 
 fn options(args: &Args) -> Result<ComputeOptions> {
@@ -235,13 +300,13 @@ fn engine_facts(
     config: &Config,
     kernel_tier: &str,
     back_end: &BackEnd,
-    memory: &Memory,
+    (memory, told_active): (&Memory, &str),
 ) -> serde_json::Value {
     serde_json::json!({
         "back_end": back_end.name(), "reads_through": back_end.to_string(), "kernel_tier": kernel_tier,
         "collapse": config.collapse.name(), "cache_bundles": config.cache_bundles,
         "staging_bytes": config.staging_bytes, "queue_depth": config.queue_depth,
-        "active_set": "exact, from resident weights",
+        "active_set": told_active,
         "predictor_resident_bytes": memory.predictor, "model_resident_bytes": memory.model,
         "arena_bytes": memory.arena, "attention_state_bytes": memory.state,
     })
@@ -265,7 +330,7 @@ impl Memory {
     fn in_words(&self) -> String {
         let of = |count: usize| bytes(count as f64);
         format!(
-            "peak memory {}: attention and embeddings {}, rows that tell who is active {}, the \
+            "peak memory {}: attention and embeddings {}, what tells who is active {}, the \
              engine's arena {} ({} of it staging, the rest cache), keys and values {}",
             bytes(peak_memory_bytes() as f64),
             of(self.model),
@@ -285,6 +350,11 @@ struct Summary<'a> {
     told: Told,
     stats: FetchStats,
     active_bundles: u64,
+    /// Who tells which neurons are active.
+    told_active: String,
+    /// Share of the active neurons that are told, by the profile that predictors were made from.
+    recall: f64,
+    predictor_bytes_share: f64,
     kernels: String,
     threads: usize,
     loaded_s: f64,
@@ -307,6 +377,12 @@ impl Summary<'_> {
         Some(after_first as f64 / (self.told.seconds - self.prompt_s()).max(1e-9))
     }
 
+    /// Bundles fetched for each whose coefficient was not 0.
+    fn reads_per_active(&self) -> f64 {
+        let useful = self.stats.active - self.stats.in_vain;
+        self.stats.active as f64 / useful.max(1) as f64
+    }
+
     fn hit_rate(&self) -> f64 {
         self.stats.hits as f64 / self.stats.active.max(1) as f64
     }
@@ -318,8 +394,8 @@ impl Summary<'_> {
             self.tokens_per_s().map_or(String::new(), |rate| format!("{rate:.1} tokens/s, "));
         say(&format!(
             "{rate}{count} tokens{end} after a prompt of {}; per token {:.0} active bundles, {:.1} \
-             reads, {}, I/O {:.0} us; {:.1} % hits; kernels {} on {} {}; active sets computed exactly (no \
-             predictor); {}\n",
+             reads, {}, I/O {:.0} us; {:.1} % hits; kernels {} on {} {}; active sets {}, {:.3} \
+             fetched for each that was active; {}\n",
             self.prompt_ids.len(),
             self.active_bundles as f64 / self.fed(),
             self.stats.reads as f64 / self.fed(),
@@ -329,6 +405,8 @@ impl Summary<'_> {
             self.kernels,
             self.threads,
             if self.threads == 1 { "thread" } else { "threads" },
+            self.told_active,
+            self.reads_per_active(),
             self.memory.in_words(),
         ));
     }
@@ -345,6 +423,8 @@ impl Summary<'_> {
             "bytes_read_per_token": self.stats.bytes_read as f64 / self.fed(),
             "useful_bytes_per_token": self.stats.useful_bytes as f64 / self.fed(),
             "io_us_per_token": { "mean": self.stats.io_ns as f64 / 1e3 / self.fed() },
+            "reads_per_active": self.reads_per_active(), "recall": self.recall,
+            "predictor_bytes_share": self.predictor_bytes_share,
             "hit_rate": self.hit_rate(), "threads": self.threads,
             "peak_memory_bytes": peak_memory_bytes(),
             "engine": engine,
