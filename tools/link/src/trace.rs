@@ -314,12 +314,11 @@ pub(crate) fn layer_name(layer: usize) -> String {
     format!("layer.{layer}")
 }
 
-pub(crate) fn check_tensor(
-    file: &TensorFile,
-    name: &str,
-    dtype: Dtype,
-    shape: &[usize],
-) -> Result<()> {
+/// Checks that a tensor is of this type and shape.
+///
+/// # Errors
+/// It is not, or is not there.
+pub fn check_tensor(file: &TensorFile, name: &str, dtype: Dtype, shape: &[usize]) -> Result<()> {
     let info = file.info(name)?;
     ensure!(
         info.dtype == dtype && info.shape == shape,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use lnp_common::tensor_file::TensorFile;
+use lnp_link::trace::check_tensor;
 use lnp_model::Source;
 use safetensors::Dtype;
 
@@ -116,7 +117,7 @@ fn predictor(
         "neuron" => vec![points.len(), neurons],
         other => bail!("thresholds by {other}: layer or neuron are possible"),
     };
-    check_shape(file, &name, Dtype::F16, &expected)?;
+    check_tensor(file, &name, Dtype::F16, &expected)?;
     let offsets = from_f16_bytes(&file.read(&name)?)?;
     let offsets = offsets.chunks(neurons.max(1)).map(<[f32]>::to_vec).collect();
     Predictor::new(place, body, offsets, points)
@@ -135,17 +136,6 @@ fn matrix(
     columns: usize,
 ) -> Result<Matrix> {
     let (dtype, width) = tensor_type(numbers, columns);
-    check_shape(file, name, dtype, &[rows, width])?;
+    check_tensor(file, name, dtype, &[rows, width])?;
     Matrix::from_bytes(numbers, rows, columns, file.read(name)?)
-}
-
-fn check_shape(file: &TensorFile, name: &str, dtype: Dtype, shape: &[usize]) -> Result<()> {
-    let info = file.info(name)?;
-    ensure!(
-        info.dtype == dtype && info.shape == shape,
-        "tensor `{name}` is {:?} {:?}, expected {dtype:?} {shape:?}",
-        info.dtype,
-        info.shape
-    );
-    Ok(())
 }
