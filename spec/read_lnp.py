@@ -2,10 +2,10 @@
 """A second, independent reader of the linked neuron pack, made from lnp-v1.md alone and in its order.
 
 Usage: read_lnp.py PACK [--index-only]
-Checks what a reader must reject (R1 to R47) and, without --index-only, the rest of full verification (V1 to V3).
+Checks what a reader must reject (R1 to R52) and, without --index-only, the rest of full verification (V1 to V3).
 Prints the pack as JSON (exit status 0), or one line `PACK: RULE: reason` on stderr (1); a usage error is 2.
 """
-import array, itertools, json, os, re, struct, sys, zlib  # noqa: E401
+import array, itertools, json, math, os, re, struct, sys, zlib  # noqa: E401
 from collections import namedtuple
 
 # 2 Conventions
@@ -58,8 +58,9 @@ def read_superblock(file):
 ENTRY = struct.Struct("<IIIIQQ16s")
 Section = namedtuple("Section", "kind layer placement section_crc offset bytes reserved")
 FIRST_BULK_KIND, WHOLE_PACK = 256, 0xFFFFFFFF
-KIND = {1: "model_shape", 2: "provenance", 3: "link_index", 4: "side_data", 5: "bundle_checksums", 256: "bundle_region"}
-MODEL_SHAPE, PROVENANCE, LINK_INDEX, SIDE_DATA, BUNDLE_CHECKSUMS, BUNDLE_REGION = KIND  # the codes
+KIND = {1: "model_shape", 2: "provenance", 3: "link_index", 4: "side_data", 5: "bundle_checksums", 6: "predictor",
+        256: "bundle_region"}
+MODEL_SHAPE, PROVENANCE, LINK_INDEX, SIDE_DATA, BUNDLE_CHECKSUMS, PREDICTOR, BUNDLE_REGION = KIND  # the codes
 
 def name_of(s):
     kind = KIND.get(s.kind, f"kind {s.kind}")
@@ -95,7 +96,8 @@ def check_kinds(sections, found, layers):
     """5.1: for whom a section may be, and which ones there have to be (R21, R22)."""
     for s in sections:
         right = s.layer == WHOLE_PACK if s.kind in (MODEL_SHAPE, PROVENANCE) else s.layer < layers
-        refuse_if(s.kind in KIND and not right, "R21", f"{name_of(s)} has layer {s.layer} of {layers}")
+        rule = "R48" if s.kind == PREDICTOR else "R21"
+        refuse_if(s.kind in KIND and not right, rule, f"{name_of(s)} has layer {s.layer} of {layers}")
         if s.kind in (MODEL_SHAPE, PROVENANCE, SIDE_DATA):
             refuse_if(s.placement != 0, "R21", f"{name_of(s)} has placement {s.placement}")
     for kind, layer in itertools.product((LINK_INDEX, BUNDLE_CHECKSUMS, BUNDLE_REGION), range(layers)):
@@ -171,7 +173,7 @@ def read_link_index(file, section, neurons):  # gives back what is printed of it
             "model_order_pairs": sum(neuron_of_slot[s] == neuron_of_slot[s - 1] + 1 for s in range(1, n)),
             "profile_tokens": tokens, "profile_active": sum(active_count), "never_active": active_count.count(0)}
 
-# 9 Side data
+# 9.1 Side data
 def read_side_data(file, section, shape):  # gives back whether neuron_bias and output_bias are there
     name = name_of(section)
     refuse_if(section.bytes < 16, "R45", f"{name} has {section.bytes} bytes")
@@ -181,6 +183,49 @@ def read_side_data(file, section, shape):  # gives back whether neuron_bias and 
     length = 16 + 4 * shape.neurons * (arrays & 1) + 4 * shape.hidden * (arrays >> 1)
     refuse_if(section.bytes != length, "R45", f"{name} has {section.bytes} bytes, not {length}")
     return [bool(arrays & 1), bool(arrays & 2)]
+
+# 9.2 Predictors
+PREDICTOR_HEADER, POINT = struct.Struct("<8I32s"), struct.Struct("<5f12s")
+Predictor = namedtuple("Predictor", "kind numbers neurons hidden rank flags points offsets reserved")
+PREDICTOR_KINDS = {1: "low_rank", 2: "rows"}
+NUMBERS = {1: "f32", 2: "f16", 4: "q8_0", 17: "bits:1", 18: "bits:2", 20: "bits:4", 24: "bits:8"}
+BYTES_OF_32_NUMBERS = {1: 128, 2: 64, 4: 34, 17: 6, 18: 10, 20: 18, 24: 34}
+RELU_BETWEEN, REDUCE_BIAS, POINTS_MAX = 1, 2, 64
+
+def read_predictor(file, section, shape):  # gives back what is printed of it, nothing of a kind to come
+    name = f"predictor of layer {section.layer}, horizon {section.placement}"
+    refuse_if(section.placement > section.layer, "R48", f"{name}: there is no such layer before it")
+    refuse_if(shape.dtype == PLACEHOLDER, "R48", f"{name}: of placeholders")
+    refuse_if(section.bytes < 64, "R49", f"{name} has {section.bytes} bytes")
+    p = Predictor._make(PREDICTOR_HEADER.unpack(read_at(file, section.offset, 64)))
+    if p.kind not in PREDICTOR_KINDS or p.numbers not in NUMBERS or p.flags & ~(RELU_BETWEEN | REDUCE_BIAS):
+        return None
+    same = (p.neurons, p.hidden) == (shape.neurons, shape.hidden)
+    refuse_if(not same, "R51", f"{name}: {p.neurons} neurons, hidden {p.hidden}")
+    low_rank = PREDICTOR_KINDS[p.kind] == "low_rank"
+    right = 1 <= p.rank <= HIDDEN_MAX and p.rank % HIDDEN_MULTIPLE == 0 if low_rank else p.rank == p.flags == 0
+    refuse_if(not right, "R51", f"{name}: rank {p.rank}, flags {p.flags:#x}")
+    right = 1 <= p.points <= POINTS_MAX and p.offsets in (1, p.points)
+    refuse_if(not right, "R51", f"{name}: {p.points} points, {p.offsets} offsets")
+    refuse_if(any(p.reserved), "R50", f"{name}: a reserved byte is not zero")
+    bias = 4 * p.rank if p.flags & REDUCE_BIAS else 0
+    row = {columns: columns // 32 * BYTES_OF_32_NUMBERS[p.numbers] for columns in (p.hidden, p.rank)}
+    matrices = p.rank * row[p.hidden] + p.neurons * row[p.rank if low_rank else p.hidden] + bias
+    length = 64 + 32 * p.points + 2 * p.neurons * p.offsets + matrices
+    refuse_if(section.bytes != length, "R49", f"{name} has {section.bytes} bytes, not {length}")
+    points, last = [], -math.inf
+    for *values, reserved in POINT.iter_unpack(read_at(file, section.offset + 64, 32 * p.points)):
+        quality, threshold, recall, reads, kept = values
+        right = all(0 <= share <= 1 for share in (quality, recall, kept)) and quality > last
+        right = right and math.isfinite(threshold) and 0 <= reads < math.inf
+        refuse_if(not right, "R52", f"{name}: operating point {values}")
+        refuse_if(any(reserved), "R50", f"{name}: a reserved byte of an operating point is not zero")
+        points.append(dict(zip(("quality", "threshold", "recall", "reads_per_active", "share_kept"), values)))
+        last = quality
+    return {"layer": section.layer, "horizon": section.placement, "kind": PREDICTOR_KINDS[p.kind],
+            "numbers": NUMBERS[p.numbers], "rank": p.rank, "relu_between": bool(p.flags & RELU_BETWEEN),
+            "reduce_bias": bool(p.flags & REDUCE_BIAS), "thresholds": "layer" if p.offsets == 1 else "neuron",
+            "bytes": matrices + 2 * p.neurons, "points": points}
 
 # 11 Checksums: zlib.crc32 is the CRC-32 of 11.1
 def crcs_of(file, section, step=1 << 20):
@@ -236,6 +281,7 @@ def read_pack(file, index_only):
         biases = read_side_data(file, side_data, shape) if side_data else [False, False]
         layers.append({"layer": layer, **read_link_index(file, found[LINK_INDEX, layer], shape.neurons),
                        "biases": biases, "region_offset": region.offset})
+    predictors = [read_predictor(file, s, shape) for s in sections if s.kind == PREDICTOR]
     every = {(s.kind, s.layer, s.placement): s for s in sections}
     placements = 1
     while all(is_usable(file, every, layer, placements, shape) for layer in range(shape.layers)):
@@ -249,7 +295,8 @@ def read_pack(file, index_only):
             "sections": [{"kind": KIND.get(s.kind, str(s.kind)), "layer": None if s.layer == WHOLE_PACK else s.layer,
                           "placement": s.placement, "offset": s.offset, "bytes": s.bytes,
                           "section_crc": f"{s.section_crc:08x}"} for s in sections],
-            "placements": placements, "layers": layers, "provenance": provenance}
+            "placements": placements, "layers": layers, "predictors": [p for p in predictors if p],
+            "provenance": provenance}
 
 # 17 Full verification
 def verify(file, sb, sections, every, shape, placements):

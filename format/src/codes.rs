@@ -46,6 +46,8 @@ codes! {
         SideData = 4 "side_data",
         /// One checksum per bundle of one placement of one layer, in slot order.
         BundleChecksums = 5 "bundle_checksums",
+        /// What says which neurons of one layer will be active; optional. `placement` is its horizon.
+        Predictor = 6 "predictor",
         /// The bundles of one placement of one layer, in slot order.
         BundleRegion = 256 "bundle_region",
     }
@@ -106,6 +108,51 @@ codes! {
         Drelu = 6 "drelu",
         /// `v / 2 * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 v^3)))`.
         GeluTanh = 7 "gelu_tanh",
+    }
+}
+
+codes! {
+    /// What a predictor is made of.
+    PredictorKind {
+        /// Two matrices, one applied after the other.
+        LowRank = 1 "low_rank",
+        /// One matrix.
+        Rows = 2 "rows",
+    }
+}
+
+codes! {
+    /// How the matrices of a predictor are stored.
+    PredictorNumbers {
+        /// IEEE 754 binary32.
+        F32 = 1 "f32",
+        /// IEEE 754 binary16.
+        F16 = 2 "f16",
+        /// Blocks of 32: an f16 scale, then 32 signed bytes.
+        Q8_0 = 4 "q8_0",
+        /// Blocks of 32: an f16 scale, then 32 codes of one bit.
+        Bits1 = 17 "bits:1",
+        /// The same, of two bits.
+        Bits2 = 18 "bits:2",
+        /// The same, of four bits.
+        Bits4 = 20 "bits:4",
+        /// The same, of eight bits.
+        Bits8 = 24 "bits:8",
+    }
+}
+
+impl PredictorNumbers {
+    /// Bytes of a row of so many numbers, a multiple of 32.
+    pub const fn row_bytes(self, columns: u64) -> u64 {
+        let of_block: u64 = match self {
+            Self::F32 => 128,
+            Self::F16 => 64,
+            Self::Q8_0 | Self::Bits8 => 34,
+            Self::Bits4 => 18,
+            Self::Bits2 => 10,
+            Self::Bits1 => 6,
+        };
+        (columns / 32).saturating_mul(of_block)
     }
 }
 

@@ -151,6 +151,53 @@ on_disk! {
     }
 }
 
+on_disk! {
+    /// The head of a `predictor` section; operating points and arrays follow.
+    PredictorHeader, 64, {
+        /// A [`crate::PredictorKind`].
+        kind: U32<LE>,
+        /// A [`crate::PredictorNumbers`].
+        numbers: U32<LE>,
+        /// Neurons of the layer, as in the model shape.
+        neurons: U32<LE>,
+        /// Hidden size, as in the model shape.
+        hidden: U32<LE>,
+        /// Rows of the first matrix of a low-rank predictor, else 0.
+        rank: U32<LE>,
+        /// [`PREDICTOR_RELU_BETWEEN`], [`PREDICTOR_REDUCE_BIAS`].
+        flags: U32<LE>,
+        /// Operating points.
+        points: U32<LE>,
+        /// Lists of offsets: 1, or one for each operating point.
+        offsets: U32<LE>,
+        /// Zero.
+        reserved: [u8; 32],
+    }
+}
+
+on_disk! {
+    /// One choice of what a predictor reads, and what it came to on the profile.
+    OperatingPoint, 32, {
+        /// What the point is chosen by, 0 to 1.
+        quality: F32<LE>,
+        /// What scores are compared with.
+        threshold: F32<LE>,
+        /// Share of the active (token, neuron) pairs that are read.
+        recall: F32<LE>,
+        /// Bundles read for each active one.
+        reads_per_active: F32<LE>,
+        /// Share of the squared strength that is read.
+        share_kept: F32<LE>,
+        /// Zero.
+        reserved: [u8; 12],
+    }
+}
+
+/// Bit of [`PredictorHeader::flags`]: what is below zero between the two matrices becomes zero.
+pub const PREDICTOR_RELU_BETWEEN: u32 = 1 << 0;
+/// Bit of [`PredictorHeader::flags`]: there is an array `reduce_bias`.
+pub const PREDICTOR_REDUCE_BIAS: u32 = 1 << 1;
+
 /// Bit of [`SideDataHeader::arrays`]: the bias of each neuron, by neuron id.
 pub const SIDE_NEURON_BIAS: u32 = 1 << 0;
 /// Bit of [`SideDataHeader::arrays`]: the bias of the FFN's output.
@@ -163,4 +210,6 @@ pub const STRUCTS: &[(&str, usize, &[Field])] = &[
     ("model_shape", size_of::<ModelShape>(), ModelShape::FIELDS),
     ("link_index_header", size_of::<LinkIndexHeader>(), LinkIndexHeader::FIELDS),
     ("side_data_header", size_of::<SideDataHeader>(), SideDataHeader::FIELDS),
+    ("predictor_header", size_of::<PredictorHeader>(), PredictorHeader::FIELDS),
+    ("operating_point", size_of::<OperatingPoint>(), OperatingPoint::FIELDS),
 ];

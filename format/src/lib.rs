@@ -2,7 +2,7 @@
 //!
 //! The normative text is `spec/lnp-v1.md`; this crate is one implementation of it. A pack is a
 //! [`layout::Superblock`], a table of sections, the *index sections* (model shape, provenance,
-//! link indexes, side data, bundle checksums), then the *bulk sections* (the bundles).
+//! link indexes, side data, bundle checksums, predictors), then the *bulk sections* (the bundles).
 //!
 //! Reading, top to bottom:
 //!
@@ -24,15 +24,17 @@ mod layer;
 pub mod layout;
 pub mod limits;
 pub mod peek;
+mod predictor;
 pub mod provenance;
 pub mod read;
 mod sections;
 pub mod shape;
 pub mod write;
 
-pub use codes::{Activation, Dtype, SectionKind};
+pub use codes::{Activation, Dtype, PredictorKind, PredictorNumbers, SectionKind};
 pub use error::FormatError;
 pub use peek::Peek;
+pub use predictor::{Predictor, PredictorBody};
 pub use provenance::Provenance;
 pub use read::{Layer, Pack};
 pub use shape::Shape;

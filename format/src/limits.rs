@@ -30,3 +30,5 @@ pub const INDEX_BYTES_MAX: u64 = 1 << 32;
 pub const FILE_BYTES_MAX: u64 = 1 << 62;
 /// Most bytes of the provenance text.
 pub const PROVENANCE_BYTES_MAX: u64 = 1 << 20;
+/// Most operating points of a predictor.
+pub const POINTS_MAX: u32 = 64;

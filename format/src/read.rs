@@ -8,6 +8,7 @@ use crate::codes::{INCOMPAT_PLACEHOLDER, SectionKind, WHOLE_PACK};
 use crate::error::FormatError;
 use crate::layer::{LinkIndex, SideData};
 use crate::layout::{ModelShape, SectionEntry, Superblock, field_at};
+use crate::predictor::Predictor;
 use crate::provenance::Provenance;
 use crate::sections::{check_places, entry_offset, find, find_entry, missing, wrong_length};
 pub use crate::sections::{check_superblock, section_table};
@@ -71,6 +72,7 @@ impl<'a> Pack<'a> {
         for number in 0..shape.layers {
             pack.check_layer(number)?;
         }
+        pack.check_predictors()?;
         while (0..shape.layers).all(|layer| pack.is_usable(layer, pack.placements)) {
             pack.placements += 1;
         }
@@ -145,6 +147,21 @@ impl<'a> Pack<'a> {
         })
     }
 
+    /// The predictor of a layer from the input of the layer `horizon` before it; `None` where the pack has none, or one of
+    /// a kind that is not known here.
+    pub fn predictor(&self, layer: u32, horizon: u32) -> Option<Predictor<'a>> {
+        Predictor::split(find(self.index, self.sections, SectionKind::Predictor, layer, horizon)?.0)
+    }
+
+    /// All predictors that are known here, each with its layer and horizon; by layer, then by horizon.
+    pub fn predictors(&self) -> impl Iterator<Item = (u32, u32, Predictor<'a>)> + '_ {
+        let of_kind = |entry: &&SectionEntry| entry.kind.get() == SectionKind::Predictor.code();
+        self.sections.iter().filter(of_kind).filter_map(|entry| {
+            let (layer, horizon) = (entry.layer.get(), entry.placement.get());
+            Some((layer, horizon, self.predictor(layer, horizon)?))
+        })
+    }
+
     /// All layers, first placement, in order.
     pub fn layers(&self) -> impl Iterator<Item = Layer<'a>> + '_ {
         (0..self.shape.layers).filter_map(|layer| self.layer(layer))
@@ -157,8 +174,13 @@ impl<'a> Pack<'a> {
             let whole = matches!(kind, SectionKind::ModelShape | SectionKind::Provenance);
             let layer = entry.layer.get();
             let owner_ok = if whole { layer == WHOLE_PACK } else { layer < self.shape.layers };
-            let once = whole || kind == SectionKind::SideData;
-            if !owner_ok || (once && entry.placement.get() != 0) {
+            let placement_max = match kind {
+                SectionKind::ModelShape | SectionKind::Provenance | SectionKind::SideData => 0,
+                // its horizon: what is so far before the layer is a layer too
+                SectionKind::Predictor => layer,
+                _ => u32::MAX,
+            };
+            if !owner_ok || entry.placement.get() > placement_max {
                 return Err(FormatError::Field {
                     field: if owner_ok { "placement" } else { "layer" },
                     offset: entry_offset(number),
@@ -166,6 +188,27 @@ impl<'a> Pack<'a> {
                     found: if owner_ok { entry.placement.get() } else { layer }.into(),
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// What the predictors' sections hold; a placeholder pack has none.
+    fn check_predictors(&self) -> Result<(), FormatError> {
+        for (number, entry) in self.sections.iter().enumerate() {
+            let (kind, layer, horizon) =
+                (entry.kind.get(), entry.layer.get(), entry.placement.get());
+            if kind != SectionKind::Predictor.code() {
+                continue;
+            }
+            if self.is_placeholder() {
+                let rule = "a placeholder pack has no predictors";
+                let offset = entry_offset(number);
+                return Err(FormatError::Field { field: "kind", offset, rule, found: kind.into() });
+            }
+            let kind = SectionKind::Predictor;
+            let (bytes, _) = find(self.index, self.sections, kind, layer, horizon)
+                .ok_or(missing(kind, layer))?;
+            Predictor::check(bytes, &self.shape, entry)?;
         }
         Ok(())
     }

@@ -11,10 +11,11 @@ use zerocopy::byteorder::{U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::checksum::crc32;
-use crate::codes::{FIRST_BULK_KIND, SectionKind};
+use crate::codes::{FIRST_BULK_KIND, PredictorKind, PredictorNumbers, SectionKind};
 use crate::error::FormatError;
 use crate::layout::{
-    LinkIndexHeader, MAGIC, SectionEntry, SideDataHeader, Superblock, VERSION_MAJOR, VERSION_MINOR,
+    LinkIndexHeader, MAGIC, PredictorHeader, SectionEntry, SideDataHeader, Superblock,
+    VERSION_MAJOR, VERSION_MINOR,
 };
 use crate::limits;
 use crate::sections::{is_block, round_up};
@@ -140,4 +141,22 @@ pub fn link_index_header(neurons: u32, links: u32, profile_tokens: u64) -> LinkI
 /// The head of a `side_data` section; `arrays` as in [`SideDataHeader::arrays`].
 pub fn side_data_header(arrays: u32) -> SideDataHeader {
     SideDataHeader { arrays: U32::new(arrays), ..SideDataHeader::new_zeroed() }
+}
+
+/// The head of a `predictor` section of no flags; `rank` as in [`PredictorHeader::rank`].
+pub fn predictor_header(
+    (kind, numbers): (PredictorKind, PredictorNumbers),
+    (neurons, hidden, rank): (u32, u32, u32),
+    (points, offsets): (u32, u32),
+) -> PredictorHeader {
+    PredictorHeader {
+        kind: U32::new(kind.code()),
+        numbers: U32::new(numbers.code()),
+        neurons: U32::new(neurons),
+        hidden: U32::new(hidden),
+        rank: U32::new(rank),
+        points: U32::new(points),
+        offsets: U32::new(offsets),
+        ..PredictorHeader::new_zeroed()
+    }
 }

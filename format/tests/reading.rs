@@ -217,12 +217,12 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         cut in any::<prop::sample::Index>(),
     ) {
-        let mut file = Recipe::small(2, 6).build();
+        let mut file = Recipe::small(2, 6).with_predictors().build();
         let index_bytes = parse(&file).unwrap().superblock().index_bytes.get() as usize;
         for (at, value) in &changes {
             file[at.index(index_bytes)] = *value;
         }
-        let count = Superblock::ref_from_prefix(&file).unwrap().0.section_count.get().min(12) as usize;
+        let count = Superblock::ref_from_prefix(&file).unwrap().0.section_count.get().min(15) as usize;
         let entries = <[SectionEntry]>::ref_from_bytes(&file[4096..4096 + 48 * count]).unwrap().to_vec();
         for (number, entry) in entries.iter().enumerate() {
             let begin = entry.offset.get() as usize;
@@ -238,6 +238,10 @@ proptest! {
                 for (slot, neuron) in layer.neuron_of_slot().iter().enumerate() {
                     prop_assert_eq!(layer.slot_of_neuron()[neuron.get() as usize].get() as usize, slot);
                 }
+            }
+            for (layer, horizon, predictor) in pack.predictors() {
+                prop_assert!(layer < pack.shape().layers && horizon <= layer);
+                prop_assert_eq!(predictor.offsets(0).len(), pack.shape().neurons as usize);
             }
         }
         let _ = check_superblock(&file[..cut.index(file.len())], file.len() as u64);

@@ -8,10 +8,13 @@ use common::assemble;
 use lnp_format::checksum::crc32;
 use lnp_format::codes::{FIRST_BULK_KIND, INCOMPAT_KNOWN, INCOMPAT_PLACEHOLDER, WHOLE_PACK};
 use lnp_format::layout::{
-    MAGIC, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, STRUCTS, SectionEntry, VERSION_MAJOR, VERSION_MINOR,
+    MAGIC, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS,
+    STRUCTS, SectionEntry, VERSION_MAJOR, VERSION_MINOR,
 };
 use lnp_format::provenance::REQUIRED_KEYS;
-use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, limits, write};
+use lnp_format::{
+    Activation, Dtype, Pack, PredictorKind, PredictorNumbers, SectionKind, Shape, limits, write,
+};
 use zerocopy::IntoBytes;
 
 const SPEC: &str = include_str!("../../spec/lnp-v1.md");
@@ -32,6 +35,7 @@ const LIMITS: &[(&str, u64)] = &[
     ("INDEX_BYTES_MAX", limits::INDEX_BYTES_MAX),
     ("FILE_BYTES_MAX", limits::FILE_BYTES_MAX),
     ("PROVENANCE_BYTES_MAX", limits::PROVENANCE_BYTES_MAX),
+    ("POINTS_MAX", limits::POINTS_MAX as u64),
 ];
 
 type Row = Vec<&'static str>;
@@ -109,6 +113,8 @@ fn codes_are_those_of_the_spec() {
         ("section_kind", SectionKind::TABLE),
         ("dtype", Dtype::TABLE),
         ("activation", Activation::TABLE),
+        ("predictor_kind", PredictorKind::TABLE),
+        ("predictor_numbers", PredictorNumbers::TABLE),
     ];
     assert_eq!(markers("codes"), tables.iter().map(|(name, _)| *name).collect());
     for (name, coded) in tables {
@@ -157,6 +163,11 @@ fn constants_and_bits_are_those_of_the_spec() {
         (u64::from(SIDE_OUTPUT_BIAS), "output_bias"),
     ];
     assert_eq!(bits("arrays"), side);
+    let flags = [
+        (u64::from(PREDICTOR_RELU_BETWEEN), "relu_between"),
+        (u64::from(PREDICTOR_REDUCE_BIAS), "reduce_bias"),
+    ];
+    assert_eq!(bits("predictor_flags"), flags);
     assert_eq!(bits("feature_compat"), []);
     assert_eq!(bits("feature_incompat"), [(INCOMPAT_PLACEHOLDER, "placeholder")]);
     assert_eq!(INCOMPAT_KNOWN, INCOMPAT_PLACEHOLDER);
@@ -193,6 +204,19 @@ fn encodings_are_those_of_the_spec() {
     }
     assert!(SPEC.contains("| placeholder | 0 | there is none |"));
     assert_eq!(Dtype::Placeholder.part_bytes(4096), 0);
+    // Rows of a predictor: as a part of the same type, or `2 + 4 * K` bytes a block.
+    assert!(SPEC.contains("a block is `2 + 4 * K` bytes"));
+    for (numbers, of_block) in [
+        (PredictorNumbers::F32, u64::from(Dtype::F32.part_bytes(32))),
+        (PredictorNumbers::F16, u64::from(Dtype::F16.part_bytes(32))),
+        (PredictorNumbers::Q8_0, u64::from(Dtype::Q8_0.part_bytes(32))),
+        (PredictorNumbers::Bits1, 2 + 4),
+        (PredictorNumbers::Bits2, 2 + 4 * 2),
+        (PredictorNumbers::Bits4, 2 + 4 * 4),
+        (PredictorNumbers::Bits8, 2 + 4 * 8),
+    ] {
+        assert_eq!(numbers.row_bytes(96), 3 * of_block, "{numbers}");
+    }
     // `36 + 12n + 4k` bytes of a link index
     assert!(SPEC.contains("`36 + 12n + 4k`"));
     for (n, k) in [(1, 1), (3, 2), (limits::NEURONS_MAX, 1000)] {
@@ -211,7 +235,7 @@ fn required_keys_are_those_of_the_spec() {
 /// The numbered rules are R1, R2, ... without gaps, each once, and so are V and W.
 #[test]
 fn rules_are_numbered_without_gaps() {
-    for (letter, count) in [('R', 47), ('V', 3), ('W', 8)] {
+    for (letter, count) in [('R', 52), ('V', 3), ('W', 8)] {
         let ids: Vec<_> = SPEC
             .lines()
             .filter_map(|line| line.split_once(". **").map(|(_, rest)| rest))

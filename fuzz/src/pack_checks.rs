@@ -3,7 +3,7 @@
 use lnp_engine::plan::{Extent, Geometry, Plan, plan, runs, scratch_len};
 use lnp_engine::{Collapse, Combine, Config, DeviceLaw, required_bytes};
 use lnp_format::read::check_superblock;
-use lnp_format::{FormatError, Layer, Pack, SectionKind};
+use lnp_format::{FormatError, Layer, Pack, PredictorBody, SectionKind};
 
 /// Whether `data` is (the beginning of) a pack of `file_bytes`; if so, that every promise holds.
 pub fn check(data: &[u8], file_bytes: u64) -> bool {
@@ -56,6 +56,26 @@ fn check_pack(pack: &Pack<'_>, data: &[u8], file_bytes: u64) {
     assert!(shape.bundles() <= u32::MAX.into());
     assert_eq!(pack.layers().count(), shape.layers as usize);
     assert!(pack.layer(shape.layers).is_none() && pack.layer(u32::MAX).is_none());
+    for (layer, horizon, predictor) in pack.predictors() {
+        assert!(!pack.is_placeholder() && layer < shape.layers && horizon <= layer);
+        let points = predictor.points();
+        assert!(points.windows(2).all(|pair| pair[0].quality.get() < pair[1].quality.get()));
+        for point in 0..points.len() {
+            assert_eq!(predictor.offsets(point).len(), shape.neurons as usize);
+        }
+        let row = |columns: u32| predictor.numbers().row_bytes(columns.into()) as usize;
+        let (neurons, hidden) = (shape.neurons as usize, shape.hidden);
+        match predictor.body() {
+            PredictorBody::Rows(rows) => assert_eq!(rows.len(), neurons * row(hidden)),
+            PredictorBody::LowRank { rank, reduce, expand, reduce_bias } => {
+                assert_eq!(
+                    (reduce.len(), expand.len()),
+                    (rank as usize * row(hidden), neurons * row(rank))
+                );
+                assert!(reduce_bias.is_empty() || reduce_bias.len() == rank as usize);
+            }
+        }
+    }
     // The last bytes, which no rule is about where bundles are there, choose the active sets.
     let mut choices = data.iter().rev().copied();
     assert!(pack.placements() >= 1 && pack.placement(0, pack.placements()).is_none());

@@ -52,6 +52,7 @@ fn valid() -> Vec<Golden> {
         orders,
         replicas: Vec::new(),
         biases: false,
+        predictors: Vec::new(),
         provenance: "model=gated\nmodel.family=llama\norder=test\ntool=golden\n",
     };
     let mut placeholder = Recipe::small(4, 6);
@@ -82,6 +83,22 @@ fn valid() -> Vec<Golden> {
             "placements.lnp",
             "three placements; the last of layer 1 names other bundles, so two can be read from",
             with_last(&three, SectionKind::BundleChecksums, |body| body[3] ^= 0x80),
+        ),
+        (
+            "predictors.lnp",
+            "predictors of four layers: low rank and rows, of four number types, some a layer ahead",
+            Recipe::small(4, 8).with_predictors().build(),
+        ),
+        (
+            "predictors-later.lnp",
+            "a predictor of a kind to come, which is skipped whatever it holds",
+            with_last(
+                &Recipe::small(2, 4).with_predictors().build(),
+                SectionKind::Predictor,
+                |body| {
+                    (body[0], body[8]) = (3, 77);
+                },
+            ),
         ),
     ]
 }
@@ -158,7 +175,7 @@ fn golden_packs_are_what_the_writer_writes() {
 fn every_rule_has_a_pack_that_breaks_it() {
     let broken: Vec<_> = invalid().into_iter().map(|(_, rule, ..)| rule).collect();
     let rules =
-        (1..=47).map(|rule| format!("R{rule}")).chain((1..=3).map(|rule| format!("V{rule}")));
+        (1..=52).map(|rule| format!("R{rule}")).chain((1..=3).map(|rule| format!("V{rule}")));
     for rule in rules {
         assert!(broken.contains(&&*rule), "{rule}");
     }

@@ -1,10 +1,13 @@
 //! A small pack in memory, built with the writer's half of the crate. Shared with the engine's tests.
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part
 
+pub mod predictor;
+
 use lnp_format::checksum::crc32;
 use lnp_format::codes::{INCOMPAT_PLACEHOLDER, WHOLE_PACK};
 use lnp_format::layout::{SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry, Superblock};
-use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
+use lnp_format::{Activation, Dtype, Pack, PredictorNumbers, SectionKind, Shape, write};
+use predictor::PredictorRecipe;
 use zerocopy::byteorder::{LE, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -17,6 +20,8 @@ pub struct Recipe {
     /// Further placements: for each, the neuron of each slot, one permutation per layer.
     pub replicas: Vec<Vec<Vec<u32>>>,
     pub biases: bool,
+    /// Predictors: layer, horizon, the section's bytes; ascending.
+    pub predictors: Vec<(u32, u32, Vec<u8>)>,
     pub provenance: &'static str,
 }
 
@@ -50,6 +55,7 @@ impl Recipe {
             orders,
             replicas: Vec::new(),
             biases: true,
+            predictors: Vec::new(),
             provenance: "order=test\ntool=test\n",
         }
     }
@@ -109,6 +115,33 @@ impl Recipe {
         self
     }
 
+    /// Gives each layer a predictor of its own kind, and layers from the second on one a layer ahead as well.
+    pub fn with_predictors(mut self) -> Self {
+        let (neurons, hidden) = (self.shape.neurons, self.shape.hidden);
+        let numbers = |layer: u32| match layer % 4 {
+            0 => PredictorNumbers::Q8_0,
+            1 => PredictorNumbers::F16,
+            2 => PredictorNumbers::Bits2,
+            _ => PredictorNumbers::F32,
+        };
+        for layer in 0..self.shape.layers {
+            let low_rank = PredictorRecipe::low_rank(numbers(layer), neurons, hidden, 32);
+            let own = match layer % 3 {
+                0 => low_rank,
+                1 => PredictorRecipe {
+                    by_neuron: true,
+                    ..PredictorRecipe::rows(numbers(layer), neurons, hidden)
+                },
+                _ => PredictorRecipe { relu_between: true, reduce_bias: true, ..low_rank },
+            };
+            self.predictors.push((layer, 0, own.build()));
+            if layer > 0 {
+                self.predictors.push((layer, 1, low_rank.build()));
+            }
+        }
+        self
+    }
+
     /// The order of a layer in each placement.
     fn placements(&self, layer: u32) -> impl Iterator<Item = (u32, &Vec<u32>)> {
         let all = std::iter::once(&self.orders).chain(&self.replicas);
@@ -147,6 +180,9 @@ impl Recipe {
                 add(SectionKind::BundleChecksums, layer, placement, self.checksums(&region));
                 regions.push((layer, placement, region));
             }
+        }
+        for (layer, horizon, bytes) in &self.predictors {
+            add(SectionKind::Predictor, *layer, *horizon, bytes.clone());
         }
         for (layer, placement, region) in regions {
             add(SectionKind::BundleRegion, layer, placement, region);

@@ -4,9 +4,13 @@ use arbitrary::Arbitrary;
 use lnp_format::checksum::crc32;
 use lnp_format::codes::WHOLE_PACK;
 use lnp_format::layout::{SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry};
-use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
+use lnp_format::limits::POINTS_MAX;
+use lnp_format::{
+    Activation, Dtype, Pack, PredictorBody, PredictorNumbers, SectionKind, Shape, write,
+};
 use zerocopy::IntoBytes;
 
+use crate::packs::predictor::PredictorRecipe;
 use crate::packs::{Recipe, assemble};
 use crate::pick;
 
@@ -32,6 +36,42 @@ pub(super) struct Made {
     links: [u8; 4],
     /// Sections of kinds that this version does not know.
     unknown: [Option<(u8, u8)>; 2],
+    predictors: [Option<MadePredictor>; 3],
+}
+
+/// A predictor, in few bytes.
+#[derive(Arbitrary, Debug)]
+struct MadePredictor {
+    layer: u8,
+    horizon: u8,
+    numbers: u8,
+    /// Of a low-rank one; rows where it is 0.
+    rank: u8,
+    points: u8,
+    by_neuron: bool,
+    relu_between: bool,
+    reduce_bias: bool,
+}
+
+impl MadePredictor {
+    /// Its layer, its horizon, and what it is made from.
+    fn recipe(&self, shape: &Shape) -> (u32, u32, PredictorRecipe) {
+        let numbers = PredictorNumbers::TABLE;
+        let (code, _) = numbers[usize::from(self.numbers) % numbers.len()];
+        let numbers = PredictorNumbers::from_code(code).expect("one of the table");
+        let layer = u32::from(self.layer) % shape.layers;
+        let recipe = match u32::from(self.rank % 3) {
+            0 => PredictorRecipe::rows(numbers, shape.neurons, shape.hidden),
+            steps => PredictorRecipe {
+                relu_between: self.relu_between,
+                reduce_bias: self.reduce_bias,
+                ..PredictorRecipe::low_rank(numbers, shape.neurons, shape.hidden, 32 * steps)
+            },
+        };
+        let points = u32::from(self.points) % POINTS_MAX + 1;
+        let recipe = PredictorRecipe { points, by_neuron: self.by_neuron, ..recipe };
+        (layer, u32::from(self.horizon) % (layer + 1), recipe)
+    }
 }
 
 /// A pack's bytes, and the arrays that went into it.
@@ -42,6 +82,7 @@ pub(super) struct Built {
     side: u32,
     /// By layer and placement.
     links: Vec<Vec<Links>>,
+    predictors: Vec<(u32, u32, PredictorRecipe)>,
 }
 
 struct Links {
@@ -138,7 +179,13 @@ impl Made {
         };
         let links: Vec<Vec<Links>> = (0..shape.layers).map(layer).collect();
         let side = u32::from(self.side % 4);
-        let mut built = Built { file: Vec::new(), recipe, tokens: self.tokens, side, links };
+        let mut predictors: Vec<_> =
+            self.predictors.iter().flatten().map(|made| made.recipe(&shape)).collect();
+        predictors.retain(|_| shape.dtype != Dtype::Placeholder);
+        predictors.sort_by_key(|(layer, horizon, _)| (*layer, *horizon));
+        predictors.dedup_by_key(|(layer, horizon, _)| (*layer, *horizon));
+        let (file, tokens) = (Vec::new(), self.tokens);
+        let mut built = Built { file, recipe, tokens, side, links, predictors };
         built.file = self.assemble(&built);
         built
     }
@@ -162,11 +209,14 @@ impl Made {
                 add(SectionKind::BundleRegion, layer, placement, region);
             }
         }
+        for (layer, horizon, predictor) in &built.predictors {
+            add(SectionKind::Predictor, *layer, *horizon, predictor.build());
+        }
         for (kind, bytes) in self.unknown.iter().flatten() {
             let mut entry =
                 write::entry(SectionKind::Provenance, u32::from(kind % 5), 0, (*bytes).into());
-            // Of the index from 6 on, bulk from 257 on.
-            entry.kind.set(if kind % 2 == 0 { 6 } else { 257 } + u32::from(kind / 2));
+            // Of the index from 7 on, bulk from 257 on.
+            entry.kind.set(if kind % 2 == 0 { 7 } else { 257 } + u32::from(kind / 2));
             sections.push((entry, vec![*kind; (*bytes).into()]));
         }
         let key =
@@ -211,6 +261,28 @@ impl Built {
         header.as_bytes().iter().copied().chain(values.flat_map(f32::to_le_bytes)).collect()
     }
 
+    fn compare_predictors(&self, pack: &Pack<'_>) {
+        let places = self.predictors.iter().map(|(layer, horizon, _)| (*layer, *horizon));
+        assert!(pack.predictors().map(|(layer, horizon, _)| (layer, horizon)).eq(places));
+        for (layer, horizon, recipe) in &self.predictors {
+            let predictor = pack.predictor(*layer, *horizon).expect("there is one");
+            assert_eq!(predictor.numbers(), recipe.numbers);
+            assert_eq!(predictor.relu_between(), recipe.relu_between);
+            assert_eq!(predictor.by_neuron(), recipe.by_neuron && recipe.points > 1);
+            assert_eq!(predictor.points().len(), recipe.points as usize);
+            let section = recipe.build();
+            let tail = match predictor.body() {
+                PredictorBody::Rows(rows) => rows,
+                PredictorBody::LowRank { rank, reduce, expand, .. } => {
+                    assert_eq!(rank, recipe.rank);
+                    assert!(section[..section.len() - expand.len()].ends_with(reduce));
+                    expand
+                }
+            };
+            assert!(section.ends_with(tail));
+        }
+    }
+
     /// Every accessor gives what went in.
     pub(super) fn compare(&self, pack: &Pack<'_>) {
         let (recipe, shape) = (&self.recipe, &self.recipe.shape);
@@ -219,6 +291,7 @@ impl Built {
         let text: String =
             pack.provenance().entries().map(|(key, value)| format!("{key}={value}\n")).collect();
         assert_eq!(text, recipe.provenance);
+        self.compare_predictors(pack);
         for (number, placements) in (0..).zip(&self.links) {
             for (placement, links) in (0..).zip(placements) {
                 let layer = pack.placement(number, placement).expect("there is one");

@@ -1,11 +1,11 @@
-//! Describes a pack: shape, sections, link statistics, provenance. Whole numbers only, so that a
-//! second reader in another language comes to exactly the same JSON.
+//! Describes a pack: shape, sections, link statistics, predictors, provenance. Whole numbers, and those f32 that
+//! stand in the pack, so that a second reader in another language comes to exactly the same JSON.
 
 use std::collections::BTreeMap;
 
 use lnp_format::codes::WHOLE_PACK;
 use lnp_format::layout::VERSION_MAJOR;
-use lnp_format::{Layer, Pack, SectionKind};
+use lnp_format::{Layer, Pack, Predictor, PredictorBody, PredictorKind, SectionKind};
 use serde::Serialize;
 
 /// Everything that `lnp inspect --json` prints.
@@ -31,6 +31,8 @@ pub struct Description {
     pub placements: u32,
     /// One entry a layer, of its first placement.
     pub layers: Vec<LayerDescription>,
+    /// Its predictors, by layer, then by horizon.
+    pub predictors: Vec<PredictorDescription>,
     /// Where the pack comes from.
     pub provenance: BTreeMap<String, String>,
 }
@@ -100,6 +102,46 @@ pub struct LayerDescription {
     pub region_offset: u64,
 }
 
+/// One predictor.
+#[derive(Debug, Serialize)]
+pub struct PredictorDescription {
+    /// The layer whose active neurons it predicts.
+    pub layer: u32,
+    /// How many layers ahead.
+    pub horizon: u32,
+    /// What it is made of.
+    pub kind: &'static str,
+    /// How its matrices are stored.
+    pub numbers: &'static str,
+    /// The rank of a low-rank one, else 0.
+    pub rank: u32,
+    /// Whether what is below zero between its matrices becomes zero.
+    pub relu_between: bool,
+    /// Whether something is added between its matrices.
+    pub reduce_bias: bool,
+    /// Whether scores are compared by `layer`, or by `neuron` at each operating point.
+    pub thresholds: &'static str,
+    /// Bytes of the matrices, and of what is added at one operating point.
+    pub bytes: u64,
+    /// The operating points.
+    pub points: Vec<PointDescription>,
+}
+
+/// An operating point; shares are 0 to 1.
+#[derive(Debug, Serialize)]
+pub struct PointDescription {
+    /// What the point is chosen by.
+    pub quality: f64,
+    /// What scores are compared with.
+    pub threshold: f64,
+    /// Share of the active (token, neuron) pairs that are read.
+    pub recall: f64,
+    /// Bundles read for each active one.
+    pub reads_per_active: f64,
+    /// Share of the squared strength that is read.
+    pub share_kept: f64,
+}
+
 /// Describes a validated pack.
 pub fn describe(pack: &Pack<'_>) -> Description {
     let (superblock, shape) = (pack.superblock(), pack.shape());
@@ -124,6 +166,7 @@ pub fn describe(pack: &Pack<'_>) -> Description {
         sections: pack.sections().iter().map(describe_section).collect(),
         placements: pack.placements(),
         layers: (0..).zip(pack.layers()).map(|(n, layer)| describe_layer(n, &layer)).collect(),
+        predictors: pack.predictors().map(describe_predictor).collect(),
         provenance: pack
             .provenance()
             .entries()
@@ -142,6 +185,36 @@ fn describe_section(entry: &lnp_format::layout::SectionEntry) -> SectionDescript
         offset: entry.offset.get(),
         bytes: entry.bytes.get(),
         section_crc: format!("{:08x}", entry.section_crc.get()),
+    }
+}
+
+fn describe_predictor(
+    (layer, horizon, predictor): (u32, u32, Predictor<'_>),
+) -> PredictorDescription {
+    let (kind, rank, reduce_bias) = match predictor.body() {
+        PredictorBody::LowRank { rank, reduce_bias, .. } => {
+            (PredictorKind::LowRank, rank, !reduce_bias.is_empty())
+        }
+        PredictorBody::Rows(_) => (PredictorKind::Rows, 0, false),
+    };
+    let points = predictor.points().iter().map(|point| PointDescription {
+        quality: point.quality.get().into(),
+        threshold: point.threshold.get().into(),
+        recall: point.recall.get().into(),
+        reads_per_active: point.reads_per_active.get().into(),
+        share_kept: point.share_kept.get().into(),
+    });
+    PredictorDescription {
+        layer,
+        horizon,
+        kind: kind.name(),
+        numbers: predictor.numbers().name(),
+        rank,
+        relu_between: predictor.relu_between(),
+        reduce_bias,
+        thresholds: if predictor.by_neuron() { "neuron" } else { "layer" },
+        bytes: predictor.bytes(),
+        points: points.collect(),
     }
 }
 

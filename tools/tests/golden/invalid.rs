@@ -2,11 +2,12 @@
 
 use lnp_format::checksum::crc32;
 use lnp_format::layout::{SectionEntry, Superblock};
-use lnp_format::{Dtype, Pack, SectionKind};
+use lnp_format::{Dtype, Pack, PredictorNumbers, SectionKind};
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::{U16, U32, U64};
 
 use super::plain;
+use crate::recipe::predictor::{POINTS_AT, PredictorRecipe};
 use crate::recipe::{Recipe, with_section, with_superblock, with_table};
 
 /// An invalid pack: file name, the rule of the spec that it breaks, what is wrong, its bytes.
@@ -72,8 +73,17 @@ fn begin(entry: usize) -> usize {
 }
 
 pub(crate) fn invalid() -> Vec<Broken> {
-    [superblocks(), places(), model_shapes(), provenances(), link_indexes(), side_data(), bundles()]
-        .concat()
+    [
+        superblocks(),
+        places(),
+        model_shapes(),
+        provenances(),
+        link_indexes(),
+        side_data(),
+        bundles(),
+        predictors(),
+    ]
+    .concat()
 }
 
 fn superblocks() -> Vec<Broken> {
@@ -304,6 +314,88 @@ fn bundles() -> Vec<Broken> {
             "V3",
             "padding after the bundles that is not zero",
             damaged(begin(5) + 1000),
+        ),
+    ]
+}
+
+/// The small pack with a predictor of low rank.
+fn predicting() -> Recipe {
+    let mut recipe = small();
+    recipe.predictors = vec![(0, 0, low_rank().build())];
+    recipe
+}
+
+fn low_rank() -> PredictorRecipe {
+    PredictorRecipe::low_rank(PredictorNumbers::Q8_0, 3, 32, 32)
+}
+
+fn predictors() -> Vec<Broken> {
+    let file = predicting().build();
+    let word = |at: usize, value: u32| {
+        with_section(&file, SectionKind::Predictor, |body| put(body, at, value))
+    };
+    let entry = |change: fn(&mut SectionEntry)| {
+        with_table(&file, |table| {
+            let own = |entry: &&mut SectionEntry| entry.kind.get() == SectionKind::Predictor.code();
+            change(table.iter_mut().find(own).unwrap());
+        })
+    };
+    let mut short = small();
+    short.predictors = vec![(0, 0, low_rank().build()[..63].to_vec())];
+    let mut placeholder = predicting();
+    placeholder.shape.dtype = Dtype::Placeholder;
+    let rows = PredictorRecipe { rank: 32, ..PredictorRecipe::rows(PredictorNumbers::F16, 3, 32) };
+    let mut ranked = small();
+    ranked.predictors = vec![(0, 0, rows.build())];
+    vec![
+        (
+            "predictor-of-layer-1.lnp",
+            "R48",
+            "a predictor of a layer that there is not",
+            entry(|e| e.layer = U32::new(1)),
+        ),
+        (
+            "predictor-ahead-of-all.lnp",
+            "R48",
+            "a predictor of layer 0 from the layer before it",
+            entry(|e| e.placement = U32::new(1)),
+        ),
+        (
+            "predictor-of-placeholders.lnp",
+            "R48",
+            "a predictor of placeholders",
+            placeholder.build(),
+        ),
+        ("predictor-short.lnp", "R49", "a predictor shorter than its header", short.build()),
+        ("predictor-length.lnp", "R49", "matrices of another rank than the header's", word(16, 64)),
+        ("predictor-reserved.lnp", "R50", "a reserved byte of a predictor's header", word(60, 1)),
+        (
+            "point-reserved.lnp",
+            "R50",
+            "a reserved byte of an operating point",
+            word(POINTS_AT + 20, 1),
+        ),
+        ("predictor-neurons.lnp", "R51", "a predictor of another number of neurons", word(8, 4)),
+        ("predictor-rank-33.lnp", "R51", "a rank that is no multiple of 32", word(16, 33)),
+        ("predictor-rows-of-a-rank.lnp", "R51", "rows that have a rank", ranked.build()),
+        ("predictor-offsets.lnp", "R51", "more lists of offsets than points", word(28, 3)),
+        (
+            "point-quality.lnp",
+            "R52",
+            "operating points that do not ascend",
+            word(POINTS_AT, 1.0_f32.to_bits()),
+        ),
+        (
+            "point-threshold.lnp",
+            "R52",
+            "a threshold that is no number",
+            word(POINTS_AT + 4, f32::NAN.to_bits()),
+        ),
+        (
+            "point-recall.lnp",
+            "R52",
+            "more than everything found",
+            word(POINTS_AT + 8, 1.5_f32.to_bits()),
         ),
     ]
 }
