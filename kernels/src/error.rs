@@ -11,6 +11,11 @@ pub enum KernelError {
         /// The size asked for.
         found: usize,
     },
+    /// A row's numbers are 0, no multiple of 32, or above [`crate::kernel::HIDDEN_MAX`].
+    Columns {
+        /// The numbers asked for.
+        found: usize,
+    },
     /// A bundle has neither 2 nor 3 parts.
     Parts {
         /// The parts asked for.
@@ -34,6 +39,9 @@ impl fmt::Display for KernelError {
         match *self {
             Self::Hidden { found } => {
                 write!(f, "hidden size {found} is not a multiple of 32 up to 2^24")
+            }
+            Self::Columns { found } => {
+                write!(f, "rows of {found} numbers, must be a multiple of 32 up to 2^24")
             }
             Self::Parts { found } => write!(f, "a bundle of {found} parts, must be 2 or 3"),
             Self::Length { what, expected, found } => {

@@ -39,7 +39,8 @@ impl Form {
     }
 }
 
-/// A hidden state, prepared by [`crate::Kernel::prepare`] for the kernels of one type and tier.
+/// A hidden state, prepared by [`crate::Kernel::prepare`] or [`crate::Rows::prepare`] for what has the same
+/// number type and tier.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
     /// A multiple of 32 of them.

@@ -207,6 +207,6 @@ impl Kernel {
     }
 }
 
-fn check(what: &'static str, expected: usize, found: usize) -> Result<(), KernelError> {
+pub(crate) fn check(what: &'static str, expected: usize, found: usize) -> Result<(), KernelError> {
     if expected == found { Ok(()) } else { Err(KernelError::Length { what, expected, found }) }
 }

@@ -12,6 +12,9 @@
 //! [`Kernel::accumulate`] is called in ascending neuron id, which makes the sum the same bits
 //! whatever the path the bytes took.
 //!
+//! [`Rows`] is a matrix of rows, in one of the [`Numbers`], times vectors: what predicts which neurons
+//! are active.
+//!
 //! [`portable`] is the reference: plain loops, ships with the crate, and the oracle of the tests.
 //! [`arch`] holds the instruction sets; the [`CpuFeatures`] that the caller passes choose one, once.
 //! `docs/kernels.md` has the tiers, their error bounds and what happens to values that are not
@@ -26,7 +29,9 @@ pub mod dtype;
 pub mod error;
 pub mod input;
 pub mod kernel;
+pub mod numbers;
 pub mod portable;
+pub mod rows;
 
 pub use activation::Activation;
 pub use arch::{CpuFeatures, Feature, Tier};
@@ -34,3 +39,5 @@ pub use dtype::Dtype;
 pub use error::KernelError;
 pub use input::Input;
 pub use kernel::{Kernel, KernelShape, TOKENS_MAX};
+pub use numbers::Numbers;
+pub use rows::Rows;

@@ -5,7 +5,7 @@ mod support;
 
 use lnp_kernels::{Dtype, Kernel};
 use serde_json::Value;
-use support::{kernels, shape};
+use support::{from_hex, kernels, shape};
 
 /// The weights that a kernel sees in a block: it adds them to zeros.
 fn weights(kernel: &Kernel, block: &[u8]) -> Vec<f32> {
@@ -14,11 +14,6 @@ fn weights(kernel: &Kernel, block: &[u8]) -> Vec<f32> {
     let mut y = vec![0.0; 32];
     kernel.accumulate(1.0, &bundle, &[], &mut y).unwrap();
     y
-}
-
-fn bytes(hex: &str) -> Vec<u8> {
-    let pair = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-    (0..hex.len()).step_by(2).map(pair).collect()
 }
 
 #[test]
@@ -35,7 +30,7 @@ fn every_tier_reads_blocks_as_gguf_does() {
                 .iter()
                 .map(|bits| f32::from_bits(bits.as_u64().unwrap() as u32))
                 .collect();
-            let bytes = bytes(stored["bytes"].as_str().unwrap());
+            let bytes = from_hex(stored["bytes"].as_str().unwrap());
             assert_eq!(bytes.len(), dtype.block_bytes());
             for kernel in kernels(shape(dtype, 32, 2)) {
                 let found = weights(&kernel, &bytes);

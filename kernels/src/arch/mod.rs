@@ -2,11 +2,11 @@
 //!
 //! The only room of the crate with `unsafe`. What makes it sound is one chain: a [`CpuFeatures`]
 //! that names a feature can be made only by an unsafe call whose caller vouches for it;
-//! `Ops::select` takes a tier's functions only where the features name all that the tier needs;
-//! and `Ops` checks lengths before it calls them.
+//! `Ops::select` and `RowsOps::select` take a tier's functions only where the features name all that the
+//! tier needs; and `Ops` and `RowsOps` check lengths before they call them.
 //!
-//! Reading order: [`features`] (what there is), this file (which is taken), `vector` and `integer`
-//! (the two algorithms), then the folder of an instruction set.
+//! Reading order: [`features`] (what there is), this file and `rows` (which is taken), `vector` and
+//! `integer` (the two algorithms), then the folder of an instruction set.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -14,6 +14,7 @@ pub mod features;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod integer;
 mod prefetch;
+mod rows;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vector;
 #[cfg(target_arch = "x86_64")]
@@ -29,6 +30,7 @@ use crate::dtype::Dtype;
 use crate::input::{Form, Input};
 use crate::portable;
 pub(crate) use prefetch::Ahead;
+pub(crate) use rows::RowsOps;
 
 /// `sum of w[i] * x[i]` over a part.
 type Dot = unsafe fn(&Input<'_>, &[u8], Ahead) -> f32;

@@ -5,6 +5,7 @@
 
 use super::Ahead;
 use crate::dtype::{BLOCK, Dtype};
+use crate::numbers::bits_block_bytes;
 
 /// A register of f32 lanes.
 pub(super) trait Vector: Copy {
@@ -63,6 +64,8 @@ pub(super) struct Bf16;
 pub(super) struct Q8;
 /// Stored as a scale and halves of bytes.
 pub(super) struct Q4;
+/// Stored as a scale and codes of K bits.
+pub(super) struct Bits<const K: usize>;
 
 impl Stored for F32 {
     const BLOCK_BYTES: usize = Dtype::F32.block_bytes();
@@ -82,6 +85,10 @@ impl Stored for Q8 {
 }
 impl Stored for Q4 {
     const BLOCK_BYTES: usize = Dtype::Q4_0.block_bytes();
+    const SCALE_BYTES: usize = 2;
+}
+impl<const K: usize> Stored for Bits<K> {
+    const BLOCK_BYTES: usize = bits_block_bytes(K);
     const SCALE_BYTES: usize = 2;
 }
 
@@ -125,6 +132,24 @@ pub(super) unsafe fn dot<V: Vector, W: Load<V>>(x: &[f32], w: &[u8], ahead: Ahea
     }
     // SAFETY: it needs the instruction set alone, which this function asks of its caller.
     unsafe { V::sum(sums) }
+}
+
+/// `out[i] = row i . x`, for types without scales.
+///
+/// # Safety
+/// As [`dot`].
+#[inline(always)]
+pub(super) unsafe fn rows<V: Vector, W: Load<V>>(
+    x: &[f32],
+    rows: &[u8],
+    out: &mut [f32],
+    ahead: Ahead,
+) {
+    let row_bytes = x.len() / BLOCK * W::BLOCK_BYTES;
+    for (row, out) in rows.chunks_exact(row_bytes.max(1)).zip(out) {
+        // SAFETY: the instruction set is there, as this function asks of its caller; any lengths will do.
+        *out = unsafe { dot::<V, W>(x, row, ahead) };
+    }
 }
 
 /// Adds the products of one block.

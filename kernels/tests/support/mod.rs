@@ -2,6 +2,8 @@
 //! same sums in f64.
 #![allow(dead_code)] // each test binary uses a part
 
+pub(crate) mod rows;
+
 use half::{bf16, f16};
 use lnp_engine::sys::cpu;
 use lnp_kernels::{Activation, Dtype, Kernel, KernelShape, Tier};
@@ -46,6 +48,12 @@ impl Numbers {
     pub(crate) fn units(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.unit()).collect()
     }
+}
+
+/// Bytes as two digits each.
+pub(crate) fn from_hex(hex: &str) -> Vec<u8> {
+    let pair = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    (0..hex.len()).step_by(2).map(pair).collect()
 }
 
 /// Weights of any size as bytes of a type. For quantised types every number of the range occurs,

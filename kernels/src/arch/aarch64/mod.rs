@@ -5,16 +5,19 @@
 //! that adds up in f32: conversion and multiplication are as many instructions without it. What it
 //! does for quantised types is to turn bytes into f16 at once, a step on the way to f32.
 
+mod bits;
 mod bytes;
 mod fhm;
 mod matrix;
 mod neon;
+mod rows;
 
 use super::vector::{Bf16, F16, F32, Q4, Q8};
 use super::{AddScaled, Code, Dot, DotPair, Prepare, Tier, prepare_values};
 use crate::dtype::Dtype;
 use crate::input::{Form, quantise};
 use neon::ByHalf;
+pub(super) use rows::rows_code;
 
 /// The code of a tier for a number type, where it has some of its own.
 pub(super) fn code(tier: Tier, dtype: Dtype) -> Option<Code> {

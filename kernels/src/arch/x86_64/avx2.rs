@@ -207,7 +207,7 @@ impl Integers for Q8 {
 /// |x| <= 127, so that two products fit 16 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn multiply_signed(w: __m256i, x: __m256i) -> __m256i {
+pub(super) fn multiply_signed(w: __m256i, x: __m256i) -> __m256i {
     let pairs = _mm256_maddubs_epi16(_mm256_sign_epi8(w, w), _mm256_sign_epi8(x, w));
     _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
 }

@@ -2,11 +2,14 @@
 
 mod avx2;
 mod avx512;
+mod bits;
+mod rows;
 
 use super::vector::{Bf16, F16, F32, Q4, Q8};
 use super::{AddScaled, Code, Dot, Prepare, Tier, prepare_values};
 use crate::dtype::Dtype;
 use crate::input::{Form, interleave, quantise, split_bf16};
+pub(super) use rows::rows_code;
 
 /// The code of a tier for a number type, where it has some of its own.
 pub(super) fn code(tier: Tier, dtype: Dtype) -> Option<Code> {
