@@ -66,6 +66,13 @@ pub enum EngineError {
         /// The pack's dtype.
         dtype: &'static str,
     },
+    /// The pack has no predictor of this layer and horizon.
+    NoPredictor {
+        /// The layer asked for.
+        layer: u32,
+        /// How many layers ahead.
+        horizon: u32,
+    },
     /// The FFN was made for a pack of another shape.
     OtherShape,
     /// A kernel was given slices of the wrong length.
@@ -114,6 +121,9 @@ impl fmt::Display for EngineError {
             }
             Self::NotComputable { dtype } => {
                 write!(f, "bundles of type {dtype} can be read but not computed from")
+            }
+            Self::NoPredictor { layer, horizon } => {
+                write!(f, "the pack has no predictor of layer {layer}, {horizon} layers ahead")
             }
             Self::OtherShape => f.write_str("the FFN was made for a pack of another shape"),
             Self::Kernel(error) => error.fmt(f),

@@ -9,6 +9,7 @@ use crate::arena::{Arena, ArenaSize};
 use crate::engine::{ActiveSet, Alone, Engine, FetchStats, Session, Workers};
 use crate::error::EngineError;
 use crate::limits::ARENA_ALIGN;
+use crate::predictors::Predictors;
 use crate::queue::TimedQueue;
 use crate::sync::{AtomicU32, Ordering};
 
@@ -130,6 +131,27 @@ impl<'m> Ffn<'m> {
         check_lengths(&self.kernel, active.len(), x, y)?;
         self.begin(session, layer, active)?;
         self.finish(session, workers, layer, x, y)
+    }
+
+    /// The same from the hidden states alone: reads and computes what the pack's predictors name at a `quality` (0 to
+    /// 1, see [`Predictors::predict`]).
+    ///
+    /// # Errors
+    /// As [`Predictors::predict`] and [`Ffn::forward_in`].
+    pub fn forward_predicted<'a, Q: TimedQueue<'a> + Send>(
+        &mut self,
+        session: &mut Session<'_, 'a, Q>,
+        workers: &dyn Workers,
+        (predictors, quality): (&mut Predictors<'_, '_>, f32),
+        layer: u32,
+        x: &[f32],
+        y: &mut [f32],
+    ) -> Result<FetchStats, EngineError> {
+        if *predictors.pack().shape() != self.shape {
+            return Err(EngineError::OtherShape);
+        }
+        let predicted = predictors.predict(layer, 0, quality, x)?;
+        self.forward_in(session, workers, layer, x, predicted.sets(), y)
     }
 
     /// Begins a layer: submits the reads of what is active for any of some tokens, of which `active` has a set

@@ -12,6 +12,7 @@
 //!   std: io_uring over the crate of that name, and that one unless told otherwise);
 //! - [`engine`]: [`Engine`], which joins the above: fetches a layer's active bundles, computes them
 //!   as they arrive, and hands them out in ascending neuron id;
+//! - [`predictors`]: [`predictors::Predictors`], which tell the active neurons from few bytes;
 //! - [`ffn`]: [`ffn::Ffn`], which joins the engine to the kernels;
 //! - `open` (feature `sys`): `open_engine`, an engine on a file or block device.
 //!
@@ -58,6 +59,7 @@ pub mod limits;
 #[allow(unsafe_code)] // it vouches to `sys` for what the engine does with a queue
 mod open;
 pub mod plan;
+pub mod predictors;
 pub mod queue;
 mod sync;
 #[cfg(feature = "sys")]

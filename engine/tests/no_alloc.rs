@@ -12,6 +12,7 @@ use back_ends::{back_ends, on_disk};
 use common::Recipe;
 use lnp_engine::engine::Alone;
 use lnp_engine::ffn::Ffn;
+use lnp_engine::predictors::Predictors;
 use lnp_engine::queue::TimedQueue;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::sys::{DirectFile, cpu};
@@ -90,6 +91,23 @@ fn generate<'a, Q: TimedQueue<'a> + Send>(
     if ahead.is_err() {
         return 0;
     }
+    // nor does asking the pack's predictors, ahead or not
+    let mut memory = [0; 64 << 10];
+    let Ok(mut predictors) = Predictors::new(*engine.pack(), cpu::detect(), 2, &mut memory) else {
+        return 0;
+    };
+    let predicted = engine.session(|session| {
+        for layer in 0..3 {
+            let by = (&mut predictors, 0.5);
+            ffn.forward_predicted(session, &Alone, by, layer, &[0.5; 64], &mut [0.0; 64])?;
+            let ahead = predictors.predict((layer + 1).min(2), 1, 0.5, &[0.5; 32])?;
+            session.prefetch((layer + 1).min(2), ahead.sets()[0])?;
+        }
+        Ok::<_, EngineError>(())
+    });
+    if predicted.is_err() || predictors.predict(0, 2, 0.5, &[0.5; 32]).is_ok() {
+        return 0;
+    }
     // errors allocate nothing either
     let _ = engine.fetch(0, &[9999], |_, _| Ok(()));
     reads
@@ -97,7 +115,7 @@ fn generate<'a, Q: TimedQueue<'a> + Send>(
 
 #[test]
 fn nothing_is_allocated_after_open() {
-    let mut recipe = Recipe::small(3, 300);
+    let mut recipe = Recipe::small(3, 300).with_predictors();
     recipe.block_bytes = 4096;
     let image = recipe.build();
     let (_disk, path) = on_disk(&image);

@@ -32,6 +32,7 @@ pub mod kernel;
 pub mod numbers;
 pub mod portable;
 pub mod rows;
+pub mod select;
 
 pub use activation::Activation;
 pub use arch::{CpuFeatures, Feature, Tier};
@@ -41,3 +42,4 @@ pub use input::Input;
 pub use kernel::{Kernel, KernelShape, TOKENS_MAX};
 pub use numbers::Numbers;
 pub use rows::Rows;
+pub use select::select;
