@@ -142,15 +142,13 @@ impl<'m> Ffn<'m> {
         &mut self,
         session: &mut Session<'_, 'a, Q>,
         workers: &dyn Workers,
-        (predictors, quality): (&mut Predictors<'_, '_>, f32),
+        (predictors, quality): (&mut Predictors<'_>, f32),
         layer: u32,
         x: &[f32],
         y: &mut [f32],
     ) -> Result<FetchStats, EngineError> {
-        if *predictors.pack().shape() != self.shape {
-            return Err(EngineError::OtherShape);
-        }
-        let predicted = predictors.predict(layer, 0, quality, x)?;
+        let pack = session.engine().pack();
+        let predicted = predictors.predict(pack, (layer, 0), quality, x)?;
         self.forward_in(session, workers, layer, x, predicted.sets(), y)
     }
 

@@ -11,10 +11,11 @@ use crate::arena::{Arena, ArenaSize};
 use crate::error::EngineError;
 use crate::limits::ARENA_ALIGN;
 
-/// The predictors of a pack, for up to [`TOKENS_MAX`] tokens at a time.
+/// What predictors of layers of one shape are computed in, for up to [`TOKENS_MAX`] tokens at a time.
 #[derive(Debug)]
-pub struct Predictors<'a, 'm> {
-    pack: Pack<'a>,
+pub struct Predictors<'m> {
+    shape: Shape,
+    rank_max: u32,
     features: CpuFeatures,
     tokens_max: usize,
     /// The inputs in the kernels' form, `input_bytes_max` for each token.
@@ -60,28 +61,30 @@ pub fn rank_bound(shape: &Shape, index_bytes: u64) -> u32 {
     rank.min(lnp_format::limits::HIDDEN_MAX.into()) as u32
 }
 
-impl<'a, 'm> Predictors<'a, 'm> {
-    /// Takes the memory to compute in: the caller's, of [`Predictors::required_bytes`], at any alignment.
+impl<'m> Predictors<'m> {
+    /// For predictors of at most this rank ([`rank_max`], [`rank_bound`]). `memory` is the caller's, of
+    /// [`Predictors::required_bytes`], at any alignment.
     ///
     /// # Errors
     /// [`EngineError::Config`] for 0 tokens or more than [`TOKENS_MAX`]; [`EngineError::ArenaTooSmall`].
     pub fn new(
-        pack: Pack<'a>,
+        shape: &Shape,
+        rank_max: u32,
         features: CpuFeatures,
         tokens_max: usize,
         memory: &'m mut [u8],
     ) -> Result<Self, EngineError> {
-        let (shape, rank) = (pack.shape(), rank_max(&pack));
         let (expected, found) =
-            (Self::required_bytes(shape, rank, features, tokens_max)?, memory.len());
+            (Self::required_bytes(shape, rank_max, features, tokens_max)?, memory.len());
         if found < expected {
             return Err(EngineError::ArenaTooSmall { expected, found });
         }
-        let bytes = Bytes::of(shape, rank, features)?;
+        let bytes = Bytes::of(shape, rank_max, features)?;
         let mut arena = Arena::new(memory);
         let scores = tokens_max.saturating_mul(shape.neurons as usize);
         Ok(Self {
-            pack,
+            shape: *shape,
+            rank_max,
             features,
             tokens_max,
             inputs: arena.take_bytes(tokens_max * bytes.input, ARENA_ALIGN)?,
@@ -92,14 +95,13 @@ impl<'a, 'm> Predictors<'a, 'm> {
         })
     }
 
-    /// Bytes of memory for batches of up to `tokens_max` tokens, by predictors of at most this rank ([`rank_max`],
-    /// [`rank_bound`]).
+    /// Bytes of memory for batches of up to `tokens_max` tokens, by predictors of at most this rank.
     ///
     /// # Errors
     /// As [`Predictors::new`].
     pub fn required_bytes(
         shape: &Shape,
-        rank: u32,
+        rank_max: u32,
         features: CpuFeatures,
         tokens_max: usize,
     ) -> Result<usize, EngineError> {
@@ -107,7 +109,7 @@ impl<'a, 'm> Predictors<'a, 'm> {
             let found = tokens_max as u64;
             return Err(EngineError::Config { field: "tokens_max", rule: "must be 1 to 8", found });
         }
-        let bytes = Bytes::of(shape, rank, features)?;
+        let bytes = Bytes::of(shape, rank_max, features)?;
         let scores = tokens_max.saturating_mul(shape.neurons as usize);
         let mut size = ArenaSize::default();
         size.add_bytes(tokens_max.saturating_mul(bytes.input), ARENA_ALIGN);
@@ -118,40 +120,54 @@ impl<'a, 'm> Predictors<'a, 'm> {
         Ok(size.bytes())
     }
 
-    /// The pack whose predictors these are.
-    pub const fn pack(&self) -> &Pack<'a> {
-        &self.pack
-    }
-
     /// Most tokens of a batch.
     pub const fn tokens_max(&self) -> usize {
         self.tokens_max
     }
 
-    /// The neurons of `layer` that will be needed at the operating point of a `quality` (0 to 1: the first point of
-    /// at least that, or the last), told by `x`, the FFN inputs of the layer `horizon` before it: `[tokens][hidden]`,
-    /// row-major.
+    /// The neurons of `layer` that will be needed, by a pack's predictor for `x`, the FFN inputs of the layer `horizon`
+    /// before it. The rest as [`Predictors::predict_by`].
     ///
     /// # Errors
-    /// [`EngineError::NoPredictor`]; [`EngineError::Kernel`] where `x` is no whole tokens, none, or more than
-    /// `tokens_max`.
+    /// [`EngineError::NoPredictor`]; as [`Predictors::predict_by`].
     pub fn predict(
         &mut self,
-        layer: u32,
-        horizon: u32,
+        pack: &Pack<'_>,
+        (layer, horizon): (u32, u32),
         quality: f32,
         x: &[f32],
     ) -> Result<Predicted<'_>, EngineError> {
         let missing = EngineError::NoPredictor { layer, horizon };
-        let predictor = self.pack.predictor(layer, horizon).ok_or(missing)?;
-        let shape = self.pack.shape();
-        let (hidden, neurons) = (shape.hidden as usize, shape.neurons as usize);
+        let predictor = pack.predictor(layer, horizon).ok_or(missing)?;
+        self.predict_by(&predictor, quality, x)
+    }
+
+    /// The neurons that a predictor names at the operating point of a `quality` (0 to 1: the first point of at least
+    /// that, or the last) for the inputs `x`: `[tokens][hidden]`, row-major.
+    ///
+    /// # Errors
+    /// [`EngineError::OtherShape`] for a predictor of another shape or a higher rank than this was made for;
+    /// [`EngineError::Kernel`] where `x` is no whole tokens, none, or more than `tokens_max`.
+    pub fn predict_by(
+        &mut self,
+        predictor: &Predictor<'_>,
+        quality: f32,
+        x: &[f32],
+    ) -> Result<Predicted<'_>, EngineError> {
+        let (hidden, neurons) = (self.shape.hidden as usize, self.shape.neurons as usize);
+        let rank_fits = match predictor.body() {
+            PredictorBody::LowRank { rank, .. } => rank <= self.rank_max,
+            PredictorBody::Rows(_) => true,
+        };
+        if !rank_fits || predictor.offsets(0).len() != neurons {
+            return Err(EngineError::OtherShape);
+        }
         let tokens = x.len() / hidden.max(1);
         if tokens == 0 || tokens > self.tokens_max || x.len() != tokens * hidden {
             let (expected, found) = (hidden, x.len());
             return Err(KernelError::Length { what: "hidden state", expected, found }.into());
         }
-        self.score(&predictor, x, tokens)?;
+        self.score(predictor, x, tokens)?;
         let point = predictor.point_of(quality);
         let threshold = predictor.points().get(point).map_or(f32::MAX, |at| at.threshold.get());
         let offsets = predictor.offsets(point).as_bytes();
@@ -174,8 +190,7 @@ impl<'a, 'm> Predictors<'a, 'm> {
         x: &[f32],
         tokens: usize,
     ) -> Result<(), EngineError> {
-        let shape = self.pack.shape();
-        let (hidden, neurons) = (shape.hidden as usize, shape.neurons as usize);
+        let (hidden, neurons) = (self.shape.hidden as usize, self.shape.neurons as usize);
         let numbers = numbers(predictor.numbers());
         let scores = self.scores.get_mut(..tokens * neurons).unwrap_or_default();
         let first = Rows::new(numbers, hidden, self.features)?;

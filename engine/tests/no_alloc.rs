@@ -12,7 +12,7 @@ use back_ends::{back_ends, on_disk};
 use common::Recipe;
 use lnp_engine::engine::Alone;
 use lnp_engine::ffn::Ffn;
-use lnp_engine::predictors::Predictors;
+use lnp_engine::predictors::{Predictors, rank_max};
 use lnp_engine::queue::TimedQueue;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::sys::{DirectFile, cpu};
@@ -93,19 +93,22 @@ fn generate<'a, Q: TimedQueue<'a> + Send>(
     }
     // nor does asking the pack's predictors, ahead or not
     let mut memory = [0; 64 << 10];
-    let Ok(mut predictors) = Predictors::new(*engine.pack(), cpu::detect(), 2, &mut memory) else {
+    let pack = *engine.pack();
+    let rank = rank_max(&pack);
+    let Ok(mut predictors) = Predictors::new(pack.shape(), rank, cpu::detect(), 2, &mut memory)
+    else {
         return 0;
     };
     let predicted = engine.session(|session| {
         for layer in 0..3 {
             let by = (&mut predictors, 0.5);
             ffn.forward_predicted(session, &Alone, by, layer, &[0.5; 64], &mut [0.0; 64])?;
-            let ahead = predictors.predict((layer + 1).min(2), 1, 0.5, &[0.5; 32])?;
+            let ahead = predictors.predict(&pack, ((layer + 1).min(2), 1), 0.5, &[0.5; 32])?;
             session.prefetch((layer + 1).min(2), ahead.sets()[0])?;
         }
         Ok::<_, EngineError>(())
     });
-    if predicted.is_err() || predictors.predict(0, 2, 0.5, &[0.5; 32]).is_ok() {
+    if predicted.is_err() || predictors.predict(&pack, (0, 2), 0.5, &[0.5; 32]).is_ok() {
         return 0;
     }
     // errors allocate nothing either

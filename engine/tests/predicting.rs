@@ -155,14 +155,15 @@ fn what_is_named_is_what_the_specification_says() {
         let file = pack_with(vec![(1, 1, oracle.bytes.clone())]);
         let pack = Pack::parse(&file, file.len() as u64).unwrap();
         let mut own = memory(&pack, features, TOKENS_MAX);
-        let mut predictors = Predictors::new(pack, features, TOKENS_MAX, &mut own).unwrap();
+        let mut predictors =
+            Predictors::new(pack.shape(), rank_max(&pack), features, TOKENS_MAX, &mut own).unwrap();
         for tokens in 1..=TOKENS_MAX {
             let values = HIDDEN as usize * tokens;
             let x: Vec<f32> =
                 (0..values).map(|_| dice.below(2000) as f32 / 20_000.0 - 0.05).collect();
             let point = dice.below(recipe.points) as usize;
             let quality = (point + 1) as f32 / recipe.points as f32;
-            let predicted = predictors.predict(1, 1, quality, &x).unwrap();
+            let predicted = predictors.predict(&pack, (1, 1), quality, &x).unwrap();
             assert_eq!(predicted.sets().len(), tokens);
             for (set, x) in predicted.sets().iter().zip(x.chunks(HIDDEN as usize)) {
                 assert!(set.is_sorted_by(|a, b| a < b));
@@ -198,14 +199,15 @@ fn an_ffn_that_asks_does_what_one_does_that_is_told() {
     let mut ffn_memory = vec![0; needed];
     let mut ffn = Ffn::new(pack.shape(), features, TOKENS_MAX, &mut ffn_memory).unwrap();
     let mut own = memory(&pack, features, 3);
-    let mut predictors = Predictors::new(pack, features, 3, &mut own).unwrap();
+    let mut predictors =
+        Predictors::new(pack.shape(), rank_max(&pack), features, 3, &mut own).unwrap();
     let mut dice = Dice::new(2);
     for round in 0..20_usize {
         let (layer, tokens) = (round as u32 % 2, round % 3 + 1);
         let x: Vec<f32> =
             (0..tokens * HIDDEN as usize).map(|_| dice.below(2000) as f32 / 1e4 - 0.1).collect();
         let sets: Vec<Vec<u32>> = predictors
-            .predict(layer, 0, 0.5, &x)
+            .predict(&pack, (layer, 0), 0.5, &x)
             .unwrap()
             .sets()
             .iter()
@@ -234,24 +236,29 @@ fn what_cannot_be_is_an_error() {
     let mut own = memory(&pack, features, 2);
     let short = own.len() - 1;
     assert!(matches!(
-        Predictors::new(pack, features, 2, &mut own[..short]),
+        Predictors::new(pack.shape(), 64, features, 2, &mut own[..short]),
         Err(EngineError::ArenaTooSmall { .. })
     ));
     for tokens in [0, TOKENS_MAX + 1] {
         let found = Predictors::required_bytes(pack.shape(), 64, features, tokens);
         assert!(matches!(found, Err(EngineError::Config { field: "tokens_max", .. })));
     }
-    let mut predictors = Predictors::new(pack, features, 2, &mut own).unwrap();
+    let mut predictors = Predictors::new(pack.shape(), 64, features, 2, &mut own).unwrap();
     for (layer, horizon) in [(0, 0), (1, 1), (7, 0)] {
-        let found = predictors.predict(layer, horizon, 1.0, &[0.0; 96]).unwrap_err();
+        let found = predictors.predict(&pack, (layer, horizon), 1.0, &[0.0; 96]).unwrap_err();
         assert_eq!(found, EngineError::NoPredictor { layer, horizon });
     }
     for values in [0, 95, 97, 3 * 96] {
-        let found = predictors.predict(1, 0, 1.0, &vec![0.0; values]);
+        let found = predictors.predict(&pack, (1, 0), 1.0, &vec![0.0; values]);
         assert!(matches!(found, Err(EngineError::Kernel(_))), "{values}");
     }
+    // one that was made for less
+    let mut own = memory(&pack, features, 2);
+    let mut lower = Predictors::new(pack.shape(), 32, features, 2, &mut own).unwrap();
+    let found = lower.predict(&pack, (1, 0), 1.0, &[0.0; 96]).unwrap_err();
+    assert_eq!(found, EngineError::OtherShape);
     // nothing is above a threshold that is not a number's to reach
-    assert!(predictors.predict(1, 0, 1.0, &[f32::NAN; 96]).unwrap().sets()[0].is_empty());
+    assert!(predictors.predict(&pack, (1, 0), 1.0, &[f32::NAN; 96]).unwrap().sets()[0].is_empty());
 }
 
 /// What is sized before the index is read has room for every rank that an index of this length can hold.

@@ -9,11 +9,9 @@ use crate::checksum::check_zero;
 use crate::codes::{PredictorKind, PredictorNumbers, SectionKind};
 use crate::error::FormatError;
 use crate::layout::{
-    OperatingPoint, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN, PredictorHeader, SectionEntry,
-    field_at,
+    OperatingPoint, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN, PredictorHeader, field_at,
 };
 use crate::limits;
-use crate::sections::wrong_length;
 use crate::shape::Shape;
 
 /// A predictor of one layer at one horizon: views into the index.
@@ -98,6 +96,16 @@ impl<'a> Predictor<'a> {
         matrices as u64 + 2 * self.neurons as u64
     }
 
+    /// The predictor of a section that stands by itself, for layers of this shape; `None` of a kind that is not known
+    /// here.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn of_section(bytes: &'a [u8], shape: &Shape) -> Result<Option<Self>, FormatError> {
+        Self::check(bytes, shape, 0)?;
+        Ok(Self::split(bytes))
+    }
+
     /// Cuts the section into its arrays; `None` where the kind is one that is not known here, or the length is
     /// not that of the arrays.
     pub(crate) fn split(bytes: &'a [u8]) -> Option<Self> {
@@ -130,17 +138,13 @@ impl<'a> Predictor<'a> {
         })
     }
 
-    /// Every rule about what a section holds. One of an unknown kind keeps them all.
-    pub(crate) fn check(
-        bytes: &'a [u8],
-        shape: &Shape,
-        entry: &SectionEntry,
-    ) -> Result<(), FormatError> {
-        let length = |rule| wrong_length(SectionKind::Predictor, entry, rule);
+    /// Every rule about what a section at `offset` holds. One of an unknown kind keeps them all.
+    pub(crate) fn check(bytes: &'a [u8], shape: &Shape, offset: u64) -> Result<(), FormatError> {
+        let (field, found) = (SectionKind::Predictor.name(), bytes.len() as u64);
+        let length = |rule| FormatError::Field { field, offset, rule, found };
         let (header, _) = PredictorHeader::ref_from_prefix(bytes)
             .map_err(|_| length("must be at least that of its header"))?;
         let Some(known) = Known::of(header) else { return Ok(()) };
-        let offset = entry.offset.get();
         known.check_header(header, shape, offset)?;
         let predictor =
             Self::split(bytes).ok_or_else(|| length("must be that of its header and arrays"))?;

@@ -208,7 +208,7 @@ impl<'a> Pack<'a> {
             let kind = SectionKind::Predictor;
             let (bytes, _) = find(self.index, self.sections, kind, layer, horizon)
                 .ok_or(missing(kind, layer))?;
-            Predictor::check(bytes, &self.shape, entry)?;
+            Predictor::check(bytes, &self.shape, entry.offset.get())?;
         }
         Ok(())
     }

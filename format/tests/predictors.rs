@@ -6,7 +6,9 @@ mod common;
 use common::predictor::{POINTS_AT, PredictorRecipe};
 use common::{Recipe, with_last, with_section, with_table};
 use lnp_format::layout::SectionEntry;
-use lnp_format::{FormatError, Pack, PredictorBody, PredictorKind, PredictorNumbers, SectionKind};
+use lnp_format::{
+    FormatError, Pack, Predictor, PredictorBody, PredictorKind, PredictorNumbers, SectionKind,
+};
 use zerocopy::byteorder::U32;
 
 const NUMBERS: [PredictorNumbers; 7] = [
@@ -151,6 +153,13 @@ fn broken_rules_are_named() {
     ] {
         assert_eq!(field(&put(at, value)), name, "{value:#x} at {at}");
     }
+    // standing by itself as well
+    let (shape, mut section) = (*parse(&file).unwrap().shape(), low_rank.build());
+    let alone = Predictor::of_section(&section, &shape).unwrap().unwrap();
+    assert_eq!(alone.bytes(), parse(&file).unwrap().predictor(0, 0).unwrap().bytes());
+    assert!(Predictor::of_section(&section[..100], &shape).is_err());
+    section[0] = 9;
+    assert!(Predictor::of_section(&section, &shape).unwrap().is_none());
     // a layer that there is not, a horizon before the first layer
     let table = |change: fn(&mut SectionEntry)| {
         with_table(&file, |table| {

@@ -28,7 +28,7 @@ pub extern "C" fn lnp_status_text(status: i32) -> *const c_char {
         LNP_ERROR_REPLACED => c"the file is not the pack that was opened",
         LNP_ERROR_DAMAGED => c"a bundle does not match its checksum",
         LNP_ERROR_ACTIVE => c"a layer or neuron that is not there, or neurons out of order",
-        LNP_ERROR_UNSUPPORTED => c"type of weights, direct reads or io_uring not to be had",
+        LNP_ERROR_UNSUPPORTED => c"type of weights, predictor, direct reads or io_uring not to be had",
         _ => c"no such status",
     };
     text.as_ptr()
@@ -163,6 +163,41 @@ pub unsafe extern "C" fn lnp_forward(
     status(run)
 }
 
+/// The same from the hidden state alone: over the neurons that the pack's predictor names at the operating point of
+/// `quality` (0 to 1: the first of at least that, or the last). Needs `LNP_PREDICT`.
+///
+/// # Safety
+/// As `lnp_forward`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lnp_forward_predicted(
+    engine: *mut lnp_engine_t,
+    layer: u32,
+    quality: f32,
+    x: *const f32,
+    x_count: usize,
+    y: *mut f32,
+    y_count: usize,
+) -> i32 {
+    // SAFETY: null, or memory that was given to `lnp_open`, and used by one thread at a time: this
+    // function asks both of its caller.
+    let handle = unsafe { Handle::of(engine) };
+    let run = handle.and_then(|handle| {
+        handle.run(|handle| {
+            apart(handle, (x.cast(), bytes_of(x, x_count)?), (y.cast(), bytes_of(y, y_count)?))?;
+            // SAFETY: of so many values, as this function asks of its caller, and apart from `y` and from
+            // the engine, as was checked: nobody writes to them now.
+            let x = unsafe { values(x, x_count) }?;
+            let y = out(y)?;
+            // SAFETY: not null and aligned, as `out` has seen; of so many values, as this function asks of
+            // its caller, which fit an address space (`bytes_of`); apart from `x` and the engine, as was
+            // checked.
+            let y = unsafe { core::slice::from_raw_parts_mut(y, y_count) };
+            handle.forward_predicted(layer, quality, x, y)
+        })
+    });
+    status(run)
+}
+
 /// Starts to read what a layer will probably need, and returns at once: the next `lnp_forward` of that
 /// layer finds it there. Two layers can be under way. Needs `prefetch_bytes`. With
 /// `LNP_BACK_END_PREAD`, which reads only what is waited for, it does nothing.
@@ -190,6 +225,35 @@ pub unsafe extern "C" fn lnp_prefetch(
             // was checked: nobody writes to them now.
             let predicted = unsafe { values(predicted, predicted_count) }?;
             handle.prefetch(layer, predicted)
+        })
+    });
+    status(run)
+}
+
+/// `lnp_prefetch` of what the pack's predictor of `layer` names for `x`, the hidden state of the layer `horizon` before
+/// it, at the operating point of `quality`. Needs `LNP_PREDICT` and `prefetch_bytes`.
+///
+/// # Safety
+/// As `lnp_forward`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lnp_prefetch_predicted(
+    engine: *mut lnp_engine_t,
+    layer: u32,
+    horizon: u32,
+    quality: f32,
+    x: *const f32,
+    x_count: usize,
+) -> i32 {
+    // SAFETY: null, or memory that was given to `lnp_open`, and used by one thread at a time: this
+    // function asks both of its caller.
+    let handle = unsafe { Handle::of(engine) };
+    let run = handle.and_then(|handle| {
+        handle.run(|handle| {
+            apart(handle, (x.cast(), bytes_of(x, x_count)?), (core::ptr::null(), 0))?;
+            // SAFETY: of so many values, as this function asks of its caller, and apart from the engine, as
+            // was checked: nobody writes to them now.
+            let x = unsafe { values(x, x_count) }?;
+            handle.prefetch_predicted(layer, horizon, quality, x)
         })
     });
     status(run)

@@ -1,12 +1,13 @@
 //! What lies in the caller's memory: the handle, the source, the pack's index, the engine's arena, the
-//! FFN's memory; in that order.
+//! FFN's memory, the predictors'; in that order.
 
 use core::mem::ManuallyDrop;
 
 use lnp_engine::engine::{Alone, FetchStats};
 use lnp_engine::ffn::Ffn;
+use lnp_engine::predictors::{Predictors, rank_bound};
 use lnp_engine::sys::cpu;
-use lnp_engine::{Config, Engine, open_session, required_bytes};
+use lnp_engine::{Config, Engine, EngineError, open_session, required_bytes};
 use lnp_format::{Pack, Peek};
 
 use crate::error::{Failure, Text};
@@ -22,6 +23,9 @@ const CLOSED: u64 = u64::from_le_bytes(*b"lnp shut");
 
 /// There is no engine.
 const NONE: Failure = Failure::Argument("not an engine, or a closed one");
+
+/// Nothing was set aside for predictors.
+const NO_PREDICTORS: Failure = Failure::Setting("the engine was opened without LNP_PREDICT");
 
 /// Where the index begins: what direct reads on every device we know are aligned to.
 const INDEX_ALIGN: usize = 4096;
@@ -43,6 +47,7 @@ pub(crate) struct Handle {
 struct Opened {
     engine: Engine<'static, Queue>,
     ffn: Ffn<'static>,
+    predictors: Option<Predictors<'static>>,
     forwards: u64,
     stats: FetchStats,
 }
@@ -60,6 +65,9 @@ pub(crate) struct Sizes {
     index: usize,
     arena: usize,
     ffn: usize,
+    /// Of the predictors that are asked for.
+    rank_max: Option<u32>,
+    predictors: usize,
 }
 
 impl Sizes {
@@ -70,7 +78,12 @@ impl Sizes {
         })?;
         let arena = required_bytes(&config, peek)?;
         let ffn = Ffn::required_bytes(&peek.shape, cpu::detect(), 1)?;
-        Ok(Self { config, index, arena, ffn })
+        // The index is not read yet: what no predictor in one of its length is above.
+        let bound = || rank_bound(&peek.shape, peek.index_bytes);
+        let rank_max = settings.predicts().then(bound);
+        let room = |rank| Predictors::required_bytes(&peek.shape, rank, cpu::detect(), 1);
+        let predictors = rank_max.map_or(Ok(0), room)?;
+        Ok(Self { config, index, arena, ffn, rank_max, predictors })
     }
 
     pub(crate) const fn total(&self) -> usize {
@@ -78,6 +91,7 @@ impl Sizes {
             .saturating_add(self.index)
             .saturating_add(self.arena)
             .saturating_add(self.ffn)
+            .saturating_add(self.predictors)
     }
 }
 
@@ -266,13 +280,51 @@ impl Handle {
         active: &[u32],
         y: &mut [f32],
     ) -> Result<(), Failure> {
-        let Opened { engine, ffn, forwards, stats } = self.opened()?;
+        let Opened { engine, ffn, forwards, stats, .. } = self.opened()?;
         // SAFETY: the caller gives memory back only after `close`, which drops the engine.
         let session = unsafe { open_session(engine) };
         // What was prefetched goes on being read between two calls.
         let mut session = ManuallyDrop::new(session);
         stats.add(&ffn.forward_in(&mut session, &Alone, layer, x, &[active], y)?);
         *forwards += 1;
+        Ok(())
+    }
+
+    pub(crate) fn forward_predicted(
+        &mut self,
+        layer: u32,
+        quality: f32,
+        x: &[f32],
+        y: &mut [f32],
+    ) -> Result<(), Failure> {
+        let Opened { engine, ffn, predictors, forwards, stats } = self.opened()?;
+        let by = (predictors.as_mut().ok_or(NO_PREDICTORS)?, quality);
+        // SAFETY: the caller gives memory back only after `close`, which drops the engine.
+        let session = unsafe { open_session(engine) };
+        // What was prefetched goes on being read between two calls.
+        let mut session = ManuallyDrop::new(session);
+        stats.add(&ffn.forward_predicted(&mut session, &Alone, by, layer, x, y)?);
+        *forwards += 1;
+        Ok(())
+    }
+
+    pub(crate) fn prefetch_predicted(
+        &mut self,
+        layer: u32,
+        horizon: u32,
+        quality: f32,
+        x: &[f32],
+    ) -> Result<(), Failure> {
+        let Opened { engine, predictors, stats, .. } = self.opened()?;
+        let predictors = predictors.as_mut().ok_or(NO_PREDICTORS)?;
+        let pack = *engine.pack();
+        let predicted = predictors.predict(&pack, (layer, horizon), quality, x)?;
+        // SAFETY: the caller gives memory back only after `close`, which drops the engine.
+        let session = unsafe { open_session(engine) };
+        let mut session = ManuallyDrop::new(session);
+        for set in predicted.sets() {
+            stats.add(&session.prefetch(layer, set)?);
+        }
         Ok(())
     }
 
@@ -353,15 +405,27 @@ impl Opened {
         let (_, memory) = memory.split_at_mut_checked(skip).ok_or_else(small)?;
         let (index, memory) = memory.split_at_mut_checked(sizes.index).ok_or_else(small)?;
         let (arena, memory) = memory.split_at_mut_checked(sizes.arena).ok_or_else(small)?;
-        let (ffn_memory, _) = memory.split_at_mut_checked(sizes.ffn).ok_or_else(small)?;
+        let (ffn_memory, memory) = memory.split_at_mut_checked(sizes.ffn).ok_or_else(small)?;
+        let (predictors_memory, _) =
+            memory.split_at_mut_checked(sizes.predictors).ok_or_else(small)?;
         source.read_index(index)?;
         let pack = Pack::parse(index, peek.file_bytes)?;
         let ffn = Ffn::new(pack.shape(), cpu::detect(), 1, ffn_memory)?;
+        let predictors = match sizes.rank_max {
+            None => None,
+            Some(rank) => {
+                for layer in 0..pack.shape().layers {
+                    let missing = EngineError::NoPredictor { layer, horizon: 0 };
+                    pack.predictor(layer, 0).ok_or(missing)?;
+                }
+                Some(Predictors::new(pack.shape(), rank, cpu::detect(), 1, predictors_memory)?)
+            }
+        };
         let config = &sizes.config;
         let mut engine = Engine::open(pack, config, arena, |staging| {
             source.queue(staging, config.queue_depth, settings)
         })?;
         engine.check_superblock()?;
-        Ok(Self { engine, ffn, forwards: 0, stats: FetchStats::default() })
+        Ok(Self { engine, ffn, predictors, forwards: 0, stats: FetchStats::default() })
     }
 }

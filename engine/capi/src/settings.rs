@@ -8,7 +8,7 @@ use crate::error::Failure;
 use crate::types::*;
 
 const FLAGS: u32 =
-    LNP_VERIFY_READS | LNP_ALLOW_BUFFERED | LNP_ADAPT | LNP_NO_URING | LNP_NEEDS_URING;
+    LNP_VERIFY_READS | LNP_ALLOW_BUFFERED | LNP_ADAPT | LNP_NO_URING | LNP_NEEDS_URING | LNP_PREDICT;
 
 /// What the settings ask for, but for what depends on the pack.
 pub(crate) struct Settings(lnp_config_t);
@@ -29,6 +29,10 @@ impl Settings {
 
     pub(crate) const fn allow_buffered(&self) -> bool {
         self.0.flags & LNP_ALLOW_BUFFERED != 0
+    }
+
+    pub(crate) const fn predicts(&self) -> bool {
+        self.0.flags & LNP_PREDICT != 0
     }
 
     pub(crate) fn read_options(&self) -> ReadOptions {

@@ -137,6 +137,9 @@ pub const LNP_ADAPT: u32 = 1 << 2;
 pub const LNP_NO_URING: u32 = 1 << 3;
 /// `lnp_config_t.flags`: an error where there is no io_uring, instead of pread.
 pub const LNP_NEEDS_URING: u32 = 1 << 4;
+/// `lnp_config_t.flags`: memory is taken to ask the pack's predictors (`lnp_forward_predicted`,
+/// `lnp_prefetch_predicted`); a pack that has not one for each layer is not opened.
+pub const LNP_PREDICT: u32 = 1 << 5;
 
 /// Settings; zero stands for the default of each but the first.
 #[repr(C)]

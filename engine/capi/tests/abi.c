@@ -1,8 +1,9 @@
 /* The border, tried by a C program: every function, every number of an error, every source.
  *
- *   abi PACK PLACEHOLDER DAMAGED BLOCK_DEVICE|-
+ *   abi PACK PLACEHOLDER DAMAGED PREDICTED BLOCK_DEVICE|-
  *
- * PACK can be computed from, PLACEHOLDER cannot, DAMAGED has a wrong byte in a bundle of layer 0. */
+ * PACK can be computed from, PLACEHOLDER cannot, DAMAGED has a wrong byte in a bundle of layer 0,
+ * PREDICTED is PACK with predictors of each layer, and of each but the first a layer ahead. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -175,6 +176,61 @@ static void the_same_bits(const char *path, const char *device) {
     close(buffered);
     free(expected);
     free(found);
+}
+
+/* What the pack's predictors name is read and computed: the same bits with and without reading ahead, by all of them
+ * nearly what all neurons give, and an error where there are none. */
+static void predicting(const char *without, const char *path) {
+    struct arena arena;
+    lnp_config_t config = plain();
+    lnp_engine_t *engine = open_with(at(path), config, &arena);
+    size_t plainly = arena.size;
+    lnp_shape_t shape;
+    EXPECT(lnp_shape(engine, &shape) == LNP_OK);
+    uint32_t n = shape.hidden;
+    float x[NEURONS_MAX], y[NEURONS_MAX], ahead[NEURONS_MAX];
+    uint32_t none[NEURONS_MAX];
+    inputs(&shape, 0, x, none);
+    EXPECT(lnp_forward_predicted(engine, 0, 0.99f, x, n, y, n) == LNP_ERROR_CONFIG); /* no LNP_PREDICT */
+    EXPECT(lnp_prefetch_predicted(engine, 1, 1, 0.99f, x, n) == LNP_ERROR_CONFIG);
+    EXPECT(lnp_close(engine) == LNP_OK);
+    give_back(arena);
+
+    config.flags = LNP_PREDICT;
+    config.prefetch_bytes = 1 << 20;
+    engine = open_with(at(path), config, &arena);
+    EXPECT(arena.size > plainly + 2 * config.prefetch_bytes);
+    for (uint32_t layer = 0; layer < shape.layers; layer++) {
+        lnp_statistics_t before, after;
+        inputs(&shape, layer, x, none);
+        EXPECT(lnp_statistics(engine, &before) == LNP_OK);
+        EXPECT(lnp_forward_predicted(engine, layer, 0.99f, x, n, y, n) == LNP_OK);
+        EXPECT(lnp_statistics(engine, &after) == LNP_OK);
+        uint64_t named = after.active - before.active;
+        EXPECT(after.forwards == before.forwards + 1 && named > 0 && named < shape.neurons);
+        if (layer > 0) EXPECT(lnp_prefetch_predicted(engine, layer, 1, 0.99f, x, n) == LNP_OK);
+        EXPECT(lnp_forward_predicted(engine, layer, 0.99f, x, n, ahead, n) == LNP_OK);
+        EXPECT(memcmp(y, ahead, n * sizeof(float)) == 0);
+    }
+    EXPECT(lnp_forward_predicted(engine, shape.layers, 0.5f, x, n, y, n) == LNP_ERROR_UNSUPPORTED);
+    EXPECT(lnp_prefetch_predicted(engine, 0, 1, 0.5f, x, n) == LNP_ERROR_UNSUPPORTED);
+    EXPECT(lnp_forward_predicted(engine, 0, 0.5f, x, n - 1, y, n) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_forward_predicted(engine, 0, 0.5f, x, n, y, n - 1) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_forward_predicted(engine, 0, 0.5f, NULL, n, y, n) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_forward_predicted(engine, 0, 0.5f, x, n, NULL, n) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_forward_predicted(engine, 0, 0.5f, x, n, x, n) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_forward_predicted(NULL, 0, 0.5f, x, n, y, n) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_prefetch_predicted(engine, 1, 1, 0.5f, NULL, n) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_prefetch_predicted(engine, 1, 1, 0.5f, (float *)arena.bytes, n) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_close(engine) == LNP_OK);
+    give_back(arena);
+
+    lnp_source_t source = at(without);
+    size_t bytes = 0;
+    EXPECT(lnp_required_bytes(&source, &config, &bytes) == LNP_OK);
+    arena = arena_of(bytes);
+    EXPECT(lnp_open(&source, &config, arena.bytes, bytes, &engine) == LNP_ERROR_UNSUPPORTED && engine == NULL);
+    give_back(arena);
 }
 
 static void wrong_arguments(const char *path) {
@@ -626,12 +682,13 @@ static void stack_use(const char *path) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 5) {
-        fprintf(stderr, "usage: abi PACK PLACEHOLDER DAMAGED BLOCK_DEVICE|-\n");
+    if (count != 6) {
+        fprintf(stderr, "usage: abi PACK PLACEHOLDER DAMAGED PREDICTED BLOCK_DEVICE|-\n");
         return 2;
     }
     EXPECT(lnp_version() == LNP_VERSION);
-    the_same_bits(arguments[1], arguments[4]);
+    the_same_bits(arguments[1], arguments[5]);
+    predicting(arguments[1], arguments[4]);
     wrong_arguments(arguments[1]);
     wrong_settings(arguments[1]);
     wrong_sources(arguments[1], arguments[2]);

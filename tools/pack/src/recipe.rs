@@ -72,8 +72,21 @@ pub struct Recipe {
     pub profile_tokens: u64,
     /// Biases, one entry a layer of the pack, or none at all.
     pub side_data: Vec<SideData>,
+    /// Predictors, by layer, then by horizon.
+    pub predictors: Vec<PackedPredictor>,
     /// Where the pack comes from.
     pub provenance: BTreeMap<String, String>,
+}
+
+/// A predictor's section.
+#[derive(Debug, Clone)]
+pub struct PackedPredictor {
+    /// The layer whose active neurons it predicts.
+    pub layer: u32,
+    /// How many layers ahead.
+    pub horizon: u32,
+    /// The section's bytes, as section 9.2 of the specification has them.
+    pub bytes: Vec<u8>,
 }
 
 /// The index of a pack in memory, and where everything goes.
@@ -254,6 +267,7 @@ impl Recipe {
             layers,
             profile_tokens,
             side_data,
+            predictors: Vec::new(),
             provenance,
         }
     }
@@ -337,6 +351,10 @@ impl Recipe {
             self.regions().map(move |(layer, placement)| (kind, layer, placement, bytes))
         };
         sections.extend(each(SectionKind::BundleChecksums, 4 * u64::from(neurons)));
+        sections.extend(self.predictors.iter().map(|predictor| {
+            let PackedPredictor { layer, horizon, bytes } = predictor;
+            (SectionKind::Predictor, *layer, *horizon, bytes.len() as u64)
+        }));
         sections.extend(each(SectionKind::BundleRegion, self.shape.region_bytes()));
         Ok(sections)
     }
@@ -347,6 +365,7 @@ impl Recipe {
             SectionKind::ModelShape => self.shape.to_disk().as_bytes().to_vec(),
             SectionKind::Provenance => self.provenance_text().into_bytes(),
             SectionKind::LinkIndex => self.link_index(layer, placement)?,
+            SectionKind::Predictor => self.predictor(layer, placement)?.to_vec(),
             _ => side_data(&self.side_data[layer as usize]),
         })
     }
@@ -358,6 +377,12 @@ impl Recipe {
     pub(super) fn placement(&self, layer: u32, placement: u32) -> Result<(&[u32], &[u32])> {
         let mut placements = self.layer(layer).placements();
         placements.nth(placement as usize).context("layers of fewer placements")
+    }
+
+    fn predictor(&self, layer: u32, horizon: u32) -> Result<&[u8]> {
+        let own = |p: &&PackedPredictor| (p.layer, p.horizon) == (layer, horizon);
+        let found = self.predictors.iter().find(own).context("a missing predictor")?;
+        Ok(&found.bytes)
     }
 
     fn provenance_text(&self) -> String {

@@ -6,7 +6,7 @@
 //! Reading order, bottom up: [`numbers`] (matrices in few bits), `linear` (the best map of low rank for the
 //! inputs that occur), `weights` (what of a layer matters here), [`sample`] (the inputs to learn from),
 //! [`points`] (thresholds), [`predictor`] (one of them, computing), `ranks` (bytes shared out over layers), [`settings`],
-//! [`mod@fit`] (all of it together), [`mod@file`] and `read` (the file), [`ffn`] (a model that reads only what
+//! [`mod@fit`] (all of it together), [`mod@file`] and `read` (the file), [`section`] (the same in a pack), [`ffn`] (a model that reads only what
 //! is predicted).
 //!
 //! ```
@@ -38,6 +38,7 @@ pub mod predictor;
 mod ranks;
 mod read;
 pub mod sample;
+pub mod section;
 pub mod settings;
 mod weights;
 

@@ -99,13 +99,21 @@ impl Sample {
         self.uses.len()
     }
 
+    /// The inputs of a layer at all tokens, row-major.
+    pub fn all_inputs(&self, layer: usize) -> Vec<f32> {
+        numbers(self.layers[layer].as_chunks().0).collect()
+    }
+
     /// The inputs of a layer at the tokens of one use, row-major.
     pub(crate) fn inputs(&self, layer: usize, wanted: Use) -> Vec<f32> {
         let rows = self.layers[layer].chunks(2 * self.hidden).zip(&self.uses);
         let chosen = rows.filter(|(_, found)| **found == wanted);
-        let number = |two: &[u8; 2]| f16::from_le_bytes(*two).to_f32();
-        chosen.flat_map(|(row, _)| row.as_chunks().0).map(number).collect()
+        chosen.flat_map(|(row, _)| numbers(row.as_chunks().0)).collect()
     }
+}
+
+fn numbers(stored: &[[u8; 2]]) -> impl Iterator<Item = f32> {
+    stored.iter().map(|two| f16::from_le_bytes(*two).to_f32())
 }
 
 /// Fewest rows of each use.

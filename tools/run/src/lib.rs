@@ -28,10 +28,13 @@
 
 pub mod check;
 pub mod compute;
+pub mod counting;
 pub mod fit;
+pub mod judge;
 pub mod predict;
 pub mod record;
 mod sparse;
+pub mod stored;
 
 pub use compute::{ComputeOptions, ComputePack};
 pub use predict::{AtQuality, Predict};

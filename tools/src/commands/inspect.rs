@@ -1,5 +1,6 @@
 //! `lnp inspect`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -7,9 +8,12 @@ use anyhow::Result;
 
 use lnp_common::report::{bytes, print, print_json, table, thousands};
 use lnp_pack::PackIndex;
-use lnp_pack::inspect::{Description, describe};
+use lnp_pack::inspect::{Description, PredictorDescription, describe};
 
-/// Say what a pack holds: shape, sections, links per layer, provenance
+/// The quality whose operating point the table shows.
+const QUALITY_SHOWN: f64 = 0.99;
+
+/// Say what a pack holds: shape, sections, links per layer, predictors, provenance
 ///
 /// Example: lnp inspect opt.lnp
 #[derive(Debug, clap::Args)]
@@ -81,9 +85,67 @@ fn render(pack: &Description) -> Result<String> {
     let head =
         ["layer", "links", "longest", "single", "as in model", "active", "never active", "offset"];
     out += &table(&head, &rows, 0);
+    out += &render_predictors(pack);
     out += "\nprovenance\n";
     for (key, value) in &pack.provenance {
         writeln!(out, "  {key} = {value}")?;
     }
     Ok(out)
+}
+
+/// A table of the predictors at the operating point of a usual quality; nothing where there are none.
+fn render_predictors(pack: &Description) -> String {
+    let shape = &pack.shape;
+    let ffn_bytes = 2.0
+        * [shape.layers, shape.neurons, shape.hidden, shape.parts]
+            .map(f64::from)
+            .iter()
+            .product::<f64>();
+    let horizons: BTreeSet<u32> = pack.predictors.iter().map(|at| at.horizon).collect();
+    let mut out = String::new();
+    for horizon in horizons {
+        let of_horizon = || pack.predictors.iter().filter(|at| at.horizon == horizon);
+        let all: u64 = of_horizon().map(|at| at.bytes).sum();
+        let ahead = match horizon {
+            0 => String::new(),
+            1 => ", a layer ahead".into(),
+            layers => format!(", {layers} layers ahead"),
+        };
+        out += &format!(
+            "\npredictors{ahead}: {}, {:.2} % of the FFN in f16; at quality {QUALITY_SHOWN}:\n",
+            bytes(all as f64),
+            100.0 * all as f64 / ffn_bytes
+        );
+        let rows: Vec<Vec<String>> = of_horizon().map(predictor_row).collect();
+        let head = [
+            "layer",
+            "kind",
+            "numbers",
+            "rank",
+            "thresholds",
+            "bytes",
+            "points",
+            "recall",
+            "reads/active",
+        ];
+        out += &table(&head, &rows, 0);
+    }
+    out
+}
+
+fn predictor_row(predictor: &PredictorDescription) -> Vec<String> {
+    let points = &predictor.points;
+    let point = points.iter().find(|point| point.quality >= QUALITY_SHOWN).or(points.last());
+    let (recall, reads) = point.map_or((0.0, 0.0), |at| (at.recall, at.reads_per_active));
+    vec![
+        predictor.layer.to_string(),
+        predictor.kind.to_owned(),
+        predictor.numbers.to_owned(),
+        predictor.rank.to_string(),
+        predictor.thresholds.to_owned(),
+        thousands(predictor.bytes as f64),
+        points.len().to_string(),
+        format!("{recall:.4}"),
+        format!("{reads:.3}"),
+    ]
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lnp_format::Dtype;
 use lnp_format::limits::BUNDLE_STRIDE_MAX;
 
@@ -11,14 +11,17 @@ use lnp_common::files::{check_room, check_target};
 use lnp_common::report::{bytes, plain, print_json, progress, say, shown};
 use lnp_link::Links;
 use lnp_model::{Checkpoint, ModelConfig};
-use lnp_pack::recipe::{ModelSize, PackLayout};
+use lnp_pack::recipe::{ModelSize, PackLayout, PackedPredictor};
 use lnp_pack::{
     BundleSource, CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, inspect, write_pack,
 };
+use lnp_predict::Predictors;
+use lnp_predict::section::Section;
 
 /// Write a model's FFN weights into a linked neuron pack
 ///
 /// Example: lnp pack --model opt-relu --links links.safetensors --dtype f16 -o opt.lnp
+/// Example: lnp pack --model opt-relu --links links.safetensors --predictors opt.predictors -o opt.lnp
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Hugging Face model folder (config.json, *.safetensors)
@@ -27,6 +30,9 @@ pub(super) struct Args {
     /// Links file that gives the order [default: the model's own order]
     #[arg(long, value_name = "FILE")]
     links: Option<PathBuf>,
+    /// Predictors of what is active, of `lnp predict` for this model, to go into the pack
+    #[arg(long, value_name = "FILE", conflicts_with = "placeholder_bundle")]
+    predictors: Option<PathBuf>,
     /// Type of the weights: f32, f16, bf16, q8_0 or q4_0 (the last two as GGUF has them)
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_dtype)]
     dtype: Dtype,
@@ -55,10 +61,12 @@ fn parse_dtype(name: &str) -> Result<Dtype> {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let links = args.links.as_deref().map(Links::read).transpose()?;
+    let predictors = args.predictors.as_deref().map(Predictors::read).transpose()?;
     let checkpoint = Checkpoint::open(&args.model)?;
     let config = ModelConfig::load(&args.model, &checkpoint)?;
     let files = checkpoint.inputs();
-    let inputs: Vec<&Path> = files.iter().chain(&args.links).map(PathBuf::as_path).collect();
+    let inputs: Vec<&Path> =
+        files.iter().chain(&args.links).chain(&args.predictors).map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
     if let Some(links) = links.as_ref().filter(|links| links.model != checkpoint.name()) {
         say(&format!(
@@ -77,13 +85,34 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let shape = Recipe::shape_of(&config, args.dtype);
         let regions = u64::from(shape.layers) * placements as u64;
         check_room(&args.output, shape.region_bytes().saturating_mul(regions))?;
-        let recipe = Recipe::for_checkpoint(&checkpoint, &config, links.as_ref(), args.dtype)?;
+        let mut recipe = Recipe::for_checkpoint(&checkpoint, &config, links.as_ref(), args.dtype)?;
+        if let (Some(predictors), Some(path)) = (&predictors, &args.predictors) {
+            add_predictors(&mut recipe, predictors, &checkpoint, &config)
+                .with_context(|| path.display().to_string())?;
+        }
         write_with_progress(&args.output, &recipe, &mut bundles)?;
     }
     if args.json {
         let index = PackIndex::open(&args.output)?;
         return print_json(&inspect::describe(&index.pack()?));
     }
+    Ok(())
+}
+
+/// Takes a model's predictors into its pack.
+fn add_predictors(
+    recipe: &mut Recipe,
+    predictors: &Predictors,
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+) -> Result<()> {
+    predictors.check_model(checkpoint, config)?;
+    let packed = predictors.sections()?.into_iter().map(|section| {
+        let Section { layer, horizon, bytes } = section;
+        PackedPredictor { layer, horizon, bytes }
+    });
+    recipe.predictors = packed.collect();
+    recipe.provenance.extend(predictors.provenance());
     Ok(())
 }
 
@@ -127,6 +156,10 @@ pub(super) fn write_with_progress(
         shape.dtype,
         recipe.provenance.get("order").map_or("unknown", String::as_str),
     ));
+    if !recipe.predictors.is_empty() {
+        let all: usize = recipe.predictors.iter().map(|predictor| predictor.bytes.len()).sum();
+        say(&format!("of it {} predictors, {}\n", recipe.predictors.len(), bytes(all as f64)));
+    }
     if placements > 1 {
         say(&format!(
             "{placements} placements of each layer take {} of flash where one takes {}\n",

@@ -9,24 +9,28 @@ use serde::Serialize;
 
 use super::{KernelArgs, ReadArgs, say_back_end};
 use lnp_common::report::{plain, print, print_json, progress, say, shown, table, thousands};
-use lnp_device::Machine;
+use lnp_device::{Machine, Threads};
 use lnp_link::trace::TraceReader;
 use lnp_model::perplexity::{Loss, Windows, loss};
 use lnp_model::{DenseFfn, ExactPredictor, FeedForward, Model};
 use lnp_pack::PackIndex;
 use lnp_predict::{PredictedFfn, Predictors};
-use lnp_run::SparseFfn;
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack};
+use lnp_run::counting::Counting;
+use lnp_run::stored::{Stored, StoredPredictors};
+use lnp_run::{Predict, SparseFfn};
 
 /// Tell what a pack's number type or a predictor costs: how well the model predicts text with it
 ///
 /// The first row is the model itself, computed densely in f32; then comes each pack, read and
 /// computed as `lnp run` does, and each quality of predictors, computed in f32 from the neurons that
-/// they predict; reads/active counts bundles read for each active one. Loss is the mean negative log-likelihood in nats of each token but
+/// they predict. With --quality a pack is judged by the predictors in it as well, computed as `lnp run`
+/// does. reads/active counts bundles read for each active one. Loss is the mean negative log-likelihood in nats of each token but
 /// the first of its window, given those before it; perplexity is exp(loss).
 ///
 /// Example: lnp perplexity f32.lnp f16.lnp --model opt-relu --tokens test.trace.safetensors
 /// Example: lnp perplexity --predictors p --quality .95,.99 --model opt-relu --tokens test.trace
+/// Example: lnp perplexity f16.lnp --quality .95,.99 --model opt-relu --tokens test.trace
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
@@ -36,9 +40,9 @@ pub(super) struct Args {
     /// Predictors to judge, of this model
     #[arg(long, value_name = "FILE", requires = "quality")]
     predictors: Option<PathBuf>,
-    /// Their operating points to judge: recalls, apart by commas; each is the next that they have
-    #[arg(long, value_name = "R", requires = "predictors", value_delimiter = ',',
-          value_parser = parse_quality)]
+    /// Operating points to judge, of --predictors and of those in the packs: recalls, apart by commas; each is the next
+    /// that they have
+    #[arg(long, value_name = "R", value_delimiter = ',', value_parser = parse_quality)]
     quality: Vec<f64>,
     /// Hugging Face model folder (config.json, *.safetensors)
     #[arg(long, value_name = "DIR")]
@@ -111,7 +115,8 @@ struct Row {
 /// What predictors did at an operating point; the names are a contract.
 #[derive(Debug, Clone, Serialize)]
 struct Predicted {
-    predictors: PathBuf,
+    /// Their file; none where they are in the pack.
+    predictors: Option<PathBuf>,
     quality: f64,
     /// Bundles read for each active one.
     reads_per_active: f64,
@@ -150,13 +155,19 @@ pub(super) fn run(args: &Args) -> Result<()> {
         ..ComputeOptions::default()
     };
     // What is wrong with a pack is told before the first is judged, which may take long.
+    let of_packs = args.predictors.is_none() && !args.quality.is_empty();
     for index in &indexes {
+        if of_packs {
+            stored_in(index)?;
+        }
         let mut pack = ComputePack::open(index, &model, options)?;
         say_back_end(pack.engine(&model)?.0.queue().back_end());
     }
 
     let tokens: usize = texts.iter().map(|text| text.windows.tokens()).sum();
-    let subjects = 1 + indexes.len() + args.quality.len();
+    let of_each = if of_packs { 1 + args.quality.len() } else { 1 };
+    let of_file = if of_packs { 0 } else { args.quality.len() };
+    let subjects = 1 + indexes.len() * of_each + of_file;
     let bar = progress("predicting", (tokens * subjects) as u64);
     let mut rows = Vec::new();
     let dense = Subject {
@@ -176,27 +187,70 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
     let threads = args.kernels.start_threads()?;
     for index in &indexes {
-        let mut pack = ComputePack::open(index, &model, options)?;
-        let (mut engine, ffn) = pack.engine(&model)?;
-        let subject = Subject {
-            what: file_name(index.path()),
-            pack: Some(index.path().to_owned()),
-            dtype: index.pack()?.shape().dtype.name(),
-            kernel_tier: Some(ffn.tier().name()),
+        let by = |predict: &dyn Predict, text: &Text, dense: Option<&Row>| {
+            judge_pack((index, predict), &model, options, &threads, (text, dense), &bar)
+                .with_context(|| index.path().display().to_string())
         };
-        let judged = threads.run(|| {
-            engine.session(|session| {
-                let mut sparse = SparseFfn::new(session, ffn, &predictor, &threads);
-                for (number, text) in texts.iter().enumerate() {
-                    rows.push(judge(&subject, &model, &mut sparse, text, rows.get(number), &bar)?);
-                }
-                anyhow::Ok(())
-            })
-        });
-        judged.with_context(|| index.path().display().to_string())?;
+        for (number, text) in texts.iter().enumerate() {
+            rows.push(by(&predictor, text, rows.get(number))?);
+        }
+        for quality in args.quality.iter().copied().filter(|_| of_packs) {
+            let stored = stored_in(index)?;
+            let mut memory = stored.memory(options.features)?;
+            let own = StoredPredictors::new(&stored, quality, options.features, &mut memory)?;
+            for (number, text) in texts.iter().enumerate() {
+                let counting = Counting::new(&own, &predictor);
+                let mut row = by(&counting, text, rows.get(number))?;
+                let reads = counting.reads();
+                row.predicted = Some(Predicted {
+                    predictors: None,
+                    quality,
+                    reads_per_active: reads.per_active(),
+                    recall: reads.recall(),
+                    predictor_bytes_share: stored.bytes_share(0),
+                });
+                rows.push(row);
+            }
+        }
     }
     bar.finish_and_clear();
     report(args, &model, by_text(rows, texts.len()))
+}
+
+/// The predictors in a pack.
+fn stored_in(index: &PackIndex) -> Result<Stored<'_>> {
+    Stored::of_pack(&index.pack()?).with_context(|| {
+        format!(
+            "{}: --quality, but the pack has no predictor for each layer: give it some with `lnp pack --predictors`, or \
+             name --predictors here",
+            index.path().display()
+        )
+    })
+}
+
+/// A row of a pack for a text, read as it is told what is active.
+fn judge_pack(
+    (index, predict): (&PackIndex, &dyn Predict),
+    model: &Model,
+    options: ComputeOptions,
+    threads: &Threads,
+    (text, dense): (&Text, Option<&Row>),
+    bar: &ProgressBar,
+) -> Result<Row> {
+    let mut pack = ComputePack::open(index, model, options)?;
+    let (mut engine, ffn) = pack.engine(model)?;
+    let subject = Subject {
+        what: file_name(index.path()),
+        pack: Some(index.path().to_owned()),
+        dtype: index.pack()?.shape().dtype.name(),
+        kernel_tier: Some(ffn.tier().name()),
+    };
+    threads.run(|| {
+        engine.session(|session| {
+            let mut sparse = SparseFfn::new(session, ffn, predict, threads);
+            judge(&subject, model, &mut sparse, text, dense, bar)
+        })
+    })
 }
 
 /// Reads a text, as far as it is asked for.
@@ -245,7 +299,7 @@ fn judge_predictors(
                 .with_context(|| path.display().to_string())?;
             let mut row = judge(&subject, model, &mut ffn, text, rows.get(number), bar)?;
             row.predicted = Some(Predicted {
-                predictors: path.to_owned(),
+                predictors: Some(path.to_owned()),
                 quality,
                 reads_per_active: ffn.reads().per_active(),
                 recall: ffn.reads().recall(),
@@ -314,7 +368,7 @@ fn report(args: &Args, model: &Model, rows: Vec<Row>) -> Result<()> {
     }
     let mut head =
         vec!["what", "dtype", "kernels", "corpus", "predicted", "loss", "perplexity", "over dense"];
-    if args.predictors.is_some() {
+    if !args.quality.is_empty() {
         head.extend(["quality", "reads/active", "recall", "bytes"]);
     }
     let lines: Vec<Vec<String>> = rows.iter().map(|row| line(row, head.len())).collect();

@@ -1,16 +1,27 @@
 //! `lnp verify`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde::Serialize;
 
-use lnp_common::report::{bytes, print, print_json, progress, shown, thousands};
+use lnp_common::report::{bytes, print, print_json, progress, shown, table, thousands};
+use lnp_engine::sys::cpu;
+use lnp_model::{Checkpoint, ExactPredictor, ModelConfig};
+use lnp_pack::PackIndex;
 use lnp_pack::compare::WeightError;
-use lnp_pack::verify::verify_file;
+use lnp_pack::verify::{Verified, verify_file};
+use lnp_predict::Sample;
+use lnp_run::judge::{Judged, judge};
+use lnp_run::stored::Stored;
+
+/// Tokens to judge predictors by, where nothing else is said.
+const ROWS_USUAL: usize = 2048;
 
 /// Check every byte of a pack: checksums, indexes, padding
 ///
 /// Example: lnp verify opt.lnp --model opt-relu
+/// Example: lnp verify opt.lnp --model opt-relu --traces test.trace.safetensors
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The pack
@@ -20,6 +31,13 @@ pub(super) struct Args {
     /// rounding to the pack's type took them
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// Also judge the pack's predictors: what they find of what is active on these traces, which carry FFN inputs
+    /// (`lnp trace --inputs`) or token_ids to run the model over
+    #[arg(long, value_name = "TRACE", num_args = 1.., requires = "model")]
+    traces: Vec<PathBuf>,
+    /// With --traces: judge by so many tokens
+    #[arg(long, value_name = "ROWS", default_value_t = ROWS_USUAL, requires = "traces")]
+    rows: usize,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -30,8 +48,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let verified =
         verify_file(&args.pack, args.model.as_deref(), &mut |done| bar.set_position(done))?;
     bar.finish_and_clear();
+    let judged = match &args.model {
+        Some(model) if !args.traces.is_empty() => Some(judge_predictors(args, model)?),
+        _ => None,
+    };
     if args.json {
-        return print_json(&verified);
+        return print_json(&Report { verified: &verified, predictors: judged.as_deref() });
     }
     let model = verified.bundles_equal_to_model.map_or(String::new(), |bundles| {
         let files = match verified.same_files_as_packed {
@@ -47,7 +69,62 @@ pub(super) fn run(args: &Args) -> Result<()> {
         verified.sections,
         thousands(verified.bundles as f64),
         bytes(verified.bytes as f64),
-    ))
+    ))?;
+    judged.map_or(Ok(()), |judged| print(&render(&judged)))
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Report<'r> {
+    #[serde(flatten)]
+    verified: &'r Verified,
+    /// What the pack's predictors found, by horizon and quality; none where that was not asked for.
+    predictors: Option<&'r [Judged]>,
+}
+
+/// Judges the pack's predictors by the model.
+fn judge_predictors(args: &Args, dir: &Path) -> Result<Vec<Judged>> {
+    let index = PackIndex::open(&args.pack)?;
+    let pack = index.pack()?;
+    let stored = Stored::of_pack(&pack).with_context(|| {
+        format!(
+            "{}: the pack has no predictor for each layer; give it some with `lnp predict` and `lnp pack --predictors`",
+            args.pack.display()
+        )
+    })?;
+    let checkpoint = Checkpoint::open(dir)?;
+    let config = ModelConfig::load(dir, &checkpoint)?;
+    let bar = progress("running the model", 0);
+    let sample = Sample::of_traces(dir, &config, &args.traces, args.rows, &mut |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    let exact = ExactPredictor::load(&checkpoint, &config)?;
+    judge(&stored, &exact, &sample, cpu::detect())
+}
+
+/// A table for each horizon.
+fn render(judged: &[Judged]) -> String {
+    let rows: Vec<Vec<String>> = judged
+        .iter()
+        .map(|row| {
+            vec![
+                row.horizon.to_string(),
+                format!("{}", row.quality as f32),
+                row.layers.to_string(),
+                format!("{:.4}", row.recall),
+                format!("{:.4}", row.recall_told),
+                format!("{:.3}", row.reads_per_active),
+                format!("{:.3}", row.reads_per_active_told),
+            ]
+        })
+        .collect();
+    let head = ["ahead", "quality", "layers", "recall", "told", "reads/active", "told"];
+    format!(
+        "\npredictors, on this text and as the pack tells of its profile:\n{}",
+        table(&head, &rows, 0)
+    )
 }
 
 /// One line about how far the pack's weights are from the checkpoint's.
