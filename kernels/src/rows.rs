@@ -106,7 +106,8 @@ impl Rows {
         check("matrix", count * row_bytes, rows.len())?;
         check("products", count.saturating_mul(xs.len()), out.len())?;
         xs.iter().try_for_each(|x| self.check(x))?;
-        let group_rows = (GROUP_BYTES / row_bytes).max(1);
+        let together = self.ops.rows_together();
+        let group_rows = (GROUP_BYTES / row_bytes).max(1).next_multiple_of(together);
         let groups = rows.chunks(group_rows.saturating_mul(row_bytes).max(1));
         for (begin, group) in (0..).step_by(group_rows).zip(groups) {
             // Only the first vector meets rows that are still in memory.
