@@ -66,7 +66,7 @@ pub(super) unsafe fn rows<I: Apart>(x: &Input<'_>, rows: &[u8], out: &mut [f32],
     }
 }
 
-/// Four rows times x.
+/// Four rows of the same length times x.
 ///
 /// # Safety
 /// As [`rows`].
