@@ -1,5 +1,6 @@
-//! The kernels at the speed of memory: coefficient and accumulate over the bundles of active sets,
-//! next to a plain read of the same bytes in the same order, and to a dense product of the same type.
+//! The kernels at the speed of memory: coefficient and accumulate over the bundles of active sets, and the
+//! matrices of predictors, next to a plain read of as many bytes in the same order, and to a dense product
+//! of the same type.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -11,7 +12,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use lnp_engine::limits::{FINISH_BATCH, LOOKAHEAD_BYTES};
 use lnp_engine::sys::cpu;
-use lnp_kernels::{Activation, Dtype, Kernel, KernelShape, Tier};
+use lnp_kernels::{Activation, Dtype, Kernel, KernelShape, Numbers, Rows, Tier};
 use memmap2::{Advice, MmapMut};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -29,6 +30,9 @@ const SAMPLES: usize = 10;
 /// Name, hidden size and parts of a layer.
 const LAYERS: [(&str, usize, usize); 3] =
     [("opt-350m", 1024, 2), ("opt-6.7b", 4096, 2), ("llama-2-7b", 4096, 3)];
+/// Name, rows and columns of a predictor's matrices: a low rank, a lower one.
+const MATRICES: [(&str, usize, usize); 3] =
+    [("reduce", 256, 4096), ("expand", 16384, 256), ("narrow", 16384, 64)];
 /// Shares of the bundles that are active.
 const ACTIVE: [(&str, f64); 4] = [("3%", 0.03), ("10%", 0.10), ("25%", 0.25), ("100%", 1.0)];
 
@@ -56,6 +60,55 @@ fn kernels(criterion: &mut Criterion) {
         }
         dense(criterion, dtype, &memory);
     }
+    for (name, count, columns) in MATRICES {
+        for numbers in Numbers::ALL {
+            let about = format!("{name}-{count}x{columns}/{}/matrix", numbers.name());
+            matrices(criterion, &about, (numbers, count, columns), &memory);
+        }
+    }
+}
+
+/// Matrices of one shape, one after the other, on every tier; the plain read takes turns.
+fn matrices(
+    criterion: &mut Criterion,
+    about: &str,
+    (numbers, count, columns): (Numbers, usize, usize),
+    memory: &[u8],
+) {
+    let bytes = count * numbers.row_bytes(columns);
+    let mut group = criterion.benchmark_group(about);
+    group.throughput(Throughput::Bytes(bytes as u64));
+    let mut all = memory.chunks_exact(bytes).cycle();
+    let mut next = || all.next().expect("a cycle");
+    let x: Vec<f32> = (0..columns).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
+    let mut out = vec![0.0; count];
+    for tier in Tier::ALL {
+        let rows = Rows::new(numbers, columns, cpu::detect().up_to(tier)).expect("a valid shape");
+        if rows.tier() != tier {
+            continue;
+        }
+        let mut memory = vec![0; rows.input_bytes()];
+        let mut samples = Vec::new();
+        group.bench_function(tier.name(), |bencher| {
+            bencher.iter_custom(|rounds| {
+                let (mut measured, mut read) = (Duration::ZERO, Duration::ZERO);
+                for _ in 0..rounds {
+                    measured += timed(|| {
+                        let input = rows.prepare(&x, &mut memory).expect("lengths fit");
+                        rows.multiply(&input, next(), &mut out).expect("lengths fit");
+                        black_box(&mut out);
+                    });
+                    read += timed(|| {
+                        black_box(sum(next()));
+                    });
+                }
+                samples.push(Sample { measured, read, rounds });
+                measured
+            });
+        });
+        note(about, tier.name(), bytes, &samples);
+    }
+    group.finish();
 }
 
 fn bundle_bytes(shape: &KernelShape) -> usize {

@@ -1,8 +1,11 @@
-//! Any bits as a bundle, in every number type, through every tier that this machine has.
+//! Any bits as a bundle and as a matrix of rows, in every number type, through every tier that this
+//! machine has.
 //!
 //! Where all numbers are of a size that sums keep, against the sums in f64 that the kernels' tests
 //! have. Whatever they are: a batch has the bits of single tokens, alignment and hints change nothing,
 //! and what is not finite is not hidden.
+
+mod rows;
 
 use arbitrary::Arbitrary;
 use lnp_kernels::{Activation, Dtype, Input, Kernel, KernelShape, TOKENS_MAX};
@@ -89,6 +92,7 @@ pub fn run(case: &Case) {
         check_sum(&kernel, &bundle, &placed, case, &mut numbers);
         check_lengths(&kernel, &bundle);
     }
+    rows::run(case, hidden, &mut numbers);
 }
 
 fn activation(case: &Case) -> Activation {

@@ -106,16 +106,19 @@ impl Rows {
         check("matrix", count * row_bytes, rows.len())?;
         check("products", count.saturating_mul(xs.len()), out.len())?;
         xs.iter().try_for_each(|x| self.check(x))?;
-        let group_rows = (GROUP_BYTES / row_bytes).max(1);
-        let groups = rows.chunks(group_rows.saturating_mul(row_bytes).max(1));
-        for (begin, group) in (0..).step_by(group_rows).zip(groups) {
+        let together = self.ops.rows_together();
+        let group_rows = (GROUP_BYTES / row_bytes).max(1).next_multiple_of(together);
+        let mut begin = 0;
+        for group in rows.chunks(group_rows.saturating_mul(row_bytes).max(1)) {
+            let end = begin + group.len() / row_bytes;
             // Only the first vector meets rows that are still in memory.
             let mut ahead = Ahead::new(rows, &[]);
             for (x, out) in xs.iter().zip(out.chunks_exact_mut(count.max(1))) {
-                let places = out.get_mut(begin..begin + group.len() / row_bytes);
-                self.ops.multiply(x, group, places.unwrap_or_default(), ahead);
+                let places = out.get_mut(begin..end).unwrap_or_default();
+                self.ops.multiply(x, group, places, ahead);
                 ahead = Ahead::new(&[], &[]);
             }
+            begin = end;
         }
         Ok(())
     }

@@ -2,12 +2,13 @@
 //! for the block's scale.
 //!
 //! Four blocks are a step, so that their sums and scales fill a register of four lanes. Lane `k` adds
-//! up the blocks with number `k` modulo 4: the same bits for every tier that keeps to this.
+//! up the blocks with number `k` modulo 4: the same bits for every tier that keeps to this. (For a matrix,
+//! see `quad`.)
 
 use super::Ahead;
 use super::vector::Stored;
 use crate::dtype::{BLOCK, Dtype};
-use crate::input::{Blocks, Input, STEP};
+use crate::input::{Input, STEP};
 
 /// A register of four f32, to which the sums of four blocks are added.
 pub(super) trait Four: Copy {
@@ -23,6 +24,22 @@ pub(super) trait Four: Copy {
     /// # Safety
     /// The instruction set is there.
     unsafe fn add(self, sums: Self::Sums, offset: i32, step: &Step<'_>) -> Self;
+
+    /// `self + w_scales * x_scale * (sums - above)`.
+    ///
+    /// # Safety
+    /// The instruction set is there.
+    unsafe fn add_one(
+        self,
+        sums: Self::Sums,
+        above: i32,
+        w_scales: [u16; STEP],
+        x_scale: f32,
+    ) -> Self;
+
+    /// # Safety
+    /// The instruction set is there.
+    unsafe fn lanes(self) -> [f32; STEP];
 
     /// `(lane 0 + lane 1) + (lane 2 + lane 3)`.
     ///
@@ -65,61 +82,27 @@ pub(super) const STEP_BYTES_MAX: usize = STEP * Dtype::Q8_0.block_bytes();
 /// The instruction set of `I` is there. (Lengths are safe: what is not in both is left out.)
 #[inline(always)]
 pub(super) unsafe fn dot<I: Integers>(x: &Input<'_>, w: &[u8], ahead: Ahead) -> f32 {
-    // SAFETY: it needs the instruction set alone, which this function asks of its caller.
-    unsafe { row::<I>(&x.blocks(), w, w.len(), ahead) }
-}
-
-/// `out[i] = row i . x`, with the bits of [`dot`].
-///
-/// # Safety
-/// As [`dot`].
-#[inline(always)]
-pub(super) unsafe fn rows<I: Integers>(x: &Input<'_>, rows: &[u8], out: &mut [f32], ahead: Ahead) {
-    let row_bytes = x.values.len() / BLOCK * I::BLOCK_BYTES;
     let x = x.blocks();
-    let mut rest = rows;
-    for out in out {
-        // SAFETY: it needs the instruction set alone, which this function asks of its caller.
-        *out = unsafe { row::<I>(&x, rest, row_bytes, ahead) };
-        rest = rest.get(row_bytes..).unwrap_or_default();
-    }
-}
-
-/// The first `bytes` of `w` times x. What follows them may be read, but does not count.
-///
-/// # Safety
-/// As [`dot`].
-#[inline(always)]
-unsafe fn row<I: Integers>(x: &Blocks<'_>, w: &[u8], bytes: usize, ahead: Ahead) -> f32 {
     let step_bytes = STEP * I::BLOCK_BYTES;
-    let (row, _) = w.split_at_checked(bytes).unwrap_or((w, &[]));
     // SAFETY: it needs the instruction set alone, which this function asks of its caller.
     let mut sum = unsafe { I::Four::zero() };
     let mut steps = x.scales.iter().zip(x.sums).zip(x.numbers);
-    let whole = row.chunks_exact(step_bytes);
+    let whole = w.chunks_exact(step_bytes);
     let rest = whole.remainder();
     // `whole` first: it ends before a step of x is taken for nothing.
     for (w, ((x_scales, x_sums), numbers)) in whole.zip(&mut steps) {
         ahead.ask(w.as_ptr(), step_bytes);
         // SAFETY: the instruction set is there, as this function asks of its caller; `w` is a chunk of a
         // whole step.
-        sum = unsafe { add_step::<I>(sum, w, w_scales::<I>(w), x_scales, x_sums, numbers) };
+        sum = unsafe { add_step::<I>(sum, w, x_scales, x_sums, numbers) };
     }
     if let (false, Some(((x_scales, x_sums), numbers))) = (rest.is_empty(), steps.next()) {
-        ahead.ask(rest.as_ptr(), rest.len());
-        // What is missing is zero: x's numbers, its scales, and here the scales of the weights.
+        // What is missing is zero, on both sides.
         let mut last = [0; STEP_BYTES_MAX];
-        let step = w.get(row.len() - rest.len()..).and_then(|from| from.get(..step_bytes));
-        let step = step.unwrap_or_else(|| {
-            last[..rest.len()].copy_from_slice(rest);
-            &last[..step_bytes]
-        });
-        let mut scales = w_scales::<I>(step);
-        let missing = scales.iter_mut().skip(rest.len() / I::BLOCK_BYTES);
-        missing.for_each(|scale| *scale = 0);
-        // SAFETY: the instruction set is there, as this function asks of its caller; `step` is cut to
-        // four blocks, of `w` or of `last`, which is as long as the longest step.
-        sum = unsafe { add_step::<I>(sum, step, scales, x_scales, x_sums, numbers) };
+        last[..rest.len()].copy_from_slice(rest);
+        // SAFETY: the instruction set is there, as this function asks of its caller; the slice of `last`,
+        // which is as long as the longest step, is one step.
+        sum = unsafe { add_step::<I>(sum, &last[..step_bytes], x_scales, x_sums, numbers) };
     }
     // SAFETY: it needs the instruction set alone, which this function asks of its caller.
     unsafe { sum.total() }
@@ -133,7 +116,6 @@ unsafe fn row<I: Integers>(x: &Blocks<'_>, w: &[u8], bytes: usize, ahead: Ahead)
 unsafe fn add_step<I: Integers>(
     sum: I::Four,
     w: &[u8],
-    w_scales: [u16; STEP],
     x_scales: &[u8; 4 * STEP],
     x_sums: &[u8; 4 * STEP],
     numbers: &[u8; BLOCK * STEP],
@@ -141,7 +123,7 @@ unsafe fn add_step<I: Integers>(
     // SAFETY: the instruction set is there and `w` holds four blocks, as this function asks of its
     // caller; the array holds 128 bytes.
     let sums = unsafe { I::multiply(w.as_ptr(), numbers.as_ptr()) };
-    let step = Step { w_scales, x_scales, x_sums };
+    let step = Step { w_scales: w_scales::<I>(w), x_scales, x_sums };
     // SAFETY: it needs the instruction set alone, which this function asks of its caller.
     unsafe { sum.add(sums, I::OFFSET, &step) }
 }

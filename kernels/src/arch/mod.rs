@@ -5,8 +5,8 @@
 //! `Ops::select` and `RowsOps::select` take a tier's functions only where the features name all that the
 //! tier needs; and `Ops` and `RowsOps` check lengths before they call them.
 //!
-//! Reading order: [`features`] (what there is), this file and `rows` (which is taken), `vector` and
-//! `integer` (the two algorithms), then the folder of an instruction set.
+//! Reading order: [`features`] (what there is), this file and `rows` (which is taken), `vector`,
+//! `integer` and `quad` (the algorithms), then the folder of an instruction set.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -14,6 +14,8 @@ pub mod features;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod integer;
 mod prefetch;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod quad;
 mod rows;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vector;

@@ -12,7 +12,7 @@
 pub(crate) const AHEAD_BYTES: usize = 6144;
 
 /// Bytes of a cache line.
-const LINE_BYTES: usize = 64;
+pub(super) const LINE_BYTES: usize = 64;
 
 /// What will be read while and after a loop goes through some bytes.
 #[derive(Clone, Copy)]
@@ -46,6 +46,14 @@ impl Ahead {
         }
         for line in 0..bytes.div_ceil(LINE_BYTES) {
             fetch(ahead.wrapping_add(line * LINE_BYTES));
+        }
+    }
+
+    /// Asks for the line at `line`, if it lies before the end.
+    #[inline(always)]
+    pub(super) fn ask_line(self, line: *const u8) {
+        if line < self.end {
+            fetch(line);
         }
     }
 }

@@ -3,7 +3,7 @@
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::native;
 use super::{Ahead, CpuFeatures, Prepare, Tier, prepare_values};
-use crate::input::{Form, Input};
+use crate::input::{Form, Input, STEP};
 use crate::numbers::Numbers;
 use crate::portable;
 
@@ -52,6 +52,14 @@ impl RowsOps {
 
     pub(crate) const fn form(&self) -> Form {
         self.code.form
+    }
+
+    /// Rows that the code takes together; it takes fewer at the end only.
+    pub(crate) const fn rows_together(&self) -> usize {
+        match self.code.form {
+            Form::Q8 => STEP,
+            _ => 1,
+        }
     }
 
     /// Prepares `values`, a multiple of 32, in the first bytes of `memory`; `None` where it has too

@@ -6,11 +6,16 @@ pub(crate) mod rows;
 
 use half::{bf16, f16};
 use lnp_engine::sys::cpu;
-use lnp_kernels::{Activation, Dtype, Kernel, KernelShape, Tier};
+use lnp_kernels::{Activation, CpuFeatures, Dtype, Kernel, KernelShape, Tier};
+
+/// What this machine has; Miri, the baseline.
+pub(crate) fn detected() -> CpuFeatures {
+    if cfg!(miri) { CpuFeatures::NONE } else { cpu::detect() }
+}
 
 /// One kernel for each tier that this machine has for the shape, the lowest first.
 pub(crate) fn kernels(shape: KernelShape) -> Vec<Kernel> {
-    let with = |tier| Kernel::new(shape, cpu::detect().up_to(tier)).unwrap();
+    let with = |tier| Kernel::new(shape, detected().up_to(tier)).unwrap();
     Tier::ALL.into_iter().map(|tier| (tier, with(tier))).filter_map(own).collect()
 }
 

@@ -1,14 +1,13 @@
 //! The same for matrices of rows.
 
 use half::f16;
-use lnp_engine::sys::cpu;
 use lnp_kernels::{Dtype, Input, Numbers, Rows, Tier};
 
-use super::{Numbers as Random, as_taken, dot};
+use super::{Numbers as Random, as_taken, detected, dot};
 
 /// One for each tier that this machine has for the type, the lowest first.
 pub(crate) fn tiers(numbers: Numbers, columns: usize) -> Vec<Rows> {
-    let with = |tier| Rows::new(numbers, columns, cpu::detect().up_to(tier)).unwrap();
+    let with = |tier| Rows::new(numbers, columns, detected().up_to(tier)).unwrap();
     let all = Tier::ALL.into_iter().map(|tier| (tier, with(tier)));
     all.filter(|(tier, rows)| rows.tier() == *tier).map(|(_, rows)| rows).collect()
 }

@@ -9,8 +9,10 @@ use core::arch::aarch64::{
 use core::marker::PhantomData;
 
 use super::neon::Bytes;
-use crate::arch::integer::{Four, Integers};
+use crate::arch::integer::Four;
+use crate::arch::quad::Apart;
 use crate::arch::vector::{Bits, Stored};
+use crate::input::STEP;
 
 impl Bytes for Bits<1> {
     const OFFSET: i8 = 1;
@@ -75,12 +77,12 @@ impl<I: Stored> Stored for Doubled<I> {
     const SCALE_BYTES: usize = I::SCALE_BYTES;
 }
 
-impl<I: Integers<Four = float32x4_t>> Integers for Doubled<I> {
+impl<I: Apart<Four = float32x4_t>> Apart for Doubled<I> {
     type Four = float32x4_t;
     const OFFSET: i32 = 255 - 2 * 128;
 
     #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> <Self::Four as Four>::Sums {
+    unsafe fn multiply(w: [*const u8; STEP], x: *const u8) -> <Self::Four as Four>::Sums {
         // SAFETY: what it needs this method asks of its own caller.
         let sums: int32x4_t = unsafe { I::multiply(w, x) };
         // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method

@@ -3,7 +3,8 @@
 use core::arch::aarch64::{
     float32x4_t, int8x16_t, int32x4_t, vaddvq_f32, vcvtq_f32_s32, vdupq_n_f32, vdupq_n_s32,
     vfmaq_f32, vget_low_s8, vld1_u16, vld1q_f32, vld1q_s32, vmlal_high_s8, vmlal_s8, vmlsq_n_s32,
-    vmull_s8, vmulq_f32, vpadalq_s16, vpaddlq_s16, vpaddq_f32, vpaddq_s32,
+    vmull_s8, vmulq_f32, vmulq_n_f32, vpadalq_s16, vpaddlq_s16, vpaddq_f32, vpaddq_s32, vst1q_f32,
+    vsubq_s32,
 };
 use core::arch::asm;
 use core::marker::PhantomData;
@@ -11,6 +12,7 @@ use core::marker::PhantomData;
 use super::neon::{Bytes, widen_four};
 use crate::arch::Ahead;
 use crate::arch::integer::{self, Four, Integers, Step};
+use crate::arch::quad::Apart;
 use crate::arch::vector::{Q8, Stored};
 use crate::dtype::BLOCK;
 use crate::input::{Input, STEP};
@@ -58,6 +60,27 @@ fn sum_of_each(p: [int32x4_t; STEP]) -> int32x4_t {
     vpaddq_s32(vpaddq_s32(p[0], p[1]), vpaddq_s32(p[2], p[3]))
 }
 
+/// The sum of products of each of four blocks with the same one of x.
+///
+/// # Safety
+/// Advanced SIMD is there; at each of `w` a block of `T` can be read, at `x` 32 bytes.
+#[inline(always)]
+unsafe fn sums_apart<T: Bytes>(
+    w: [*const u8; STEP],
+    x: *const u8,
+    product: impl Fn([int8x16_t; 2], [int8x16_t; 2]) -> int32x4_t,
+) -> int32x4_t {
+    // SAFETY: the caller vouches for 32 bytes.
+    let x = unsafe { Q8::bytes(x) };
+    let block = |w: *const u8| {
+        // SAFETY: the numbers of one of four blocks, for which the caller vouches.
+        let w = unsafe { T::bytes(w.wrapping_add(T::SCALE_BYTES)) };
+        product(w, x)
+    };
+    // SAFETY: Advanced SIMD is there, as this function asks of its caller.
+    unsafe { sum_of_each([block(w[0]), block(w[1]), block(w[2]), block(w[3])]) }
+}
+
 impl<T: Bytes> Integers for Multiply<T> {
     type Four = float32x4_t;
     const OFFSET: i32 = T::OFFSET as i32;
@@ -72,6 +95,23 @@ impl<T: Bytes> Integers for Multiply<T> {
         // SAFETY: it needs Advanced SIMD, four blocks at `w` and 128 bytes at `x`, for which the
         // caller of this method vouches; the closure needs nothing else.
         unsafe { sums::<T>(w, x, product) }
+    }
+}
+
+impl<T: Bytes> Apart for Multiply<T> {
+    type Four = float32x4_t;
+    const OFFSET: i32 = T::OFFSET as i32;
+
+    #[inline(always)]
+    unsafe fn multiply(w: [*const u8; STEP], x: *const u8) -> int32x4_t {
+        let product = |w, x| {
+            // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+            // vouches.
+            unsafe { multiply(w, x) }
+        };
+        // SAFETY: it needs Advanced SIMD, a block at each of `w` and 32 bytes at `x`, for which the
+        // caller of this method vouches; the closure needs nothing else.
+        unsafe { sums_apart::<T>(w, x, product) }
     }
 }
 
@@ -94,12 +134,28 @@ impl<T: Bytes> Integers for Products<T> {
     #[inline(always)]
     unsafe fn multiply(w: *const u8, x: *const u8) -> int32x4_t {
         let product = |w, x| {
-            // SAFETY: FEAT_DotProd is there, because only `dot_products` takes this type.
+            // SAFETY: FEAT_DotProd is there, because only functions with it take this type.
             unsafe { multiply_dotprod(w, x) }
         };
         // SAFETY: it needs Advanced SIMD, four blocks at `w` and 128 bytes at `x`, for which the
         // caller of this method vouches; the closure needs nothing else.
         unsafe { sums::<T>(w, x, product) }
+    }
+}
+
+impl<T: Bytes> Apart for Products<T> {
+    type Four = float32x4_t;
+    const OFFSET: i32 = T::OFFSET as i32;
+
+    #[inline(always)]
+    unsafe fn multiply(w: [*const u8; STEP], x: *const u8) -> int32x4_t {
+        let product = |w, x| {
+            // SAFETY: FEAT_DotProd is there, because only functions with it take this type.
+            unsafe { multiply_dotprod(w, x) }
+        };
+        // SAFETY: it needs Advanced SIMD, a block at each of `w` and 32 bytes at `x`, for which the
+        // caller of this method vouches; the closure needs nothing else.
+        unsafe { sums_apart::<T>(w, x, product) }
     }
 }
 
@@ -145,6 +201,28 @@ impl Four for float32x4_t {
     }
 
     #[inline(always)]
+    unsafe fn add_one(
+        self,
+        sums: int32x4_t,
+        above: i32,
+        w_scales: [u16; STEP],
+        x_scale: f32,
+    ) -> Self {
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches.
+        unsafe { add_one(self, sums, above, w_scales, x_scale) }
+    }
+
+    #[inline(always)]
+    unsafe fn lanes(self) -> [f32; STEP] {
+        let mut lanes = [0.0; STEP];
+        // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
+        // vouches; the array has room for four values.
+        unsafe { vst1q_f32(lanes.as_mut_ptr(), self) };
+        lanes
+    }
+
+    #[inline(always)]
     unsafe fn total(self) -> f32 {
         // SAFETY: Advanced SIMD is of the instruction set for which the caller of this method
         // vouches.
@@ -171,6 +249,22 @@ pub(super) fn add(
     // SAFETY: the array holds 16 bytes; no alignment is needed.
     let x_scales = unsafe { vld1q_f32(step.x_scales.as_ptr().cast()) };
     vfmaq_f32(sum, vcvtq_f32_s32(sums), vmulq_f32(widen_four(w_scales), x_scales))
+}
+
+/// [`Four::add_one`].
+#[inline]
+#[target_feature(enable = "neon")]
+fn add_one(
+    sum: float32x4_t,
+    sums: int32x4_t,
+    above: i32,
+    w_scales: [u16; STEP],
+    x_scale: f32,
+) -> float32x4_t {
+    let sums = vsubq_s32(sums, vdupq_n_s32(above));
+    // SAFETY: the array holds 4 numbers.
+    let w_scales = unsafe { vld1_u16(w_scales.as_ptr()) };
+    vfmaq_f32(sum, vcvtq_f32_s32(sums), vmulq_n_f32(widen_four(w_scales), x_scale))
 }
 
 /// [`Four::total`].

@@ -5,7 +5,7 @@ use core::arch::aarch64::float32x4_t;
 use super::bits::Doubled;
 use super::bytes::{Multiply as Widening, Products};
 use super::fhm;
-use crate::arch::integer::{self, Integers};
+use crate::arch::quad::{self, Apart};
 use crate::arch::rows::{Multiply, RowsCode};
 use crate::arch::vector::{self, Bits, F16, F32, Load, Q8};
 use crate::arch::{Ahead, Prepare, Tier, prepare_values};
@@ -53,26 +53,26 @@ unsafe fn neon<W: Load<float32x4_t>>(x: &Input<'_>, rows: &[u8], out: &mut [f32]
     unsafe { vector::rows::<float32x4_t, W>(x.values, rows, out, ahead) }
 }
 
-/// [`integer::rows`] by widening multiplication.
+/// [`quad::rows`] by widening multiplication.
 ///
 /// # Safety
 /// Advanced SIMD.
 #[target_feature(enable = "neon")]
-unsafe fn neon_integer<I: Integers>(x: &Input<'_>, rows: &[u8], out: &mut [f32], ahead: Ahead) {
+unsafe fn neon_integer<I: Apart>(x: &Input<'_>, rows: &[u8], out: &mut [f32], ahead: Ahead) {
     // SAFETY: the features that it asks for are those that this function is compiled for and asks
     // of its own caller; any lengths will do.
-    unsafe { integer::rows::<I>(x, rows, out, ahead) }
+    unsafe { quad::rows::<I>(x, rows, out, ahead) }
 }
 
-/// [`integer::rows`] by dot products of bytes.
+/// [`quad::rows`] by dot products of bytes.
 ///
 /// # Safety
 /// Advanced SIMD and FEAT_DotProd.
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn neon_dotprod<I: Integers>(x: &Input<'_>, rows: &[u8], out: &mut [f32], ahead: Ahead) {
+unsafe fn neon_dotprod<I: Apart>(x: &Input<'_>, rows: &[u8], out: &mut [f32], ahead: Ahead) {
     // SAFETY: the features that it asks for are those that this function is compiled for and asks
     // of its own caller; any lengths will do.
-    unsafe { integer::rows::<I>(x, rows, out, ahead) }
+    unsafe { quad::rows::<I>(x, rows, out, ahead) }
 }
 
 /// [`fhm::dot`] for each row.

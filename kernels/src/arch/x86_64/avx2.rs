@@ -4,17 +4,18 @@ use core::arch::x86_64::{
     __m128, __m128i, __m256, __m256i, _mm_add_epi32, _mm_add_ps, _mm_and_si128, _mm_cvtepi32_ps,
     _mm_cvtph_ps, _mm_cvtsi32_si128, _mm_cvtsi64_si128, _mm_cvtss_f32, _mm_fmadd_ps, _mm_hadd_ps,
     _mm_loadl_epi64, _mm_loadu_ps, _mm_loadu_si128, _mm_movehl_ps, _mm_mul_ps, _mm_mullo_epi32,
-    _mm_set1_epi8, _mm_set1_epi32, _mm_setzero_ps, _mm_srli_epi16, _mm_sub_epi8, _mm_sub_epi32,
-    _mm_unpackhi_epi64, _mm256_add_ps, _mm256_castps256_ps128, _mm256_castsi256_ps,
-    _mm256_castsi256_si128, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32,
-    _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps,
-    _mm256_hadd_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm_set1_epi8, _mm_set1_epi32, _mm_set1_ps, _mm_setzero_ps, _mm_srli_epi16, _mm_storeu_ps,
+    _mm_sub_epi8, _mm_sub_epi32, _mm_unpackhi_epi64, _mm256_add_ps, _mm256_castps256_ps128,
+    _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps,
+    _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_extracti128_si256,
+    _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
     _mm256_maddubs_epi16, _mm256_set_m128i, _mm256_set1_epi16, _mm256_set1_ps, _mm256_setzero_ps,
     _mm256_sign_epi8, _mm256_slli_epi32, _mm256_storeu_ps,
 };
 
 use crate::arch::Ahead;
 use crate::arch::integer::{self, Four, Integers, Step};
+use crate::arch::quad::Apart;
 use crate::arch::vector::{self, Bf16, F16, F32, Load, Q4, Q8, Stored, Vector};
 use crate::dtype::BLOCK;
 use crate::input::{Input, STEP};
@@ -201,6 +202,25 @@ impl Integers for Q8 {
     }
 }
 
+impl Apart for Q8 {
+    type Four = __m128;
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn multiply(w: [*const u8; STEP], x: *const u8) -> __m128i {
+        // SAFETY: the caller vouches for 32 bytes.
+        let x = unsafe { _mm256_loadu_si256(x.cast()) };
+        let block = |w: *const u8| {
+            // SAFETY: the numbers of one of four blocks, for which the caller vouches.
+            let w = unsafe { _mm256_loadu_si256(w.wrapping_add(Self::SCALE_BYTES).cast()) };
+            // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
+            unsafe { multiply_signed(w, x) }
+        };
+        // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
+        unsafe { sums([block(w[0]), block(w[1]), block(w[2]), block(w[3])]) }
+    }
+}
+
 /// Sums of four products of signed bytes; `x` has no -128.
 ///
 /// The instruction wants one side unsigned, so `w` gives its sign to `x`. |w| <= 128 and
@@ -266,6 +286,27 @@ impl Four for __m128 {
     }
 
     #[inline(always)]
+    unsafe fn add_one(
+        self,
+        sums: __m128i,
+        above: i32,
+        w_scales: [u16; STEP],
+        x_scale: f32,
+    ) -> Self {
+        // SAFETY: AVX2, FMA and F16C are the instruction set for which the caller of this method
+        // vouches.
+        unsafe { add_one(self, sums, above, w_scales, x_scale) }
+    }
+
+    #[inline(always)]
+    unsafe fn lanes(self) -> [f32; STEP] {
+        let mut lanes = [0.0; STEP];
+        // SAFETY: part of x86-64; the array has room for four values, and no alignment is needed.
+        unsafe { _mm_storeu_ps(lanes.as_mut_ptr(), self) };
+        lanes
+    }
+
+    #[inline(always)]
     unsafe fn total(self) -> f32 {
         // SAFETY: AVX is of the instruction set for which the caller of this method vouches.
         unsafe { total(self) }
@@ -281,11 +322,27 @@ fn add(sum: __m128, mut sums: __m128i, offset: i32, step: &Step<'_>) -> __m128 {
         let x_sums = unsafe { _mm_loadu_si128(step.x_sums.as_ptr().cast()) };
         sums = _mm_sub_epi32(sums, _mm_mullo_epi32(x_sums, _mm_set1_epi32(offset)));
     }
-    let halves = step.w_scales.iter().rev().fold(0, |all, half| all << 16 | i64::from(*half));
     // SAFETY: the array holds 16 bytes; no alignment is needed.
     let x_scales = unsafe { _mm_loadu_ps(step.x_scales.as_ptr().cast()) };
-    let scales = _mm_mul_ps(_mm_cvtph_ps(_mm_cvtsi64_si128(halves)), x_scales);
+    let scales = _mm_mul_ps(widen_four(step.w_scales), x_scales);
     _mm_fmadd_ps(_mm_cvtepi32_ps(sums), scales, sum)
+}
+
+/// [`Four::add_one`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_one(sum: __m128, sums: __m128i, above: i32, w_scales: [u16; STEP], x_scale: f32) -> __m128 {
+    let sums = _mm_sub_epi32(sums, _mm_set1_epi32(above));
+    let scales = _mm_mul_ps(widen_four(w_scales), _mm_set1_ps(x_scale));
+    _mm_fmadd_ps(_mm_cvtepi32_ps(sums), scales, sum)
+}
+
+/// Four f16 as f32.
+#[inline]
+#[target_feature(enable = "f16c")]
+fn widen_four(halves: [u16; STEP]) -> __m128 {
+    let halves = halves.iter().rev().fold(0, |all, half| all << 16 | i64::from(*half));
+    _mm_cvtph_ps(_mm_cvtsi64_si128(halves))
 }
 
 /// [`Four::total`].

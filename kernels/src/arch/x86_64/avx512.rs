@@ -17,9 +17,10 @@ use core::arch::x86_64::{
 use super::avx2;
 use crate::arch::Ahead;
 use crate::arch::integer::{self, Integers};
+use crate::arch::quad::Apart;
 use crate::arch::vector::{self, Bf16, F16, F32, Load, Q4, Q8, Stored, Vector};
 use crate::dtype::BLOCK;
-use crate::input::Input;
+use crate::input::{Input, STEP};
 
 impl Vector for __m512 {
     const LANES: usize = 16;
@@ -203,6 +204,26 @@ impl Integers for Q8Vnni {
         };
         // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
         unsafe { avx2::sums([block(0), block(1), block(2), block(3)]) }
+    }
+}
+
+impl Apart for Q8Vnni {
+    type Four = __m128;
+    const OFFSET: i32 = 128;
+
+    #[inline(always)]
+    unsafe fn multiply(w: [*const u8; STEP], x: *const u8) -> __m128i {
+        // SAFETY: the caller vouches for 32 bytes.
+        let x = unsafe { _mm256_loadu_si256(x.cast()) };
+        let block = |w: *const u8| {
+            // SAFETY: the numbers of one of four blocks, for which the caller vouches.
+            let w = unsafe { _mm256_loadu_si256(w.wrapping_add(Self::SCALE_BYTES).cast()) };
+            // SAFETY: AVX-512 VL and VNNI are what this type needs, for which the caller of this
+            // method vouches.
+            unsafe { multiply_bytes(w, x) }
+        };
+        // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
+        unsafe { avx2::sums([block(w[0]), block(w[1]), block(w[2]), block(w[3])]) }
     }
 }
 

@@ -9,13 +9,13 @@ use core::arch::x86_64::{
 };
 
 use super::avx2::{multiply_signed, sums};
-use crate::arch::integer::Integers;
+use crate::arch::quad::Apart;
 use crate::arch::vector::{Bits, Stored};
-use crate::dtype::BLOCK;
+use crate::input::STEP;
 
 /// A block of codes times a block of bytes.
 pub(super) trait Codes: Stored {
-    /// As [`Integers::OFFSET`].
+    /// As [`Apart::OFFSET`].
     const OFFSET: i32;
 
     /// Sums of four products of numbers that lie [`Codes::OFFSET`] above what they mean, with signed bytes,
@@ -26,7 +26,7 @@ pub(super) trait Codes: Stored {
     unsafe fn multiply(codes: *const u8, x: __m256i) -> __m256i;
 }
 
-impl<const K: usize> Integers for Bits<K>
+impl<const K: usize> Apart for Bits<K>
 where
     Self: Codes,
 {
@@ -34,17 +34,16 @@ where
     const OFFSET: i32 = <Self as Codes>::OFFSET;
 
     #[inline(always)]
-    unsafe fn multiply(w: *const u8, x: *const u8) -> __m128i {
-        let block = |at: usize| {
-            // SAFETY: 32 of the 128 bytes for which the caller vouches.
-            let x = unsafe { _mm256_loadu_si256(x.wrapping_add(at * BLOCK).cast()) };
-            let codes = w.wrapping_add(at * Self::BLOCK_BYTES + Self::SCALE_BYTES);
+    unsafe fn multiply(w: [*const u8; STEP], x: *const u8) -> __m128i {
+        // SAFETY: the caller vouches for 32 bytes.
+        let x = unsafe { _mm256_loadu_si256(x.cast()) };
+        let block = |w: *const u8| {
             // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches, and the
             // codes are those of one of its four blocks.
-            unsafe { <Self as Codes>::multiply(codes, x) }
+            unsafe { <Self as Codes>::multiply(w.wrapping_add(Self::SCALE_BYTES), x) }
         };
         // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
-        unsafe { sums([block(0), block(1), block(2), block(3)]) }
+        unsafe { sums([block(w[0]), block(w[1]), block(w[2]), block(w[3])]) }
     }
 }
 

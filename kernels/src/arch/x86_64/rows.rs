@@ -3,7 +3,7 @@
 use core::arch::x86_64::{__m256, __m512};
 
 use super::avx512::Q8Vnni;
-use crate::arch::integer::{self, Integers};
+use crate::arch::quad::{self, Apart};
 use crate::arch::rows::{Multiply, RowsCode};
 use crate::arch::vector::{self, Bits, F16, F32, Load, Q8};
 use crate::arch::{Ahead, Prepare, Tier, prepare_values};
@@ -46,15 +46,15 @@ unsafe fn avx2<W: Load<__m256>>(x: &Input<'_>, rows: &[u8], out: &mut [f32], ahe
     unsafe { vector::rows::<__m256, W>(x.values, rows, out, ahead) }
 }
 
-/// [`integer::rows`] of 256 bits.
+/// [`quad::rows`] of 256 bits.
 ///
 /// # Safety
 /// AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2_integer<I: Integers>(x: &Input<'_>, rows: &[u8], out: &mut [f32], ahead: Ahead) {
+unsafe fn avx2_integer<I: Apart>(x: &Input<'_>, rows: &[u8], out: &mut [f32], ahead: Ahead) {
     // SAFETY: the features that it asks for are those that this function is compiled for and asks
     // of its own caller; any lengths will do.
-    unsafe { integer::rows::<I>(x, rows, out, ahead) }
+    unsafe { quad::rows::<I>(x, rows, out, ahead) }
 }
 
 /// [`vector::rows`] of 512 bits.
@@ -68,13 +68,13 @@ unsafe fn avx512<W: Load<__m512>>(x: &Input<'_>, rows: &[u8], out: &mut [f32], a
     unsafe { vector::rows::<__m512, W>(x.values, rows, out, ahead) }
 }
 
-/// [`integer::rows`] with dot products of bytes.
+/// [`quad::rows`] with dot products of bytes.
 ///
 /// # Safety
 /// As [`avx512`], and AVX512_VNNI.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn avx512_vnni<I: Integers>(x: &Input<'_>, rows: &[u8], out: &mut [f32], ahead: Ahead) {
+unsafe fn avx512_vnni<I: Apart>(x: &Input<'_>, rows: &[u8], out: &mut [f32], ahead: Ahead) {
     // SAFETY: the features that it asks for are those that this function is compiled for and asks
     // of its own caller; any lengths will do.
-    unsafe { integer::rows::<I>(x, rows, out, ahead) }
+    unsafe { quad::rows::<I>(x, rows, out, ahead) }
 }
