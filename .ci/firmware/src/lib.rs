@@ -5,6 +5,7 @@ use core::panic::PanicInfo;
 
 use lnp_engine::engine::{ActiveSet, Alone};
 use lnp_engine::ffn::Ffn;
+use lnp_engine::predictors::{Predictors, rank_bound, rank_max};
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::{Config, DeviceLaw, Engine, EngineError, required_bytes};
 use lnp_format::Pack;
@@ -18,7 +19,7 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 /// What a caller's code would do.
 fn run(
     file: &'static [u8],
-    (memory, ffn_memory): (&'static mut [u8], &mut [u8]),
+    (memory, ffn_memory, predictors_memory): (&'static mut [u8], &mut [u8], &mut [u8]),
     features: CpuFeatures,
     config: &mut Config,
     law: DeviceLaw,
@@ -52,6 +53,17 @@ fn run(
         let stats = stats.reads + batch.reads;
         Ok::<_, EngineError>(stats + ffn.forward_in(session, &Alone, 3, x, &[active], y)?.reads)
     })?;
+    let rank = rank_max(&pack);
+    let _ = Predictors::required_bytes(&shape, rank_bound(&shape, rank.into()), features, 8)?;
+    let mut predictors = Predictors::new(&shape, rank, features, 8, predictors_memory)?;
+    reads += engine.session(|session| {
+        let by = (&mut predictors, 0.5);
+        let read = ffn.forward_predicted(session, &Alone, by, 0, x, y)?.reads;
+        for set in predictors.predict(&pack, (1, 1), 0.5, x)?.sets() {
+            session.prefetch(1, set)?;
+        }
+        Ok::<_, EngineError>(read)
+    })?;
     engine.clear_cache();
     reads += u64::from(engine.hot(1).sum::<u32>());
     Ok(reads + engine.latencies().percentile_ns(99) + engine.arena_bytes() as u64)
@@ -61,7 +73,7 @@ fn run(
 #[unsafe(no_mangle)]
 pub extern "Rust" fn firmware(
     file: &'static [u8],
-    memory: (&'static mut [u8], &mut [u8]),
+    memory: (&'static mut [u8], &mut [u8], &mut [u8]),
     features: CpuFeatures,
     config: &mut Config,
     law: DeviceLaw,
