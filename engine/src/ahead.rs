@@ -144,5 +144,6 @@ pub fn use_idle(idle_us: &mut [f64], used_us: f64) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 #[path = "ahead_tests.rs"]
 mod tests;
