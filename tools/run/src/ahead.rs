@@ -1,5 +1,6 @@
-//! Reading layers ahead: while a layer is read and computed, and until the next one is begun, what the next will
-//! probably need is prefetched. By which predictions, the law says ([`lnp_engine::ahead`]), from what was measured of
+//! Reading layers ahead: while a layer is read it is predicted what the next will probably need, and from its end until
+//! the next is begun that is prefetched. Not sooner: it would take the device's time from what is waited for, and
+//! leave it nothing to do while it is idle. By which predictions, the law says ([`lnp_engine::ahead`]), from what was measured of
 //! the model's own layers; or the caller.
 
 use std::time::Instant;
@@ -62,10 +63,9 @@ pub struct ReadAhead {
     /// Tokens begun.
     tokens: usize,
     ended: Option<(usize, Instant)>,
-    ids: Vec<u32>,
-    /// A layer to prefetch once the one that was begun is finished, and what is predicted of it.
-    later: Option<usize>,
-    later_ids: Vec<u32>,
+    /// By horizon - 1: a layer to prefetch once the one that was begun is finished, and what is predicted of it.
+    later: [Option<usize>; HORIZON_MAX],
+    ids: [Vec<u32>; HORIZON_MAX],
 }
 
 impl ReadAhead {
@@ -73,8 +73,8 @@ impl ReadAhead {
     /// this quality.
     pub fn new(choice: AheadChoice, layers: usize, quality: f64) -> Self {
         let layers = vec![LayerAhead::default(); layers];
-        let (ids, later_ids) = (Vec::new(), Vec::new());
-        Self { choice, quality, layers, tokens: 0, ended: None, ids, later: None, later_ids }
+        let (later, ids) = ([None; HORIZON_MAX], [Vec::new(), Vec::new()]);
+        Self { choice, quality, layers, tokens: 0, ended: None, later, ids }
     }
 
     /// Of each layer, from how many layers before it is read ahead at present; 0 where it is not.
@@ -110,17 +110,11 @@ impl ReadAhead {
         }
     }
 
-    /// Told when the layer's reads are submitted: prefetches the next ones.
+    /// Told when the layer's reads are submitted: predicts the next ones.
     ///
     /// # Errors
-    /// As [`Predict::ahead`] and [`Session::prefetch`].
-    pub(crate) fn begun<'a, Q: TimedQueue<'a>>(
-        &mut self,
-        session: &mut Session<'_, 'a, Q>,
-        predictor: &dyn Predict,
-        layer: usize,
-        x: &[f32],
-    ) -> Result<()> {
+    /// As [`Predict::ahead`].
+    pub(crate) fn begun(&mut self, predictor: &dyn Predict, layer: usize, x: &[f32]) -> Result<()> {
         let measuring = self.is_measuring();
         for horizon in 1..=HORIZON_MAX {
             let Some(found) = self.layers.get_mut(layer + horizon) else { break };
@@ -131,21 +125,16 @@ impl ReadAhead {
                 _ => continue,
             };
             let begin = Instant::now();
-            let ids = if horizon == 1 { &mut self.ids } else { &mut self.later_ids };
+            let ids = &mut self.ids[horizon - 1];
             predictor.ahead(layer + horizon, horizon, point, x, ids)?;
-            if !measuring && horizon == 1 {
-                session.prefetch((layer + horizon) as u32, ids)?;
-            } else if !measuring {
-                // Of the two areas for it, one is in use and the other the next layer's.
-                self.later = Some(layer + horizon);
-            }
+            self.later[horizon - 1] = (!measuring).then_some(layer + horizon);
             let (times, us) = &mut found.predicted[horizon - 1];
             (*times, *us) = (*times + 1.0, *us + begin.elapsed().as_secs_f64() * 1e6);
         }
         Ok(())
     }
 
-    /// Told when a layer is computed.
+    /// Told when a layer is computed: prefetches the next ones.
     ///
     /// # Errors
     /// As [`Session::prefetch`].
@@ -162,8 +151,10 @@ impl ReadAhead {
         }
         self.ended = Some((layer, Instant::now()));
         self.tokens += usize::from(layer + 1 == self.layers.len());
-        if let Some(later) = self.later.take() {
-            session.prefetch(later as u32, &self.later_ids)?;
+        for (later, ids) in self.later.iter_mut().zip(&self.ids) {
+            if let Some(later) = later.take() {
+                session.prefetch(later as u32, ids)?;
+            }
         }
         Ok(())
     }

@@ -82,7 +82,7 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
         self.ffn.begin(self.session, layer as u32, &sets_of(&self.active[..first])[..first])?;
         self.begun = Some(layer);
         if let Some(ahead) = ahead {
-            ahead.begun(self.session, self.predictor, layer, x)?;
+            ahead.begun(self.predictor, layer, x)?;
         }
         Ok(())
     }

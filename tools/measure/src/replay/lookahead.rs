@@ -209,7 +209,7 @@ impl Run<'_> {
         })
     }
 
-    /// One layer: computing before it, its reads begun, later ones prefetched, and finished.
+    /// One layer: computing before it, its reads begun and finished, and later ones prefetched.
     fn layer<'a, Q: TimedQueue<'a> + Send>(
         &self,
         session: &mut Session<'_, 'a, Q>,
@@ -223,21 +223,18 @@ impl Run<'_> {
         let now = ActiveSet::new(&now, neurons as u32)?;
         self.clock.pass(self.compute_us);
         session.begin((first + layer) as u32, now)?;
-        let prefetch = |session: &mut Session<'_, 'a, Q>, horizon: usize| -> Result<()> {
+        let mut ignore = |_, _, _: &[u8], _: &[u8]| Ok(());
+        let number = (first + layer) as u32;
+        let stats = session.finish(&Alone, number, now, |_, _, _| Ok(0.0), &mut ignore)?;
+        // Not sooner: it would take the device's time from what was waited for.
+        for horizon in 1..=HORIZON_MAX {
             let target = layer + horizon;
             if horizons.get(target) == Some(&horizon)
                 && let Some(bits) = self.sets.of(target, horizon)
             {
                 session.prefetch((first + target) as u32, &ids(bits))?;
             }
-            Ok(())
-        };
-        prefetch(session, 1)?;
-        let mut ignore = |_, _, _: &[u8], _: &[u8]| Ok(());
-        let number = (first + layer) as u32;
-        let stats = session.finish(&Alone, number, now, |_, _, _| Ok(0.0), &mut ignore)?;
-        // Of the two areas for it, one was in use and the other is the next layer's.
-        prefetch(session, 2)?;
+        }
         Ok(stats)
     }
 
