@@ -1,9 +1,10 @@
 //! Which neurons a layer needs: told exactly, or by predictors; and which the next ones probably will.
 
-use anyhow::{Context, Result, bail, ensure};
-use lnp_model::{ExactPredictor, ModelConfig};
-use lnp_predict::Predictors;
+use anyhow::{Result, bail};
+use lnp_model::ExactPredictor;
 use lnp_predict::points::Point;
+
+use crate::stored::StoredPredictors;
 
 /// Says which neurons a layer's tokens need.
 pub trait Predict: Sync {
@@ -57,20 +58,20 @@ impl Predict for ExactPredictor {
 }
 
 /// What is needed told exactly, what will be by predictors.
-pub struct ExactAndAhead {
+pub struct ExactAndAhead<'s> {
     /// Of what is needed.
     pub exact: ExactPredictor,
     /// Of layers ahead.
-    pub predictors: Predictors,
+    pub ahead: StoredPredictors<'s>,
 }
 
-impl Predict for ExactAndAhead {
+impl Predict for ExactAndAhead<'_> {
     fn active(&self, layer: usize, x: &[f32], out: &mut Vec<Vec<u32>>) -> Result<()> {
         self.exact.active(layer, x, out)
     }
 
     fn points_ahead(&self, layer: usize, horizon: usize) -> &[Point] {
-        points_ahead(&self.predictors, layer, horizon)
+        self.ahead.points_ahead(layer, horizon)
     }
 
     fn ahead(
@@ -81,7 +82,7 @@ impl Predict for ExactAndAhead {
         x: &[f32],
         out: &mut Vec<u32>,
     ) -> Result<()> {
-        ahead(&self.predictors, (layer, horizon), point, x, out)
+        self.ahead.ahead(layer, horizon, point, x, out)
     }
 
     fn recall(&self) -> f64 {
@@ -89,79 +90,6 @@ impl Predict for ExactAndAhead {
     }
 
     fn resident_bytes(&self) -> usize {
-        self.exact.resident_bytes() + self.predictors.resident_bytes()
+        self.exact.resident_bytes() + self.ahead.resident_bytes()
     }
-}
-
-/// Predictors at their operating points of one quality.
-pub struct AtQuality {
-    predictors: Predictors,
-    /// By layer.
-    points: Vec<usize>,
-}
-
-impl AtQuality {
-    /// # Errors
-    /// Predictors of another model, or without one for a layer.
-    pub fn new(predictors: Predictors, config: &ModelConfig, quality: f64) -> Result<Self> {
-        let point = |layer| Ok(predictors.of(layer, 0)?.point_of(quality));
-        let points = (0..config.layers).map(point).collect::<Result<_>>()?;
-        Ok(Self { predictors, points })
-    }
-}
-
-impl Predict for AtQuality {
-    fn active(&self, layer: usize, x: &[f32], out: &mut Vec<Vec<u32>>) -> Result<()> {
-        let count = self.points.len();
-        let point = self.points.get(layer).with_context(|| format!("layer {layer} of {count}"))?;
-        self.predictors.of(layer, 0)?.active(x, *point, out)
-    }
-
-    fn points_ahead(&self, layer: usize, horizon: usize) -> &[Point] {
-        points_ahead(&self.predictors, layer, horizon)
-    }
-
-    fn ahead(
-        &self,
-        layer: usize,
-        horizon: usize,
-        point: usize,
-        x: &[f32],
-        out: &mut Vec<u32>,
-    ) -> Result<()> {
-        ahead(&self.predictors, (layer, horizon), point, x, out)
-    }
-
-    fn recall(&self) -> f64 {
-        let of = |(layer, point): (usize, &usize)| {
-            let predictor = self.predictors.of(layer, 0).ok()?;
-            predictor.points().get(*point).map(|point| f64::from(point.recall))
-        };
-        let recalls: Vec<f64> = self.points.iter().enumerate().filter_map(of).collect();
-        recalls.iter().sum::<f64>() / recalls.len().max(1) as f64
-    }
-
-    fn resident_bytes(&self) -> usize {
-        self.predictors.resident_bytes()
-    }
-}
-
-fn points_ahead(predictors: &Predictors, layer: usize, horizon: usize) -> &[Point] {
-    predictors.of(layer, horizon).map_or(&[], |predictor| predictor.points())
-}
-
-fn ahead(
-    predictors: &Predictors,
-    (layer, horizon): (usize, usize),
-    point: usize,
-    x: &[f32],
-    out: &mut Vec<u32>,
-) -> Result<()> {
-    let predictor = predictors.of(layer, horizon)?;
-    let (scores, threshold) = (predictor.scores(x, point)?, predictor.threshold(point)?);
-    ensure!(scores.len() == predictors.neurons, "layers are predicted ahead for single tokens");
-    out.clear();
-    let read = (0u32..).zip(&scores).filter(|(_, score)| **score > threshold);
-    out.extend(read.map(|(id, _)| id));
-    Ok(())
 }

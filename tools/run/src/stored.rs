@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use lnp_engine::predictors::{Predictors as Computing, rank_max};
 use lnp_format::{Pack, Predictor, PredictorBody, Shape};
 use lnp_kernels::{CpuFeatures, TOKENS_MAX};
@@ -26,8 +26,7 @@ pub enum Stored<'p> {
 impl<'p> Stored<'p> {
     /// The predictors of a pack; `None` where it has not one for each layer.
     pub fn of_pack(pack: &Pack<'p>) -> Option<Self> {
-        let every = (0..pack.shape().layers).all(|layer| pack.predictor(layer, 0).is_some());
-        every.then_some(Self::Pack(*pack))
+        Some(Self::Pack(*pack)).filter(|stored| stored.missing().is_none())
     }
 
     /// The predictors of a file, of a model that was seen to be theirs.
@@ -86,6 +85,16 @@ impl<'p> Stored<'p> {
         }
     }
 
+    /// The first layer without a predictor of its own.
+    pub fn missing(&self) -> Option<u32> {
+        (0..self.shape().layers).find(|layer| self.of(*layer, 0).is_none())
+    }
+
+    /// The farthest that one looks ahead, layers; `None` where there is none.
+    pub fn farthest(&self) -> Option<u32> {
+        self.places().into_iter().map(|(_, horizon)| horizon).max()
+    }
+
     /// Bytes of all predictors of one horizon, at one operating point.
     pub fn bytes(&self, horizon: u32) -> u64 {
         let of_horizon = self.places().into_iter().filter(|(_, found)| *found == horizon);
@@ -134,7 +143,7 @@ impl<'s> StoredPredictors<'s> {
     /// `memory` is of [`Stored::memory`].
     ///
     /// # Errors
-    /// A layer without a predictor, or too little memory.
+    /// Too little memory.
     pub fn new(
         stored: &'s Stored<'s>,
         quality: f64,
@@ -149,10 +158,6 @@ impl<'s> StoredPredictors<'s> {
             of_layer.resize(of_layer.len().max(horizon as usize + 1), Vec::new());
             let found = stored.of(layer, horizon).map_or(&[][..], |predictor| predictor.points());
             of_layer[horizon as usize] = found.iter().map(of_disk).collect();
-        }
-        for (layer, points) in points.iter().enumerate() {
-            let own = points.first().is_some_and(|points| !points.is_empty());
-            ensure!(own, "no predictor of layer {layer}");
         }
         Ok(Self { stored, quality: quality as f32, computing: Mutex::new(computing), points })
     }

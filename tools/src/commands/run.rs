@@ -10,7 +10,7 @@ use lnp_engine::sys::BackEnd;
 use lnp_engine::{Collapse, Config, EngineError, FetchStats};
 
 pub(super) use predictor::parse_ahead;
-use predictor::{Predictor, Quality, parse_quality};
+use predictor::{Quality, Source, parse_quality};
 
 use super::byte_count::ByteCount;
 use super::{KernelArgs, ReadArgs, say_back_end};
@@ -24,9 +24,9 @@ use lnp_run::{AheadChoice, ReadAhead, SparseFfn};
 
 /// Generate text, reading the FFN weights from a pack
 ///
-/// Attention, embeddings and norms are in memory. Which neurons are active is told by --predictors, made by
-/// `lnp predict`, or computed exactly, from gate weights, or up where there is no gate, that are in memory too. Where
-/// the predictors know layers ahead (`lnp predict --horizon 0,1,2`), these are read while the ones before are computed.
+/// Attention, embeddings and norms are in memory. Which neurons are active is told by the predictors in the pack, or
+/// those of --predictors, made by `lnp predict`; or it is computed exactly, from gate weights, or up where there is no
+/// gate, that are in memory too. Where the predictors know layers ahead (`lnp predict --horizon 0,1,2`), these are read while the ones before are computed.
 /// The text ends at the model's end-of-text token (generation_config.json, else config.json), or after
 /// -n tokens.
 ///
@@ -60,11 +60,12 @@ pub(super) struct Args {
     /// Seed of chance
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
-    /// Predictors of this model, made by `lnp predict`: what they name is read, and nothing else
+    /// Predictors of this model, made by `lnp predict`, in place of those in the pack: what they name is read, and
+    /// nothing else
     #[arg(long, value_name = "FILE")]
     predictors: Option<PathBuf>,
-    /// How much of what is active --predictors shall name: `exact` for all, computed, or the recall of an operating
-    /// point [default: the one that they were made for]
+    /// How much of what is active the predictors shall name: `exact` for all, computed, or the recall of an operating
+    /// point [default: the one that they were made for; exact where there are none]
     #[arg(long, value_name = "exact|R", value_parser = parse_quality)]
     quality: Option<Quality>,
     /// Read so many layers ahead by --predictors; `auto`: those for which it takes less time, by the law and by what is
@@ -111,8 +112,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
     // Before the model, which takes longer to load.
     let tokenizer = Tokenizer::load(&args.model)?;
     let model = Model::load(&args.model)?;
-    let predictor = Predictor::of(args, &model)?;
-    let options = ComputeOptions { ahead: predictor.ahead, ..options(args)? };
+    let options = options(args)?;
+    let source = Source::of(args, &model, &index.pack()?)?;
+    let mut memory = source.memory(options.features)?;
+    let predictor = source.predictor(&model, options.features, &mut memory)?;
+    let options = ComputeOptions { ahead: predictor.ahead, ..options };
     let mut pack = ComputePack::open(&index, &model, options)?;
     let (config, arena_bytes) = (*pack.config(), pack.arena_bytes());
     let (mut engine, ffn) = pack.engine(&model)?;

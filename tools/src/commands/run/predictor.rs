@@ -1,12 +1,18 @@
 //! Who tells which neurons are active, and which will be.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use lnp_format::Pack;
+use lnp_kernels::CpuFeatures;
 use lnp_model::{ExactPredictor, Model};
 use lnp_predict::Predictors;
 use lnp_run::ahead::HORIZON_MAX;
-use lnp_run::{AheadChoice, AtQuality, ExactAndAhead, Predict};
+use lnp_run::stored::{Stored, StoredPredictors};
+use lnp_run::{AheadChoice, ExactAndAhead, Predict};
 
 use super::Args;
+
+/// The quality that is asked for where neither the caller nor the pack says one.
+const QUALITY_USUAL: f64 = 0.99;
 
 /// What `--quality` says.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,9 +37,18 @@ pub(in crate::commands) fn parse_ahead(text: &str) -> Result<AheadChoice> {
     }
 }
 
+/// Predictors, and what is asked of them.
+pub(super) struct Source<'p> {
+    /// None where all is told exactly and nothing is read ahead.
+    stored: Option<Stored<'p>>,
+    exact: bool,
+    quality: f64,
+    ahead: bool,
+}
+
 /// Who tells.
-pub(super) struct Predictor {
-    pub(super) predict: Box<dyn Predict>,
+pub(super) struct Predictor<'s> {
+    pub(super) predict: Box<dyn Predict + 's>,
     pub(super) told: String,
     /// The operating points that layers ahead are predicted at, where the law does not choose them.
     pub(super) quality: f64,
@@ -43,57 +58,89 @@ pub(super) struct Predictor {
     pub(super) bytes_share: f64,
 }
 
-impl Predictor {
-    pub(super) fn of(args: &Args, model: &Model) -> Result<Self> {
-        let wanted = args.ahead != AheadChoice::Layers(0);
-        let exact = args.quality == Some(Quality::Exact);
-        // Nothing of them is needed where all is told exactly and nothing is read ahead.
-        let Some(path) = args.predictors.as_deref().filter(|_| wanted || !exact) else {
-            ensure!(
-                !matches!(args.quality, Some(Quality::Recall(_))),
-                "--quality: only --predictors can name a part of what is active"
-            );
-            if let (AheadChoice::Layers(1..), None) = (args.ahead, &args.predictors) {
-                bail!("--ahead: only --predictors can tell what layers ahead will need");
+impl<'p> Source<'p> {
+    /// Those of `--predictors`, else those of the pack.
+    pub(super) fn of(args: &Args, model: &Model, pack: &Pack<'p>) -> Result<Self> {
+        let named = || match &args.predictors {
+            Some(path) => path.display().to_string(),
+            None => args.pack.display().to_string(),
+        };
+        let (found, made_for) = match args.predictors.as_deref() {
+            None => (Stored::of_pack(pack), made_for(pack)),
+            Some(path) => {
+                let predictors = Predictors::read(path)?;
+                predictors.check_model(model.checkpoint(), model.config()).with_context(named)?;
+                let stored = Stored::of_file(&predictors, model.config()).with_context(named)?;
+                (Some(stored), predictors.recall)
             }
-            return Self::exact(model, None);
         };
-        let named = || path.display().to_string();
-        let predictors = Predictors::read(path)?;
-        predictors.check_model(model.checkpoint(), model.config()).with_context(named)?;
-        let quality = match args.quality {
-            Some(Quality::Recall(recall)) => recall,
-            _ => predictors.recall,
+        let (quality, exact) = match args.quality {
+            Some(Quality::Recall(recall)) => (recall, false),
+            Some(Quality::Exact) => (made_for, true),
+            None => (made_for, found.is_none()),
         };
-        let farthest = predictors.predictors.iter().map(|predictor| predictor.horizon).max();
-        let ahead = wanted && farthest > Some(0);
-        if let AheadChoice::Layers(layers) = args.ahead {
-            ensure!(
-                !wanted || ahead,
+        let wanted = args.ahead != AheadChoice::Layers(0);
+        if let (None, Some(Quality::Recall(_))) = (&found, args.quality) {
+            bail!(
+                "--quality: only predictors can name a part of what is active; give some with --predictors or \
+                 `lnp pack --predictors`"
+            );
+        }
+        let ahead = wanted && found.as_ref().and_then(Stored::farthest) > Some(0);
+        if let (AheadChoice::Layers(layers @ 1..), false) = (args.ahead, ahead) {
+            bail!(
                 "{}: no predictors of layers ahead, as --ahead {layers} needs them; make them with `lnp predict \
                  --horizon 0,1,2`",
-                path.display()
+                named()
             );
         }
-        if exact {
-            return Ok(Self { quality, ahead, ..Self::exact(model, Some(predictors))? });
+        if let (false, Some(layer)) = (exact, found.as_ref().and_then(Stored::missing)) {
+            bail!("{}: no predictor of layer {layer} itself", named());
         }
-        let told = format!("predicted, quality {quality}");
-        let bytes_share = predictors.bytes_share(0);
-        let predict = AtQuality::new(predictors, model.config(), quality).with_context(named)?;
-        Ok(Self { predict: Box::new(predict), told, quality, ahead, bytes_share })
+        Ok(Self { stored: found.filter(|_| !exact || ahead), exact, quality, ahead })
     }
-    /// All that is active, from resident weights; layers ahead by `predictors`, where there are any.
-    fn exact(model: &Model, predictors: Option<Predictors>) -> Result<Self> {
-        let config = model.config();
-        let exact = ExactPredictor::load(model.checkpoint(), config)?;
-        let bytes_share =
-            exact.resident_bytes() as f64 / lnp_predict::settings::ffn_bytes(config) as f64;
-        let predict: Box<dyn Predict> = match predictors {
-            Some(predictors) => Box::new(ExactAndAhead { exact, predictors }),
-            None => Box::new(exact),
+
+    /// Memory for the predictors to be computed in.
+    pub(super) fn memory(&self, features: CpuFeatures) -> Result<Vec<u8>> {
+        self.stored.as_ref().map_or(Ok(Vec::new()), |stored| stored.memory(features))
+    }
+
+    /// Makes them ready.
+    pub(super) fn predictor<'s>(
+        &'s self,
+        model: &Model,
+        features: CpuFeatures,
+        memory: &'s mut [u8],
+    ) -> Result<Predictor<'s>> {
+        let (quality, ahead) = (self.quality, self.ahead);
+        let stored = self.stored.as_ref();
+        let own = match stored {
+            Some(stored) => Some(StoredPredictors::new(stored, quality, features, memory)?),
+            None => None,
         };
-        let told = "exact, from resident weights".to_owned();
-        Ok(Self { predict, told, quality: 1.0, ahead: false, bytes_share })
+        let (predict, told, bytes_share): (Box<dyn Predict + 's>, _, _) = match (own, self.exact) {
+            (Some(own), false) => {
+                let bytes_share = stored.map_or(0.0, |stored| stored.bytes_share(0));
+                (Box::new(own), format!("predicted, quality {quality}"), bytes_share)
+            }
+            (own, _) => {
+                let config = model.config();
+                let exact = ExactPredictor::load(model.checkpoint(), config)?;
+                let resident_bytes = exact.resident_bytes() as f64;
+                let bytes_share = resident_bytes / lnp_predict::settings::ffn_bytes(config) as f64;
+                let predict: Box<dyn Predict + 's> = match own {
+                    Some(ahead) => Box::new(ExactAndAhead { exact, ahead }),
+                    None => Box::new(exact),
+                };
+                (predict, "exact, from resident weights".to_owned(), bytes_share)
+            }
+        };
+        Ok(Predictor { predict, told, quality, ahead, bytes_share })
     }
+}
+
+/// The quality that a pack's predictors were made for, by its provenance.
+fn made_for(pack: &Pack<'_>) -> f64 {
+    let told = pack.provenance().value("predictors.recall").and_then(|recall| recall.parse().ok());
+    told.filter(|recall| (0.0..=1.0).contains(recall)).unwrap_or(QUALITY_USUAL)
 }
