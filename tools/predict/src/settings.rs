@@ -7,6 +7,7 @@ use crate::linear::{OVERSAMPLED, WHOLE_MAX};
 use crate::numbers::Numbers;
 use crate::points::QUALITIES;
 use crate::ranks::share_out;
+use crate::train::{BATCH, COPIES};
 
 /// What predictors are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Settings {
     pub recall: f64,
     /// How many layers ahead, each once.
     pub horizons: Vec<usize>,
+    /// Steps of training that low-rank factors are refined by; 0 for none.
+    pub train: usize,
 }
 
 impl Settings {
@@ -91,6 +94,12 @@ pub fn memory_of_fit(config: &ModelConfig, settings: &Settings) -> (u64, u64) {
     // twice, scores and strengths and as much again while they are compared
     let ahead = 1 + u64::from(settings.horizons.iter().any(|horizon| *horizon > 0));
     let row = 2 * hidden * config.layers as u64 + ahead * 12 * hidden + 6 * neurons;
+    if settings.train == 0 {
+        return (fixed, row);
+    }
+    // factors, their gradients, moments and steps; a batch; the bits of the rows
+    let factors = 8 * 4 * (neurons + hidden) * rank;
+    let (fixed, row) = (fixed + factors + (4 * COPIES * BATCH) as u64 * neurons, row + neurons);
     (fixed, row)
 }
 
