@@ -145,9 +145,8 @@ impl Fitting<'_> {
         let targets = (horizon > 0).then(|| centred(&self.sample.inputs(layer, Use::Fit), hidden));
         let level = weights.level(targets.as_ref().map_or(&mean, |(_, mean)| mean));
         let whitening = Whitening::of(inputs, hidden)?;
-        let rows = doubles(&weights.rows);
         let targets = targets.as_ref().map(|(targets, _)| targets.as_slice());
-        let found = whitening.low_rank(view(&rows, hidden), targets, rank)?;
+        let found = whitening.low_rank(view(&weights.rows, hidden), targets, rank)?;
         let single = |values: &[f64]| -> Vec<f32> { values.iter().map(|v| *v as f32).collect() };
         let reduce = Matrix::encode(numbers, hidden, &single(&found.reduce))?;
         let expand = Matrix::encode(numbers, rank, &single(&found.expand))?;

@@ -177,7 +177,7 @@ fn one_file_holds_all_layers() {
 #[test]
 fn what_does_not_fit_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let mut told = |tensors: &Tensors| {
+    let told = |tensors: &Tensors| {
         std::fs::write(folder.path().join("model_0.pt"), torch(tensors)).unwrap();
         let found = Factors::read(folder.path(), 0, &config());
         let found = found.and_then(|factors| factors.body(true, Numbers::F16));

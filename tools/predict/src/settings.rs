@@ -82,10 +82,11 @@ pub fn memory_of_fit(config: &ModelConfig, settings: &Settings) -> (u64, u64) {
     let (neurons, hidden) = (config.neurons as u64, config.hidden as u64);
     let widest = settings.horizons.iter().filter_map(|at| Ranks::of(config, settings, *at).ok());
     let rank = widest.map(|ranks| ranks.most as u64).max().unwrap_or(0);
-    // a layer's rows in f32 and f64, and its up rows where it has a gate; products with a basis; square
-    // matrices; the factors of all layers wait for their ranks
-    let weights = neurons * hidden * (4 * (config.parts() as u64 - 1) + 8);
-    let basis = if hidden as usize <= WHOLE_MAX { hidden } else { rank + OVERSAMPLED as u64 };
+    // a layer's weights in f32, once more in f64 where it is not wide; products with a basis; square matrices;
+    // the factors of all layers wait for their ranks
+    let wide = hidden as usize > WHOLE_MAX;
+    let weights = neurons * hidden * (4 * config.parts() as u64 + if wide { 0 } else { 8 });
+    let basis = if wide { rank + OVERSAMPLED as u64 } else { hidden };
     let fixed = weights
         + 3 * 8 * (neurons + hidden) * basis
         + 4 * 8 * hidden * hidden

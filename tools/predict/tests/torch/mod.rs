@@ -1,6 +1,10 @@
 //! Files as PyTorch's `torch.save` writes them: a zip, not compressed, of a pickle and of the numbers.
 
-#![allow(dead_code, reason = "each test uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a part of several tests, each of which uses some of it"
+)]
 
 use std::io::{Cursor, Write};
 
