@@ -6,11 +6,8 @@ use crate::file::Predictors;
 use crate::points::Point;
 use crate::predictor::Predictor;
 
-#[path = "../tests/torch/mod.rs"]
-mod written;
-
+use crate::written::{f32_bytes, state_dict};
 use lnp_common::tensor_file::{Elements, TensorData, write_tensors};
-use written::{f32_bytes, state_dict};
 
 const HIDDEN: usize = 32;
 const NEURONS: usize = 64;

@@ -45,6 +45,9 @@ pub mod settings;
 mod torch;
 mod train;
 mod weights;
+#[cfg(test)]
+#[path = "../tests/torch/mod.rs"]
+mod written;
 
 pub use calibrate::Made;
 pub use ffn::PredictedFfn;

@@ -2,10 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-#[path = "../tests/torch/mod.rs"]
-mod written;
-
-use written::{Pickled, f32_bytes, pickled, state_dict, text, zipped};
+use crate::written::{Pickled, f32_bytes, pickled, state_dict, text, zipped};
 
 fn opened(bytes: &[u8]) -> Result<TorchFile> {
     let folder = tempfile::tempdir().unwrap();
