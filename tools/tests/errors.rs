@@ -6,6 +6,8 @@
 mod common;
 #[path = "../../format/tests/common/mod.rs"]
 mod recipe;
+#[path = "../predict/tests/torch/mod.rs"]
+mod torch;
 
 use std::path::{Path, PathBuf};
 
@@ -122,6 +124,28 @@ impl Inputs {
         }
     }
 
+    /// Folders of predictors that others made, none of them whole.
+    fn others_predictors(&self) {
+        let file = |hidden: u32, value: f32| {
+            let reduce = vec![value; 2 * hidden as usize];
+            torch::state_dict(&[
+                ("fc1.weight", &[2, hidden], &reduce),
+                ("fc2.weight", &[768, 2], &[0.5; 2 * 768]),
+            ])
+        };
+        let sound = file(192, 0.5);
+        for folder in ["few", "broken", "narrow", "nan"] {
+            std::fs::create_dir(self.folder.join(folder)).unwrap();
+            for layer in 0..4 {
+                self.put(&format!("{folder}/model_{layer}.pt"), &sound);
+            }
+        }
+        std::fs::remove_file(self.folder.join("few/model_2.pt")).unwrap();
+        self.put("broken/model_3.pt", &sound[..sound.len() / 2]);
+        self.put("narrow/model_1.pt", file(191, 0.5));
+        self.put("nan/model_0.pt", file(192, f32::NAN));
+    }
+
     fn broken_ones(&self) {
         std::fs::create_dir(self.folder.join("folder")).unwrap();
         self.put("garbage", [0xfe; 9000]);
@@ -138,6 +162,7 @@ impl Inputs {
         let relu2 = |shape: &mut [u8]| shape[16] = 3;
         let bytes = recipe::with_section(&self.read("demo.lnp"), SectionKind::ModelShape, relu2);
         self.put("relu2.lnp", bytes);
+        self.others_predictors();
         self.pipe("pipe");
         std::fs::create_dir(self.folder.join("charts")).unwrap();
         self.put("charts/throughput.svg", vec![0x5a; 1 << 20]);

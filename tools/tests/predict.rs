@@ -2,6 +2,8 @@
 //! on the real ones.
 
 mod common;
+#[path = "../predict/tests/torch/mod.rs"]
+mod torch;
 
 use std::path::Path;
 
@@ -9,6 +11,7 @@ use common::{MODELS, demo_model, disk_folder, fails, json, models, ok};
 use half::f16;
 use lnp_link::trace::TraceReader;
 use lnp_model::{DenseFfn, ExactPredictor, FeedForward, Model};
+use lnp_predict::predictor::{Between, Body, Predictor};
 use lnp_predict::{PredictedFfn, Predictors};
 use serde_json::Value;
 
@@ -275,6 +278,82 @@ fn a_file_is_reproducible_and_reads_back() {
     assert_eq!(read, predicted.iter().map(Vec::len).sum::<usize>() as u64);
 }
 
+/// Our own predictors as others would write them come back as they were: the same factors, with or without a
+/// ReLU between; and what they say of themselves, above 0, is told.
+#[test]
+fn what_others_trained_is_taken_in() {
+    let folder = disk_folder();
+    let (own, _) = demo_predictors(folder.path(), "own", &["--rank", "32"]);
+    let own = Predictors::read(Path::new(&own)).unwrap();
+    let from = folder.path().join("from");
+    std::fs::create_dir(&from).unwrap();
+    for predictor in &own.predictors {
+        let Body::LowRank { reduce, expand, .. } = predictor.body() else { panic!("rows") };
+        let file = torch::state_dict(&[
+            ("fc1.weight", &[32, 192], &reduce.decode()),
+            ("fc2.weight", &[768, 32], &expand.decode()),
+            ("fc2.bias", &[768], &predictor.offsets()[0]),
+        ]);
+        std::fs::write(from.join(format!("model_{}.pt", predictor.layer)), file).unwrap();
+    }
+    let from = from.to_str().unwrap();
+    let (linear, told) = demo_predictors(folder.path(), "linear", &["--from", from]);
+    let linear = Predictors::read(Path::new(&linear)).unwrap();
+    for (own, other) in own.predictors.iter().zip(&linear.predictors) {
+        assert_eq!(own.body(), other.body());
+        if !own.by_neuron() && !other.by_neuron() {
+            assert_eq!((own.offsets(), own.points()), (other.offsets(), other.points()));
+        }
+    }
+    for layer in told["layers"].as_array().unwrap() {
+        let at = &layer["at_zero"];
+        assert!(number(at, "recall") > 0.3 && number(at, "threshold") == 0.0, "{layer}");
+    }
+    let relu = ["--from", from, "--between", "relu"];
+    let (relu, _) = demo_predictors(folder.path(), "relu", &relu);
+    let relu = Predictors::read(Path::new(&relu)).unwrap();
+    let between = |predictor: &Predictor| match predictor.body() {
+        Body::LowRank { between, .. } => between.clone(),
+        Body::Rows(_) => panic!("rows"),
+    };
+    assert!(relu.predictors.iter().all(|one| between(one) == Between::Relu { bias: None }));
+    let model = demo_model();
+    let args = ["predict", "--model", model.to_str().unwrap(), "--from", from, "--traces"];
+    let (trace, out) = (folder.path().join("profile.trace"), folder.path().join("table"));
+    let table = ok(&[&args[..], &[trace.to_str().unwrap(), "-o", out.to_str().unwrap()]].concat());
+    assert!(table.contains("their recall"), "{table}");
+}
+
+/// Trained where that reads less, left as it is where not; the same file, however many threads there are.
+#[test]
+fn training_keeps_what_reads_less() {
+    let folder = disk_folder();
+    let (plain, _) = demo_predictors(folder.path(), "plain", &["--rank", "32"]);
+    let args = ["--rank", "32", "--train", "25"];
+    let (trained, told) = demo_predictors(folder.path(), "trained", &args);
+    let [plain, read] = [&plain, &trained].map(|path| Predictors::read(Path::new(path)).unwrap());
+    for (layer, told) in told["layers"].as_array().unwrap().iter().enumerate() {
+        let over = number(told, "trained_reads_over_start");
+        let same = plain.of(layer, 0).unwrap().body() == read.of(layer, 0).unwrap().body();
+        assert_eq!(same, over >= 1.0, "{told}");
+        assert!((0.5..2.0).contains(&over), "{told}");
+    }
+    for threads in ["1", "3"] {
+        let out = folder.path().join(threads);
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_lnp"))
+            .args(["predict", "--model", demo_model().to_str().unwrap(), "--traces"])
+            .arg(folder.path().join("profile.trace"))
+            .args(args)
+            .arg("-o")
+            .arg(&out)
+            .env("RAYON_NUM_THREADS", threads)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+        assert!(std::fs::read(&out).unwrap() == std::fs::read(&trained).unwrap(), "{threads}");
+    }
+}
+
 /// A damaged file is told in one line, whatever byte of its header or tables is damaged.
 #[test]
 fn damage_is_one_line() {
@@ -320,7 +399,9 @@ fn damage_is_one_line() {
 }
 
 /// 6 % of the FFN's bytes, 1.08 reads for each active bundle, and 0.05 % of perplexity at most, on text that
-/// nothing was fitted on.
+/// nothing was fitted on. Profiled on all three corpora, as prompts are of all kinds: from Alpaca alone recall .999
+/// says 14 of the 16 prompts alike (code of OPT from token 11 on and sums of Llama from token 22 on go another
+/// way), .9995 15 (the code does not).
 #[test]
 fn few_bytes_are_enough_on_real_text() {
     let Some(models) = models() else { return };
@@ -334,7 +415,9 @@ fn few_bytes_are_enough_on_real_text() {
         let out = folder.path().join(name).to_str().unwrap().to_owned();
         let model = dir.to_str().unwrap();
         let profile = trace("alpaca", "profile");
-        let told = json(&["predict", "--model", model, "--traces", &profile, "-o", &out]);
+        let [wikitext2, gsm8k] = ["wikitext2", "gsm8k"].map(|corpus| trace(corpus, "profile"));
+        let args = ["predict", "--model", model, "--traces", &profile, &wikitext2, &gsm8k];
+        let told = json(&[&args[..], &["-o", &out]].concat());
         assert!(number(&told["layers"][0], "recall") > 0.97, "{told}");
         let test = trace("alpaca", "test");
         let args = ["perplexity", "--model", model, "--tokens", &test, "--limit", "2048"];
@@ -354,8 +437,8 @@ fn few_bytes_are_enough_on_real_text() {
         }
         same += prompts_spoken_alike(&dir, folder.path(), &profile, &out);
     }
-    // one in each model goes another way: code and sums, which Alpaca has little of
-    assert!(same >= 14, "{same} of 16 prompts");
+    // all 16 on the machine at hand; where two tokens are nearly as likely another may round otherwise
+    assert!(same >= 15, "{same} of 16 prompts");
 }
 
 /// How many of the reference's prompts a pack continues as the reference does, read by predictors of recall .999;

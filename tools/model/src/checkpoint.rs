@@ -236,8 +236,9 @@ impl Checkpoint {
     }
 }
 
-/// Bytes of a floating-point tensor as f32; None if the type is none of the four known.
-fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+/// Bytes of a floating-point tensor (little-endian) as f32; None if the type is none of the four known: F64, F32,
+/// F16, BF16.
+pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     fn convert<const N: usize>(bytes: &[u8], one: fn([u8; N]) -> f32) -> Vec<f32> {
         let (elements, _) = bytes.as_chunks::<N>();
         elements.par_iter().with_min_len(CONVERT_ELEMENTS_MIN).map(|&bytes| one(bytes)).collect()

@@ -5,8 +5,9 @@
 //! predictors of other weights can be refused; `ffn_bytes`, what the FFN takes in f16; `recall`, the quality
 //! that they were made for; `rows`, how many tokens they were made from; `traces`, a JSON list of the traces'
 //! names and hashes; `tool`; and for each predictor `predictor.{layer}.{horizon}`, a JSON object with `kind`
-//! (`low-rank`, `rows` or `exact`), `numbers` (`f32`, `f16`, `q8_0` or `bits:K`), `rank` (of a low-rank one) and
-//! `thresholds` (`layer` or `neuron`).
+//! (`low-rank`, `rows` or `exact`), `numbers` (`f32`, `f16`, `q8_0` or `bits:K`), `rank` (of a low-rank one),
+//! `between` (`relu` where a ReLU stands between the two factors, else absent) and `thresholds` (`layer` or
+//! `neuron`).
 //!
 //! A predictor of `layer` takes the FFN input of layer `layer - horizon`. With the suffix `.{layer}.{horizon}`
 //! its tensors are:
@@ -15,13 +16,14 @@
 //! |---|---|---|
 //! | `reduce` | matrix rank x hidden | low rank: the factor that meets the input |
 //! | `expand` | matrix neurons x rank | low rank: the factor that makes scores |
+//! | `reduce_bias` | F16 `[rank]` | added before the ReLU between the factors; absent where there is none |
 //! | `rows` | matrix neurons x hidden | the deciding rows, in place of the two |
 //! | `offset` | F16 `[neurons]`, or `[points, neurons]` | what is added to the scores, at every point or by point |
 //! | `points` | F32 `[points, 5]` | quality, threshold, recall, reads per active, share kept ([`Point`]) |
 //!
 //! A matrix in `f32` or `f16` is a tensor F32 or F16 of its shape; in blocks it is U8 `[rows, bytes of a row]`
-//! ([`crate::numbers`]). A neuron is read where `expand (reduce x) + offset` (or `rows x + offset`) is above the
-//! point's threshold. Same predictors, same bytes.
+//! ([`crate::numbers`]). A neuron is read where `expand (reduce x) + offset`, with a ReLU between
+//! `expand relu(reduce x + reduce_bias) + offset`, or `rows x + offset` is above the point's threshold. Same predictors, same bytes.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -37,11 +39,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::numbers::{Numbers, f16_bytes};
 use crate::points::Point;
-use crate::predictor::{Body, Predictor};
+use crate::predictor::{Between, Body, Predictor};
 use crate::read::parse;
 
 /// The value of the metadata entry `format`.
 pub const FORMAT: &str = "lnp-predictors-v1";
+/// What stands between two factors, where something does.
+pub(crate) const RELU: &str = "relu";
 /// Numbers of an operating point.
 pub(crate) const POINT_NUMBERS: usize = 5;
 
@@ -77,6 +81,8 @@ pub(crate) struct About {
     pub(crate) numbers: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rank: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) between: Option<String>,
     pub(crate) thresholds: String,
 }
 
@@ -149,15 +155,17 @@ impl Predictors {
     /// # Errors
     /// A failed write.
     pub fn write_to(&self, out: &mut impl Write) -> Result<()> {
-        let small: Vec<[Vec<u8>; 2]> = self.predictors.iter().map(small_tensors).collect();
+        let small: Vec<[Vec<u8>; 3]> = self.predictors.iter().map(small_tensors).collect();
         let mut tensors = Vec::new();
-        for (predictor, [offset, points]) in self.predictors.iter().zip(&small) {
+        for (predictor, [offset, points, bias]) in self.predictors.iter().zip(&small) {
             let mut add = |name: &str, dtype, shape: Vec<usize>, data| {
                 let name = tensor_name(name, predictor.layer, predictor.horizon);
                 tensors.push(TensorData { name, dtype, shape, data: Elements::Bytes(data) });
             };
             let matrices = match predictor.body() {
-                Body::LowRank { reduce, expand } => vec![("reduce", reduce), ("expand", expand)],
+                Body::LowRank { reduce, expand, .. } => {
+                    vec![("reduce", reduce), ("expand", expand)]
+                }
                 Body::Rows(rows) => vec![("rows", rows)],
             };
             for (name, matrix) in matrices {
@@ -170,6 +178,9 @@ impl Predictors {
                 points => vec![points, neurons],
             };
             add("offset", Dtype::F16, shape, offset);
+            if !bias.is_empty() {
+                add("reduce_bias", Dtype::F16, vec![bias.len() / 2], bias);
+            }
             add("points", Dtype::F32, vec![predictor.points().len(), POINT_NUMBERS], points);
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
@@ -222,6 +233,10 @@ fn about(predictor: &Predictor) -> About {
         kind: predictor.body().to_string(),
         numbers: numbers.to_string(),
         rank: predictor.body().rank(),
+        between: match predictor.body() {
+            Body::LowRank { between: Between::Relu { .. }, .. } => Some(RELU.to_owned()),
+            _ => None,
+        },
         thresholds: if predictor.by_neuron() { "neuron" } else { "layer" }.to_owned(),
     }
 }
@@ -239,12 +254,13 @@ pub(crate) fn tensor_type(numbers: Numbers, columns: usize) -> (Dtype, usize) {
     }
 }
 
-/// Offsets and operating points as the file has them.
-fn small_tensors(predictor: &Predictor) -> [Vec<u8>; 2] {
+/// Offsets, operating points and a bias between the factors as the file has them.
+fn small_tensors(predictor: &Predictor) -> [Vec<u8>; 3] {
     let offset = predictor.offsets().iter().flat_map(|offset| f16_bytes(offset)).collect();
     let numbers = |point: &Point| {
         [point.quality, point.threshold, point.recall, point.reads_per_active, point.share_kept]
     };
     let points = predictor.points().iter().flat_map(numbers);
-    [offset, points.flat_map(f32::to_le_bytes).collect()]
+    let bias = predictor.body().reduce_bias().map(f16_bytes).unwrap_or_default();
+    [offset, points.flat_map(f32::to_le_bytes).collect(), bias]
 }

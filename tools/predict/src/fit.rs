@@ -3,14 +3,14 @@
 use anyhow::Result;
 use lnp_model::{Checkpoint, ModelConfig};
 
+use crate::calibrate::{Held, Made};
 use crate::linear::{Whitening, centred, doubles, product, view};
 use crate::numbers::{Matrix, Numbers};
-use crate::points::{
-    Point, QUALITIES, Tally, layer_thresholds, neuron_thresholds, threshold_of_loss,
-};
-use crate::predictor::{Body, Predictor};
+use crate::points::{Tally, layer_thresholds};
+use crate::predictor::{Between, Body, Predictor};
 use crate::sample::{Sample, Use};
 use crate::settings::{Kind, Ranks, Settings};
+use crate::train::{Factors, Lesson, refine};
 use crate::weights::LayerWeights;
 
 /// Makes the predictors of a model; `step` is called [`steps`] times.
@@ -23,18 +23,19 @@ pub fn fit(
     sample: &Sample,
     settings: &Settings,
     step: &dyn Fn(),
-) -> Result<Vec<Predictor>> {
+) -> Result<Vec<Made>> {
     let fitting = Fitting { checkpoint, config, sample, settings };
-    let mut predictors = Vec::new();
+    let mut made = Vec::new();
     for &horizon in &settings.horizons {
-        predictors.extend(fitting.horizon(horizon, step)?);
+        made.extend(fitting.horizon(horizon, step)?);
     }
-    Ok(predictors)
+    Ok(made)
 }
 
 /// How many steps [`fit`] takes.
 pub fn steps(config: &ModelConfig, settings: &Settings) -> usize {
-    settings.horizons.iter().map(|horizon| 2 * config.layers.saturating_sub(*horizon)).sum()
+    let layers = settings.horizons.iter().map(|horizon| config.layers.saturating_sub(*horizon));
+    (2 + settings.train) * layers.sum::<usize>()
 }
 
 struct Fitting<'a> {
@@ -53,8 +54,17 @@ struct Map {
     mean: Vec<f64>,
 }
 
+impl Map {
+    /// What is added to the scores of the factors as they are rounded: the level is then that at the mean.
+    fn offset(&self) -> Vec<f32> {
+        let of_mean = self.body.decode().scores(&floats(&self.mean));
+        let less = |(level, of): (&f64, &f32)| (level - f64::from(*of)) as f32;
+        self.level.iter().zip(&of_mean).map(less).collect()
+    }
+}
+
 impl Fitting<'_> {
-    fn horizon(&self, horizon: usize, step: &dyn Fn()) -> Result<Vec<Predictor>> {
+    fn horizon(&self, horizon: usize, step: &dyn Fn()) -> Result<Vec<Made>> {
         let config = self.config;
         let ranks = Ranks::of(config, self.settings, horizon)?;
         let (mut maps, mut costs) = (Vec::new(), Vec::new());
@@ -70,16 +80,57 @@ impl Fitting<'_> {
             step();
         }
         let chosen = ranks.choose(&costs)?;
-        let mut predictors = Vec::new();
+        let mut made = Vec::new();
         for (at, (layer, mut map)) in (horizon..).zip(maps).enumerate() {
-            if let (Some(rank), Body::LowRank { reduce, expand }) = (chosen.get(at), &map.body) {
+            if let (Some(rank), Body::LowRank { reduce, expand, between }) =
+                (chosen.get(at), &map.body)
+            {
                 let (reduce, expand) = (reduce.first_rows(*rank)?, expand.first_columns(*rank)?);
-                map.body = Body::LowRank { reduce, expand };
+                map.body = Body::LowRank { reduce, expand, between: between.clone() };
             }
-            predictors.push(self.finish(layer, horizon, map)?);
+            let weights = self.weights(layer)?;
+            let held = Held::of(self.sample, &weights, (layer, horizon));
+            let start = held.calibrated(map.body.clone(), map.offset(), self.settings.recall)?;
+            made.push(match self.settings.train {
+                0 => Made::of(start),
+                _ => self.trained(start, map, &weights, &held, step)?,
+            });
             step();
         }
-        Ok(predictors)
+        Ok(made)
+    }
+
+    /// A predictor, or what training makes of its map where that reads less.
+    fn trained(
+        &self,
+        start: Predictor,
+        map: Map,
+        weights: &LayerWeights,
+        held: &Held,
+        step: &dyn Fn(),
+    ) -> Result<Made> {
+        let Body::LowRank { reduce, expand, between } = &map.body else {
+            return Ok(Made::of(start));
+        };
+        let (numbers, recall) = (self.settings.numbers, self.settings.recall);
+        let inputs = self.sample.inputs(start.layer - start.horizon, Use::Fit);
+        let lesson = Lesson {
+            inputs: off(&inputs, &map.mean),
+            hidden: weights.hidden,
+            active: weights.active(&self.sample.inputs(start.layer, Use::Fit)),
+        };
+        drop(inputs);
+        let level = floats(&map.level);
+        let factors = Factors { reduce: reduce.decode(), expand: expand.decode(), level };
+        let refined = refine(&factors, &lesson, self.settings.train, step)?;
+        let reduce = Matrix::encode(numbers, weights.hidden, &refined.reduce)?;
+        let expand = Matrix::encode(numbers, expand.columns(), &refined.expand)?;
+        let body = Body::LowRank { reduce, expand, between: between.clone() };
+        let map = Map { body, level: doubles(&refined.level), mean: map.mean };
+        let refined = held.calibrated(map.body.clone(), map.offset(), recall)?;
+        let over = held.reads_over(&refined, &start, recall)?;
+        let better = if over < 1.0 { refined } else { start };
+        Ok(Made { trained: Some(over), ..Made::of(better) })
     }
 
     fn weights(&self, layer: usize) -> Result<LayerWeights> {
@@ -94,13 +145,13 @@ impl Fitting<'_> {
         let targets = (horizon > 0).then(|| centred(&self.sample.inputs(layer, Use::Fit), hidden));
         let level = weights.level(targets.as_ref().map_or(&mean, |(_, mean)| mean));
         let whitening = Whitening::of(inputs, hidden)?;
-        let rows = doubles(&weights.rows);
         let targets = targets.as_ref().map(|(targets, _)| targets.as_slice());
-        let found = whitening.low_rank(view(&rows, hidden), targets, rank)?;
+        let found = whitening.low_rank(view(&weights.rows, hidden), targets, rank)?;
         let single = |values: &[f64]| -> Vec<f32> { values.iter().map(|v| *v as f32).collect() };
         let reduce = Matrix::encode(numbers, hidden, &single(&found.reduce))?;
         let expand = Matrix::encode(numbers, rank, &single(&found.expand))?;
-        Ok(Map { body: Body::LowRank { reduce, expand }, level, mean })
+        let body = Body::LowRank { reduce, expand, between: Between::Nothing };
+        Ok(Map { body, level, mean })
     }
 
     /// The deciding rows, rounded or not.
@@ -120,7 +171,7 @@ impl Fitting<'_> {
 
     /// Bundles read for a token at the recall asked for, by rank: `step`, twice that, and so on.
     fn costs(&self, layer: usize, horizon: usize, map: &Map, step: usize) -> Result<Vec<f64>> {
-        let Body::LowRank { reduce, expand } = &map.body else { return Ok(Vec::new()) };
+        let Body::LowRank { reduce, expand, .. } = &map.body else { return Ok(Vec::new()) };
         let (reduce, hidden, rank) = (reduce.decode(), reduce.columns(), reduce.rows());
         let expand = expand.decode();
         let (weights, level) = (self.weights(layer)?, floats(&map.level));
@@ -148,82 +199,6 @@ impl Fitting<'_> {
         }
         Ok(costs)
     }
-
-    /// Sets and judges the operating points.
-    fn finish(&self, layer: usize, horizon: usize, map: Map) -> Result<Predictor> {
-        let Map { body, level, mean } = map;
-        let of_mean = body.decode().scores(&floats(&mean));
-        let offset: Vec<f32> =
-            level.iter().zip(&of_mean).map(|(level, of)| (level - f64::from(*of)) as f32).collect();
-        let plain = Predictor::new((layer, horizon), body, vec![offset], Vec::new())?;
-        let weights = self.weights(layer)?;
-        let scored = |wanted| -> Result<(Vec<f32>, Vec<f32>)> {
-            let scores = plain.scores(&self.sample.inputs(layer - horizon, wanted), 0)?;
-            Ok((scores, weights.strengths(&self.sample.inputs(layer, wanted))))
-        };
-        let (set, judge) = (scored(Use::Set)?, scored(Use::Judge)?);
-        let thresholds = layer_thresholds(&set.0, &set.1, &QUALITIES);
-        let point = |(quality, threshold): (f64, f32)| {
-            Tally::of(&judge.0, &judge.1, threshold).point(quality, threshold)
-        };
-        let points: Vec<Point> =
-            QUALITIES.into_iter().zip(thresholds.iter().copied()).map(point).collect();
-        let by_layer = (plain.offsets().to_vec(), points);
-        let by_neuron = by_neuron(&plain, &set, &judge, &thresholds);
-        let at =
-            by_layer.1.iter().position(|p| f64::from(p.quality) >= self.settings.recall - 1e-6);
-        let at = at.unwrap_or(QUALITIES.len() - 1);
-        let (offsets, points) = if by_neuron.reads_less_at(at) {
-            (by_neuron.offsets, by_neuron.points)
-        } else {
-            by_layer
-        };
-        Predictor::new((layer, horizon), plain.body().clone(), offsets, points)
-    }
-}
-
-/// A bias for each neuron at every operating point, and how that compares.
-struct ByNeuron {
-    offsets: Vec<Vec<f32>>,
-    points: Vec<Point>,
-    /// At each point, the bundles read of the rows to judge by, and how many a layer's threshold reads that
-    /// loses as little strength of them.
-    reads: Vec<(u64, u64)>,
-}
-
-impl ByNeuron {
-    fn reads_less_at(&self, point: usize) -> bool {
-        self.reads.get(point).is_some_and(|(by_neuron, by_layer)| by_neuron < by_layer)
-    }
-}
-
-/// Scores and strengths of some rows.
-type Scored = (Vec<f32>, Vec<f32>);
-
-fn by_neuron(plain: &Predictor, set: &Scored, judge: &Scored, thresholds: &[f32]) -> ByNeuron {
-    let offset = &plain.offsets()[0];
-    let neurons = offset.len();
-    let lost: Vec<f64> =
-        thresholds.iter().map(|at| Tally::of(&set.0, &set.1, *at).lost()).collect();
-    let mut out = ByNeuron { offsets: Vec::new(), points: Vec::new(), reads: Vec::new() };
-    let all = neuron_thresholds(&set.0, &set.1, neurons, &lost);
-    for (quality, thresholds) in QUALITIES.into_iter().zip(all) {
-        // rounded as a file has them: what is told is then what is had
-        let biased = offset.iter().zip(&thresholds).map(|(offset, at)| offset - at);
-        let biased: Vec<f32> = biased.map(|value| half::f16::from_f32(value).to_f32()).collect();
-        let change: Vec<f32> = biased.iter().zip(offset).map(|(new, old)| new - old).collect();
-        let scores: Vec<f32> = judge
-            .0
-            .chunks(neurons)
-            .flat_map(|token| token.iter().zip(&change).map(|(score, change)| score + change))
-            .collect();
-        let tally = Tally::of(&scores, &judge.1, 0.0);
-        let same_loss = threshold_of_loss(&judge.0, &judge.1, tally.lost());
-        out.reads.push((tally.read, Tally::of(&judge.0, &judge.1, same_loss).read));
-        out.points.push(tally.point(quality, 0.0));
-        out.offsets.push(biased);
-    }
-    out
 }
 
 fn floats(values: &[f64]) -> Vec<f32> {

@@ -4,7 +4,8 @@
 //! or the input of a later layer), makes the mean of |W t - A B x|^2 least. With S = cov(t, x) and
 //! C = cov(x, x) + ridge = L L' (Cholesky), it is the singular value decomposition of W S L'^-1, cut off
 //! after r values: A = W K V and B = V' L^-1, where K = S L'^-1 and V has the right singular vectors.
-//! V comes from the symmetric K' W'W K: whole, or by subspace iteration where that would take minutes.
+//! V comes from the symmetric K' W'W K: whole, or by subspace iteration where that would take minutes. What is
+//! iterated is multiplied in single precision: the factors are stored in 16 bits at most.
 //!
 //! The same bits whatever the number of threads: work is cut into pieces of a fixed size, and a piece
 //! is one thread's.
@@ -75,6 +76,17 @@ pub(crate) fn doubles(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
+/// Numbers in single precision.
+fn singles(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|value| *value as f32).collect()
+}
+
+/// A matrix in double precision, row-major.
+fn doubled(matrix: MatRef<'_, f32>) -> Vec<f64> {
+    let row = |row: usize| (0..matrix.ncols()).map(move |column| f64::from(matrix[(row, column)]));
+    (0..matrix.nrows()).flat_map(row).collect()
+}
+
 /// Rows with their mean taken off, and the mean.
 pub(crate) fn centred(rows: &[f32], columns: usize) -> (Vec<f64>, Vec<f64>) {
     let mut mean = vec![0.0; columns];
@@ -133,7 +145,7 @@ impl Whitening {
     /// Numbers that are none.
     pub(crate) fn low_rank(
         &self,
-        rows: MatRef<'_, f64>,
+        rows: MatRef<'_, f32>,
         targets: Option<&[f64]>,
         rank: usize,
     ) -> Result<LowRank> {
@@ -141,14 +153,16 @@ impl Whitening {
         ensure!((1..=columns).contains(&rank), "rank {rank}: 1 to {columns} are possible");
         let towards = self.towards(targets);
         let towards = view(&towards, columns);
-        let vectors = if columns <= WHOLE_MAX {
-            strongest(&product(rows, towards), columns, rank)?
+        let (vectors, expand) = if columns <= WHOLE_MAX {
+            let rows = doubled(rows);
+            let image = product(view(&rows, columns), towards);
+            let vectors = strongest(&image, columns, rank)?;
+            let expand = product(view(&image, columns), view(&vectors, rank));
+            (vectors, expand)
         } else {
             iterated(rows, towards, rank)?
         };
         let vectors = view(&vectors, rank);
-        let along = product(towards, vectors);
-        let expand = product(rows, view(&along, rank));
         // B' = L'^-1 V
         let mut reduce = vectors.to_owned();
         solve_upper_triangular_in_place(self.lower.transpose(), reduce.as_mut(), Par::Seq);
@@ -172,24 +186,35 @@ fn moments(a: &[f64], b: &[f64], columns: usize) -> Vec<f64> {
     out
 }
 
-/// Right singular vectors of rows K by subspace iteration with oversampling: a few products with rows K
-/// instead of a square matrix.
-fn iterated(rows: MatRef<'_, f64>, towards: MatRef<'_, f64>, rank: usize) -> Result<Vec<f64>> {
+/// Right singular vectors of rows K by subspace iteration with oversampling, and what rows K makes of them: a few
+/// products with rows K instead of a square matrix.
+fn iterated(
+    rows: MatRef<'_, f32>,
+    towards: MatRef<'_, f64>,
+    rank: usize,
+) -> Result<(Vec<f64>, Vec<f64>)> {
     let columns = towards.ncols();
     let width = (rank + OVERSAMPLED).min(columns);
     let mut random = Xoshiro256PlusPlus::seed_from_u64(SEED);
     let mut basis: Vec<f64> = (0..columns * width).map(|_| random.random::<f64>() - 0.5).collect();
     let orthogonal = |basis: &[f64]| row_major(view(basis, width).qr().compute_thin_Q().as_ref());
-    let image = |basis: &[f64]| product(rows, view(&product(towards, view(basis, width)), width));
+    let towards = singles(&row_major(towards));
+    let towards = view(&towards, columns);
+    let image = |basis: &[f64]| {
+        let along = product(towards, view(&singles(basis), width));
+        product(rows, view(&along, width))
+    };
     for _ in 0..TURNS {
         basis = orthogonal(&basis);
         let back = product(rows.transpose(), view(&image(&basis), width));
-        basis = product(towards.transpose(), view(&back, width));
+        basis = doubles(&product(towards.transpose(), view(&back, width)));
     }
     basis = orthogonal(&basis);
     // within the subspace, the few dimensions are decomposed whole
-    let within = strongest(&image(&basis), width, rank)?;
-    Ok(product(view(&basis, width), view(&within, rank)))
+    let image = doubles(&image(&basis));
+    let within = strongest(&image, width, rank)?;
+    let of_within = |matrix: &[f64]| product(view(matrix, width), view(&within, rank));
+    Ok((of_within(&basis), of_within(&image)))
 }
 
 /// The eigenvectors of image' image with the largest values, row-major [columns, rank].

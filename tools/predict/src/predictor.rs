@@ -9,15 +9,30 @@ use crate::linear::{product, view};
 use crate::numbers::Matrix;
 use crate::points::Point;
 
+/// What stands between the two factors of a low-rank map.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Between {
+    /// Nothing: the map is linear, and a bias of the first factor is part of the offsets.
+    #[default]
+    Nothing,
+    /// relu(reduce x + bias), as PowerInfer has it.
+    Relu {
+        /// `[rank]`, numbers that f16 holds; none where there is none.
+        bias: Option<Vec<f32>>,
+    },
+}
+
 /// What scores are computed from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
-    /// expand (reduce x).
+    /// expand (reduce x), or with a ReLU between.
     LowRank {
         /// `[rank, hidden]`.
         reduce: Matrix,
         /// `[neurons, rank]`.
         expand: Matrix,
+        /// Nothing, unless others made it so.
+        between: Between,
     },
     /// The deciding rows themselves, `[neurons, hidden]`: in few bits, or exact.
     Rows(Matrix),
@@ -26,14 +41,24 @@ pub enum Body {
 impl Body {
     fn matrices(&self) -> [Option<&Matrix>; 2] {
         match self {
-            Self::LowRank { reduce, expand } => [Some(reduce), Some(expand)],
+            Self::LowRank { reduce, expand, .. } => [Some(reduce), Some(expand)],
             Self::Rows(rows) => [Some(rows), None],
         }
     }
 
-    /// Bytes of the matrices.
+    /// Bytes of the matrices, and of a bias between them in f16.
     pub fn bytes(&self) -> usize {
-        self.matrices().into_iter().flatten().map(|matrix| matrix.bytes().len()).sum()
+        let matrices = self.matrices().into_iter().flatten();
+        let bias = self.reduce_bias().map_or(0, |bias| 2 * bias.len());
+        matrices.map(|matrix| matrix.bytes().len()).sum::<usize>() + bias
+    }
+
+    /// The bias of the factor that meets the input, where a ReLU keeps it from being part of the offsets.
+    pub fn reduce_bias(&self) -> Option<&[f32]> {
+        match self {
+            Self::LowRank { between: Between::Relu { bias }, .. } => bias.as_deref(),
+            _ => None,
+        }
     }
 
     /// The rank of a low-rank one.
@@ -47,10 +72,16 @@ impl Body {
     /// The matrices in f32, to compute with.
     pub(crate) fn decode(&self) -> Decoded {
         let (first, second) = match self {
-            Self::LowRank { reduce, expand } => (reduce, Some((expand.decode(), expand.columns()))),
+            Self::LowRank { reduce, expand, .. } => {
+                (reduce, Some((expand.decode(), expand.columns())))
+            }
             Self::Rows(rows) => (rows, None),
         };
-        Decoded { first: (first.decode(), first.columns()), second }
+        let between = match self {
+            Self::LowRank { between, .. } => between.clone(),
+            Self::Rows(_) => Between::Nothing,
+        };
+        Decoded { first: (first.decode(), first.columns()), between, second }
     }
 }
 
@@ -72,6 +103,7 @@ impl fmt::Display for Body {
 #[derive(Debug, Clone)]
 pub(crate) struct Decoded {
     first: (Vec<f32>, usize),
+    between: Between,
     second: Option<(Vec<f32>, usize)>,
 }
 
@@ -79,11 +111,18 @@ impl Decoded {
     /// Scores without an offset, row-major `[tokens][neurons]`.
     pub(crate) fn scores(&self, x: &[f32]) -> Vec<f32> {
         let (first, columns) = &self.first;
-        let found = product(view(x, *columns), view(first, *columns).transpose());
-        match &self.second {
-            None => found,
-            Some((second, rank)) => product(view(&found, *rank), view(second, *rank).transpose()),
+        let mut found = product(view(x, *columns), view(first, *columns).transpose());
+        let Some((second, rank)) = &self.second else { return found };
+        if let Between::Relu { bias } = &self.between {
+            for token in found.chunks_mut(*rank) {
+                let biases = bias.iter().flatten().copied().chain(std::iter::repeat(0.0));
+                token
+                    .iter_mut()
+                    .zip(biases)
+                    .for_each(|(value, bias)| *value = (*value + bias).max(0.0));
+            }
         }
+        product(view(&found, *rank), view(second, *rank).transpose())
     }
 }
 
@@ -113,8 +152,15 @@ impl Predictor {
         points: Vec<Point>,
     ) -> Result<Self> {
         let neurons = match &body {
-            Body::LowRank { reduce, expand } => {
+            Body::LowRank { reduce, expand, .. } => {
                 ensure!(reduce.rows() == expand.columns(), "two factors of different ranks");
+                let bias = body.reduce_bias();
+                let fits = bias.is_none_or(|bias| {
+                    let held =
+                        |value: &f32| value.is_finite() && f16::from_f32(*value).to_f32() == *value;
+                    bias.len() == reduce.rows() && bias.iter().all(held)
+                });
+                ensure!(fits, "a bias between the factors does not fit them, or not into f16");
                 expand.rows()
             }
             Body::Rows(rows) => rows.rows(),

@@ -8,10 +8,10 @@ use lnp_link::trace::check_tensor;
 use lnp_model::Source;
 use safetensors::Dtype;
 
-use crate::file::{About, FORMAT, POINT_NUMBERS, Predictors, tensor_name, tensor_type};
+use crate::file::{About, FORMAT, POINT_NUMBERS, Predictors, RELU, tensor_name, tensor_type};
 use crate::numbers::{Matrix, Numbers, from_f16_bytes};
 use crate::points::Point;
-use crate::predictor::{Body, Predictor};
+use crate::predictor::{Between, Body, Predictor};
 
 /// Most operating points of a predictor.
 const POINTS_MAX: usize = 64;
@@ -95,6 +95,7 @@ fn predictor(
         ("low-rank", Some(rank)) => Body::LowRank {
             reduce: matrix("reduce", rank, hidden)?,
             expand: matrix("expand", neurons, rank)?,
+            between: between(file, place, about.between.as_deref(), rank)?,
         },
         ("rows" | "exact", None) => Body::Rows(matrix("rows", neurons, hidden)?),
         _ => bail!("no such kind of predictor: {}", about.kind),
@@ -121,6 +122,25 @@ fn predictor(
     let offsets = from_f16_bytes(&file.read(&name)?)?;
     let offsets = offsets.chunks(neurons.max(1)).map(<[f32]>::to_vec).collect();
     Predictor::new(place, body, offsets, points)
+}
+
+/// What stands between the factors.
+fn between(
+    file: &TensorFile,
+    place: (usize, usize),
+    told: Option<&str>,
+    rank: usize,
+) -> Result<Between> {
+    let name = tensor_name("reduce_bias", place.0, place.1);
+    match told {
+        None => Ok(Between::Nothing),
+        Some(RELU) if !file.tensors().contains_key(&name) => Ok(Between::Relu { bias: None }),
+        Some(RELU) => {
+            check_tensor(file, &name, Dtype::F16, &[rank])?;
+            Ok(Between::Relu { bias: Some(from_f16_bytes(&file.read(&name)?)?) })
+        }
+        Some(other) => bail!("{other} between two factors: {RELU} is possible"),
+    }
 }
 
 fn point(values: &[f32; POINT_NUMBERS]) -> Point {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use lnp_common::report::plain;
-use lnp_format::layout::OperatingPoint;
+use lnp_format::layout::{OperatingPoint, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN};
 use lnp_format::limits::POINTS_MAX;
 use lnp_format::{PredictorKind, PredictorNumbers, write};
 use zerocopy::byteorder::F32;
@@ -13,7 +13,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use crate::file::Predictors;
 use crate::numbers::{BLOCK, Matrix, Numbers, f16_bytes};
 use crate::points::Point;
-use crate::predictor::{Body, Predictor};
+use crate::predictor::{Between, Body, Predictor};
 
 /// A predictor's section.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,23 +65,45 @@ fn section(predictor: &Predictor) -> Result<Section> {
             let bytes = rows.bytes().to_vec();
             (PredictorKind::Rows, rows.numbers(), rows.columns(), 0, bytes)
         }
-        Body::LowRank { reduce, expand } => {
+        Body::LowRank { reduce, expand, .. } => {
             let rank = reduce.rows().next_multiple_of(BLOCK);
-            let bytes = [with_rows(reduce, rank), with_columns(expand, rank)].concat();
+            let bias = reduce_bias_bytes(predictor.body(), rank);
+            let bytes = [bias, with_rows(reduce, rank), with_columns(expand, rank)].concat();
             (PredictorKind::LowRank, reduce.numbers(), reduce.columns(), rank, bytes)
         }
     };
     let count = |value: usize| u32::try_from(value).context("a predictor beyond the format");
-    let header = write::predictor_header(
+    let mut header = write::predictor_header(
         (kind, code(numbers)?),
         (count(neurons)?, count(hidden)?, count(rank)?),
         (count(points.len())?, count(lists.len())?),
     );
+    header.flags.set(flags(predictor.body()));
     let mut bytes = header.as_bytes().to_vec();
     points.iter().for_each(|point| bytes.extend(on_disk(point).as_bytes()));
     lists.iter().for_each(|list| bytes.extend(f16_bytes(list)));
     bytes.extend(matrices);
     Ok(Section { layer: count(predictor.layer)?, horizon: count(predictor.horizon)?, bytes })
+}
+
+/// What the header says of what is between the factors.
+fn flags(body: &Body) -> u32 {
+    let relu = match body {
+        Body::LowRank { between: Between::Relu { .. }, .. } => PREDICTOR_RELU_BETWEEN,
+        _ => 0,
+    };
+    relu | if body.reduce_bias().is_some() { PREDICTOR_REDUCE_BIAS } else { 0 }
+}
+
+/// The bias between the factors, where there is one, zeros after it.
+fn reduce_bias_bytes(body: &Body, rank: usize) -> Vec<u8> {
+    let Some(bias) = body.reduce_bias() else { return Vec::new() };
+    bias.iter()
+        .copied()
+        .chain(std::iter::repeat(0.0))
+        .take(rank)
+        .flat_map(f32::to_le_bytes)
+        .collect()
 }
 
 /// The bytes of a matrix, rows of zeros after its own: a rank that is no whole block becomes one that is.

@@ -20,9 +20,20 @@ fn predictor(body: Body, neurons: usize, by_neuron: bool) -> Predictor {
 
 /// A low-rank body of a rank.
 fn low_rank(numbers: Numbers, (neurons, hidden, rank): (usize, usize, usize)) -> Body {
+    let between = Between::Nothing;
     Body::LowRank {
         reduce: Matrix::encode(numbers, hidden, &values(rank * hidden, 1)).unwrap(),
         expand: Matrix::encode(numbers, rank, &values(neurons * rank, 2)).unwrap(),
+        between,
+    }
+}
+
+fn with_relu(body: Body, bias: Option<Vec<f32>>) -> Body {
+    match body {
+        Body::LowRank { reduce, expand, .. } => {
+            Body::LowRank { reduce, expand, between: Between::Relu { bias } }
+        }
+        rows => rows,
     }
 }
 
@@ -39,6 +50,8 @@ fn a_section_computes_what_the_file_does() {
         low_rank(Numbers::F32, (neurons, hidden, 32)),
         low_rank(Numbers::F16, (neurons, hidden, 40)),
         low_rank(Numbers::Q8_0, (neurons, hidden, 64)),
+        with_relu(low_rank(Numbers::Q8_0, (neurons, hidden, 32)), None),
+        with_relu(low_rank(Numbers::F16, (neurons, hidden, 40)), Some(values(40, 5))),
         rows(Numbers::F16),
         rows(Numbers::Q8_0),
         rows(Numbers::Bits(1)),
@@ -75,9 +88,16 @@ fn read_back(found: &lnp_format::Predictor<'_>, neurons: usize, hidden: usize) -
     };
     let body = match found.body() {
         PredictorBody::Rows(rows) => Body::Rows(matrix(neurons, hidden, rows)),
-        PredictorBody::LowRank { rank, reduce, expand, .. } => Body::LowRank {
+        PredictorBody::LowRank { rank, reduce, expand, reduce_bias } => Body::LowRank {
             reduce: matrix(rank as usize, hidden, reduce),
             expand: matrix(neurons, rank as usize, expand),
+            between: match found.relu_between() {
+                false => Between::Nothing,
+                true => Between::Relu {
+                    bias: (!reduce_bias.is_empty())
+                        .then(|| reduce_bias.iter().map(|bias| bias.get()).collect()),
+                },
+            },
         },
     };
     let lists = if found.by_neuron() { found.points().len() } else { 1 };

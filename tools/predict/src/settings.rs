@@ -7,6 +7,7 @@ use crate::linear::{OVERSAMPLED, WHOLE_MAX};
 use crate::numbers::Numbers;
 use crate::points::QUALITIES;
 use crate::ranks::share_out;
+use crate::train::{BATCH, COPIES};
 
 /// What predictors are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Settings {
     pub recall: f64,
     /// How many layers ahead, each once.
     pub horizons: Vec<usize>,
+    /// Steps of training that low-rank factors are refined by; 0 for none.
+    pub train: usize,
 }
 
 impl Settings {
@@ -79,10 +82,11 @@ pub fn memory_of_fit(config: &ModelConfig, settings: &Settings) -> (u64, u64) {
     let (neurons, hidden) = (config.neurons as u64, config.hidden as u64);
     let widest = settings.horizons.iter().filter_map(|at| Ranks::of(config, settings, *at).ok());
     let rank = widest.map(|ranks| ranks.most as u64).max().unwrap_or(0);
-    // a layer's rows in f32 and f64, and its up rows where it has a gate; products with a basis; square
-    // matrices; the factors of all layers wait for their ranks
-    let weights = neurons * hidden * (4 * (config.parts() as u64 - 1) + 8);
-    let basis = if hidden as usize <= WHOLE_MAX { hidden } else { rank + OVERSAMPLED as u64 };
+    // a layer's weights in f32, once more in f64 where it is not wide; products with a basis; square matrices;
+    // the factors of all layers wait for their ranks
+    let wide = hidden as usize > WHOLE_MAX;
+    let weights = neurons * hidden * (4 * config.parts() as u64 + if wide { 0 } else { 8 });
+    let basis = if wide { rank + OVERSAMPLED as u64 } else { hidden };
     let fixed = weights
         + 3 * 8 * (neurons + hidden) * basis
         + 4 * 8 * hidden * hidden
@@ -91,6 +95,12 @@ pub fn memory_of_fit(config: &ModelConfig, settings: &Settings) -> (u64, u64) {
     // twice, scores and strengths and as much again while they are compared
     let ahead = 1 + u64::from(settings.horizons.iter().any(|horizon| *horizon > 0));
     let row = 2 * hidden * config.layers as u64 + ahead * 12 * hidden + 6 * neurons;
+    if settings.train == 0 {
+        return (fixed, row);
+    }
+    // factors, their gradients, moments and steps; a batch; the bits of the rows
+    let factors = 8 * 4 * (neurons + hidden) * rank;
+    let (fixed, row) = (fixed + factors + (4 * COPIES * BATCH) as u64 * neurons, row + neurons);
     (fixed, row)
 }
 

@@ -9,6 +9,9 @@ use crate::linear::{product, view};
 /// How strong a neuron is for a token: what leaving it out costs. Below zero where it is not active.
 pub(crate) const INACTIVE: f32 = -1.0;
 
+/// Tokens whose strengths are held at once where only their sign is asked for.
+const TOKENS_AT_ONCE: usize = 1024;
+
 /// Weights of one layer.
 pub(crate) struct LayerWeights {
     pub(crate) neurons: usize,
@@ -81,6 +84,13 @@ impl LayerWeights {
             }
         }
         strengths
+    }
+
+    /// Which neurons are active, row-major `[tokens][neurons]`.
+    pub(crate) fn active(&self, x: &[f32]) -> Vec<bool> {
+        // strengths take four times the bytes: those of some tokens at a time
+        let some = x.chunks((TOKENS_AT_ONCE * self.hidden).max(1));
+        some.flat_map(|x| self.strengths(x)).map(|strength| strength > INACTIVE).collect()
     }
 
     /// What the deciding rows make of some inputs, bias included.

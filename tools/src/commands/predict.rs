@@ -1,6 +1,6 @@
 //! `lnp predict`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -11,11 +11,12 @@ use lnp_common::report::{bytes, print, print_json, progress, say, shown, table, 
 use lnp_link::TraceSource;
 use lnp_model::{Checkpoint, ModelConfig};
 use lnp_predict::fit::steps;
+use lnp_predict::import::{files_of, ranks};
 use lnp_predict::numbers::Numbers;
 use lnp_predict::points::Point;
 use lnp_predict::predictor::Predictor;
 use lnp_predict::settings::{ffn_bytes, memory_of_fit};
-use lnp_predict::{Kind, Predictors, Sample, Settings, Size, fit};
+use lnp_predict::{Import, Kind, Made, Predictors, Sample, Settings, Size, fit, import};
 
 /// Make predictors of activity: which neurons to read, known from few bytes
 ///
@@ -24,7 +25,12 @@ use lnp_predict::{Kind, Predictors, Sample, Settings, Size, fit};
 /// so that one file serves every quality. Where a trace carries no inputs (`lnp trace --inputs`),
 /// the model is run over its tokens.
 ///
+/// --from takes in what others trained, `fc1.weight` [rank, hidden] and `fc2.weight` [neurons, rank],
+/// with `.bias` or not: a folder of model_0.pt or model_0.safetensors and so on, or one safetensors
+/// file with names such as 0.fc1.weight. They must take the input of the FFN, after its norm.
+///
 /// Example: lnp predict --model opt-relu --traces profile.trace -o opt.predictors
+/// Example: lnp predict --model relu-llama --traces a.trace --from others --between relu -o p
 /// Example: lnp predict --model opt-relu --traces a.trace b.trace --bytes 0.04 --horizon 0,1 -o p
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -45,6 +51,18 @@ pub(super) struct Args {
     /// The same rank for every layer
     #[arg(long, value_name = "R")]
     rank: Option<usize>,
+    /// Refine low-rank predictors by so many steps of gradient descent; each layer keeps what reads less
+    #[arg(long, value_name = "STEPS", default_value_t = 0)]
+    train: u32,
+    /// Predictors that others trained, to be taken in: a folder, or a safetensors file
+    #[arg(long, value_name = "PATH",
+          conflicts_with_all = ["kind", "bytes", "rank", "horizon", "train"])]
+    from: Option<PathBuf>,
+    /// What stands between their two matrices, which they do not tell: none (Deja Vu, SVDP) or
+    /// relu (PowerInfer)
+    #[arg(long, value_name = "WHAT", default_value = "none", value_parser = parse_between,
+          requires = "from")]
+    between: Between,
     /// How the numbers of a low-rank predictor are stored: q8_0 or f16
     #[arg(long, value_name = "TYPE", default_value = "q8_0", value_parser = parse_numbers)]
     numbers: Numbers,
@@ -104,23 +122,30 @@ fn parse_share(text: &str) -> Result<f64> {
     Ok(share)
 }
 
+/// What stands between others' matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Between {
+    Nothing,
+    Relu,
+}
+
+fn parse_between(text: &str) -> Result<Between> {
+    match text {
+        "none" => Ok(Between::Nothing),
+        "relu" => Ok(Between::Relu),
+        _ => anyhow::bail!("must be none or relu"),
+    }
+}
+
 pub(super) fn run(args: &Args) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.model)?;
-    let of_model = checkpoint.inputs();
-    let inputs: Vec<&Path> = args.traces.iter().chain(&of_model).map(PathBuf::as_path).collect();
-    check_target(&args.output, &inputs)?;
-    let mut horizons: Vec<usize> = args.horizon.iter().copied().map(usize::from).collect();
-    horizons.sort_unstable();
-    horizons.dedup();
-    let size = match args.rank {
-        Some(rank) => Size::Rank(rank),
-        None => Size::Share(args.bytes.unwrap_or(SHARE_DEFAULT)),
-    };
-    let settings =
-        Settings { kind: args.kind, size, numbers: args.numbers, recall: args.recall, horizons };
     let config = &ModelConfig::load(&args.model, &checkpoint)?;
     config.check_ffn(&checkpoint)?;
-    settings.check(config)?;
+    let others = args.from.as_deref().map(|from| files_of(from, config.layers)).unwrap_or_default();
+    let of_model = checkpoint.inputs();
+    let inputs = args.traces.iter().chain(&of_model).chain(&others);
+    check_target(&args.output, &inputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
+    let settings = settings(args, config)?;
     check_room(&args.output, settings.bytes(config))?;
     let rows = rows_within(args, config, &settings)?;
 
@@ -130,9 +155,23 @@ pub(super) fn run(args: &Args) -> Result<()> {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
-    let bar = progress("fitting", steps(config, &settings) as u64);
-    let predictors = fit(&checkpoint, config, &sample, &settings, &|| bar.inc(1))?;
-    bar.finish_and_clear();
+    let made = match &args.from {
+        None => {
+            let bar = progress("fitting", steps(config, &settings) as u64);
+            let made = fit(&checkpoint, config, &sample, &settings, &|| bar.inc(1))?;
+            bar.finish_and_clear();
+            made
+        }
+        Some(from) => {
+            let relu = args.between == Between::Relu;
+            let others =
+                Import { from: from.clone(), relu, numbers: args.numbers, recall: args.recall };
+            let bar = progress("setting thresholds", config.layers as u64);
+            let made = import(&others, &checkpoint, config, &sample, &|| bar.inc(1))?;
+            bar.finish_and_clear();
+            made
+        }
+    };
     let traces =
         args.traces.iter().map(|path| TraceSource::of_file(path)).collect::<Result<_>>()?;
     let predictors = Predictors {
@@ -145,10 +184,38 @@ pub(super) fn run(args: &Args) -> Result<()> {
         recall: args.recall,
         rows: sample.rows(),
         traces,
-        predictors,
+        predictors: made.iter().map(|made| made.predictor.clone()).collect(),
     };
     predictors.write(&args.output)?;
-    summarise(&predictors, args)
+    summarise(&predictors, &made, args)
+}
+
+/// What was asked for, checked.
+fn settings(args: &Args, config: &ModelConfig) -> Result<Settings> {
+    let mut horizons: Vec<usize> = args.horizon.iter().copied().map(usize::from).collect();
+    horizons.sort_unstable();
+    horizons.dedup();
+    let (kind, numbers, recall, train) =
+        (args.kind, args.numbers, args.recall, args.train as usize);
+    let of = |size| Settings { kind, size, numbers, recall, horizons, train };
+    let Some(from) = &args.from else {
+        ensure!(
+            train == 0 || kind == Kind::LowRank,
+            "--train refines low-rank predictors: leave --kind or --train out"
+        );
+        let share = Size::Share(args.bytes.unwrap_or(SHARE_DEFAULT));
+        let settings = of(args.rank.map_or(share, Size::Rank));
+        settings.check(config)?;
+        return Ok(settings);
+    };
+    let (ranks, step) = (ranks(from, config)?, numbers.columns_step());
+    let padded = ranks.iter().filter(|rank| !rank.is_multiple_of(step)).count();
+    if padded > 0 {
+        let of = format!("{padded} of {} layers", ranks.len());
+        say(&format!("lnp: ranks of {of} are padded with zeros to multiples of {step}\n"));
+    }
+    let widest = ranks.into_iter().max().unwrap_or(1);
+    Ok(of(Size::Rank(widest.next_multiple_of(step))))
 }
 
 /// As many rows as the memory allows.
@@ -185,10 +252,17 @@ struct Row<'a> {
     recall: f32,
     reads_per_active: f32,
     share_kept: f32,
+    /// Of training: bundles read over those of the start at the same loss of strength; kept below 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trained_reads_over_start: Option<f64>,
+    /// Of others': what their own threshold, a score above 0, comes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_zero: Option<Point>,
     points: &'a [Point],
 }
 
-fn row(predictor: &Predictor, quality: f64) -> Row<'_> {
+fn row(made: &Made, quality: f64) -> Row<'_> {
+    let predictor = &made.predictor;
     let points = predictor.points();
     let point = &points[predictor.point_of(quality)];
     Row {
@@ -201,13 +275,14 @@ fn row(predictor: &Predictor, quality: f64) -> Row<'_> {
         recall: point.recall,
         reads_per_active: point.reads_per_active,
         share_kept: point.share_kept,
+        trained_reads_over_start: made.trained,
+        at_zero: made.at_zero,
         points,
     }
 }
 
-fn summarise(predictors: &Predictors, args: &Args) -> Result<()> {
-    let rows: Vec<Row<'_>> =
-        predictors.predictors.iter().map(|predictor| row(predictor, args.recall)).collect();
+fn summarise(predictors: &Predictors, made: &[Made], args: &Args) -> Result<()> {
+    let rows: Vec<Row<'_>> = made.iter().map(|made| row(made, args.recall)).collect();
     if args.json {
         let horizons: Vec<usize> = args.horizon.iter().copied().map(usize::from).collect();
         let shares: Vec<f64> = horizons.iter().map(|h| predictors.bytes_share(*h)).collect();
@@ -217,31 +292,22 @@ fn summarise(predictors: &Predictors, args: &Args) -> Result<()> {
             "layers": rows,
         }));
     }
-    let line = |row: &Row<'_>| {
-        vec![
-            row.kind.clone(),
-            row.thresholds.into(),
-            row.layer.to_string(),
-            row.horizon.to_string(),
-            row.rank.map_or("-".into(), |rank| rank.to_string()),
-            thousands(row.bytes as f64),
-            format!("{:.4}", row.recall),
-            format!("{:.3}", row.reads_per_active),
-            format!("{:.4}", row.share_kept),
-        ]
-    };
-    let lines: Vec<Vec<String>> = rows.iter().map(line).collect();
-    let head = [
-        "kind",
-        "thresholds",
-        "layer",
-        "ahead",
-        "rank",
-        "bytes",
-        "recall",
-        "reads/active",
-        "share kept",
-    ];
+    let (mut head, lines) = (HEAD.to_vec(), rows.iter().map(line));
+    let mut lines: Vec<Vec<String>> = lines.collect();
+    for (line, row) in lines.iter_mut().zip(&rows) {
+        line.extend(row.trained_reads_over_start.map(trained));
+        line.extend(
+            row.at_zero.iter().flat_map(|at| {
+                [format!("{:.4}", at.recall), format!("{:.3}", at.reads_per_active)]
+            }),
+        );
+    }
+    if args.train > 0 {
+        head.push("training");
+    }
+    if args.from.is_some() {
+        head.extend(["their recall", "their reads"]);
+    }
     print(&table(&head, &lines, 2))?;
     let all: usize = predictors.predictors.iter().map(Predictor::bytes).sum();
     say(&format!(
@@ -253,4 +319,35 @@ fn summarise(predictors: &Predictors, args: &Args) -> Result<()> {
         args.recall,
     ));
     Ok(())
+}
+
+const HEAD: [&str; 9] = [
+    "kind",
+    "thresholds",
+    "layer",
+    "ahead",
+    "rank",
+    "bytes",
+    "recall",
+    "reads/active",
+    "share kept",
+];
+
+/// What training came to.
+fn trained(over: f64) -> String {
+    format!("{:+.1} %{}", 100.0 * (over - 1.0), if over < 1.0 { "" } else { ": not kept" })
+}
+
+fn line(row: &Row<'_>) -> Vec<String> {
+    vec![
+        row.kind.clone(),
+        row.thresholds.into(),
+        row.layer.to_string(),
+        row.horizon.to_string(),
+        row.rank.map_or("-".into(), |rank| rank.to_string()),
+        thousands(row.bytes as f64),
+        format!("{:.4}", row.recall),
+        format!("{:.3}", row.reads_per_active),
+        format!("{:.4}", row.share_kept),
+    ]
 }

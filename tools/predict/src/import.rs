@@ -1,0 +1,252 @@
+//! Predictors that others trained: two matrices a layer, as PowerInfer, Deja Vu and SVDP write them.
+//!
+//! A layer's file `model_{layer}.pt` (a state_dict) or `model_{layer}.safetensors` holds `fc1.weight`
+//! `[rank, hidden]` and `fc2.weight` `[neurons, rank]`, and may hold `fc1.bias` and `fc2.bias`; or one safetensors
+//! file holds those of all layers, as `{layer}.fc1.weight` or `….{layer}.fc1.weight`. The scores are
+//! fc2 (fc1 x + bias) + bias, with a ReLU around the inner part or not; x is the input of the FFN, after
+//! its norm. Thresholds are ours: set on text at hand.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use half::f16;
+use lnp_common::tensor_file::TensorFile;
+use lnp_model::checkpoint::to_f32;
+use lnp_model::{Checkpoint, ModelConfig};
+
+use crate::calibrate::{Held, Made};
+use crate::numbers::{Matrix, Numbers};
+use crate::predictor::{Between, Body};
+use crate::sample::Sample;
+use crate::torch::TorchFile;
+use crate::weights::LayerWeights;
+
+/// Others' predictors, and how they are to be taken.
+#[derive(Debug, Clone)]
+pub struct Import {
+    /// A folder of one file for each layer, or one safetensors file.
+    pub from: PathBuf,
+    /// Whether a ReLU stands between the matrices.
+    pub relu: bool,
+    /// How the factors' numbers are to be stored: f16 or q8_0.
+    pub numbers: Numbers,
+    /// The recall at which the ways to set thresholds are compared.
+    pub recall: f64,
+}
+
+/// Takes in the predictors of all layers, padded with zeros to ranks that can be stored, and sets thresholds on the
+/// sample; `step` is called after each layer.
+///
+/// # Errors
+/// A layer that is not there, another shape than the model's, numbers that are none or do not fit into f16,
+/// files that are damaged.
+pub fn import(
+    import: &Import,
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+    sample: &Sample,
+    step: &dyn Fn(),
+) -> Result<Vec<Made>> {
+    let mut made = Vec::new();
+    for layer in 0..config.layers {
+        let factors = Factors::read(&import.from, layer, config)?;
+        let (body, offset) = factors.body(import.relu, import.numbers)?;
+        let held = Held::of(sample, &LayerWeights::load(checkpoint, config, layer)?, (layer, 0));
+        let at_zero = Some(held.at_zero(body.clone(), offset.clone())?);
+        made.push(Made { at_zero, ..Made::of(held.calibrated(body, offset, import.recall)?) });
+        step();
+    }
+    Ok(made)
+}
+
+/// The ranks of all layers, as the files have them.
+///
+/// # Errors
+/// As [`import`].
+pub fn ranks(from: &Path, config: &ModelConfig) -> Result<Vec<usize>> {
+    (0..config.layers).map(|layer| Opened::of_layer(from, layer)?.shapes(config)).collect()
+}
+
+/// The files that [`import`] would read, of those that there are.
+pub fn files_of(from: &Path, layers: usize) -> Vec<PathBuf> {
+    if !from.is_dir() {
+        return vec![from.to_owned()];
+    }
+    (0..layers).flat_map(|layer| of_layer(from, layer)).filter(|path| path.exists()).collect()
+}
+
+/// The two names that a layer's file may have.
+fn of_layer(from: &Path, layer: usize) -> [PathBuf; 2] {
+    ["pt", "safetensors"].map(|end| from.join(format!("model_{layer}.{end}")))
+}
+
+/// A layer's tensors, wherever they are.
+struct Opened {
+    file: OpenedFile,
+    path: PathBuf,
+    /// What stands before their names.
+    prefix: String,
+}
+
+enum OpenedFile {
+    Torch(Box<TorchFile>),
+    Safetensors(TensorFile),
+}
+
+impl Opened {
+    fn of_layer(from: &Path, layer: usize) -> Result<Self> {
+        if !from.is_dir() {
+            return Self::of_one_file(from, layer);
+        }
+        let [torch, safetensors] = of_layer(from, layer);
+        let (file, path) = if safetensors.exists() {
+            (OpenedFile::Safetensors(TensorFile::open(&safetensors)?), safetensors)
+        } else {
+            ensure!(
+                torch.exists(),
+                "{}: neither model_{layer}.pt nor model_{layer}.safetensors is in it",
+                from.display()
+            );
+            (OpenedFile::Torch(Box::new(TorchFile::open(&torch)?)), torch)
+        };
+        Ok(Self { file, path, prefix: String::new() })
+    }
+
+    /// The names of this layer end alike, whatever stands before.
+    fn of_one_file(path: &Path, layer: usize) -> Result<Self> {
+        let file = TensorFile::open(path)?;
+        let (alone, end) = (format!("{layer}.{FC1}"), format!(".{layer}.{FC1}"));
+        let mut names =
+            file.tensors().keys().filter(|name| **name == alone || name.ends_with(&end));
+        let prefix = match (names.next(), names.next()) {
+            (Some(name), None) => name[..name.len() - FC1.len()].to_owned(),
+            (None, _) => anyhow::bail!("{}: has no tensor `{alone}`", path.display()),
+            (Some(one), Some(two)) => {
+                anyhow::bail!("{}: both `{one}` and `{two}` are of layer {layer}", path.display())
+            }
+        };
+        Ok(Self { file: OpenedFile::Safetensors(file), path: path.to_owned(), prefix })
+    }
+
+    fn name(&self, tensor: &str) -> String {
+        format!("{}{tensor}", self.prefix)
+    }
+
+    fn contains(&self, tensor: &str) -> bool {
+        match &self.file {
+            OpenedFile::Torch(file) => file.contains(&self.name(tensor)),
+            OpenedFile::Safetensors(file) => file.tensors().contains_key(&self.name(tensor)),
+        }
+    }
+
+    fn shape(&self, tensor: &str) -> Result<&[usize]> {
+        match &self.file {
+            OpenedFile::Torch(file) => file.shape(&self.name(tensor)),
+            OpenedFile::Safetensors(file) => Ok(&file.info(&self.name(tensor))?.shape),
+        }
+    }
+
+    /// The rank: what the shapes of the tensors agree on. It is at most that of a square matrix.
+    fn shapes(&self, config: &ModelConfig) -> Result<usize> {
+        let (hidden, neurons) = (config.hidden, config.neurons);
+        let check = |tensor: &str, expected: &[usize], told: &str| -> Result<()> {
+            let found = self.shape(tensor)?;
+            let path = self.path.display();
+            ensure!(found == expected, "{path}: tensor `{tensor}` is {found:?}, expected {told}");
+            Ok(())
+        };
+        let rank = self.shape(FC1)?.first().copied().unwrap_or(0);
+        let most = hidden.max(neurons);
+        let told = format!("[1 to {most}, {hidden}]");
+        check(FC1, &[rank.clamp(1, most), hidden], &told)?;
+        check(FC2, &[neurons, rank], &format!("[{neurons}, {rank}]"))?;
+        for (tensor, length) in [(FC1_BIAS, rank), (FC2_BIAS, neurons)] {
+            if self.contains(tensor) {
+                check(tensor, &[length], &format!("[{length}]"))?;
+            }
+        }
+        Ok(rank)
+    }
+
+    /// The numbers of a tensor; its shape was looked at before.
+    fn read(&mut self, tensor: &str) -> Result<Vec<f32>> {
+        let name = self.name(tensor);
+        let values = match &mut self.file {
+            OpenedFile::Torch(file) => file.read(&name)?,
+            OpenedFile::Safetensors(file) => {
+                let dtype = file.info(&name)?.dtype;
+                to_f32(dtype, &file.read(&name)?).with_context(|| {
+                    let path = self.path.display();
+                    format!("{path}: tensor `{name}` is {dtype:?}, expected F64, F32, F16 or BF16")
+                })?
+            }
+        };
+        let sound = values.iter().all(|value| value.is_finite());
+        ensure!(sound, "{}: tensor `{name}` holds numbers that are none", self.path.display());
+        Ok(values)
+    }
+}
+
+const FC1: &str = "fc1.weight";
+const FC2: &str = "fc2.weight";
+const FC1_BIAS: &str = "fc1.bias";
+const FC2_BIAS: &str = "fc2.bias";
+
+/// What a layer's files hold, row-major.
+struct Factors {
+    rank: usize,
+    hidden: usize,
+    /// [rank, hidden]
+    reduce: Vec<f32>,
+    reduce_bias: Option<Vec<f32>>,
+    /// [neurons, rank]
+    expand: Vec<f32>,
+    /// Zeros where there is none.
+    bias: Vec<f32>,
+}
+
+impl Factors {
+    fn read(from: &Path, layer: usize, config: &ModelConfig) -> Result<Self> {
+        let mut opened = Opened::of_layer(from, layer)?;
+        let rank = opened.shapes(config)?;
+        let mut optional =
+            |tensor: &str| opened.contains(tensor).then(|| opened.read(tensor)).transpose();
+        let (reduce_bias, bias) = (optional(FC1_BIAS)?, optional(FC2_BIAS)?);
+        let bias = bias.unwrap_or_else(|| vec![0.0; config.neurons]);
+        let (reduce, expand) = (opened.read(FC1)?, opened.read(FC2)?);
+        Ok(Self { rank, hidden: config.hidden, reduce, reduce_bias, expand, bias })
+    }
+
+    /// As we store it, and what is added to the scores.
+    fn body(self, relu: bool, numbers: Numbers) -> Result<(Body, Vec<f32>)> {
+        let rank = self.rank.next_multiple_of(numbers.columns_step());
+        let mut reduce = self.reduce;
+        reduce.resize(rank * self.hidden, 0.0);
+        let widened = |row: &[f32]| {
+            let zeros = std::iter::repeat_n(0.0, rank - self.rank);
+            row.iter().copied().chain(zeros).collect::<Vec<f32>>()
+        };
+        let expand: Vec<f32> = self.expand.chunks(self.rank).flat_map(widened).collect();
+        let (mut offset, mut between) = (self.bias, Between::Nothing);
+        if relu {
+            let rounded = |bias: Vec<f32>| {
+                let mut bias = widened(&bias);
+                bias.iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32());
+                bias
+            };
+            between = Between::Relu { bias: self.reduce_bias.map(rounded) };
+        } else if let Some(bias) = &self.reduce_bias {
+            for (sum, row) in offset.iter_mut().zip(self.expand.chunks(self.rank)) {
+                let along = row.iter().zip(bias).map(|(a, b)| f64::from(*a) * f64::from(*b));
+                *sum = (f64::from(*sum) + along.sum::<f64>()) as f32;
+            }
+        }
+        let reduce = Matrix::encode(numbers, self.hidden, &reduce)?;
+        let expand = Matrix::encode(numbers, rank, &expand)?;
+        Ok((Body::LowRank { reduce, expand, between }, offset))
+    }
+}
+
+#[cfg(test)]
+#[path = "import_tests.rs"]
+mod tests;
