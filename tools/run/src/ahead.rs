@@ -202,6 +202,10 @@ impl ReadAhead {
             let mut guesses = Vec::new();
             let mut of = Vec::new();
             let Measured { tokens, stats, .. } = &self.layers[number].measured;
+            // Nobody fills the queue while something else is computed.
+            let (most, reads) = (reads_max as u64, stats.reads.max(1));
+            let usable_us = law.work_us(most, most * stats.bytes_read / reads);
+            idle_us[number] = idle_us[number].min(usable_us);
             let hit_rate = stats.hits as f64 / stats.active.max(1) as f64;
             for horizon in 1..=HORIZON_MAX.min(number) {
                 // Waiting for the layer in which it is made hides what making it takes.
@@ -210,7 +214,8 @@ impl ReadAhead {
                 let guess = Guess {
                     idle_us: idle_us[number + 1 - horizon..=number].iter().sum(),
                     predict_us: self.layers[number].predict_us(horizon) - wait_us,
-                    reads_max: reads_max * horizon as f64,
+                    // While the layer between is read, all of what is further ahead is submitted.
+                    reads_max: if horizon == 1 { reads_max } else { f64::INFINITY },
                     ..Guess::default()
                 };
                 for (point, known) in predictor.points_ahead(number, horizon).iter().enumerate() {

@@ -280,6 +280,10 @@ impl Run<'_> {
                 bytes: per_token(stats.bytes_read),
                 alone_bytes,
             };
+            // Nobody fills the queue while something else is computed.
+            let most = u64::from(Feeder::Prefetched.limit(self.options.queue_depth));
+            let read_bytes = stats.bytes_read / stats.reads.max(1);
+            idle_us[layer] = idle_us[layer].min(self.options.law.work_us(most, most * read_bytes));
             let hit_rate = stats.hits as f64 / stats.active.max(1) as f64;
             let guesses: Vec<(usize, Guess)> = (1..=HORIZON_MAX.min(layer))
                 .filter_map(|horizon| Some((horizon, self.guess(layer, horizon, &idle_us)?)))
@@ -295,13 +299,14 @@ impl Run<'_> {
 
     fn guess(&self, layer: usize, horizon: usize, idle_us: &[f64]) -> Option<Guess> {
         let (recall, reads_per_active) = self.sets.judged(layer, horizon)?;
+        let limit = Feeder::Prefetched.limit(self.options.queue_depth);
         Some(Guess {
             recall,
             reads_per_active,
             idle_us: idle_us[layer + 1 - horizon..=layer].iter().sum(),
             predict_us: 0.0,
-            reads_max: f64::from(Feeder::Prefetched.limit(self.options.queue_depth))
-                * horizon as f64,
+            // While the layer between is read, all of what is further ahead is submitted.
+            reads_max: if horizon == 1 { f64::from(limit) } else { f64::INFINITY },
         })
     }
 
