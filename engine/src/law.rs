@@ -122,8 +122,13 @@ impl DeviceLaw {
 
     /// The same without `t0`.
     pub fn work_us(&self, reads: u64, bytes: u64) -> f64 {
-        let operations = self.a_us * reads as f64;
-        let transfer = self.transfer_us(bytes);
+        self.work_mean_us(reads as f64, bytes as f64)
+    }
+
+    /// The same where reads and bytes are means, or expected.
+    pub(crate) fn work_mean_us(&self, reads: f64, bytes: f64) -> f64 {
+        let operations = self.a_us * reads;
+        let transfer = bytes / (self.b_mib_s * MIB) * 1e6;
         match self.combine {
             Combine::Sum => operations + transfer,
             Combine::Max => operations.max(transfer),

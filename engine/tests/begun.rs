@@ -150,7 +150,7 @@ fn what_was_not_begun_cannot_be_finished() {
 #[test]
 fn what_was_begun_is_not_prefetched_over() {
     with_engine(
-        |_| {},
+        |config| config.queue_depth = 256,
         |recipe, engine| {
             let ids = set(2);
             engine.session(|session| {
@@ -161,6 +161,34 @@ fn what_was_begun_is_not_prefetched_over() {
                 session.prefetch(0, &ids).unwrap();
                 let stats = finish(session, recipe, 1, &ids);
                 assert_eq!(stats.prefetched, ids.len() as u64);
+            });
+        },
+    );
+}
+
+/// Of a prediction, what is under way when the layer is begun is read; the rest of it is planned anew, so that nothing
+/// more of what is not needed is read. Every read is counted once.
+#[test]
+fn what_is_not_under_way_is_planned_anew() {
+    with_engine(
+        |_| {},
+        |recipe, engine| {
+            let (needed, predicted) = (set(3), set(2));
+            engine.session(|session| {
+                let planned = session.prefetch(1, &predicted).unwrap();
+                session.begin(1, active(&needed)).unwrap();
+                let stats = finish(session, recipe, 1, &needed);
+                assert!(planned.reads > 6 && stats.ahead_reads == 6, "{planned:?} {stats:?}");
+                assert!(stats.ahead_bytes >= 6 * 4096 && stats.prefetched > 0);
+                let read_now = stats.active - stats.prefetched;
+                assert_eq!(stats.bytes_read, read_now * 4096, "{stats:?}");
+                assert_eq!(stats.useful_bytes, stats.active * 4096);
+                let counted = stats.reads + stats.ahead_reads;
+                assert_eq!(session.engine().latencies().reads(), counted);
+                // nothing was prefetched
+                session.begin(2, active(&needed)).unwrap();
+                let stats = finish(session, recipe, 2, &needed);
+                assert_eq!((stats.ahead_reads, stats.ahead_bytes, stats.prefetched), (0, 0, 0));
             });
         },
     );
@@ -187,7 +215,7 @@ fn a_prefetch_does_not_fill_the_queue() {
 /// Of a prediction that is too large the strongest are read, whatever their ids.
 #[test]
 fn the_strongest_of_a_prediction_are_kept() {
-    let small = |config: &mut Config| config.prefetch_bytes = 20 * 4096;
+    let small = |config: &mut Config| (config.prefetch_bytes, config.queue_depth) = (20 * 4096, 64);
     with_engine(small, |recipe, engine| {
         let ids = set(3);
         // the last ones matter

@@ -158,7 +158,7 @@ fn plain_reads_are_not_made_ahead() {
     let file = DirectFile::open(&path, false).unwrap();
     let pack = Pack::parse(&image, file.bytes()).unwrap();
     let prefetch_bytes = Config::staging_bytes_full(&pack).next_multiple_of(4096);
-    let config = Config { prefetch_bytes, ..Config::new(&pack) };
+    let config = Config { prefetch_bytes, queue_depth: 64, ..Config::new(&pack) };
     let active: Vec<u32> = (0..100).step_by(3).collect();
     for options in back_ends(&path) {
         let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];

@@ -94,7 +94,8 @@ fn what_was_prefetched_is_not_read_again() {
     recipe.block_bytes = 4096;
     with_engine(
         &recipe,
-        |config| config.prefetch_bytes = 200 * 4096,
+        // a queue that takes all that is prefetched at once
+        |config| (config.prefetch_bytes, config.queue_depth) = (200 * 4096, 256),
         |engine| {
             let active: Vec<u32> = (0..200).step_by(3).collect();
             let active_bytes = active.len() as u64 * 4096;

@@ -197,7 +197,9 @@ fn a_prefetch_that_fails_does_no_harm() {
             } else {
                 fetch(session, &Threads(0), &recipe, 0, &[3]);
                 let stats = fetch(session, &Threads(0), &recipe, 1, &every_other);
-                assert_eq!(stats.prefetched, 700 - u64::from(failing));
+                // of those that were under way before
+                assert!(stats.ahead_reads > 1 && stats.reads > 0, "{stats:?}");
+                assert_eq!(stats.prefetched, stats.ahead_reads - u64::from(failing));
             }
             fetch(session, &Threads(0), &recipe, 1, &active);
         });

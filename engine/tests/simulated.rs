@@ -1,7 +1,7 @@
 //! The simulated device against what its header says of time and of each fault.
 
 use lnp_engine::arena::{Arena, Staging};
-use lnp_engine::queue::simulated::{FaultCounts, Faults, Image, SimulatedQueue};
+use lnp_engine::queue::simulated::{FaultCounts, Faults, Image, Meanwhile, SimulatedQueue};
 use lnp_engine::queue::{Clock, Completion, Read, ReadFailure, ReadQueue, drain};
 use lnp_engine::{Combine, DeviceLaw};
 
@@ -181,5 +181,34 @@ fn polling_takes_the_same_time_and_a_batch_one_timing() {
         let (cold, hot) = (expected(&law(7.0, 10.0), 16), expected(&law(90.0, 200.0), 16));
         assert!((first as f64 - cold).abs() < 10.0, "{first} {cold}");
         assert!(((second - first) as f64 - hot).abs() < 10.0, "{second} {hot}");
+    }
+}
+
+/// While its owner computes, the device reads what it was handed, and no more than there is time for.
+#[test]
+fn time_that_passes_beside_is_read_in() {
+    let law = DeviceLaw::new(0.0, 9.9, 1_000_000.0, Combine::Sum).unwrap();
+    for (passed_us, expected, end_us) in
+        [(0, 0, 99), (35, 3, 99), (95, 9, 99), (100, 10, 100), (500, 10, 500)]
+    {
+        let meanwhile = Meanwhile::default();
+        let mut memory = vec![0; SLOT * SLOTS + (1 << 13)];
+        let mut arena = Arena::new(&mut memory);
+        let bytes = arena.take_bytes(SLOT * SLOTS, 4096).unwrap();
+        let mut staging = Staging::new(&mut arena, bytes, SLOTS).unwrap();
+        assert!(staging.lay_out([SLOT as u64; 10].into_iter()));
+        let device = SimulatedQueue::new(Image::Opaque(1 << 20), law, 16, 7);
+        let mut device = device.meanwhile(&meanwhile);
+        for tag in 0..10u32 {
+            let lease = staging.lease(tag as usize).unwrap();
+            device.submit(Read { file_offset: 0, lease, tag }).unwrap();
+        }
+        device.flush();
+        meanwhile.pass(passed_us * 1000);
+        assert_eq!(device.now_ns() / 1000, u64::from(passed_us));
+        let polled = std::iter::from_fn(|| device.poll()).count();
+        assert_eq!(polled, expected, "{passed_us}");
+        let waited = std::iter::from_fn(|| device.wait()).count();
+        assert_eq!((waited, device.now_ns() / 1000), (10 - expected, end_us), "{passed_us}");
     }
 }

@@ -271,17 +271,21 @@ impl Handle {
         let session = unsafe { open_session(engine) };
         // What was prefetched goes on being read between two calls.
         let mut session = ManuallyDrop::new(session);
-        stats.add(&ffn.forward_in(&mut session, &Alone, layer, x, &[active], y)?);
+        let found = ffn.forward_in(&mut session, &Alone, layer, x, &[active], y)?;
+        stats.add(&found);
+        // Whoever counts reads counts those that were prefetched too.
+        stats.reads += found.ahead_reads;
+        stats.bytes_read += found.ahead_bytes;
         *forwards += 1;
         Ok(())
     }
 
     pub(crate) fn prefetch(&mut self, layer: u32, predicted: &[u32]) -> Result<(), Failure> {
-        let Opened { engine, stats, .. } = self.opened()?;
+        let Opened { engine, .. } = self.opened()?;
         // SAFETY: the caller gives memory back only after `close`, which drops the engine.
         let session = unsafe { open_session(engine) };
         let mut session = ManuallyDrop::new(session);
-        stats.add(&session.prefetch(layer, predicted)?);
+        session.prefetch(layer, predicted)?;
         Ok(())
     }
 

@@ -130,6 +130,16 @@ impl<'a> Bank<'a> {
         self.reads.wanted_count = 0;
     }
 
+    /// Of what was prefetched, keeps what is under way: the rest is planned anew, with all that is needed. Returns the
+    /// reads under way and their bytes.
+    pub(super) fn keep_submitted(&mut self) -> (u64, u64) {
+        self.reads.count = self.reads.count.min(self.progress.submitted);
+        if self.reads.count == 0 {
+            self.progress.layer = None;
+        }
+        (self.reads.count as u64, self.reads.extents().iter().map(Extent::bytes).sum())
+    }
+
     /// Whether a slot's bundle is here, or on its way and not known to have failed.
     pub(super) fn holds(&self, slot: u32, stride: u64) -> bool {
         self.reads.find(slot, stride).is_some_and(|number| {

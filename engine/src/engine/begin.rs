@@ -24,6 +24,8 @@ pub(super) struct Begun {
     planned: Planned,
     /// Whether nothing was in flight before.
     quiet: bool,
+    /// Reads of the layer that were under way before, and their bytes; of its first round.
+    ahead: (u64, u64),
     begin_ns: u64,
     /// The first read that failed before it is finished.
     pub(super) failed: Option<ReadError>,
@@ -49,8 +51,11 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
             let stopped = |bank: &&mut super::Bank<'a>| bank.in_flight();
             self.banks.0.iter_mut().filter(stopped).for_each(super::Bank::drained);
         }
+        // What is not under way by now would be read by a guess that has had its time.
+        let bank = self.banks.prefetched(layer).and_then(|bank| self.banks.0.get_mut(bank));
+        let ahead = bank.map_or((0, 0), super::Bank::keep_submitted);
         let begun = self.begin_round(layer, active.ids(), mark(active))?;
-        self.begun = Some(begun);
+        self.begun = Some(Begun { ahead, ..begun });
         Ok(())
     }
 
@@ -70,7 +75,8 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
             self.settle();
             return Err(error.into());
         }
-        Ok(Begun { layer, active, round, planned, quiet, begin_ns, failed: None })
+        let ahead = (0, 0);
+        Ok(Begun { layer, active, round, planned, quiet, ahead, begin_ns, failed: None })
     }
 
     /// See [`super::Session::finish`].
@@ -129,6 +135,8 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
             runs: plan.runs,
             merges: plan.merges,
             bytes_read: plan.bytes,
+            ahead_reads: begun.ahead.0,
+            ahead_bytes: begun.ahead.1,
             useful_bytes: missing as u64 * stride,
             rounds: u64::from(plan.reads > 0),
             ..FetchStats::default()

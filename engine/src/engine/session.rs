@@ -87,9 +87,11 @@ impl<'s, 'a, Q: TimedQueue<'a>> Session<'s, 'a, Q> {
     /// Starts to read what a layer will probably need (ids strictly ascending), while others are
     /// being consumed; the next fetch of that layer finds it there. What is predicted wrongly is read
     /// in vain and otherwise does no harm. Two can be under way; a third replaces the oldest. As much
-    /// is read as one of the two staging areas for it takes, from the front of `predicted`. Returns
-    /// what will be read: nothing for a layer that was begun, or where the queue reads only what is waited for
-    /// ([`crate::queue::ReadQueue::reads_in_background`]).
+    /// is read as one of the two staging areas for it takes, from the front of `predicted`. What is not under way
+    /// when the layer is begun is planned anew, with what is known then. Returns what is planned: nothing for a layer
+    /// that was begun, or where the queue reads only what is waited for
+    /// ([`crate::queue::ReadQueue::reads_in_background`]). What of it was read, the stats of the layer's
+    /// [`Session::finish`] say ([`FetchStats::ahead_reads`]).
     ///
     /// # Errors
     /// [`EngineError::Config`] without [`super::Config::prefetch_bytes`]; a layer or set that does

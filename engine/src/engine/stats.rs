@@ -20,6 +20,10 @@ pub struct FetchStats {
     pub merges: u64,
     /// Bytes read, block rounding and holes included.
     pub bytes_read: u64,
+    /// Reads of the layer that were under way before it was begun, rightly prefetched or in vain; not among `reads`.
+    pub ahead_reads: u64,
+    /// Bytes of those, not among `bytes_read`.
+    pub ahead_bytes: u64,
     /// Bytes of the active bundles that were read.
     pub useful_bytes: u64,
     /// Rounds of reads; more than one a layer where the staging area is small.
@@ -43,6 +47,8 @@ impl FetchStats {
         self.runs += other.runs;
         self.merges += other.merges;
         self.bytes_read += other.bytes_read;
+        self.ahead_reads += other.ahead_reads;
+        self.ahead_bytes += other.ahead_bytes;
         self.useful_bytes += other.useful_bytes;
         self.rounds += other.rounds;
         self.waits += other.waits;

@@ -161,6 +161,30 @@ impl FaultCounts {
     }
 }
 
+/// Virtual time that passes while its owner computes: told here, and the device works on what it has.
+#[derive(Debug, Default)]
+pub struct Meanwhile(AtomicU32);
+
+impl Meanwhile {
+    /// So many nanoseconds more pass; at most four seconds between two calls of the queue.
+    pub fn pass(&self, ns: u32) {
+        let passed_ns = self.0.load(Ordering::Relaxed);
+        self.0.store(passed_ns.saturating_add(ns), Ordering::Relaxed);
+    }
+
+    /// What has passed, nanoseconds, and what the device does not know of yet.
+    pub(super) fn passed_ns(&self) -> u64 {
+        self.0.load(Ordering::Relaxed).into()
+    }
+
+    /// The same, which the device knows from now on.
+    pub(super) fn take_ns(&self) -> u64 {
+        let passed_ns = self.passed_ns();
+        self.0.store(0, Ordering::Relaxed);
+        passed_ns
+    }
+}
+
 /// Turns the faults of a device on and off while an engine owns its queue.
 #[derive(Debug, Default)]
 pub struct Switch(AtomicU32);

@@ -10,7 +10,8 @@
 //! ([`Submission::together`]), all that were handed over together at once. Nothing else takes time: a completion that
 //! [`ReadQueue::poll`] finds comes no sooner than the one that [`ReadQueue::wait`] would have waited for
 //! ([`SimulatedQueue::polled`] says how often poll finds one; never, unless told, but for those that have come with
-//! another).
+//! another). Where the owner computes, it may tell how long ([`SimulatedQueue::meanwhile`]): what has been handed over is
+//! read meanwhile, as far as the time is enough.
 //!
 //! **Faults** ([`Faults`], none unless told) happen to attempts. A read is one attempt as a rule; what
 //! could not be had in full is tried again, or continued, at most [`READ_RETRIES_MAX`] times, as the
@@ -36,7 +37,7 @@ use heapless::{Deque, Vec};
 use super::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue, early_reads};
 use crate::limits::{QUEUE_DEPTH_MAX, READ_RETRIES_MAX, TIMING_CHANGES_MAX};
 use faults::{Attempt, REFUSED, happens};
-pub use faults::{FaultCounts, Faults, Switch};
+pub use faults::{FaultCounts, Faults, Meanwhile, Switch};
 use time::Batch;
 pub use time::{Submission, Timing};
 
@@ -106,6 +107,7 @@ pub struct SimulatedQueue<'a> {
     polled: u32,
     counts: FaultCounts,
     now_ns: u64,
+    meanwhile: Option<&'a Meanwhile>,
     submission: Submission,
     batch: Option<Batch>,
     pending: Vec<Pending<'a>, QUEUE_DEPTH_MAX>,
@@ -134,6 +136,7 @@ impl<'a> SimulatedQueue<'a> {
             polled: 0,
             counts: FaultCounts::default(),
             now_ns: 0,
+            meanwhile: None,
             submission: Submission::FREE,
             batch: None,
             pending: Vec::new(),
@@ -173,6 +176,12 @@ impl<'a> SimulatedQueue<'a> {
     /// told in the order of time; more than [`TIMING_CHANGES_MAX`] are not kept.
     pub fn then(mut self, from_ns: u64, timing: impl Into<Timing>) -> Self {
         let _ = self.changes.push((from_ns, timing.into()));
+        self
+    }
+
+    /// The same device, beside which time passes as it is told there.
+    pub const fn meanwhile(mut self, meanwhile: &'a Meanwhile) -> Self {
+        self.meanwhile = Some(meanwhile);
         self
     }
 
@@ -271,8 +280,9 @@ impl<'a> SimulatedQueue<'a> {
         };
         transfer(&self.image, pending, count);
         let (due_ns, tries) = (pending.due_ns, pending.tries);
-        let start_ns = pending.start_ns.unwrap_or(0);
+        let own_ns = pending.start_ns.unwrap_or(0);
         let whole = pending.done == pending.read.lease.bytes();
+        let start_ns = self.busy_from_ns(own_ns);
         if let Some(batch) = &mut self.batch {
             batch.work(start_ns, count.into());
             self.now_ns = self.now_ns.max(batch.end_ns()).max(due_ns);
@@ -300,6 +310,42 @@ impl<'a> SimulatedQueue<'a> {
             }
         }
         self.posted.pop_front()
+    }
+
+    /// Lets the time pass that its owner has computed.
+    fn catch_up(&mut self) {
+        let passed_ns = self.meanwhile.map_or(0, Meanwhile::take_ns);
+        if passed_ns == 0 {
+            return;
+        }
+        let until_ns = self.now_ns.saturating_add(passed_ns);
+        while let Some(completion) = self.work_until(until_ns) {
+            // cannot fail: no more are pending than fit
+            let _ = self.posted.push_back(completion);
+        }
+        self.now_ns = self.now_ns.max(until_ns);
+    }
+
+    /// From when on the device has had something, where it works on a read that was handed over at `own_ns`: one that
+    /// came while its owner computed does not make it idle before.
+    fn busy_from_ns(&self, own_ns: u64) -> u64 {
+        if self.meanwhile.is_none() {
+            return own_ns;
+        }
+        self.pending.iter().filter_map(|pending| pending.start_ns).fold(own_ns, u64::min)
+    }
+
+    /// Works on the next read if it will be done by then.
+    fn work_until(&mut self, until_ns: u64) -> Option<Completion> {
+        let order = self.order;
+        let at = self.choose()?;
+        self.order = order;
+        let (pending, mut batch) = (self.pending.get(at)?, self.batch?);
+        batch.work(
+            self.busy_from_ns(pending.start_ns?),
+            (pending.read.lease.bytes() - pending.done).into(),
+        );
+        if batch.end_ns().max(pending.due_ns) > until_ns { None } else { self.work() }
     }
 
     /// Ends a read after its last attempt.
@@ -339,7 +385,7 @@ fn transfer(image: &Image<'_>, pending: &mut Pending<'_>, count: u32) {
 
 impl Clock for SimulatedQueue<'_> {
     fn now_ns(&self) -> u64 {
-        self.now_ns
+        self.now_ns + self.meanwhile.map_or(0, Meanwhile::passed_ns)
     }
 }
 
@@ -357,6 +403,7 @@ impl<'a> ReadQueue<'a> for SimulatedQueue<'a> {
     }
 
     fn submit(&mut self, read: Read<'a>) -> Result<(), ReadError> {
+        self.catch_up();
         if self.in_flight() == self.depth {
             return Err(ReadError::of(&read, ReadFailure::QueueFull));
         }
@@ -392,10 +439,12 @@ impl<'a> ReadQueue<'a> for SimulatedQueue<'a> {
     }
 
     fn flush(&mut self) {
+        self.catch_up();
         self.hand_over();
     }
 
     fn poll(&mut self) -> Option<Completion> {
+        self.catch_up();
         if let Some(posted) = self.posted.pop_front() {
             return Some(posted);
         }
@@ -409,6 +458,7 @@ impl<'a> ReadQueue<'a> for SimulatedQueue<'a> {
     }
 
     fn wait(&mut self) -> Option<Completion> {
+        self.catch_up();
         self.hand_over();
         if let Some(posted) = self.posted.pop_front() {
             return Some(posted);
@@ -423,6 +473,7 @@ impl<'a> ReadQueue<'a> for SimulatedQueue<'a> {
     }
 
     fn end_batch(&mut self) {
+        self.catch_up();
         if let Some(batch) = self.batch.take() {
             self.now_ns = self.now_ns.saturating_add(batch.drain_ns());
         }
