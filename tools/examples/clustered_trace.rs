@@ -73,6 +73,7 @@ fn main() -> Result<()> {
         window: 256,
         token_ids: None,
         inputs: None,
+        predicted: None,
         layers: (0..layers).map(|at| layer(neurons, active, tokens, seed + at)).collect(),
     };
     write_trace(Path::new(output), &data)

@@ -152,6 +152,7 @@ fn trouble_is_one_clear_line() {
             window,
             token_ids,
             inputs: None,
+            predicted: None,
             layers: vec![vec![0; 3]],
         };
         write_trace(Path::new(&path(name)), &data).unwrap();

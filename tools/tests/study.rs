@@ -44,6 +44,7 @@ fn write_small(path: &str, corpus: &str, seed: u64) {
         window: 32,
         token_ids: None,
         inputs: None,
+        predicted: None,
         layers: vec![layer(0), layer(1)],
     };
     write_trace(Path::new(path), &data).unwrap();

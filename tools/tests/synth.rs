@@ -38,6 +38,7 @@ fn write_small(path: &Path, model: &str) {
         window: 32,
         token_ids: None,
         inputs: None,
+        predicted: None,
         layers: vec![layer(), layer()],
     };
     write_trace(path, &data).unwrap();

@@ -39,6 +39,7 @@ mod linking;
 mod orders;
 mod pairs;
 mod placement;
+pub mod predicted;
 pub mod price;
 pub mod profile;
 mod read;

@@ -1,8 +1,8 @@
 //! Traces: which FFN neurons were active for each token of a text.
 //!
 //! A trace is a safetensors file with one U8 tensor `layer.{i}` `[tokens, ceil(neurons / 8)]` per
-//! layer, bit k of byte j = neuron 8j + k, and optionally `token_ids` I32 `[tokens]` and the FFN inputs of
-//! some tokens ([`crate::inputs`]). Its metadata
+//! layer, bit k of byte j = neuron 8j + k, and optionally `token_ids` I32 `[tokens]`, the FFN inputs of
+//! some tokens ([`crate::inputs`]) and the sets that predictors would have read ([`crate::predicted`]). Its metadata
 //! says `neurons`, `layers`, `tokens`, `window` (positions restart every so many tokens) and where
 //! it comes from: `model`, `corpus`, `split`. A made-up trace has the entry `synthetic`, which says
 //! how it was made, and says `synthetic(...)` in its `model` and `corpus` ([`crate::synth`]).
@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::Dtype;
 
 use crate::inputs::{INPUT_ROWS, InputRows, check_inputs, inputs_name, rows_of};
+use crate::predicted::{PredictedSets, about, check_predicted, predicted_name};
 use crate::rows::active_neurons;
 use lnp_common::files::{sha256_hex, write_whole};
 use lnp_common::tensor_file::{Elements, TensorData, TensorFile, write_tensors};
@@ -75,6 +76,7 @@ impl TraceReader {
             check_tensor(&file, TOKEN_IDS, Dtype::I32, &[tokens])?;
         }
         check_inputs(&file, layers)?;
+        check_predicted(&file, layers, &shape)?;
         Ok(Self { file, layers, neurons, tokens, window })
     }
 
@@ -172,9 +174,27 @@ impl TraceReader {
     /// # Errors
     /// No such layer, a failed read, or a bit that is set beyond the last neuron.
     pub fn layer_bits(&self, layer: usize) -> Result<Vec<u8>> {
-        let bits = self.file.read(&layer_name(layer))?;
+        self.bits(&layer_name(layer))
+    }
+
+    /// The same of what was predicted of a layer from so many layers before; none where the trace has no such sets.
+    ///
+    /// # Errors
+    /// As [`Self::layer_bits`].
+    pub fn predicted_bits(&self, layer: usize, horizon: usize) -> Result<Option<Vec<u8>>> {
+        let name = predicted_name(layer, horizon);
+        self.file.tensors().contains_key(&name).then(|| self.bits(&name)).transpose()
+    }
+
+    /// SHA-256 of the predictors that made the predicted sets, and their quality; none where there are no such sets.
+    pub fn predictors(&self) -> Option<(&str, f64)> {
+        about(self.metadata())
+    }
+
+    fn bits(&self, name: &str) -> Result<Vec<u8>> {
+        let bits = self.file.read(name)?;
         check_unused_bits(&bits, self.neurons)
-            .with_context(|| format!("{}: layer {layer}", self.file.path().display()))?;
+            .with_context(|| format!("{}: tensor `{name}`", self.file.path().display()))?;
         Ok(bits)
     }
 
@@ -201,7 +221,7 @@ pub fn active(bits: &[u8], neurons: usize, token: usize) -> impl Iterator<Item =
 }
 
 /// A trace in memory, to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TraceData {
     /// Name of the model.
     pub model: String,
@@ -221,6 +241,8 @@ pub struct TraceData {
     pub token_ids: Option<Vec<u32>>,
     /// FFN inputs of some tokens, to fit predictors to.
     pub inputs: Option<InputRows>,
+    /// What predictors would have read.
+    pub predicted: Option<PredictedSets>,
     /// Per layer, one row of ceil(neurons / 8) bytes per token.
     pub layers: Vec<Vec<u8>>,
 }
@@ -246,12 +268,17 @@ impl TraceData {
             let unfit = ids.iter().find(|&&id| i32::try_from(id).is_err());
             ensure!(unfit.is_none(), "token id {unfit:?} does not fit in 31 bits");
         }
+        if let Some(predicted) = &self.predicted {
+            predicted.check(self.tokens, self.neurons, self.layers.len())?;
+        }
         self.inputs.as_ref().map_or(Ok(()), |inputs| inputs.check(self.tokens, self.layers.len()))
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
         let numbers = [self.layers.len(), self.neurons, self.tokens, self.window];
-        metadata([&self.model, &self.corpus, &self.split, &self.active], numbers)
+        let mut entries = metadata([&self.model, &self.corpus, &self.split, &self.active], numbers);
+        entries.extend(self.predicted.iter().flat_map(PredictedSets::metadata));
+        entries
     }
 
     fn write_to(&self, out: &mut impl Write) -> Result<()> {
@@ -274,6 +301,8 @@ impl TraceData {
             });
         }
         tensors.extend(self.inputs.iter().flat_map(InputRows::tensors));
+        let predicted = self.predicted.iter();
+        tensors.extend(predicted.flat_map(|sets| sets.tensors(self.tokens, self.neurons)));
         write_tensors(out, &self.metadata(), &tensors)
     }
 }
@@ -283,7 +312,8 @@ impl TraceData {
 /// # Errors
 /// Data that contradicts itself, or a failed write.
 pub fn write_trace(path: &Path, data: &TraceData) -> Result<()> {
-    let inputs = data.inputs.iter().flat_map(|inputs| &inputs.layers);
+    let predicted = data.predicted.iter().flat_map(|sets| &sets.layers).map(|layer| &layer.bits);
+    let inputs = data.inputs.iter().flat_map(|inputs| &inputs.layers).chain(predicted);
     let file_bytes =
         data.layers.iter().chain(inputs).map(Vec::len).sum::<usize>() + 4 * data.tokens;
     write_whole(path, file_bytes as u64, |file| {
@@ -330,7 +360,7 @@ pub fn check_tensor(file: &TensorFile, name: &str, dtype: Dtype, shape: &[usize]
 }
 
 /// Bits of the last byte of a row that no neuron owns have to be zero.
-fn check_unused_bits(bits: &[u8], neurons: usize) -> Result<()> {
+pub(crate) fn check_unused_bits(bits: &[u8], neurons: usize) -> Result<()> {
     let used = neurons % 8;
     if used == 0 {
         return Ok(());

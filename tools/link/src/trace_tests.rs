@@ -1,4 +1,5 @@
 use super::*;
+use crate::predicted::PredictedLayer;
 
 /// 11 neurons, so that five bits of each row are unused.
 fn data() -> TraceData {
@@ -16,6 +17,17 @@ fn data() -> TraceData {
             rows: vec![0, 3],
             hidden: 3,
             layers: (0..12).map(|layer| (layer..layer + 12).collect()).collect(),
+        }),
+        predicted: Some(PredictedSets {
+            predictors: "0f".repeat(32),
+            quality: 0.99,
+            layers: [(0, 0), (3, 0), (3, 2), (11, 1)]
+                .map(|(layer, horizon)| PredictedLayer {
+                    layer,
+                    horizon,
+                    bits: (0..5).flat_map(|t| row(t, layer as u8 + 7)).collect(),
+                })
+                .into(),
         }),
         layers: (0..12).map(|l| (0..5).flat_map(|t| row(t, l)).collect()).collect(),
     }
@@ -40,6 +52,12 @@ fn written_and_read_back() -> Result<()> {
     for layer in 0..12 {
         assert_eq!(reader.inputs(layer)?, (layer as u8..layer as u8 + 12).collect::<Vec<_>>());
     }
+    assert_eq!(reader.predictors(), Some(("0f".repeat(32).as_str(), 0.99)));
+    for predicted in &data.predicted.as_ref().unwrap().layers {
+        let found = reader.predicted_bits(predicted.layer, predicted.horizon)?;
+        assert_eq!(found.as_ref(), Some(&predicted.bits));
+    }
+    assert_eq!(reader.predicted_bits(3, 1)?, None);
     assert!(reader.inputs(12).is_err());
     assert!(reader.layer_bits(12).is_err());
     // The same data gives the same bytes, and leaves no other file behind.
@@ -81,6 +99,13 @@ fn contradictions_are_errors() -> Result<()> {
     refuse_inputs(&|bad| bad.hidden = 2);
     refuse_inputs(&|bad| bad.layers[7].truncate(11));
     refuse_inputs(&|bad| bad.layers.truncate(11));
+    let refuse_predicted = |change: &dyn Fn(&mut PredictedLayer)| {
+        refuse(&|bad| bad.predicted.iter_mut().for_each(|sets| change(&mut sets.layers[2])));
+    };
+    refuse_predicted(&|bad| bad.bits.truncate(9));
+    refuse_predicted(&|bad| bad.bits[1] = 0b1000);
+    refuse_predicted(&|bad| bad.horizon = 4);
+    refuse_predicted(&|bad| bad.layer = 12);
     refuse(&|bad| bad.window = 0);
     refuse(&|bad| bad.token_ids = Some(vec![1]));
     refuse(&|bad| bad.token_ids = Some(vec![u32::MAX; 5]));
@@ -98,6 +123,9 @@ fn contradictions_are_errors() -> Result<()> {
         ("bits-v1", "bits-v2"),
         ("layer.7", "layer.x"),
         ("inputs.7", "inputs.x"),
+        ("predicted.3", "predicted.x"),
+        ("ahead.2.3", "ahead.4.3"),
+        ("ahead.1.11", "ahead.1.12"),
         ("input_rows", "input_rowz"),
         ("[2,3]", "[3,2]"),
     ] {
@@ -109,9 +137,9 @@ fn contradictions_are_errors() -> Result<()> {
         assert!(TraceReader::open(&path).is_err(), "{from} -> {to}");
     }
     // A bit beyond the last neuron is found when its layer is read: the inputs of 12 layers follow it,
-    // 12 bytes each, and 2 rows.
+    // 12 bytes each, and 2 rows, and four predicted sets.
     let mut bad = good;
-    let last = bad.len() - 12 * 12 - 2 * 4 - 1;
+    let last = bad.len() - 12 * 12 - 2 * 4 - 4 * 10 - 1;
     bad[last] |= 0x80;
     std::fs::write(&path, bad)?;
     let reader = TraceReader::open(&path)?;

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use lnp_common::files::{check_room, check_target, read_stream};
+use super::perplexity::parse_quality;
+use lnp_common::files::{check_room, check_target, read_stream, sha256_hex};
 use lnp_common::report::{print_json, progress, say, shown, thousands};
 use lnp_link::inputs::InputRows;
 use lnp_link::trace::{TraceData, TraceReader, write_trace};
 use lnp_model::{Checkpoint, DenseFfn, Model, ModelConfig, Tokenizer};
-use lnp_run::record_with_inputs;
+use lnp_predict::Predictors;
+use lnp_run::{Further, PredictedBy, record_with};
 
 /// Positions restart every so many tokens, unless the model's context is shorter.
 const WINDOW_USUAL: usize = 256;
@@ -20,6 +22,7 @@ const TEXT_BYTES_MAX: u64 = 1 << 28;
 ///
 /// Example: lnp trace --model opt-relu --text profile.txt -o profile.trace.safetensors
 /// Example: lnp trace --model opt-relu --text profile.txt --inputs 8192 -o profile.trace
+/// Example: lnp trace --model opt-relu --text test.txt --split test --predictor opt.predictors -o test.trace
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
@@ -46,6 +49,14 @@ pub(super) struct Args {
     /// Also keep the FFN inputs of so many tokens, for `lnp predict`: f16, of every layer
     #[arg(long, value_name = "ROWS", default_value_t = 0)]
     inputs: usize,
+    /// Also keep what these predictors of the model would read, made by `lnp predict`: what `lnp replay --predicted` and
+    /// `--ahead` replay
+    #[arg(long, value_name = "FILE")]
+    predictor: Option<PathBuf>,
+    /// How much of what is active --predictor shall name: the recall of an operating point [default: the one that they
+    /// were made for]
+    #[arg(long, value_name = "R", requires = "predictor", value_parser = parse_quality)]
+    quality: Option<f64>,
     /// Name of the text's corpus [default: the text's file name]
     #[arg(long)]
     corpus: Option<String>,
@@ -63,27 +74,43 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.model)?;
     let of_model = checkpoint.inputs();
-    let inputs: Vec<&Path> =
-        args.text.iter().chain(&args.token_ids).chain(&of_model).map(PathBuf::as_path).collect();
+    let given = args.text.iter().chain(&args.token_ids).chain(&args.predictor);
+    let inputs: Vec<&Path> = given.chain(&of_model).map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
+    let predictors = args.predictor.as_deref().map(read_predictors).transpose()?;
     // What is wrong with text or tokenizer is told before the model is loaded, which may take long.
     let (mut ids, source_window, source_corpus) = token_ids(args)?;
     ModelConfig::load(&args.model, &checkpoint)?.active_above(&checkpoint)?;
     let model = Model::of(checkpoint)?;
+    if let (Some(path), Some((predictors, _))) = (&args.predictor, &predictors) {
+        let named = || path.display().to_string();
+        predictors.check_model(model.checkpoint(), model.config()).with_context(named)?;
+    }
     ids.truncate(args.tokens.unwrap_or(usize::MAX));
     let most = model.config().max_positions;
     let window = args.window.or(source_window).unwrap_or(WINDOW_USUAL.min(most));
     ensure!((1..=most).contains(&window), "a window of {window}: the model's context is {most}");
     let config = model.config();
-    let trace_bytes = (ids.len() * (4 + config.layers * config.neurons.div_ceil(8))) as u64;
+    let sets = config.layers + predictors.as_ref().map_or(0, |(found, _)| found.predictors.len());
+    let trace_bytes = (ids.len() * (4 + sets * config.neurons.div_ceil(8))) as u64;
     let rows = args.inputs.min(ids.len());
     let inputs_bytes = InputRows::bytes(rows, config.layers, config.hidden);
     check_room(&args.output, trace_bytes.saturating_add(inputs_bytes))?;
     let corpus = args.corpus.clone().unwrap_or(source_corpus);
-    let mut data = trace_tokens(&model, &ids, window, args.inputs, corpus)?;
+    let predicted = predictors.as_ref().map(|(predictors, sha256)| {
+        let quality = args.quality.unwrap_or(predictors.recall);
+        PredictedBy { predictors, sha256, quality }
+    });
+    let further = Further { inputs: args.inputs, predicted };
+    let mut data = trace_tokens(&model, &ids, window, further, corpus)?;
     data.split = args.split.clone();
     write_trace(&args.output, &data)?;
     summarise(&data, &args.output, args.json)
+}
+
+/// Predictors, and the hash of their file.
+fn read_predictors(path: &Path) -> Result<(Predictors, String)> {
+    Ok((Predictors::read(path)?, sha256_hex(path)?))
 }
 
 /// Records a trace with a progress bar; its split is for the caller to say.
@@ -91,14 +118,14 @@ pub(super) fn trace_tokens(
     model: &Model,
     ids: &[u32],
     window: usize,
-    inputs: usize,
+    further: Further<'_>,
     corpus: String,
 ) -> Result<TraceData> {
     ensure!(!ids.is_empty(), "no token is left to trace: --tokens must be above 0");
     let mut dense = DenseFfn::load(model.checkpoint(), model.config())?;
     let bar = progress("tracing", ids.len() as u64);
     let progress = &mut |done| bar.set_position(done as u64);
-    let mut data = record_with_inputs(model, &mut dense, ids, window, inputs, progress)?;
+    let mut data = record_with(model, &mut dense, ids, window, further, progress)?;
     bar.finish_and_clear();
     data.corpus = corpus;
     Ok(data)
@@ -141,6 +168,10 @@ fn summarise(data: &TraceData, output: &Path, json: bool) -> Result<()> {
             "layers": data.layers.len(), "neurons": data.neurons, "tokens": data.tokens,
             "window": data.window, "input_rows": data.inputs.as_ref().map_or(0, |inputs| inputs.rows.len()),
             "active_share": share, "active_share_by_layer": shares,
+            "predicted": data.predicted.as_ref().map(|predicted| serde_json::json!({
+                "predictors_sha256": predicted.predictors, "quality": predicted.quality,
+                "sets": predicted.layers.len(),
+            })),
         }));
     }
     say(&format!(

@@ -34,6 +34,7 @@ fn the_name_comes_first_then_the_trace_then_the_file() {
             window: 1,
             token_ids: None,
             inputs: None,
+            predicted: None,
             layers: vec![vec![1]],
         };
         write_trace(&path, &data).unwrap();
