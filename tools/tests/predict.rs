@@ -125,6 +125,114 @@ fn predictors_of_every_kind() {
     assert!(shares[5] <= 0.12 && shares[5] > 0.09, "{}", shares[5]);
 }
 
+/// Active, named, both.
+fn counts(active: &[u8], named: &[u8]) -> [u32; 3] {
+    let ones = |bytes: &mut dyn Iterator<Item = u8>| bytes.map(u8::count_ones).sum();
+    let both = &mut std::iter::zip(active, named).map(|(a, b)| a & b);
+    [ones(&mut active.iter().copied()), ones(&mut named.iter().copied()), ones(both)]
+}
+
+/// What predictors would read stands in a trace beside what is active, and a replay reads that, and layers ahead.
+#[test]
+fn predicted_sets_of_a_trace_are_replayed() {
+    let folder = disk_folder();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (file, _) = demo_predictors(folder.path(), "p", &["--rank", "32", "--horizon", "0,1,2"]);
+    let (bare, test, pack) = (path("bare"), path("test"), path("pack"));
+    demo_trace(&bare, "test", &["--tokens", "96"]);
+    demo_trace(&test, "test", &["--tokens", "96", "--predictor", &file, "--quality", "0.9"]);
+    let trace = TraceReader::open(Path::new(&test)).unwrap();
+    let bare = TraceReader::open(Path::new(&bare)).unwrap();
+    let sha256 = lnp_common::files::sha256_hex(Path::new(&file)).unwrap();
+    assert_eq!(trace.predictors(), Some((sha256.as_str(), 0.9)));
+    assert_eq!(bare.predictors(), None);
+    let mut all = [0; 3];
+    for layer in 0..trace.layers() {
+        let active = trace.layer_bits(layer).unwrap();
+        assert_eq!(active, bare.layer_bits(layer).unwrap());
+        for horizon in 0..4 {
+            let Some(named) = trace.predicted_bits(layer, horizon).unwrap() else {
+                assert!(horizon > layer || horizon == 3);
+                continue;
+            };
+            let found = counts(&active, &named);
+            let recall = f64::from(found[2]) / f64::from(found[0]);
+            assert!((0.75..1.0).contains(&recall), "{layer} {horizon}: {recall}");
+            if horizon == 0 {
+                all = [0, 1, 2].map(|at| all[at] + found[at]);
+            }
+        }
+    }
+    let model = demo_model();
+    let placeholder = ["--placeholder-bundle", "4096", "-o", &pack];
+    ok(&[&["pack", "--model", model.to_str().unwrap()][..], &placeholder].concat());
+    let args = ["replay", &pack, "--traces", &test, "--simulate", "--predicted"];
+    let args = [&args[..], &["--ahead", "auto", "--compute-us", "300"]].concat();
+    let told = json(&args);
+    let rows = told["rows"].as_array().unwrap();
+    let predicted: Vec<&Value> = rows.iter().filter(|row| row.get("recall").is_some()).collect();
+    assert_eq!(predicted.len(), 2, "{told}");
+    let share = |at: usize| f64::from(all[at]) / f64::from(all[0]);
+    for row in predicted {
+        assert!(row["strategy"].as_str().unwrap().ends_with("+predicted"));
+        assert!((number(row, "recall") - share(2)).abs() < 1e-9);
+        assert!((number(row, "reads_per_active") - share(1)).abs() < 1e-9);
+        let named = f64::from(all[1]) / 96.0;
+        assert!((number(row, "active_bundles_per_token") - named).abs() < 1e-9);
+    }
+    let ahead = told["ahead"].as_array().unwrap();
+    let ways: Vec<&str> = ahead.iter().map(|row| row["ahead"].as_str().unwrap()).collect();
+    assert_eq!(ways, ["0", "1", "2", "auto"]);
+    for row in ahead {
+        let (needed, way) = (number(row, "active_bundles_per_token"), &row["ahead"]);
+        assert_eq!(needed, number(&ahead[0], "active_bundles_per_token"));
+        assert_eq!(number(row, "ahead_reads_per_token") == 0.0, way == "0", "{row}");
+        assert!(number(row, "of_none") <= 1.0, "{row}");
+    }
+    let table = ok(&args);
+    assert!(table.contains("reading layers ahead") && table.contains("predicted: "), "{table}");
+}
+
+/// Whatever is read ahead, the text is the same.
+#[test]
+fn reading_ahead_changes_no_text() {
+    let folder = disk_folder();
+    let (file, _) = demo_predictors(folder.path(), "p", &["--rank", "32", "--horizon", "0,1,2"]);
+    let pack = folder.path().join("pack").to_str().unwrap().to_owned();
+    let model = demo_model();
+    let model = model.to_str().unwrap();
+    ok(&["pack", "--model", model, "-o", &pack]);
+    for quality in ["exact", "0.9"] {
+        let run = |ahead: &str, more: &[&str]| {
+            let args = ["run", &pack, "--model", model, "--prompt", "To be", "-n", "24"];
+            let args =
+                [&args[..], &["--ignore-eos", "--ahead", ahead, "--quality", quality]].concat();
+            json(&[&args[..], &["--predictors", &file], more].concat())
+        };
+        let without = run("0", &[]);
+        assert_eq!(without["ahead"]["layers"], serde_json::json!([]));
+        assert_eq!(number(&without["ahead"], "reads_per_token"), 0.0);
+        for (ahead, layers) in [("1", &[0, 1, 1, 1][..]), ("2", &[0, 1, 2, 2]), ("auto", &[])] {
+            for more in [&[][..], &["--queue-depth", "3"], &["--cache-ratio", "0"]] {
+                let told = run(ahead, more);
+                assert_eq!(told["token_ids"], without["token_ids"], "{quality} {ahead}: {told}");
+                let found = &told["ahead"];
+                assert!(
+                    layers.is_empty() || found["layers"] == serde_json::json!(layers),
+                    "{told}"
+                );
+                let background = told["engine"]["back_end"] != "pread";
+                let reads = number(found, "reads_per_token");
+                assert!(layers.is_empty() || !background || reads > 0.0, "{told}");
+                assert!(reads <= number(&told, "reads_per_token"));
+            }
+        }
+        // too little memory for areas of their own
+        let told = run("1", &["--memory", "300K"]);
+        assert_eq!(told["token_ids"], without["token_ids"]);
+    }
+}
+
 /// Exact predictors at the threshold that reads all that is active leave the model as it is; the same
 /// inputs give the same file; and what is read back is what was written.
 #[test]

@@ -12,7 +12,7 @@ use lnp_format::Pack;
 use lnp_kernels::{CpuFeatures, TOKENS_MAX};
 
 use crate::check::check_weights;
-use crate::fit::{ffn_memory, fit_memory};
+use crate::fit::{ffn_memory, fit_memory, prefetch_bytes};
 use lnp_device::memory::{ArenaMemory, arena};
 use lnp_device::open_direct;
 use lnp_model::Model;
@@ -38,6 +38,8 @@ pub struct ComputeOptions {
     pub features: CpuFeatures,
     /// Most tokens that share their reads.
     pub batch: usize,
+    /// Whether there is room to read layers ahead ([`crate::ReadAhead`]).
+    pub ahead: bool,
     /// How reads reach the device.
     pub read: ReadOptions,
     /// Whether to go on through the page cache where direct reads are refused.
@@ -54,6 +56,7 @@ impl Default for ComputeOptions {
             cache_ratio: CACHE_RATIO_USUAL,
             features: cpu::detect(),
             batch: TOKENS_MAX,
+            ahead: false,
             read: ReadOptions::default(),
             buffered: false,
         }
@@ -88,6 +91,9 @@ impl<'p> ComputePack<'p> {
             verify_reads: options.verify_reads,
             ..Config::new(&pack)
         };
+        let prefetch_bytes =
+            if options.ahead { prefetch_bytes(&pack, &base, options.memory)? } else { 0 };
+        let base = Config { prefetch_bytes, ..base };
         let config = fit_memory(&pack, base, options.memory, options.cache_ratio)?;
         let file = open_direct(index.path(), options.buffered)?;
         let memory = arena(required_bytes(&config, &pack)?)?;

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use lnp_common::report::bytes;
 use lnp_engine::ffn::Ffn;
+use lnp_engine::limits::STAGING_ALIGN;
 use lnp_engine::{Config, required_bytes};
 use lnp_format::Pack;
 use lnp_kernels::CpuFeatures;
@@ -13,6 +14,26 @@ use lnp_kernels::CpuFeatures;
 /// As [`Ffn::required_bytes`].
 pub fn ffn_memory(pack: &Pack<'_>, features: CpuFeatures, tokens_max: usize) -> Result<Vec<u8>> {
     Ok(vec![0; Ffn::required_bytes(pack.shape(), features, tokens_max)?])
+}
+
+/// Staging area of a whole layer, at most so much.
+const STAGING_BYTES_USUAL: usize = 64 << 20;
+
+/// Bytes of each of the two staging areas for reading ahead: a whole layer's, as far as they take no more than a
+/// quarter of what a limit leaves; 0 where that is too little.
+///
+/// # Errors
+/// Settings that break a rule.
+pub fn prefetch_bytes(pack: &Pack<'_>, base: &Config, memory: Option<usize>) -> Result<usize> {
+    let (least, full) = (Config::staging_bytes_min(pack), Config::staging_bytes_full(pack));
+    let usual = full.min(STAGING_BYTES_USUAL).max(least).next_multiple_of(STAGING_ALIGN);
+    let Some(memory) = memory else { return Ok(usual) };
+    let staged = Config { staging_bytes: least, cache_bundles: 0, ..*base };
+    let left = memory.saturating_sub(required_bytes(&staged, pack)?);
+    let bytes = usual.min(left / 8) / STAGING_ALIGN * STAGING_ALIGN;
+    // The areas keep books of their own.
+    let all = required_bytes(&Config { prefetch_bytes: bytes, ..staged }, pack)?;
+    Ok(if bytes >= least && all <= memory { bytes } else { 0 })
 }
 
 /// Engine settings for so much memory: the staging area first, the rest is cache. Without a limit,
@@ -26,7 +47,6 @@ pub fn fit_memory(
     memory: Option<usize>,
     cache_ratio: f64,
 ) -> Result<Config> {
-    const STAGING_BYTES_USUAL: usize = 64 << 20;
     let (least, full) = (Config::staging_bytes_min(pack), Config::staging_bytes_full(pack));
     let bundles = pack.shape().bundles() as u32;
     let usual = full.min(STAGING_BYTES_USUAL).max(least);

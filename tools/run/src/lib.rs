@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod ahead;
 pub mod check;
 pub mod compute;
 pub mod fit;
@@ -33,7 +34,8 @@ pub mod predict;
 pub mod record;
 mod sparse;
 
+pub use ahead::{AheadChoice, ReadAhead};
 pub use compute::{ComputeOptions, ComputePack};
-pub use predict::{AtQuality, Predict};
-pub use record::{record, record_with_inputs};
+pub use predict::{AtQuality, ExactAndAhead, Predict};
+pub use record::{Further, PredictedBy, record, record_with};
 pub use sparse::SparseFfn;

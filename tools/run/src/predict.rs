@@ -1,8 +1,9 @@
-//! Which neurons a layer needs: told exactly, or by predictors.
+//! Which neurons a layer needs: told exactly, or by predictors; and which the next ones probably will.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use lnp_model::{ExactPredictor, ModelConfig};
 use lnp_predict::Predictors;
+use lnp_predict::points::Point;
 
 /// Says which neurons a layer's tokens need.
 pub trait Predict: Sync {
@@ -11,6 +12,28 @@ pub trait Predict: Sync {
     /// # Errors
     /// No such layer, or an `x` that is not whole tokens.
     fn active(&self, layer: usize, x: &[f32], out: &mut Vec<Vec<u32>>) -> Result<()>;
+
+    /// What is known of its predictions of `layer` from the FFN input of `layer - horizon`, by operating point; empty
+    /// where it makes none.
+    fn points_ahead(&self, _layer: usize, _horizon: usize) -> &[Point] {
+        &[]
+    }
+
+    /// Fills `out` with the neurons, ascending, that `layer` will probably need, from `x`, one token's FFN input of
+    /// `layer - horizon`, at one of [`Self::points_ahead`].
+    ///
+    /// # Errors
+    /// It makes no such prediction, or an `x` that is not one token.
+    fn ahead(
+        &self,
+        layer: usize,
+        horizon: usize,
+        _point: usize,
+        _x: &[f32],
+        _out: &mut Vec<u32>,
+    ) -> Result<()> {
+        bail!("no prediction of layer {layer}, {horizon} layers ahead")
+    }
 
     /// Share of the active neurons that it names, by what is known of it; 1 for all.
     fn recall(&self) -> f64;
@@ -30,6 +53,43 @@ impl Predict for ExactPredictor {
 
     fn resident_bytes(&self) -> usize {
         Self::resident_bytes(self)
+    }
+}
+
+/// What is needed told exactly, what will be by predictors.
+pub struct ExactAndAhead {
+    /// Of what is needed.
+    pub exact: ExactPredictor,
+    /// Of layers ahead.
+    pub predictors: Predictors,
+}
+
+impl Predict for ExactAndAhead {
+    fn active(&self, layer: usize, x: &[f32], out: &mut Vec<Vec<u32>>) -> Result<()> {
+        self.exact.active(layer, x, out)
+    }
+
+    fn points_ahead(&self, layer: usize, horizon: usize) -> &[Point] {
+        points_ahead(&self.predictors, layer, horizon)
+    }
+
+    fn ahead(
+        &self,
+        layer: usize,
+        horizon: usize,
+        point: usize,
+        x: &[f32],
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
+        ahead(&self.predictors, (layer, horizon), point, x, out)
+    }
+
+    fn recall(&self) -> f64 {
+        1.0
+    }
+
+    fn resident_bytes(&self) -> usize {
+        self.exact.resident_bytes() + self.predictors.resident_bytes()
     }
 }
 
@@ -57,6 +117,21 @@ impl Predict for AtQuality {
         self.predictors.of(layer, 0)?.active(x, *point, out)
     }
 
+    fn points_ahead(&self, layer: usize, horizon: usize) -> &[Point] {
+        points_ahead(&self.predictors, layer, horizon)
+    }
+
+    fn ahead(
+        &self,
+        layer: usize,
+        horizon: usize,
+        point: usize,
+        x: &[f32],
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
+        ahead(&self.predictors, (layer, horizon), point, x, out)
+    }
+
     fn recall(&self) -> f64 {
         let of = |(layer, point): (usize, &usize)| {
             let predictor = self.predictors.of(layer, 0).ok()?;
@@ -69,4 +144,24 @@ impl Predict for AtQuality {
     fn resident_bytes(&self) -> usize {
         self.predictors.resident_bytes()
     }
+}
+
+fn points_ahead(predictors: &Predictors, layer: usize, horizon: usize) -> &[Point] {
+    predictors.of(layer, horizon).map_or(&[], |predictor| predictor.points())
+}
+
+fn ahead(
+    predictors: &Predictors,
+    (layer, horizon): (usize, usize),
+    point: usize,
+    x: &[f32],
+    out: &mut Vec<u32>,
+) -> Result<()> {
+    let predictor = predictors.of(layer, horizon)?;
+    let (scores, threshold) = (predictor.scores(x, point)?, predictor.threshold(point)?);
+    ensure!(scores.len() == predictors.neurons, "layers are predicted ahead for single tokens");
+    out.clear();
+    let read = (0u32..).zip(&scores).filter(|(_, score)| **score > threshold);
+    out.extend(read.map(|(id, _)| id));
+    Ok(())
 }

@@ -8,6 +8,7 @@ use lnp_engine::queue::TimedQueue;
 use lnp_kernels::TOKENS_MAX;
 use lnp_model::FeedForward;
 
+use crate::ahead::ReadAhead;
 use crate::predict::Predict;
 
 /// The FFN of a model, sparse, from a pack: asks which neurons are active, fetches their bundles and computes from
@@ -20,6 +21,7 @@ pub struct SparseFfn<'e, 's, 'a, Q: TimedQueue<'a>> {
     active: Vec<Vec<u32>>,
     /// The layer whose first tokens are being read already.
     begun: Option<usize>,
+    ahead: Option<ReadAhead>,
     stats: FetchStats,
     active_bundles: u64,
 }
@@ -40,9 +42,20 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
             workers,
             active: Vec::new(),
             begun: None,
+            ahead: None,
             stats,
             active_bundles: 0,
         }
+    }
+
+    /// The same, reading layers ahead.
+    pub fn reading_ahead(self, ahead: ReadAhead) -> Self {
+        Self { ahead: Some(ahead), ..self }
+    }
+
+    /// How layers are read ahead, where they are.
+    pub fn ahead(&self) -> Option<&ReadAhead> {
+        self.ahead.as_ref()
     }
 
     /// What was fetched so far; what several tokens of a prompt have in common counts once.
@@ -61,8 +74,16 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
         self.predictor.active(layer, x, &mut self.active)?;
         self.active_bundles += self.active.iter().map(|active| active.len() as u64).sum::<u64>();
         let first = self.active.len().min(self.ffn.tokens_max());
+        // Tokens of a prompt share their reads; those that are generated come one by one.
+        let mut ahead = self.ahead.as_mut().filter(|_| self.active.len() == 1);
+        if let Some(ahead) = &mut ahead {
+            ahead.begins(self.session, self.predictor, layer);
+        }
         self.ffn.begin(self.session, layer as u32, &sets_of(&self.active[..first])[..first])?;
         self.begun = Some(layer);
+        if let Some(ahead) = ahead {
+            ahead.begun(self.predictor, layer, x)?;
+        }
         Ok(())
     }
 
@@ -79,7 +100,11 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
                 let sets = sets_of(active);
                 self.ffn.begin(self.session, layer as u32, &sets[..active.len()])?;
             }
-            self.stats.add(&self.ffn.finish(self.session, self.workers, layer as u32, x, y)?);
+            let stats = self.ffn.finish(self.session, self.workers, layer as u32, x, y)?;
+            self.stats.add(&stats);
+            if let (Some(ahead), 1) = (&mut self.ahead, self.active.len()) {
+                ahead.finished(self.session, layer, &stats)?;
+            }
         }
         Ok(())
     }

@@ -27,6 +27,7 @@ use lnp_model::{ExactPredictor, Model, Sampler, Tokenizer, generate, prompt_ids}
 use lnp_pack::recipe::ModelSize;
 use lnp_pack::verify::verify_file;
 use lnp_pack::{CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, write_pack};
+use lnp_run::Further;
 use lnp_run::SparseFfn;
 use lnp_run::fit::{ffn_memory, fit_memory};
 
@@ -221,7 +222,7 @@ impl Demo<'_> {
         let text = self.model_dir().join(format!("{split}.txt"));
         let ids = trace::tokenize(&self.model_dir(), &text)?;
         let window = model.config().max_positions.min(256);
-        let mut data = trace::trace_tokens(model, &ids, window, 0, "demo".into())?;
+        let mut data = trace::trace_tokens(model, &ids, window, Further::default(), "demo".into())?;
         data.split = split.to_owned();
         let path = self.dir.join(trace_name(split));
         write_trace(&path, &data)?;

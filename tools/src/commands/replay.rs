@@ -14,17 +14,20 @@ use lnp_engine::{CachePolicy, DeviceLaw};
 
 use super::ReadArgs;
 use super::byte_count::{parse_bytes, parse_short_length};
+use super::run::parse_ahead;
 use lnp_common::report::{plain, progress, say, shown};
 use lnp_device::{LawText, open_direct};
 use lnp_link::Links;
 use lnp_link::trace::TraceReader;
 use lnp_measure::probe::{ProbeOptions, probe};
 use lnp_measure::profile::DeviceProfile;
+use lnp_measure::replay::lookahead::{AheadSets, Mode, lookahead};
 use lnp_measure::replay::{
     ActiveSets, Caches, ReplayOptions, Rules, Target, overlap::overlap, replay, sustained,
 };
 use lnp_pack::recipe::ModelSize;
 use lnp_pack::{PackIndex, Recipe};
+use lnp_run::AheadChoice;
 use report::Report;
 use turns::Turns;
 
@@ -34,6 +37,7 @@ use turns::Turns;
 /// from a simulated device that obeys the law, with packs or only links. The order of a pack comes
 /// from its provenance; give one pack per order.
 ///
+/// Example: lnp replay greedy.lnp --traces test.trace --simulate --predicted --ahead auto --compute-us 300
 /// Example: lnp replay identity.lnp greedy.lnp --traces test.trace.safetensors --device d.toml
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -77,6 +81,15 @@ pub(super) struct Args {
     /// Then read and compute at the same time, in several ways, with the real kernels
     #[arg(long, conflicts_with = "simulate")]
     overlap: bool,
+    /// Show collapse by the law for what predictors name too, as the trace has it (`lnp trace --predictor`)
+    #[arg(long)]
+    predicted: bool,
+    /// Then read layers ahead by the predictions in the trace: none, 1, 2, and, with `auto`, as the law chooses
+    #[arg(long, value_name = "auto|0|1|2", requires = "compute_us", value_parser = parse_ahead)]
+    ahead: Option<AheadChoice>,
+    /// With --ahead: microseconds that are computed before each layer
+    #[arg(long, value_name = "US", requires = "ahead", value_parser = compute_us)]
+    compute_us: Option<f64>,
     /// Simulate the device instead of reading
     #[arg(long)]
     simulate: bool,
@@ -105,6 +118,13 @@ pub(super) struct Args {
     /// Print the rows as JSON
     #[arg(long)]
     json: bool,
+}
+
+fn compute_us(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(us) if (0.0..=1e6).contains(&us) => Ok(us),
+        _ => Err("must be 0 to 1000000 microseconds".into()),
+    }
 }
 
 fn turn_seconds(text: &str) -> Result<f64, String> {
@@ -142,7 +162,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let trace = TraceReader::open(&args.traces)?;
     let packs = open_packs(args)?;
     warn_about_profiles(&packs, &trace)?;
-    let sets = ActiveSets::of_trace(&trace, args.tokens.unwrap_or(usize::MAX))?;
+    let tokens = args.tokens.unwrap_or(usize::MAX);
+    let of_trace = || shown(&args.traces);
+    let mut sets = ActiveSets::of_trace(&trace, tokens)?;
+    if args.predicted {
+        sets = sets.with_predicted(&trace).with_context(of_trace)?;
+    }
+    let ahead_sets = args.ahead.map(|_| AheadSets::of_trace(&trace, tokens).with_context(of_trace));
+    let ahead_sets = ahead_sets.transpose()?;
     let files: Vec<DirectFile> = if args.simulate {
         Vec::new()
     } else {
@@ -176,6 +203,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
         overlapped = overlap(&packs, &files, &sets, &options, read, &mut told)?;
         bar.finish_and_clear();
     }
+    let mut ahead = Vec::new();
+    if let (Some(sets), Some(choice), Some(compute_us)) = (&ahead_sets, args.ahead, args.compute_us)
+    {
+        let bar = progress("reading ahead", 1000);
+        let mut told = |share: f64| bar.set_position((share * 1000.0) as u64);
+        let how = (&modes(choice)[..], compute_us);
+        ahead = lookahead(&packs, sets, &target, &options, how, &mut told)?;
+        bar.finish_and_clear();
+    }
     let replayed_tokens = replayed.rows.iter().map(|row| row.tokens).max().unwrap_or(0);
     if turns.seconds().is_some() && replayed_tokens < sets.tokens() {
         say(&format!(
@@ -189,12 +225,23 @@ pub(super) fn run(args: &Args) -> Result<()> {
         trace: &trace,
         replayed: &replayed,
         overlapped: &overlapped,
+        ahead: &ahead,
         law: &law,
         law_source: &law_source,
         turns: &turns,
         file: files.first(),
     }
     .print()
+}
+
+/// What is compared, not reading ahead first.
+fn modes(choice: AheadChoice) -> Vec<Mode> {
+    let all = [0, 1, 2].map(Mode::Layers);
+    match choice {
+        AheadChoice::Auto => all.into_iter().chain([Mode::Auto]).collect(),
+        AheadChoice::Layers(0) => vec![all[0]],
+        AheadChoice::Layers(layers) => vec![all[0], Mode::Layers(layers)],
+    }
 }
 
 /// The bound is for comparisons: the usual table stays as it is.

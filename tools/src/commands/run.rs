@@ -1,30 +1,33 @@
 //! `lnp run`.
 
+mod predictor;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use lnp_engine::sys::BackEnd;
 use lnp_engine::{Collapse, Config, EngineError, FetchStats};
+
+pub(super) use predictor::parse_ahead;
+use predictor::{Predictor, Quality, parse_quality};
 
 use super::byte_count::ByteCount;
 use super::{KernelArgs, ReadArgs, say_back_end};
 use lnp_common::report::{bytes, print_json, say};
 use lnp_device::peak_memory_bytes;
 use lnp_measure::profile::DeviceProfile;
-use lnp_model::{
-    Decoder, ExactPredictor, Generated, Model, Sampler, Tokenizer, generate, prompt_ids,
-};
+use lnp_model::{Decoder, Generated, Model, Sampler, Tokenizer, generate, prompt_ids};
 use lnp_pack::PackIndex;
-use lnp_predict::Predictors;
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
-use lnp_run::{AtQuality, Predict, SparseFfn};
+use lnp_run::{AheadChoice, ReadAhead, SparseFfn};
 
 /// Generate text, reading the FFN weights from a pack
 ///
 /// Attention, embeddings and norms are in memory. Which neurons are active is told by --predictors, made by
-/// `lnp predict`, or computed exactly, from gate weights, or up where there is no gate, that are in memory too. The
-/// text ends at the model's end-of-text token (generation_config.json, else config.json), or after
+/// `lnp predict`, or computed exactly, from gate weights, or up where there is no gate, that are in memory too. Where
+/// the predictors know layers ahead (`lnp predict --horizon 0,1,2`), these are read while the ones before are computed.
+/// The text ends at the model's end-of-text token (generation_config.json, else config.json), or after
 /// -n tokens.
 ///
 /// Example: lnp run opt.lnp --model opt-relu --prompt "Once upon a time" -n 40 --predictors opt.predictors
@@ -64,6 +67,10 @@ pub(super) struct Args {
     /// point [default: the one that they were made for]
     #[arg(long, value_name = "exact|R", value_parser = parse_quality)]
     quality: Option<Quality>,
+    /// Read so many layers ahead by --predictors; `auto`: those for which it takes less time, by the law and by what is
+    /// measured meanwhile. The text is the same
+    #[arg(long, value_name = "auto|0|1|2", default_value = "auto", value_parser = parse_ahead)]
+    ahead: AheadChoice,
     /// Bytes of the engine's arena: staging area and cache (64M)
     #[arg(long, value_name = "BYTES", conflicts_with = "cache_ratio")]
     memory: Option<ByteCount>,
@@ -104,8 +111,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     // Before the model, which takes longer to load.
     let tokenizer = Tokenizer::load(&args.model)?;
     let model = Model::load(&args.model)?;
-    let mut pack = ComputePack::open(&index, &model, options(args)?)?;
-    let predictor = predictor(args, &model)?;
+    let predictor = Predictor::of(args, &model)?;
+    let options = ComputeOptions { ahead: predictor.ahead, ..options(args)? };
+    let mut pack = ComputePack::open(&index, &model, options)?;
     let (config, arena_bytes) = (*pack.config(), pack.arena_bytes());
     let (mut engine, ffn) = pack.engine(&model)?;
     let back_end = engine.queue().back_end().clone();
@@ -124,13 +132,19 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let made = threads.run(|| {
         engine.session(|session| {
             let mut sparse = SparseFfn::new(session, ffn, &*predictor.predict, &threads);
+            if config.prefetch_bytes > 0 {
+                let layers = model.config().layers;
+                sparse =
+                    sparse.reading_ahead(ReadAhead::new(args.ahead, layers, predictor.quality));
+            }
             let take = &mut |token| stream.take(token);
             let generated =
                 generate(&model, &mut sparse, &prompt_ids, args.count, &mut sampler, take)?;
-            Ok((generated, *sparse.stats(), sparse.active_bundles()))
+            let ahead = sparse.ahead().map(ReadAhead::horizons);
+            Ok((generated, *sparse.stats(), sparse.active_bundles(), ahead))
         })
     });
-    let (generated, stats, active_bundles) =
+    let (generated, stats, active_bundles, ahead) =
         made.map_err(|error: anyhow::Error| match error.downcast_ref::<EngineError>() {
             Some(_) => error.context(index.path().display().to_string()),
             None => error,
@@ -150,6 +164,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         told,
         stats,
         active_bundles,
+        ahead: ahead.unwrap_or_default(),
         told_active: predictor.told,
         recall: predictor.predict.recall(),
         predictor_bytes_share: predictor.bytes_share,
@@ -169,55 +184,6 @@ pub(super) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What `--quality` says.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Quality {
-    Exact,
-    Recall(f64),
-}
-
-fn parse_quality(text: &str) -> Result<Quality> {
-    if text == "exact" {
-        return Ok(Quality::Exact);
-    }
-    super::perplexity::parse_quality(text).map(Quality::Recall)
-}
-
-/// Who tells which neurons are active.
-struct Predictor {
-    predict: Box<dyn Predict>,
-    told: String,
-    /// Its bytes, as a share of the FFN in f16.
-    bytes_share: f64,
-}
-
-fn predictor(args: &Args, model: &Model) -> Result<Predictor> {
-    let config = model.config();
-    let path = args.predictors.as_deref().filter(|_| args.quality != Some(Quality::Exact));
-    let Some(path) = path else {
-        ensure!(
-            !matches!(args.quality, Some(Quality::Recall(_))),
-            "--quality: only --predictors can name a part of what is active"
-        );
-        let exact = ExactPredictor::load(model.checkpoint(), config)?;
-        let bytes_share =
-            exact.resident_bytes() as f64 / lnp_predict::settings::ffn_bytes(config) as f64;
-        let told = "exact, from resident weights".to_owned();
-        return Ok(Predictor { predict: Box::new(exact), told, bytes_share });
-    };
-    let named = || path.display().to_string();
-    let predictors = Predictors::read(path)?;
-    predictors.check_model(model.checkpoint(), config).with_context(named)?;
-    let quality = match args.quality {
-        Some(Quality::Recall(recall)) => recall,
-        _ => predictors.recall,
-    };
-    let told = format!("predicted, quality {quality}");
-    let bytes_share = predictors.bytes_share(0);
-    let predict = AtQuality::new(predictors, config, quality).with_context(named)?;
-    Ok(Predictor { predict: Box::new(predict), told, bytes_share })
-}
-
 fn options(args: &Args) -> Result<ComputeOptions> {
     Ok(ComputeOptions {
         collapse: collapse(args)?,
@@ -227,6 +193,7 @@ fn options(args: &Args) -> Result<ComputeOptions> {
         cache_ratio: args.cache_ratio,
         features: args.kernels.features()?,
         batch: args.kernels.batch.into(),
+        ahead: false,
         read: args.read.into(),
         buffered: args.buffered,
     })
@@ -350,6 +317,8 @@ struct Summary<'a> {
     told: Told,
     stats: FetchStats,
     active_bundles: u64,
+    /// Of each layer, how many layers ahead it was read at last; empty where there was no reading ahead.
+    ahead: Vec<usize>,
     /// Who tells which neurons are active.
     told_active: String,
     /// Share of the active neurons that are told, by the profile that predictors were made from.
@@ -383,6 +352,23 @@ impl Summary<'_> {
         self.stats.active as f64 / useful.max(1) as f64
     }
 
+    fn per_token(&self, count: u64) -> f64 {
+        count as f64 / self.fed()
+    }
+
+    /// What was read ahead, where anything was.
+    fn told_ahead(&self) -> String {
+        let layers = self.ahead.iter().filter(|horizon| **horizon > 0).count();
+        if self.stats.ahead_reads == 0 {
+            return String::new();
+        }
+        format!(
+            "; {layers} of {} layers read ahead, {:.1} reads per token",
+            self.ahead.len(),
+            self.per_token(self.stats.ahead_reads)
+        )
+    }
+
     fn hit_rate(&self) -> f64 {
         self.stats.hits as f64 / self.stats.active.max(1) as f64
     }
@@ -395,11 +381,11 @@ impl Summary<'_> {
         say(&format!(
             "{rate}{count} tokens{end} after a prompt of {}; per token {:.0} active bundles, {:.1} \
              reads, {}, I/O {:.0} us; {:.1} % hits; kernels {} on {} {}; active sets {}, {:.3} \
-             fetched for each that was active; {}\n",
+             fetched for each that was active{}; {}\n",
             self.prompt_ids.len(),
             self.active_bundles as f64 / self.fed(),
-            self.stats.reads as f64 / self.fed(),
-            bytes(self.stats.bytes_read as f64 / self.fed()),
+            self.per_token(self.stats.reads + self.stats.ahead_reads),
+            bytes(self.per_token(self.stats.bytes_read + self.stats.ahead_bytes)),
             self.stats.io_ns as f64 / 1e3 / self.fed(),
             100.0 * self.hit_rate(),
             self.kernels,
@@ -407,6 +393,7 @@ impl Summary<'_> {
             if self.threads == 1 { "thread" } else { "threads" },
             self.told_active,
             self.reads_per_active(),
+            self.told_ahead(),
             self.memory.in_words(),
         ));
     }
@@ -419,8 +406,14 @@ impl Summary<'_> {
             "load_s": self.loaded_s, "prompt_s": self.prompt_s(), "total_s": self.told.seconds,
             "tokens_per_s": self.tokens_per_s(),
             "active_bundles_per_token": self.active_bundles as f64 / self.fed(),
-            "reads_per_token": self.stats.reads as f64 / self.fed(),
-            "bytes_read_per_token": self.stats.bytes_read as f64 / self.fed(),
+            "reads_per_token": self.per_token(self.stats.reads + self.stats.ahead_reads),
+            "bytes_read_per_token": self.per_token(self.stats.bytes_read + self.stats.ahead_bytes),
+            "ahead": {
+                "layers": self.ahead,
+                "reads_per_token": self.per_token(self.stats.ahead_reads),
+                "bytes_read_per_token": self.per_token(self.stats.ahead_bytes),
+                "used_bundles_per_token": self.per_token(self.stats.prefetched),
+            },
             "useful_bytes_per_token": self.stats.useful_bytes as f64 / self.fed(),
             "io_us_per_token": { "mean": self.stats.io_ns as f64 / 1e3 / self.fed() },
             "reads_per_active": self.reads_per_active(), "recall": self.recall,

@@ -110,6 +110,7 @@ pub(super) fn rows(
                 simulated: true,
                 calibrated: None,
                 adapt: false,
+                judged: None,
                 beliefs: Vec::new(),
             };
             rows.push(row(&record, label, index, options)?);

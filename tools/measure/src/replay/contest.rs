@@ -48,7 +48,9 @@ pub(super) fn compete<'a, Q: TimedQueue<'a> + Send>(
     let rows = contestants
         .iter()
         .enumerate()
-        .map(|(at, contestant)| contestant.rows(options, simulated, [of(2 * at), of(2 * at + 1)]))
+        .map(|(at, contestant)| {
+            contestant.rows(options, sets, simulated, [of(2 * at), of(2 * at + 1)])
+        })
         .collect::<Result<_>>()?;
     Ok((rows, calibrated.map(|(law, _)| law)))
 }

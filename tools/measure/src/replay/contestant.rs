@@ -71,7 +71,7 @@ impl<'a, Q: TimedQueue<'a> + Send> Contestant<'a, Q> {
     ) -> Result<()> {
         let copy = token % self.copies;
         let mut ids = Vec::new();
-        for (layer, bits) in sets.layers.iter().enumerate() {
+        for (layer, bits) in sets.asked(self.strategy.predicted).iter().enumerate() {
             ids.clear();
             ids.extend(active(bits, sets.neurons, token));
             let placed = copy * sets.layers.len() + layer;
@@ -151,6 +151,7 @@ impl<'a, Q: TimedQueue<'a> + Send> Contestant<'a, Q> {
     pub(super) fn rows(
         &self,
         options: &ReplayOptions,
+        sets: &ActiveSets,
         simulated: bool,
         calibrated: [Option<Calibrated>; 2],
     ) -> Result<Vec<Row>> {
@@ -172,6 +173,7 @@ impl<'a, Q: TimedQueue<'a> + Send> Contestant<'a, Q> {
                     simulated,
                     calibrated: calibrated[usize::from(cache_state == CacheState::Warm)],
                     adapt: self.strategy.adapt,
+                    judged: sets.judged(record.tokens()).filter(|_| self.strategy.predicted),
                     beliefs: self.beliefs.clone(),
                 };
                 row(record, label, self.pack, options)

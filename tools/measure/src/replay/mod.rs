@@ -9,6 +9,7 @@ pub mod belady;
 pub mod calibrate;
 mod contest;
 mod contestant;
+pub mod lookahead;
 pub mod options;
 pub mod overlap;
 mod record;
@@ -105,7 +106,11 @@ fn plan_all(
                 .is_ok_and(|other| other.shape().bundle_stride == pack.shape().bundle_stride)
         };
         let dense = !packs[..at].iter().any(same_size);
-        for strategy in strategies(pack.provenance().order(), options, dense) {
+        let mut all = strategies(pack.provenance().order(), options, dense);
+        if sets.predicted.is_some() {
+            all.extend(strategy::predicted(&all));
+        }
+        for strategy in all {
             let config = strategy.config(&pack, options.queue_depth);
             let memory = memory::arena(required_bytes(&config, &pack)?)?;
             plans.push(EnginePlan { at, strategy, config, memory });

@@ -116,8 +116,14 @@ pub struct Row {
     pub repeats: usize,
     /// Whether the time is the simulated device's or the law's, not a real one's.
     pub simulated: bool,
-    /// Active bundles, cached or not.
+    /// Bundles asked for, cached or not: the active ones, or those that predictors name.
     pub active_bundles_per_token: f64,
+    /// Share of the active bundles that was asked for, where that was what predictors name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recall: Option<f64>,
+    /// Bundles asked for of each active one, there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reads_per_active: Option<f64>,
     /// Reads.
     pub reads_per_token: f64,
     /// Runs of adjacent slots among the bundles read.
@@ -174,6 +180,8 @@ pub(super) struct Label {
     pub(super) cache_state: CacheState,
     pub(super) simulated: bool,
     pub(super) calibrated: Option<Calibrated>,
+    /// Recall and reads for each active bundle, where predicted sets were read.
+    pub(super) judged: Option<(f64, f64)>,
     pub(super) beliefs: Vec<Belief>,
 }
 
@@ -213,6 +221,8 @@ pub(super) fn row(
         repeats: record.times_us.first().map_or(0, Vec::len),
         simulated: label.simulated,
         active_bundles_per_token: total.active as f64 / tokens,
+        recall: label.judged.map(|(recall, _)| recall),
+        reads_per_active: label.judged.map(|(_, reads)| reads),
         reads_per_token: total.reads as f64 / tokens,
         runs_per_token: total.runs as f64 / tokens,
         bundles_per_run: ratio(total.active - total.hits, total.runs),

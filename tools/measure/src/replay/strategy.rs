@@ -15,6 +15,8 @@ pub struct Strategy {
     pub collapse: Collapse,
     /// Whether the law is learned on line.
     pub adapt: bool,
+    /// Whether it reads what predictors name in place of what is active.
+    pub predicted: bool,
     /// Its cache, if there is one.
     pub cache: Option<CacheChoice>,
 }
@@ -54,7 +56,8 @@ pub(super) fn base_name(order: &str) -> &str {
 pub fn strategies(order: &str, options: &ReplayOptions, dense: bool) -> Vec<Strategy> {
     let base = base_name(order);
     let law = Collapse::Law(options.law);
-    let strategy = |name, collapse| Strategy { name, collapse, adapt: false, cache: None };
+    let strategy =
+        |name, collapse| Strategy { name, collapse, adapt: false, predicted: false, cache: None };
     let mut all = Vec::new();
     if dense {
         all.push(strategy("dense".into(), Collapse::Whole));
@@ -74,7 +77,19 @@ pub fn strategies(order: &str, options: &ReplayOptions, dense: bool) -> Vec<Stra
         name: format!("{base}+collapse+{}", options.caches.name(&choice)),
         collapse: law,
         adapt: false,
+        predicted: false,
         cache: Some(choice),
     }));
     all
+}
+
+/// Of some strategies those that collapse by the law, asking for what is predicted.
+pub(super) fn predicted(all: &[Strategy]) -> Vec<Strategy> {
+    let by_law = |of: &&Strategy| matches!(of.collapse, Collapse::Law(_)) && !of.adapt;
+    let predicted = |of: &Strategy| Strategy {
+        name: format!("{}+predicted", of.name),
+        predicted: true,
+        ..of.clone()
+    };
+    all.iter().filter(by_law).map(predicted).collect()
 }

@@ -99,7 +99,7 @@ fn sets() -> ActiveSets {
 }
 
 fn strategy(name: &str, collapse: Collapse) -> Strategy {
-    Strategy { name: name.into(), collapse, adapt: false, cache: None }
+    Strategy { name: name.into(), collapse, adapt: false, predicted: false, cache: None }
 }
 
 /// Replays on the made-up device, with and without holes read through, so that turns before each other

@@ -121,6 +121,17 @@ fn line(row: &Row, base: &Row, name: &str) -> Vec<String> {
     ]
 }
 
+/// What predicted sets are of, below the tables that have rows of them; empty where none has.
+pub fn predicted(rows: &[Row]) -> String {
+    let judged = rows.iter().find_map(|row| row.recall.zip(row.reads_per_active));
+    judged.map_or(String::new(), |(recall, reads)| {
+        format!(
+            "predicted: {:.2} % of the active bundles, {reads:.3} read for each active one\n",
+            100.0 * recall
+        )
+    })
+}
+
 /// How well the law of this very replay predicts each row; empty where it was judged by none.
 pub fn calibrated(rows: &[Row]) -> String {
     let lines: Vec<Vec<String>> = rows
@@ -218,6 +229,8 @@ mod tests {
             repeats: 1,
             simulated: false,
             active_bundles_per_token: 0.0,
+            recall: None,
+            reads_per_active: None,
             reads_per_token: 0.0,
             runs_per_token: 0.0,
             merges_per_token: 0.0,

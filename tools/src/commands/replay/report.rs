@@ -8,6 +8,7 @@ use lnp_engine::sys::DirectFile;
 use lnp_link::trace::TraceReader;
 use lnp_measure::replay::{
     Replayed,
+    lookahead::{self, AheadRow},
     overlap::{self, OverlapRow},
     table,
 };
@@ -21,6 +22,7 @@ pub(super) struct Report<'a> {
     pub(super) trace: &'a TraceReader,
     pub(super) replayed: &'a Replayed,
     pub(super) overlapped: &'a [OverlapRow],
+    pub(super) ahead: &'a [AheadRow],
     pub(super) law: &'a DeviceLaw,
     pub(super) law_source: &'a str,
     pub(super) turns: &'a Turns,
@@ -60,9 +62,12 @@ impl Report<'_> {
                 "corpus": trace.corpus(), "split": trace.split(), "tokens": trace.tokens(),
                 "window": trace.window(), "layers": trace.layers(), "neurons": trace.neurons(),
                 "synthetic": trace.is_synthetic(),
+                "predictors_sha256": trace.predictors().map(|(sha256, _)| sha256),
+                "quality": trace.predictors().map(|(_, quality)| quality),
             },
             "rows": self.replayed.rows,
             "overlap": self.overlapped,
+            "ahead": self.ahead,
         }))
     }
 
@@ -96,7 +101,8 @@ impl Report<'_> {
 
     fn tables(&self) -> String {
         let rows = &self.replayed.rows;
-        let mut out = table::render(rows) + table::BOUND_NOTE + &table::sustained(rows);
+        let mut out = table::render(rows) + table::BOUND_NOTE + &table::predicted(rows);
+        out += &table::sustained(rows);
         let calibrated = table::calibrated(rows);
         if let Some(law) = self.replayed.calibrated_law.as_ref().filter(|_| !calibrated.is_empty())
         {
@@ -106,6 +112,10 @@ impl Report<'_> {
         if !self.overlapped.is_empty() {
             out += "\nreading and computing at the same time, per token:\n";
             out += &overlap::render(self.overlapped);
+        }
+        if let (false, Some(us)) = (self.ahead.is_empty(), self.args.compute_us) {
+            out += &format!("\nreading layers ahead, {us} us computed before each, per token:\n");
+            out += &lookahead::render(self.ahead);
         }
         out
     }
