@@ -7,11 +7,14 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use lnp_kernels::{Activation, Dtype, Kernel, KernelShape, Tier};
+use lnp_kernels::{Activation, Dtype, Kernel, KernelShape, Numbers, Rows, Tier};
 
 /// Name, hidden size and parts of a layer, as in `benches/kernels.rs`.
 const LAYERS: [(&str, usize, usize); 3] =
     [("opt-350m", 1024, 2), ("opt-6.7b", 4096, 2), ("llama-2-7b", 4096, 3)];
+
+/// The two matrices of a low-rank predictor of OPT-6.7B, and how long their rows are.
+const MATRICES: [(&str, usize); 2] = [("reduce", 4096), ("expand", 256)];
 
 /// A sample takes this much at least: the guest's clock ticks every 16 instructions or so.
 const SAMPLE_NS: u64 = 250_000;
@@ -42,7 +45,49 @@ fn main() {
             }
         }
     }
+    println!("matrix,numbers,what,row_bytes,prepare,row,per_number");
+    for (name, columns) in MATRICES {
+        for numbers in Numbers::ALL {
+            for rows in rows_of(numbers, columns) {
+                let (prepare, row) = count_rows(&rows);
+                println!(
+                    "{name},{},{},{},{prepare:.0},{row:.0},{:.3}",
+                    numbers.name(),
+                    rows.tier().name(),
+                    rows.row_bytes(),
+                    row / columns as f64,
+                );
+            }
+        }
+    }
     println!("# done");
+}
+
+/// The same for matrices of rows.
+fn rows_of(numbers: Numbers, columns: usize) -> Vec<Rows> {
+    let features = lnp_engine::sys::cpu::detect();
+    let with = |tier| Rows::new(numbers, columns, features.up_to(tier)).expect("whole blocks");
+    let all = Tier::ALL.into_iter().map(|tier| (tier, with(tier)));
+    all.filter(|(tier, rows)| rows.tier() == *tier).map(|(_, rows)| rows).collect()
+}
+
+/// Instructions to prepare a vector, and for each of the rows that it is multiplied with.
+fn count_rows(rows: &Rows) -> (f64, f64) {
+    const COUNT: usize = 64;
+    let matrix = random_bytes(COUNT * rows.row_bytes());
+    let x: Vec<f32> = (0..rows.columns()).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
+    let mut memory = vec![0; rows.input_bytes()];
+    let prepare = per_call(|| {
+        black_box(rows.prepare(black_box(&x), black_box(&mut memory))).expect("lengths fit");
+    });
+    let input = rows.prepare(&x, &mut memory).expect("lengths fit");
+    let mut out = [0.0; COUNT];
+    let all = per_call(|| {
+        let done = rows.multiply(black_box(&input), black_box(&matrix), &mut out);
+        done.expect("lengths fit");
+        black_box(&mut out);
+    });
+    (prepare, all / COUNT as f64)
 }
 
 /// One kernel for each tier that this machine has, the lowest first.
@@ -117,15 +162,17 @@ fn sample(calls: u32, call: &mut impl FnMut()) -> u64 {
 /// Any two bytes are an ordinary number as f16 and bf16, any four as f32: none is denormal, infinite
 /// or NaN.
 fn bundle(kernel: &Kernel) -> Vec<u8> {
+    random_bytes(kernel.bundle_bytes())
+}
+
+fn random_bytes(count: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let mut random = || {
         state =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 32) as u16
     };
-    (0..kernel.bundle_bytes() / 2)
-        .flat_map(|_| (random() & 0x9fff | 0x2000).to_le_bytes())
-        .collect()
+    (0..count / 2).flat_map(|_| (random() & 0x9fff | 0x2000).to_le_bytes()).collect()
 }
 
 /// What the CPU has of what kernels look for.
