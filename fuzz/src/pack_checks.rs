@@ -1,9 +1,10 @@
 //! What the docs of `lnp-format` promise of any bytes that are taken for a pack.
 
+use lnp_engine::predictors::Predictors;
 use lnp_engine::plan::{Extent, Geometry, Plan, plan, runs, scratch_len};
 use lnp_engine::{Collapse, Combine, Config, DeviceLaw, required_bytes};
 use lnp_format::read::check_superblock;
-use lnp_format::{FormatError, Layer, Pack, PredictorBody, SectionKind};
+use lnp_format::{FormatError, Layer, Pack, Predictor, PredictorBody, SectionKind, Shape};
 
 /// Whether `data` is (the beginning of) a pack of `file_bytes`; if so, that every promise holds.
 pub fn check(data: &[u8], file_bytes: u64) -> bool {
@@ -25,6 +26,27 @@ pub fn check(data: &[u8], file_bytes: u64) -> bool {
 /// An error can be told to a person.
 fn told(error: &FormatError) {
     assert!(!error.to_string().is_empty());
+}
+
+/// Evaluating a predictor ends, whatever its numbers are, and names neurons of its layer.
+fn check_predictor(predictor: &Predictor<'_>, shape: &Shape) {
+    let features = lnp_engine::sys::cpu::detect();
+    let rank = match predictor.body() {
+        PredictorBody::LowRank { rank, .. } => rank,
+        PredictorBody::Rows(_) => 0,
+    };
+    let needed = Predictors::required_bytes(shape, rank, features, 2).expect("two tokens");
+    let mut memory = vec![0; needed];
+    let mut predictors =
+        Predictors::new(shape, rank, features, 2, &mut memory).expect("memory of that length");
+    let x: Vec<f32> = (0..2 * shape.hidden).map(|at| (at % 7) as f32 - 3.0).collect();
+    for quality in [0.0, 0.5, f32::NAN] {
+        let predicted = predictors.predict_by(predictor, quality, &x).expect("two tokens");
+        assert_eq!(predicted.sets().len(), 2);
+        for set in predicted.sets() {
+            assert!(set.is_sorted_by(|a, b| a < b) && set.last().is_none_or(|id| *id < shape.neurons));
+        }
+    }
 }
 
 fn check_pack(pack: &Pack<'_>, data: &[u8], file_bytes: u64) {
@@ -63,6 +85,7 @@ fn check_pack(pack: &Pack<'_>, data: &[u8], file_bytes: u64) {
         for point in 0..points.len() {
             assert_eq!(predictor.offsets(point).len(), shape.neurons as usize);
         }
+        check_predictor(&predictor, shape);
         let row = |columns: u32| predictor.numbers().row_bytes(columns.into()) as usize;
         let (neurons, hidden) = (shape.neurons as usize, shape.hidden);
         match predictor.body() {
