@@ -109,6 +109,10 @@
 // `lnp_config_t.flags`: an error where there is no io_uring, instead of pread.
 #define LNP_NEEDS_URING (1 << 4)
 
+// `lnp_config_t.flags`: memory is taken to ask the pack's predictors (`lnp_forward_predicted`,
+// `lnp_prefetch_predicted`); a pack that has not one for each layer is not opened.
+#define LNP_PREDICT (1 << 5)
+
 // `lnp_statistics_t.back_end`: the caller's storage.
 #define LNP_BACK_END_STORAGE 0
 
@@ -314,6 +318,19 @@ int32_t lnp_forward(struct lnp_engine_t *engine,
                     float *y,
                     size_t y_count);
 
+// The same from the hidden state alone: over the neurons that the pack's predictor names at the operating point of
+// `quality` (0 to 1: the first of at least that, or the last). Needs `LNP_PREDICT`.
+//
+// # Safety
+// As `lnp_forward`.
+int32_t lnp_forward_predicted(struct lnp_engine_t *engine,
+                              uint32_t layer,
+                              float quality,
+                              const float *x,
+                              size_t x_count,
+                              float *y,
+                              size_t y_count);
+
 // Starts to read what a layer will probably need, and returns at once: the next `lnp_forward` of that
 // layer finds it there. Two layers can be under way. Needs `prefetch_bytes`. With
 // `LNP_BACK_END_PREAD`, which reads only what is waited for, it does nothing.
@@ -324,6 +341,18 @@ int32_t lnp_prefetch(struct lnp_engine_t *engine,
                      uint32_t layer,
                      const uint32_t *predicted,
                      size_t predicted_count);
+
+// `lnp_prefetch` of what the pack's predictor of `layer` names for `x`, the hidden state of the layer `horizon` before
+// it, at the operating point of `quality`. Needs `LNP_PREDICT` and `prefetch_bytes`.
+//
+// # Safety
+// As `lnp_forward`.
+int32_t lnp_prefetch_predicted(struct lnp_engine_t *engine,
+                               uint32_t layer,
+                               uint32_t horizon,
+                               float quality,
+                               const float *x,
+                               size_t x_count);
 
 // What was done since `lnp_open`.
 //
