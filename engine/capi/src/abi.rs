@@ -28,7 +28,9 @@ pub extern "C" fn lnp_status_text(status: i32) -> *const c_char {
         LNP_ERROR_REPLACED => c"the file is not the pack that was opened",
         LNP_ERROR_DAMAGED => c"a bundle does not match its checksum",
         LNP_ERROR_ACTIVE => c"a layer or neuron that is not there, or neurons out of order",
-        LNP_ERROR_UNSUPPORTED => c"type of weights, predictor, direct reads or io_uring not to be had",
+        LNP_ERROR_UNSUPPORTED => {
+            c"type of weights, predictor, direct reads or io_uring not to be had"
+        }
         _ => c"no such status",
     };
     text.as_ptr()

@@ -7,8 +7,12 @@ use lnp_engine::{CachePolicy, Collapse, Combine, Config, DeviceLaw, Dimensions};
 use crate::error::Failure;
 use crate::types::*;
 
-const FLAGS: u32 =
-    LNP_VERIFY_READS | LNP_ALLOW_BUFFERED | LNP_ADAPT | LNP_NO_URING | LNP_NEEDS_URING | LNP_PREDICT;
+const FLAGS: u32 = LNP_VERIFY_READS
+    | LNP_ALLOW_BUFFERED
+    | LNP_ADAPT
+    | LNP_NO_URING
+    | LNP_NEEDS_URING
+    | LNP_PREDICT;
 
 /// What the settings ask for, but for what depends on the pack.
 pub(crate) struct Settings(lnp_config_t);
