@@ -5,6 +5,7 @@
 //! - [`law`]: the device law, what a batch of reads costs; everything else asks it;
 //! - [`plan`]: from sorted slots to few, long reads (access collapse);
 //! - [`ahead`]: when reading a layer ahead pays, by the law and by what a prediction is worth;
+//! - [`budget`]: which bundles are not worth their device time, where something may be lost;
 //! - [`adapt`]: keeps the law up to date by what batches really took;
 //! - [`cache`]: which bundles stay in the arena, by one of several policies;
 //! - [`arena`]: the caller's one piece of memory, cut into slices;
@@ -17,7 +18,7 @@
 //! - [`ffn`]: [`ffn::Ffn`], which joins the engine to the kernels;
 //! - `open` (feature `sys`): `open_engine`, an engine on a file or block device.
 //!
-//! The first five are pure decisions without I/O or clock. Nothing here allocates: whatever a pack
+//! The first six are pure decisions without I/O or clock. Nothing here allocates: whatever a pack
 //! sizes lies in the arena, whose size [`required_bytes`] tells, and what is bounded at compile time
 //! is in [`limits`].
 //!
@@ -51,6 +52,7 @@ extern crate std;
 pub mod adapt;
 pub mod ahead;
 pub mod arena;
+pub mod budget;
 pub mod cache;
 pub mod engine;
 pub mod error;

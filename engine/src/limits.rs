@@ -33,6 +33,8 @@ pub const SUBMIT_EARLY_READS_MIN: u32 = 4;
 pub const DEMAND_RESERVE_PARTS: u32 = 4;
 /// Share of a layer's I/O time that reading it ahead must be expected to save: what is expected is no more exact.
 pub const AHEAD_GAIN_MIN: f64 = 0.02;
+/// Most prices of strength that are tried to find the one that leaves out no more than is allowed; 6 to 10 are usual.
+pub const BUDGET_ROUNDS_MAX: usize = 32;
 /// How long the kernel's thread of submission polling looks for reads before it sleeps, milliseconds:
 /// longer than a token's computing between two batches, so that it sleeps only when nothing is asked.
 pub const SUBMISSION_POLL_IDLE_MS: u32 = 50;

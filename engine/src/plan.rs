@@ -96,20 +96,20 @@ impl Geometry {
     }
 
     /// First byte of the blocks of a bundle.
-    const fn begin(&self, slot: u32) -> u64 {
+    pub(crate) const fn begin(&self, slot: u32) -> u64 {
         let block = self.block_bytes as u64;
         (slot as u64 * self.bundle_stride as u64) & block.wrapping_neg()
     }
 
     /// First byte after the blocks of a bundle.
-    const fn end(&self, slot: u32) -> u64 {
+    pub(crate) const fn end(&self, slot: u32) -> u64 {
         let block = self.block_bytes as u64;
         let end = (slot as u64 + 1) * self.bundle_stride as u64;
         (end + block.saturating_sub(1)) & block.wrapping_neg()
     }
 
     /// Bytes of the extent from one bundle to another, both included.
-    const fn span(&self, first: u32, last: u32) -> u64 {
+    pub(crate) const fn span(&self, first: u32, last: u32) -> u64 {
         self.end(last) - self.begin(first)
     }
 
@@ -119,7 +119,7 @@ impl Geometry {
     }
 
     /// Whether the bundles from one to another may be one extent.
-    fn fits(&self, first: u32, last: u32) -> bool {
+    pub(crate) fn fits(&self, first: u32, last: u32) -> bool {
         self.end(last) <= self.reach(first)
     }
 

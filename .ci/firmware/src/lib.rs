@@ -3,8 +3,10 @@
 
 use core::panic::PanicInfo;
 
+use lnp_engine::budget::{Misses, at_price, compact, within};
 use lnp_engine::engine::{ActiveSet, Alone};
 use lnp_engine::ffn::Ffn;
+use lnp_engine::plan::Geometry;
 use lnp_engine::predictors::{Predictors, rank_bound, rank_max};
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::{Config, DeviceLaw, Engine, EngineError, required_bytes};
@@ -48,7 +50,8 @@ fn run(
         let set = ActiveSet::new(active, shape.neurons)?;
         session.begin(1, set)?;
         session.finish(&Alone, 1, set, |_, _, _| Ok(0.0), &mut |_, _, _, _| Ok(()))?;
-        let stats = session.fetch(&Alone, 2, active, |_, _, _| Ok(0.0), &mut |_, _, _, _| Ok(()))?;
+        let stats =
+            session.fetch(&Alone, 2, active, |_, _, _| Ok(0.0), &mut |_, _, _, _| Ok(()))?;
         let batch = ffn.forward_in(session, &Alone, 4, x, &[active, active], y)?;
         let stats = stats.reads + batch.reads;
         Ok::<_, EngineError>(stats + ffn.forward_in(session, &Alone, 3, x, &[active], y)?.reads)
@@ -69,6 +72,20 @@ fn run(
     Ok(reads + engine.latencies().percentile_ns(99) + engine.arena_bytes() as u64)
 }
 
+/// What is left out before it is asked for.
+fn leave_out(
+    law: &DeviceLaw,
+    geometry: &Geometry,
+    slots: &mut [u32],
+    strengths: &[f32],
+    (keep, scratch): (&mut [bool], &mut [u64]),
+) -> usize {
+    let misses = Misses { slots, strengths, others: 1.0 };
+    let read = at_price(&misses, geometry, law, 100.0, keep, scratch).kept;
+    let choice = within(&misses, geometry, law, 0.01, keep, scratch);
+    read + choice.kept + compact(slots, keep)
+}
+
 /// The one symbol that keeps all of it.
 #[unsafe(no_mangle)]
 pub extern "Rust" fn firmware(
@@ -79,6 +96,8 @@ pub extern "Rust" fn firmware(
     law: DeviceLaw,
     active: &[u32],
     xy: (&[f32], &mut [f32]),
+    (geometry, slots, keep, scratch): (&Geometry, &mut [u32], &mut [bool], &mut [u64]),
 ) -> u64 {
-    run(file, memory, features, config, law, active, xy.0, xy.1).unwrap_or(u64::MAX)
+    let kept = leave_out(&law, geometry, slots, xy.0, (keep, scratch)) as u64;
+    kept ^ run(file, memory, features, config, law, active, xy.0, xy.1).unwrap_or(u64::MAX)
 }
