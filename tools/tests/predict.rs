@@ -329,7 +329,7 @@ fn what_others_trained_is_taken_in() {
 fn training_keeps_what_reads_less() {
     let folder = disk_folder();
     let (plain, _) = demo_predictors(folder.path(), "plain", &["--rank", "32"]);
-    let args = ["--rank", "32", "--train", "25"];
+    let args = ["--rank", "32", "--train", "12"];
     let (trained, told) = demo_predictors(folder.path(), "trained", &args);
     let [plain, read] = [&plain, &trained].map(|path| Predictors::read(Path::new(path)).unwrap());
     for (layer, told) in told["layers"].as_array().unwrap().iter().enumerate() {
@@ -415,8 +415,16 @@ fn few_bytes_are_enough_on_real_text() {
         let out = folder.path().join(name).to_str().unwrap().to_owned();
         let model = dir.to_str().unwrap();
         let profile = trace("alpaca", "profile");
-        let [wikitext2, gsm8k] = ["wikitext2", "gsm8k"].map(|corpus| trace(corpus, "profile"));
-        let args = ["predict", "--model", model, "--traces", &profile, &wikitext2, &gsm8k];
+        // 4,096 tokens of each serve as well as all
+        let [alpaca, wikitext2, gsm8k] = ["alpaca", "wikitext2", "gsm8k"].map(|corpus| {
+            let short = folder.path().join(format!("{name}.{corpus}"));
+            let short = short.to_str().unwrap().to_owned();
+            let args = ["trace", "--model", model, "--token-ids", &trace(corpus, "profile")];
+            let limits = ["--tokens", "4096", "--inputs", "4096", "-o", &short];
+            ok(&[&args[..], &limits].concat());
+            short
+        });
+        let args = ["predict", "--model", model, "--traces", &alpaca, &wikitext2, &gsm8k];
         let told = json(&[&args[..], &["-o", &out]].concat());
         assert!(number(&told["layers"][0], "recall") > 0.97, "{told}");
         let test = trace("alpaca", "test");

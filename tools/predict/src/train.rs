@@ -30,7 +30,7 @@ pub(crate) struct Factors {
     pub(crate) reduce: Vec<f32>,
     /// [neurons, rank]
     pub(crate) expand: Vec<f32>,
-    /// [neurons]
+    /// `[neurons]`
     pub(crate) level: Vec<f32>,
 }
 
