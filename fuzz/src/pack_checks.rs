@@ -1,7 +1,7 @@
 //! What the docs of `lnp-format` promise of any bytes that are taken for a pack.
 
-use lnp_engine::predictors::Predictors;
 use lnp_engine::plan::{Extent, Geometry, Plan, plan, runs, scratch_len};
+use lnp_engine::predictors::Predictors;
 use lnp_engine::{Collapse, Combine, Config, DeviceLaw, required_bytes};
 use lnp_format::read::check_superblock;
 use lnp_format::{FormatError, Layer, Pack, Predictor, PredictorBody, SectionKind, Shape};
@@ -44,7 +44,9 @@ fn check_predictor(predictor: &Predictor<'_>, shape: &Shape) {
         let predicted = predictors.predict_by(predictor, quality, &x).expect("two tokens");
         assert_eq!(predicted.sets().len(), 2);
         for set in predicted.sets() {
-            assert!(set.is_sorted_by(|a, b| a < b) && set.last().is_none_or(|id| *id < shape.neurons));
+            assert!(
+                set.is_sorted_by(|a, b| a < b) && set.last().is_none_or(|id| *id < shape.neurons)
+            );
         }
     }
 }
