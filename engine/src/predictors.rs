@@ -44,11 +44,7 @@ impl<'p> Predicted<'p> {
 
 /// The highest rank among a pack's low-rank predictors; 0 where it has none.
 pub fn rank_max(pack: &Pack<'_>) -> u32 {
-    let rank = |predictor: Predictor<'_>| match predictor.body() {
-        PredictorBody::LowRank { rank, .. } => rank,
-        PredictorBody::Rows(_) => 0,
-    };
-    pack.predictors().map(|(_, _, predictor)| rank(predictor)).max().unwrap_or(0)
+    pack.predictors().map(|(_, _, predictor)| predictor.rank()).max().unwrap_or(0)
 }
 
 /// A rank that no predictor of a pack is above whose index has so many bytes: for whoever has to find memory before
@@ -155,11 +151,7 @@ impl<'m> Predictors<'m> {
         x: &[f32],
     ) -> Result<Predicted<'_>, EngineError> {
         let (hidden, neurons) = (self.shape.hidden as usize, self.shape.neurons as usize);
-        let rank_fits = match predictor.body() {
-            PredictorBody::LowRank { rank, .. } => rank <= self.rank_max,
-            PredictorBody::Rows(_) => true,
-        };
-        if !rank_fits || predictor.offsets(0).len() != neurons {
+        if predictor.rank() > self.rank_max || predictor.offsets(0).len() != neurons {
             return Err(EngineError::OtherShape);
         }
         let tokens = x.len() / hidden.max(1);

@@ -60,6 +60,14 @@ impl<'a> Predictor<'a> {
         self.body
     }
 
+    /// The rank of a low-rank one, else 0.
+    pub const fn rank(&self) -> u32 {
+        match self.body {
+            PredictorBody::LowRank { rank, .. } => rank,
+            PredictorBody::Rows(_) => 0,
+        }
+    }
+
     /// The operating points, by ascending quality; at least one.
     pub const fn points(&self) -> &'a [OperatingPoint] {
         self.points

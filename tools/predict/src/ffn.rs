@@ -18,6 +18,13 @@ pub struct Reads {
 }
 
 impl Reads {
+    /// Counts a token whose active neurons and those read are these, both ascending.
+    pub fn count(&mut self, active: &[u32], read: &[u32]) {
+        self.active += active.len() as u64;
+        self.read += read.len() as u64;
+        self.found += active.iter().filter(|id| read.binary_search(id).is_ok()).count() as u64;
+    }
+
     /// Bundles read for each active one.
     pub fn per_active(&self) -> f64 {
         self.read as f64 / self.active.max(1) as f64

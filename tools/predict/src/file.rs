@@ -101,11 +101,6 @@ impl Predictors {
         self.predictors.iter().filter(|p| p.horizon == horizon).map(Predictor::bytes).sum()
     }
 
-    /// Bytes that all of them take as they are computed with here: the matrices once more in f32.
-    pub fn resident_bytes(&self) -> usize {
-        self.predictors.iter().map(Predictor::resident_bytes).sum()
-    }
-
     /// What one horizon's take at an operating point, as a share of the FFN in f16.
     pub fn bytes_share(&self, horizon: usize) -> f64 {
         self.bytes(horizon) as f64 / self.ffn_bytes.max(1) as f64

@@ -208,14 +208,6 @@ impl Predictor {
         self.body.bytes() + self.offsets.first().map_or(0, |offset| 2 * offset.len())
     }
 
-    /// Bytes that it takes as it is computed with here: stored, in f32 once more, and all offsets.
-    pub fn resident_bytes(&self) -> usize {
-        let offsets: usize = self.offsets.iter().map(Vec::len).sum();
-        let (first, second) = (&self.decoded.first.0, &self.decoded.second);
-        let decoded = first.len() + second.as_ref().map_or(0, |(second, _)| second.len());
-        self.body.bytes() + (decoded + offsets) * size_of::<f32>()
-    }
-
     /// The first operating point of at least this quality, or the last.
     pub fn point_of(&self, quality: f64) -> usize {
         // what was written as f32 is asked for as f64

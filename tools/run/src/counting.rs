@@ -33,12 +33,7 @@ impl Predict for Counting<'_> {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let (reads, active) = &mut *counted;
         self.exact.active(layer, x, active)?;
-        for (named, active) in out.iter().zip(active) {
-            reads.active += active.len() as u64;
-            reads.read += named.len() as u64;
-            let found = active.iter().filter(|id| named.binary_search(id).is_ok());
-            reads.found += found.count() as u64;
-        }
+        active.iter().zip(out).for_each(|(active, named)| reads.count(active, named));
         Ok(())
     }
 

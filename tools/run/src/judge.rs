@@ -4,6 +4,7 @@ use anyhow::Result;
 use lnp_kernels::CpuFeatures;
 use lnp_model::ExactPredictor;
 use lnp_predict::Sample;
+use lnp_predict::ffn::Reads;
 use serde::Serialize;
 
 use crate::predict::Predict;
@@ -28,14 +29,6 @@ pub struct Judged {
     pub reads_per_active_told: f64,
 }
 
-/// What of a layer was named.
-#[derive(Debug, Clone, Copy, Default)]
-struct Counts {
-    active: usize,
-    named: usize,
-    found: usize,
-}
-
 /// Judges all predictors by what is exactly active at the inputs of a sample.
 ///
 /// # Errors
@@ -57,13 +50,8 @@ pub fn judge(
             let x = sample.all_inputs(layer - horizon);
             for point in &points {
                 predictors.named((layer, horizon), point.quality, &x, &mut named)?;
-                let mut counts = Counts::default();
-                for (active, named) in active.iter().zip(&named) {
-                    counts.active += active.len();
-                    counts.named += named.len();
-                    counts.found += in_both(active, named);
-                }
-                let share = |part: usize| part as f64 / counts.active.max(1) as f64;
+                let mut reads = Reads::default();
+                active.iter().zip(&named).for_each(|(active, named)| reads.count(active, named));
                 let row = (horizon as u32, f64::from(point.quality));
                 let at = judged.iter().position(|found| (found.horizon, found.quality) == row);
                 let at = at.unwrap_or_else(|| {
@@ -72,9 +60,9 @@ pub fn judge(
                 });
                 let row = &mut judged[at];
                 row.layers += 1;
-                row.recall += share(counts.found);
+                row.recall += reads.recall();
                 row.recall_told += f64::from(point.recall);
-                row.reads_per_active += share(counts.named);
+                row.reads_per_active += reads.per_active();
                 row.reads_per_active_told += f64::from(point.reads_per_active);
             }
         }
@@ -108,9 +96,4 @@ impl Judged {
             reads_per_active_told,
         }
     }
-}
-
-/// How many ids stand in both lists, which ascend.
-fn in_both(one: &[u32], other: &[u32]) -> usize {
-    one.iter().filter(|id| other.binary_search(id).is_ok()).count()
 }

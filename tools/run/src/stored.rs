@@ -4,8 +4,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use lnp_engine::predictors::{Predictors as Computing, rank_max};
-use lnp_format::{Pack, Predictor, PredictorBody, Shape};
+use lnp_engine::predictors::Predictors as Computing;
+use lnp_format::{Pack, Predictor, Shape};
 use lnp_kernels::{CpuFeatures, TOKENS_MAX};
 use lnp_model::ModelConfig;
 use lnp_pack::Recipe;
@@ -75,14 +75,8 @@ impl<'p> Stored<'p> {
     }
 
     fn rank_max(&self) -> u32 {
-        let rank = |(layer, horizon)| match self.of(layer, horizon).map(|found| found.body()) {
-            Some(PredictorBody::LowRank { rank, .. }) => rank,
-            _ => 0,
-        };
-        match self {
-            Self::Pack(pack) => rank_max(pack),
-            Self::Sections(..) => self.places().into_iter().map(rank).max().unwrap_or(0),
-        }
+        let all = self.places().into_iter();
+        all.filter_map(|(layer, horizon)| Some(self.of(layer, horizon)?.rank())).max().unwrap_or(0)
     }
 
     /// The first layer without a predictor of its own.
