@@ -93,7 +93,7 @@ fn reading_ahead_hides_reads_behind_computing() {
     assert!(rows.iter().all(|row| row.bytes_read_per_token >= useful));
     // three layers of four, 200 us each, are the most that there is to gain
     let gain = none.wall_us_per_token.mean - one.wall_us_per_token.mean;
-    assert!(gain > 300.0 && gain <= 600.0, "{gain}");
+    assert!(gain > 300.0 && gain < 600.0 + 1e-6, "{gain}");
 }
 
 /// Where nothing is computed meanwhile, or predictions are poor, auto leaves it alone and is never slower.
