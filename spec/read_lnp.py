@@ -190,7 +190,7 @@ Predictor = namedtuple("Predictor", "kind numbers neurons hidden rank flags poin
 PREDICTOR_KINDS = {1: "low_rank", 2: "rows"}
 NUMBERS = {1: "f32", 2: "f16", 4: "q8_0", 17: "bits:1", 18: "bits:2", 20: "bits:4", 24: "bits:8"}
 BYTES_OF_32_NUMBERS = {1: 128, 2: 64, 4: 34, 17: 6, 18: 10, 20: 18, 24: 34}
-RELU_BETWEEN, REDUCE_BIAS, POINTS_MAX = 1, 2, 64
+RELU_BETWEEN, REDUCE_BIAS, STRENGTH_SCALES, POINTS_MAX = 1, 2, 4, 64
 
 def read_predictor(file, section, shape):  # gives back what is printed of it, nothing of a kind to come
     name = f"predictor of layer {section.layer}, horizon {section.placement}"
@@ -198,17 +198,20 @@ def read_predictor(file, section, shape):  # gives back what is printed of it, n
     refuse_if(shape.dtype == PLACEHOLDER, "R48", f"{name}: of placeholders")
     refuse_if(section.bytes < 64, "R49", f"{name} has {section.bytes} bytes")
     p = Predictor._make(PREDICTOR_HEADER.unpack(read_at(file, section.offset, 64)))
-    if p.kind not in PREDICTOR_KINDS or p.numbers not in NUMBERS or p.flags & ~(RELU_BETWEEN | REDUCE_BIAS):
+    if p.kind not in PREDICTOR_KINDS or p.numbers not in NUMBERS or p.flags & ~(RELU_BETWEEN | REDUCE_BIAS | STRENGTH_SCALES):
         return None
     same = (p.neurons, p.hidden) == (shape.neurons, shape.hidden)
     refuse_if(not same, "R51", f"{name}: {p.neurons} neurons, hidden {p.hidden}")
     low_rank = PREDICTOR_KINDS[p.kind] == "low_rank"
-    right = 1 <= p.rank <= HIDDEN_MAX and p.rank % HIDDEN_MULTIPLE == 0 if low_rank else p.rank == p.flags == 0
+    if low_rank:
+        right = 1 <= p.rank <= HIDDEN_MAX and p.rank % HIDDEN_MULTIPLE == 0
+    else:
+        right = p.rank == p.flags & ~STRENGTH_SCALES == 0
     refuse_if(not right, "R51", f"{name}: rank {p.rank}, flags {p.flags:#x}")
     right = 1 <= p.points <= POINTS_MAX and p.offsets in (1, p.points)
     refuse_if(not right, "R51", f"{name}: {p.points} points, {p.offsets} offsets")
     refuse_if(any(p.reserved), "R50", f"{name}: a reserved byte is not zero")
-    bias = 4 * p.rank if p.flags & REDUCE_BIAS else 0
+    bias = (4 * p.rank if p.flags & REDUCE_BIAS else 0) + (2 * p.neurons if p.flags & STRENGTH_SCALES else 0)
     row = {columns: columns // 32 * BYTES_OF_32_NUMBERS[p.numbers] for columns in (p.hidden, p.rank)}
     matrices = p.rank * row[p.hidden] + p.neurons * row[p.rank if low_rank else p.hidden] + bias
     length = 64 + 32 * p.points + 2 * p.neurons * p.offsets + matrices
@@ -224,7 +227,8 @@ def read_predictor(file, section, shape):  # gives back what is printed of it, n
         last = quality
     return {"layer": section.layer, "horizon": section.placement, "kind": PREDICTOR_KINDS[p.kind],
             "numbers": NUMBERS[p.numbers], "rank": p.rank, "relu_between": bool(p.flags & RELU_BETWEEN),
-            "reduce_bias": bool(p.flags & REDUCE_BIAS), "thresholds": "layer" if p.offsets == 1 else "neuron",
+            "reduce_bias": bool(p.flags & REDUCE_BIAS),
+            "strength_scales": bool(p.flags & STRENGTH_SCALES), "thresholds": "layer" if p.offsets == 1 else "neuron",
             "bytes": matrices + 2 * p.neurons, "points": points}
 
 # 11 Checksums: zlib.crc32 is the CRC-32 of 11.1

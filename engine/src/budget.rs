@@ -20,12 +20,14 @@
 //! its beginnings (a sliding window, as the planner has it). O(n) for n bundles.
 //!
 //! [`at_price`] is that for one price. [`within`] looks for the price at which no more than a share is lost: the choice is
-//! the cheapest of all that lose no more *than it does*, which may be less than was allowed.
+//! the cheapest of all that lose no more *than it does*, which may be less than was allowed. [`Pace`] keeps a price from
+//! token to token, so that a share is lost on average: one solution a token in place of 6 to 10, and tokens whose
+//! bundles lie badly may lose more than others.
 //!
 //! Under [`crate::Combine::Max`] time is priced as under the sum, which is at most twice of it.
 
 use crate::law::DeviceLaw;
-use crate::limits::BUDGET_ROUNDS_MAX;
+use crate::limits::{BUDGET_ROUNDS_MAX, PACE_OVER_MAX, PACE_STEP};
 use crate::plan::Geometry;
 
 /// What a layer has to read for a token.
@@ -105,14 +107,29 @@ pub fn within(
     keep: &mut [bool],
     scratch: &mut [u64],
 ) -> Choice {
+    find_price(misses, geometry, law, share_max, keep, scratch).0
+}
+
+/// What [`within`] chooses, and the price of the whole strength at which it does, microseconds; infinite where nothing
+/// with strength is left out.
+fn find_price(
+    misses: &Misses<'_>,
+    geometry: &Geometry,
+    law: &DeviceLaw,
+    share_max: f64,
+    keep: &mut [bool],
+    scratch: &mut [u64],
+) -> (Choice, f64) {
     let problem = Problem::new(misses, geometry, law, keep, scratch.len());
+    let price_us =
+        |price: f64| price * problem.misses.total() / (law.b_mib_s() * crate::law::MIB) * 1e6;
     let allowed = share_max.clamp(0.0, 1.0) * problem.misses.total();
     // Corners of the lower hull of (lost, cost): one that loses too little, one that loses too much, and the price at
     // which both are as good shows the corner that lies farthest below the line between them.
     let mut best = problem.solve(f64::INFINITY, keep, scratch);
     let mut over = Choice { lost: problem.misses.missing(), ..Choice::default() };
     if over.lost <= allowed {
-        return problem.solve(0.0, keep, scratch);
+        return (problem.solve(0.0, keep, scratch), 0.0);
     }
     let (mut best_price, mut last_price) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..BUDGET_ROUNDS_MAX {
@@ -132,19 +149,46 @@ pub fn within(
         }
     }
     // `keep` shows the last price that was tried.
-    if last_price == best_price { best } else { problem.solve(best_price, keep, scratch) }
+    let found =
+        if last_price == best_price { best } else { problem.solve(best_price, keep, scratch) };
+    (found, price_us(best_price))
 }
 
-/// Moves what is kept to the front, in its order. Returns how much that is.
-pub fn compact<T: Copy>(items: &mut [T], keep: &[bool]) -> usize {
-    let mut kept = 0;
-    for at in 0..items.len().min(keep.len()) {
-        if keep[at] {
-            items[kept] = items[at];
-            kept += 1;
+/// The price of a layer's strength, so adjusted that over many tokens a share is lost on average.
+#[derive(Clone, Copy, Debug, Default, PartialEq, zerocopy::FromBytes, zerocopy::IntoBytes)]
+pub struct Pace {
+    /// Microseconds for all of it; 0 before one was found.
+    price_us: f64,
+}
+
+impl Pace {
+    /// Leaves out what costs more than it is worth at the present price, and adjusts that. The first price is that of
+    /// [`within`]. `keep` and `scratch` as [`at_price`] has them.
+    pub fn choose(
+        &mut self,
+        misses: &Misses<'_>,
+        geometry: &Geometry,
+        law: &DeviceLaw,
+        share: f64,
+        keep: &mut [bool],
+        scratch: &mut [u64],
+    ) -> Choice {
+        if self.price_us <= 0.0 || share <= 0.0 {
+            let (choice, price_us) = find_price(misses, geometry, law, share, keep, scratch);
+            if price_us.is_finite() {
+                self.price_us = price_us;
+            }
+            return choice;
         }
+        let choice = at_price(misses, geometry, law, self.price_us, keep, scratch);
+        let total = misses.total();
+        if total > 0.0 {
+            // Where as much is lost as may be, on average, the price stays where it is.
+            let over = (choice.lost / total / share).min(PACE_OVER_MAX) - 1.0;
+            self.price_us *= 1.0 + PACE_STEP * over;
+        }
+        choice
     }
-    kept
 }
 
 /// In the tables: no extent ends with this slot, it is left out.

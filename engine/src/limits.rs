@@ -35,6 +35,10 @@ pub const DEMAND_RESERVE_PARTS: u32 = 4;
 pub const AHEAD_GAIN_MIN: f64 = 0.02;
 /// Most prices of strength that are tried to find the one that leaves out no more than is allowed; 6 to 10 are usual.
 pub const BUDGET_ROUNDS_MAX: usize = 32;
+/// Part by which the price of strength follows what a token lost over what it may.
+pub const PACE_STEP: f64 = 0.05;
+/// Most that a token counts for in that, in shares that it may lose.
+pub const PACE_OVER_MAX: f64 = 10.0;
 /// How long the kernel's thread of submission polling looks for reads before it sleeps, milliseconds:
 /// longer than a token's computing between two batches, so that it sleeps only when nothing is asked.
 pub const SUBMISSION_POLL_IDLE_MS: u32 = 50;

@@ -4,7 +4,9 @@
 //! What is computed is section 9.2 of `spec/lnp-v1.md`; in which order of summation, the kernels decide.
 
 use lnp_format::{Pack, Predictor, PredictorBody, PredictorNumbers, Shape};
-use lnp_kernels::{CpuFeatures, Input, KernelError, Numbers, Rows, TOKENS_MAX, select};
+use lnp_kernels::{
+    CpuFeatures, Input, KernelError, Numbers, Rows, TOKENS_MAX, estimate_strengths, select,
+};
 use zerocopy::IntoBytes;
 
 use crate::arena::{Arena, ArenaSize};
@@ -32,6 +34,7 @@ pub struct Predictors<'m> {
 #[derive(Clone, Copy, Debug)]
 pub struct Predicted<'p> {
     sets: [&'p [u32]; TOKENS_MAX],
+    strengths: [&'p [f32]; TOKENS_MAX],
     tokens: usize,
 }
 
@@ -39,6 +42,11 @@ impl<'p> Predicted<'p> {
     /// For each token the ids of the neurons to be read, ascending.
     pub fn sets(&self) -> &[&'p [u32]] {
         self.sets.get(..self.tokens).unwrap_or_default()
+    }
+
+    /// For each token the estimated strengths of these neurons, in their order; none where the predictor tells none.
+    pub fn strengths(&self) -> &[&'p [f32]] {
+        self.strengths.get(..self.tokens).unwrap_or_default()
     }
 }
 
@@ -164,15 +172,27 @@ impl<'m> Predictors<'m> {
         let threshold = predictor.points().get(point).map_or(f32::MAX, |at| at.threshold.get());
         let offsets = predictor.offsets(point).as_bytes();
         let mut counts = [0; TOKENS_MAX];
-        let rows = self.scores.chunks_exact(neurons).zip(self.ids.chunks_exact_mut(neurons));
+        let rows = self.scores.chunks_exact_mut(neurons).zip(self.ids.chunks_exact_mut(neurons));
+        let scales = predictor.strength_scales().as_bytes();
         for ((scores, ids), count) in rows.take(tokens).zip(&mut counts) {
             *count = select(scores, offsets, threshold, ids);
+            let named = ids.get(..*count).unwrap_or_default();
+            if !scales.is_empty() {
+                estimate_strengths(scores, named, offsets, scales);
+            }
+        }
+        let mut strengths = [&[][..]; TOKENS_MAX];
+        if !scales.is_empty() {
+            let rows = self.scores.chunks_exact(neurons).zip(counts);
+            for (strengths, (row, count)) in strengths.iter_mut().zip(rows) {
+                *strengths = row.get(..count).unwrap_or_default();
+            }
         }
         let mut sets = [&[][..]; TOKENS_MAX];
         for ((set, ids), count) in sets.iter_mut().zip(self.ids.chunks_exact(neurons)).zip(counts) {
             *set = ids.get(..count).unwrap_or_default();
         }
-        Ok(Predicted { sets, tokens })
+        Ok(Predicted { sets, strengths, tokens })
     }
 
     /// Fills `scores` for these tokens; the offsets are still to be added.

@@ -75,13 +75,27 @@ impl Oracle {
         (0..rows).map(product).collect()
     }
 
+    /// Where the scales of strength are, where there are any.
+    fn scales_at(&self) -> usize {
+        let recipe = &self.recipe;
+        let lists = if recipe.by_neuron { recipe.points } else { 1 };
+        POINTS_AT + 32 * recipe.points as usize + 2 * (recipe.neurons * lists) as usize
+    }
+
+    /// What a neuron's strength is estimated as, and what rounding may do to it, from its margin at a point.
+    fn strength(&self, neuron: u32, point: usize, (margin, size): (f64, f64)) -> (f64, f64) {
+        let threshold = self.f32_at(POINTS_AT + 32 * point + 4);
+        let scale = self.f16_at(self.scales_at() + 2 * neuron as usize);
+        ((margin + threshold).max(0.0) * scale, 0.02 * size * scale + 1e-6)
+    }
+
     /// Scores at an operating point less its threshold, each with the size of what was added up.
     fn margins(&self, x: &[f32], point: usize) -> Vec<(f64, f64)> {
         let recipe = &self.recipe;
         let (neurons, rank, points) =
             (recipe.neurons as usize, recipe.rank as usize, recipe.points as usize);
         let offsets = POINTS_AT + 32 * points;
-        let bias = offsets + 2 * neurons * if recipe.by_neuron { points } else { 1 };
+        let bias = self.scales_at() + if recipe.strength_scales { 2 * neurons } else { 0 };
         let first = bias + if recipe.reduce_bias { 4 * rank } else { 0 };
         let x: Vec<(f64, f64)> =
             x.iter().map(|value| (f64::from(*value), f64::from(value.abs()))).collect();
@@ -126,8 +140,17 @@ fn recipes() -> impl Iterator<Item = PredictorRecipe> {
         [
             low_rank,
             PredictorRecipe { relu_between: true, by_neuron: true, points: 3, ..low_rank },
-            PredictorRecipe { relu_between: true, reduce_bias: true, ..low_rank },
-            PredictorRecipe { points: 5, ..PredictorRecipe::rows(numbers, NEURONS, HIDDEN) },
+            PredictorRecipe {
+                relu_between: true,
+                reduce_bias: true,
+                strength_scales: true,
+                ..low_rank
+            },
+            PredictorRecipe {
+                points: 5,
+                strength_scales: true,
+                ..PredictorRecipe::rows(numbers, NEURONS, HIDDEN)
+            },
         ]
     })
 }
@@ -165,10 +188,22 @@ fn what_is_named_is_what_the_specification_says() {
             let quality = (point + 1) as f32 / recipe.points as f32;
             let predicted = predictors.predict(&pack, (1, 1), quality, &x).unwrap();
             assert_eq!(predicted.sets().len(), tokens);
-            for (set, x) in predicted.sets().iter().zip(x.chunks(HIDDEN as usize)) {
+            let strengths: Vec<&[f32]> = match recipe.strength_scales {
+                true => predicted.strengths().to_vec(),
+                false => vec![&[][..]; tokens],
+            };
+            let told = predicted.sets().iter().zip(strengths);
+            for ((set, strengths), x) in told.zip(x.chunks(HIDDEN as usize)) {
                 assert!(set.is_sorted_by(|a, b| a < b));
                 named += set.len() as u64;
-                for (neuron, (margin, size)) in (0..).zip(oracle.margins(x, point)) {
+                assert!(!recipe.strength_scales || strengths.len() == set.len());
+                let margins = oracle.margins(x, point);
+                for (neuron, strength) in set.iter().zip(strengths) {
+                    let margin = margins[*neuron as usize];
+                    let (expected, tolerance) = oracle.strength(*neuron, point, margin);
+                    assert!((f64::from(*strength) - expected).abs() <= tolerance, "{neuron}");
+                }
+                for (neuron, (margin, size)) in (0..).zip(margins) {
                     // what rounding inputs to 8 bits, or sums to f32, may do
                     if margin.abs() > 0.02 * size {
                         assert_eq!(set.contains(&neuron), margin > 0.0, "{:?}", recipe.numbers);

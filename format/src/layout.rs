@@ -164,7 +164,7 @@ on_disk! {
         hidden: U32<LE>,
         /// Rows of the first matrix of a low-rank predictor, else 0.
         rank: U32<LE>,
-        /// [`PREDICTOR_RELU_BETWEEN`], [`PREDICTOR_REDUCE_BIAS`].
+        /// [`PREDICTOR_RELU_BETWEEN`], [`PREDICTOR_REDUCE_BIAS`], [`PREDICTOR_STRENGTH_SCALES`].
         flags: U32<LE>,
         /// Operating points.
         points: U32<LE>,
@@ -197,6 +197,8 @@ on_disk! {
 pub const PREDICTOR_RELU_BETWEEN: u32 = 1 << 0;
 /// Bit of [`PredictorHeader::flags`]: there is an array `reduce_bias`.
 pub const PREDICTOR_REDUCE_BIAS: u32 = 1 << 1;
+/// Bit of [`PredictorHeader::flags`]: there is an array `strength_scales`.
+pub const PREDICTOR_STRENGTH_SCALES: u32 = 1 << 2;
 
 /// Bit of [`SideDataHeader::arrays`]: the bias of each neuron, by neuron id.
 pub const SIDE_NEURON_BIAS: u32 = 1 << 0;

@@ -9,7 +9,8 @@ use crate::checksum::check_zero;
 use crate::codes::{PredictorKind, PredictorNumbers, SectionKind};
 use crate::error::FormatError;
 use crate::layout::{
-    OperatingPoint, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN, PredictorHeader, field_at,
+    OperatingPoint, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN, PREDICTOR_STRENGTH_SCALES,
+    PredictorHeader, field_at,
 };
 use crate::limits;
 use crate::shape::Shape;
@@ -22,6 +23,7 @@ pub struct Predictor<'a> {
     points: &'a [OperatingPoint],
     /// One list after the other.
     offsets: &'a [U16<LE>],
+    strength_scales: &'a [U16<LE>],
     neurons: u32,
     body: PredictorBody<'a>,
 }
@@ -82,6 +84,12 @@ impl<'a> Predictor<'a> {
         self.offsets.get(begin..begin.saturating_add(neurons)).unwrap_or_default()
     }
 
+    /// What makes a score an estimate of a neuron's strength: f16 bits by neuron id; none where the predictor
+    /// tells no strengths.
+    pub const fn strength_scales(&self) -> &'a [U16<LE>] {
+        self.strength_scales
+    }
+
     /// Whether each operating point has offsets of its own.
     pub fn by_neuron(&self) -> bool {
         self.offsets.len() > self.neurons as usize
@@ -93,7 +101,7 @@ impl<'a> Predictor<'a> {
         self.points.iter().position(|point| point.quality.get() >= quality).unwrap_or(last)
     }
 
-    /// Bytes of the matrices, and of what is added at one operating point.
+    /// Bytes of the matrices, of what is added at one operating point, and of what tells strengths.
     pub const fn bytes(&self) -> u64 {
         let matrices = match self.body {
             PredictorBody::LowRank { reduce, expand, reduce_bias, .. } => {
@@ -101,7 +109,8 @@ impl<'a> Predictor<'a> {
             }
             PredictorBody::Rows(rows) => rows.len(),
         };
-        matrices as u64 + 2 * self.neurons as u64
+        let scales = size_of_val(self.strength_scales);
+        (matrices + scales) as u64 + 2 * self.neurons as u64
     }
 
     /// The predictor of a section that stands by itself, for layers of this shape; `None` of a kind that is not known
@@ -122,6 +131,7 @@ impl<'a> Predictor<'a> {
         let lengths = known.lengths(header)?;
         let (points, rest) = cut(rest, lengths.points)?;
         let (offsets, rest) = cut(rest, lengths.offsets)?;
+        let (scales, rest) = cut(rest, lengths.strength_scales)?;
         let (reduce_bias, rest) = cut(rest, lengths.reduce_bias)?;
         let (reduce, second) = cut(rest, lengths.reduce)?;
         if second.len() as u64 != lengths.by_neuron {
@@ -141,6 +151,7 @@ impl<'a> Predictor<'a> {
             relu_between: header.flags.get() & PREDICTOR_RELU_BETWEEN != 0,
             points: <[OperatingPoint]>::ref_from_bytes(points).ok()?,
             offsets: <[U16<LE>]>::ref_from_bytes(offsets).ok()?,
+            strength_scales: <[U16<LE>]>::ref_from_bytes(scales).ok()?,
             neurons: header.neurons.get(),
             body,
         })
@@ -178,6 +189,7 @@ struct Known {
 struct Lengths {
     points: u64,
     offsets: u64,
+    strength_scales: u64,
     reduce_bias: u64,
     reduce: u64,
     /// `expand`, or `rows`.
@@ -186,7 +198,7 @@ struct Lengths {
 
 impl Known {
     fn of(header: &PredictorHeader) -> Option<Self> {
-        let flags = PREDICTOR_RELU_BETWEEN | PREDICTOR_REDUCE_BIAS;
+        let flags = PREDICTOR_RELU_BETWEEN | PREDICTOR_REDUCE_BIAS | PREDICTOR_STRENGTH_SCALES;
         let known = header.flags.get() & !flags == 0;
         let kind = PredictorKind::from_code(header.kind.get())?;
         let numbers = PredictorNumbers::from_code(header.numbers.get())?;
@@ -200,11 +212,12 @@ impl Known {
         let [points, offsets] = [header.points, header.offsets].map(|field| u64::from(field.get()));
         let row = |columns| self.numbers.row_bytes(columns);
         let columns = if self.kind == PredictorKind::LowRank { rank } else { hidden };
-        let has_bias = header.flags.get() & PREDICTOR_REDUCE_BIAS != 0;
+        let has = |flag| header.flags.get() & flag != 0;
         Some(Lengths {
             points: points.checked_mul(size_of::<OperatingPoint>() as u64)?,
             offsets: offsets.checked_mul(neurons.checked_mul(2)?)?,
-            reduce_bias: if has_bias { 4 * rank } else { 0 },
+            strength_scales: if has(PREDICTOR_STRENGTH_SCALES) { 2 * neurons } else { 0 },
+            reduce_bias: if has(PREDICTOR_REDUCE_BIAS) { 4 * rank } else { 0 },
             // no rows where there is no rank
             reduce: rank.checked_mul(row(hidden))?,
             by_neuron: neurons.checked_mul(row(columns))?,
@@ -225,7 +238,8 @@ impl Known {
             }
             PredictorKind::Rows => rank == 0,
         };
-        let flags_ok = self.kind == PredictorKind::LowRank || header.flags.get() == 0;
+        let of_low_rank = PREDICTOR_RELU_BETWEEN | PREDICTOR_REDUCE_BIAS;
+        let flags_ok = self.kind == PredictorKind::LowRank || header.flags.get() & of_low_rank == 0;
         let points = header.points.get();
         let offsets = header.offsets.get();
         let (neurons, hidden) = (header.neurons.get(), header.hidden.get());
@@ -234,7 +248,7 @@ impl Known {
             (neurons == shape.neurons, "neurons", of_shape, neurons),
             (hidden == shape.hidden, "hidden", of_shape, hidden),
             (rank_ok, "rank", "must be a multiple of 32 above 0; 0 of rows", rank),
-            (flags_ok, "flags", "must be 0 of rows", header.flags.get()),
+            (flags_ok, "flags", "must be strength_scales or 0 of rows", header.flags.get()),
             ((1..=limits::POINTS_MAX).contains(&points), "points", "must be 1 to 64", points),
             (offsets == 1 || offsets == points, "offsets", "must be 1 or points", offsets),
         ] {

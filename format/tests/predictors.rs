@@ -45,6 +45,7 @@ fn every_kind_is_read_back() {
                 };
                 (recipe.points, recipe.by_neuron) = (3, by_neuron);
                 (recipe.relu_between, recipe.reduce_bias) = (rank > 0, rank == 64);
+                recipe.strength_scales = hidden == 96;
                 read_back(&recipe);
             }
         }
@@ -76,13 +77,19 @@ fn read_back(recipe: &PredictorRecipe) {
         assert_eq!(found, expected[..if there { 2 * neurons } else { 0 }], "point {point}");
     }
     at += 2 * neurons * lists;
+    let scales = if recipe.strength_scales { neurons } else { 0 };
+    let expected = &written[at..at + 2 * scales];
+    let found: Vec<u8> =
+        predictor.strength_scales().iter().flat_map(|scale| scale.get().to_le_bytes()).collect();
+    assert_eq!(found, expected);
+    at += 2 * scales;
     let bytes = predictor.bytes() as usize;
     match predictor.body() {
         PredictorBody::Rows(rows) => {
             assert_eq!(recipe.kind, PredictorKind::Rows);
             assert_eq!(rows, &written[at..]);
             assert_eq!(rows.len(), neurons * row(recipe.hidden));
-            assert_eq!(bytes, rows.len() + 2 * neurons);
+            assert_eq!(bytes, rows.len() + 2 * neurons + 2 * scales);
         }
         PredictorBody::LowRank { rank, reduce, expand, reduce_bias } => {
             assert_eq!(rank, recipe.rank);
@@ -94,7 +101,8 @@ fn read_back(recipe: &PredictorRecipe) {
             assert_eq!(reduce, &written[at..at + reduce_bytes]);
             assert_eq!(expand, &written[at + reduce_bytes..]);
             assert_eq!(expand.len(), neurons * row(rank));
-            assert_eq!(bytes, reduce_bytes + expand.len() + 4 * biases + 2 * neurons);
+            let lists = 2 * neurons + 2 * scales;
+            assert_eq!(bytes, reduce_bytes + expand.len() + 4 * biases + lists);
         }
     }
 }
@@ -134,6 +142,7 @@ fn broken_rules_are_named() {
         (16, 64, "predictor"),
         (16, 1 << 21, "rank"),
         (20, 2, "predictor"),
+        (20, 4, "predictor"),
         (24, 0, "points"),
         (24, 65, "points"),
         (24, 1, "predictor"),
@@ -171,7 +180,7 @@ fn broken_rules_are_named() {
     assert_eq!(field(&table(|entry| entry.placement = U32::new(1))), "placement");
 
     let rows = one(&PredictorRecipe::rows(PredictorNumbers::Bits4, 5, 32));
-    for (at, value, name) in [(16, 32, "rank"), (20, 1, "flags")] {
+    for (at, value, name) in [(16, 32, "rank"), (20, 1, "flags"), (20, 4, "predictor")] {
         let broken = with_section(&rows, SectionKind::Predictor, |body| body[at] = value);
         assert_eq!(field(&broken), name);
     }
@@ -188,7 +197,7 @@ fn broken_rules_are_named() {
 #[test]
 fn predictors_of_kinds_to_come_are_skipped() {
     let file = Recipe::small(2, 5).with_predictors().build();
-    for (at, value) in [(0, 3_u8), (4, 3), (4, 19), (20, 4)] {
+    for (at, value) in [(0, 3_u8), (4, 3), (4, 19), (20, 8)] {
         let later = with_last(&file, SectionKind::Predictor, |body| {
             body[at] = value;
             body[8..16].fill(0x77);

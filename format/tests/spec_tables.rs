@@ -8,8 +8,8 @@ use common::assemble;
 use lnp_format::checksum::crc32;
 use lnp_format::codes::{FIRST_BULK_KIND, INCOMPAT_KNOWN, INCOMPAT_PLACEHOLDER, WHOLE_PACK};
 use lnp_format::layout::{
-    MAGIC, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS,
-    STRUCTS, SectionEntry, VERSION_MAJOR, VERSION_MINOR,
+    MAGIC, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN, PREDICTOR_STRENGTH_SCALES,
+    SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, STRUCTS, SectionEntry, VERSION_MAJOR, VERSION_MINOR,
 };
 use lnp_format::provenance::REQUIRED_KEYS;
 use lnp_format::{
@@ -166,6 +166,7 @@ fn constants_and_bits_are_those_of_the_spec() {
     let flags = [
         (u64::from(PREDICTOR_RELU_BETWEEN), "relu_between"),
         (u64::from(PREDICTOR_REDUCE_BIAS), "reduce_bias"),
+        (u64::from(PREDICTOR_STRENGTH_SCALES), "strength_scales"),
     ];
     assert_eq!(bits("predictor_flags"), flags);
     assert_eq!(bits("feature_compat"), []);

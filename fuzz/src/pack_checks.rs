@@ -90,6 +90,7 @@ fn check_pack(pack: &Pack<'_>, data: &[u8], file_bytes: u64) {
         check_predictor(&predictor, shape);
         let row = |columns: u32| predictor.numbers().row_bytes(columns.into()) as usize;
         let (neurons, hidden) = (shape.neurons as usize, shape.hidden);
+        assert!([0, neurons].contains(&predictor.strength_scales().len()));
         match predictor.body() {
             PredictorBody::Rows(rows) => assert_eq!(rows.len(), neurons * row(hidden)),
             PredictorBody::LowRank { rank, reduce, expand, reduce_bias } => {

@@ -42,4 +42,4 @@ pub use input::Input;
 pub use kernel::{Kernel, KernelShape, TOKENS_MAX};
 pub use numbers::Numbers;
 pub use rows::Rows;
-pub use select::select;
+pub use select::{estimate_strengths, select};

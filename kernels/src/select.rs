@@ -14,6 +14,26 @@ pub fn select(scores: &[f32], offsets: &[u8], threshold: f32, ids: &mut [u32]) -
     count
 }
 
+/// Puts estimates of the strengths of the neurons `named` (ascending), in their order, at the front of their `scores`:
+/// the score with the f16 of the same place in `offsets` added, times that in `scales` (two bytes each, little-endian).
+/// What is negative, no number, or of a neuron without a score, an offset or a scale, is 0.
+pub fn estimate_strengths(scores: &mut [f32], named: &[u32], offsets: &[u8], scales: &[u8]) {
+    let value = |list: &[u8], neuron: usize| {
+        list.as_chunks::<2>().0.get(neuron).map(|bytes| f16_value(u16::from_le_bytes(*bytes)))
+    };
+    for (place, neuron) in named.iter().map(|id| *id as usize).enumerate() {
+        // Ids ascend: no place is behind a score that is still to be read.
+        let estimate = || {
+            let score = scores.get(neuron)? + value(offsets, neuron)?;
+            Some(score.max(0.0) * value(scales, neuron)?)
+        };
+        let strength = estimate().unwrap_or(0.0).max(0.0);
+        if let Some(place) = scores.get_mut(place) {
+            *place = strength;
+        }
+    }
+}
+
 /// The value of an f16, by arithmetic that every machine has many of at once.
 fn f16_value(bits: u16) -> f32 {
     // Exponent and fraction where an f32 has them are too small by 2^112; subnormal numbers come out right as well.
@@ -41,6 +61,22 @@ mod tests {
             let same = found.to_bits() == expected.to_bits();
             assert!(same || found.is_nan() && expected.is_nan(), "{bits:#06x}");
         }
+    }
+
+    #[test]
+    fn strengths_stand_in_the_order_of_the_names() {
+        let f16s = |values: &[f32]| -> Vec<u8> {
+            values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect()
+        };
+        let offsets = f16s(&[0.5, 0.0, -1.0, 0.25, 0.0]);
+        let scales = f16s(&[2.0, 1.0, 4.0, f32::NAN, -1.0]);
+        let mut scores = [1.0, 9.0, 0.5, 3.0, 2.0, 7.0];
+        // 1.5 times 2; below zero; times no number; negative; without an offset
+        estimate_strengths(&mut scores, &[0, 2, 3, 4, 5], &offsets, &scales);
+        assert_eq!(scores, [3.0, 0.0, 0.0, 0.0, 0.0, 7.0]);
+        let mut scores = [1.0, 9.0, 5.0];
+        estimate_strengths(&mut scores, &[1, 2], &offsets, &scales);
+        assert_eq!(scores, [9.0, 16.0, 5.0]);
     }
 
     #[test]

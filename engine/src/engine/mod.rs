@@ -4,13 +4,15 @@
 //! those that are nowhere (`placing`, `bank`), and to submit them (`begin`); to finish, to read and compute at the
 //! same time (`round`), and to let the cache keep what is worth it. Where the staging area is too small for the
 //! set, that happens in several rounds. [`Session`] lets a caller do something between the two, prefetch other layers
-//! (`prefetch`), and compute on several threads.
+//! (`prefetch`), leave out what is not worth its device time
+//! (`leave_out`), and compute on several threads.
 
 mod active;
 mod bank;
 mod begin;
 mod config;
 mod cut;
+mod leave_out;
 mod placing;
 mod prefetch;
 mod round;
@@ -34,6 +36,7 @@ pub use active::ActiveSet;
 use bank::{Bank, Banks, DEMANDED};
 use begin::Begun;
 pub use config::{Config, Dimensions, required_bytes};
+pub use leave_out::{LeaveOut, LeftOut};
 pub use session::Session;
 pub use stats::{FetchStats, Latencies};
 use work::Place;

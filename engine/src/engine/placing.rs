@@ -168,6 +168,24 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         missing
     }
 
+    /// Where a bundle of a layer is to be read from, by its first placement; `None` where it is in the cache or prefetched.
+    pub(super) fn missing_slot(&self, layer: u32, neuron: u32) -> Option<u32> {
+        let shape = self.pack.shape();
+        let slot_in = |placement: u32| {
+            let view = self.pack.placement(layer, placement)?;
+            Some(view.slot_of_neuron().get(neuron as usize)?.get())
+        };
+        if self.cache.peek(layer * shape.neurons + neuron).is_some() {
+            return None;
+        }
+        let held = self.banks.prefetched(layer).map(|bank| &self.banks.0[bank]);
+        let is_held = held.is_some_and(|held| {
+            let slot = slot_in(held.progress.placement);
+            slot.is_some_and(|slot| held.holds(slot, u64::from(shape.bundle_stride)))
+        });
+        if is_held { None } else { slot_in(0) }
+    }
+
     /// Fills the front of `scratch` with what the cache lacks, in slot order; returns how many that are.
     /// Places nothing: a round that was begun has its places.
     fn find_missing(&mut self, layer: u32, view: &Layer<'_>, active: &[u32]) -> usize {

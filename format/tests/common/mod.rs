@@ -130,6 +130,7 @@ impl Recipe {
                 0 => low_rank,
                 1 => PredictorRecipe {
                     by_neuron: true,
+                    strength_scales: true,
                     ..PredictorRecipe::rows(numbers(layer), neurons, hidden)
                 },
                 _ => PredictorRecipe { relu_between: true, reduce_bias: true, ..low_rank },

@@ -1,7 +1,8 @@
 //! Predictor sections in memory, their numbers made up.
 
 use lnp_format::layout::{
-    OperatingPoint, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN, PredictorHeader,
+    OperatingPoint, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN, PREDICTOR_STRENGTH_SCALES,
+    PredictorHeader,
 };
 use lnp_format::{PredictorKind, PredictorNumbers, write};
 use zerocopy::byteorder::{F32, U32};
@@ -21,6 +22,7 @@ pub struct PredictorRecipe {
     pub by_neuron: bool,
     pub relu_between: bool,
     pub reduce_bias: bool,
+    pub strength_scales: bool,
 }
 
 impl PredictorRecipe {
@@ -35,6 +37,7 @@ impl PredictorRecipe {
             by_neuron: false,
             relu_between: false,
             reduce_bias: false,
+            strength_scales: false,
         }
     }
 
@@ -54,7 +57,8 @@ impl PredictorRecipe {
         let flag = |set: bool, bit: u32| if set { bit } else { 0 };
         header.flags = U32::new(
             flag(self.relu_between, PREDICTOR_RELU_BETWEEN)
-                | flag(self.reduce_bias, PREDICTOR_REDUCE_BIAS),
+                | flag(self.reduce_bias, PREDICTOR_REDUCE_BIAS)
+                | flag(self.strength_scales, PREDICTOR_STRENGTH_SCALES),
         );
         let mut bytes = header.as_bytes().to_vec();
         for point in 1..=self.points {
@@ -72,6 +76,11 @@ impl PredictorRecipe {
         for at in 0..lists * self.neurons {
             // f16 of sixteenths below two
             bytes.extend((0x3800 + (at % 23) as u16 * 16).to_le_bytes());
+        }
+        if self.strength_scales {
+            // f16 from a quarter to below one half
+            (0..self.neurons)
+                .for_each(|at| bytes.extend((0x3400 + (at % 64) as u16 * 16).to_le_bytes()));
         }
         if self.reduce_bias {
             (0..self.rank).for_each(|at| bytes.extend((at as f32 / 4.0).to_le_bytes()));

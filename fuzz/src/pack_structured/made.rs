@@ -51,6 +51,7 @@ struct MadePredictor {
     by_neuron: bool,
     relu_between: bool,
     reduce_bias: bool,
+    strength_scales: bool,
 }
 
 impl MadePredictor {
@@ -69,7 +70,12 @@ impl MadePredictor {
             },
         };
         let points = u32::from(self.points) % POINTS_MAX + 1;
-        let recipe = PredictorRecipe { points, by_neuron: self.by_neuron, ..recipe };
+        let recipe = PredictorRecipe {
+            points,
+            by_neuron: self.by_neuron,
+            strength_scales: self.strength_scales,
+            ..recipe
+        };
         (layer, u32::from(self.horizon) % (layer + 1), recipe)
     }
 }

@@ -73,15 +73,15 @@ impl Activation {
     /// of its two products.
     ///
     /// # Errors
-    /// SiLU and GELU, which are zero nowhere. (A threshold that is learned from a profile and kept with
-    /// the model's pack will be asked here.)
+    /// SiLU and GELU, which are zero nowhere: thresholds make some inactive ([`crate::Activity`]).
     pub fn cut(self) -> Result<f32> {
         match self {
             Self::Relu | Self::Relu2 | Self::Drelu => Ok(0.0),
             Self::Fatrelu { threshold } => Ok(threshold),
             Self::Silu | Self::Gelu | Self::GeluTanh => bail!(
-                "activation `{}` leaves no neuron at zero: which are active needs a threshold, which lnp \
-                 cannot learn yet; take a checkpoint with relu, relu2, fatrelu or drelu",
+                "activation `{}` leaves no neuron at zero: which are active needs thresholds; learn them with \
+                 `lnp predict --activity SHARE` and give them with --activity, or take a checkpoint with relu, \
+                 relu2, fatrelu or drelu",
                 self.name()
             ),
         }

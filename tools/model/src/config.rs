@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lnp_common::files::read_text;
 
 use super::activation::Activation;
+use super::activity::Activity;
 use super::architecture::Architecture;
 use super::checkpoint::{CONFIG_FILE, Checkpoint, GENERATION_FILE};
 use super::families;
@@ -46,6 +47,8 @@ pub struct ModelConfig {
     pub norm_eps: f64,
     /// FFN activation.
     pub activation: Activation,
+    /// From where on a neuron is active, of an activation without zeros; no file of the folder tells it.
+    pub activity: Option<Activity>,
     /// What the names of the decoder's tensors begin with.
     pub prefix: String,
     /// What the decoder is made of.
@@ -161,6 +164,14 @@ impl ModelConfig {
         }
     }
 
+    /// Checks that it is known which neurons are active: by the activation's zeros, or by thresholds.
+    ///
+    /// # Errors
+    /// An activation that makes no neuron inactive, and no thresholds.
+    pub fn check_active(&self, checkpoint: &Checkpoint) -> Result<()> {
+        if self.activity.is_some() { Ok(()) } else { self.active_above(checkpoint).map(|_| ()) }
+    }
+
     /// What is to be above this for a neuron to be active: [`Activation::cut`].
     ///
     /// # Errors
@@ -174,7 +185,16 @@ impl ModelConfig {
     pub fn active_rule(&self) -> String {
         let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
         let names = &self.architecture.names;
-        self.activation.rule(last(names.gate.unwrap_or(names.up)), last(names.up))
+        let first = last(names.gate.unwrap_or(names.up));
+        match &self.activity {
+            Some(Activity { share, measure, .. }) => {
+                format!(
+                    "{measure} of {}({first}) among the highest {share}",
+                    self.activation.name()
+                )
+            }
+            None => self.activation.rule(first, last(names.up)),
+        }
     }
 
     /// Checks that every matrix of every FFN is there, of the shape that `config.json` makes it: what

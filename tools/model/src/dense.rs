@@ -1,7 +1,7 @@
 //! The whole FFN in memory: the baseline, and the source of traces.
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{Module, Tensor};
+use candle_core::{Device, Module, Tensor};
 use candle_nn::Linear;
 
 use super::activation::Activation;
@@ -30,6 +30,8 @@ struct Layer {
     down: Linear,
     sub_norm: Option<Norm>,
     activation: Activation,
+    /// What |activation| is to be above [1, neurons], where thresholds decide: else it is set to zero.
+    limits: Option<Tensor>,
 }
 
 impl DenseFfn {
@@ -54,6 +56,13 @@ impl DenseFfn {
                     None => None,
                 },
                 activation: config.activation,
+                limits: match &config.activity {
+                    Some(activity) => {
+                        let limits = activity.limits(checkpoint, config, layer)?;
+                        Some(Tensor::from_vec(limits, (1, neurons), &Device::Cpu)?)
+                    }
+                    None => None,
+                },
             });
         }
         Ok(Self { layers, hidden, resident_bytes: loader.bytes(), recorded: None })
@@ -77,7 +86,7 @@ impl DenseFfn {
     }
 
     /// Computes as [`FeedForward::forward`] does, but leaves out the neurons that `choose` leaves out: it gets the
-    /// activations, row-major `[tokens][neurons]` and above zero where a neuron is active, and sets to
+    /// activations, row-major `[tokens][neurons]` and zero where a neuron is not active, and sets to
     /// zero what is not to be computed.
     ///
     /// # Errors
@@ -131,7 +140,7 @@ impl DenseFfn {
         window: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<u8>>> {
-        model.config().active_above(model.checkpoint())?;
+        model.config().check_active(model.checkpoint())?;
         self.start_recording();
         forward_windows(model, self, token_ids, window, progress)?;
         Ok(self.take_recording())
@@ -149,9 +158,15 @@ impl FeedForward for DenseFfn {
 }
 
 impl Layer {
-    /// The activated products with the deciding rows [tokens, neurons]: above zero where a neuron is
-    /// active, if the activation has zeros.
+    /// The activated products with the deciding rows [tokens, neurons]: zero where a neuron is not
+    /// active, if the activation has zeros or there are thresholds.
     fn active(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let active = self.activated(x)?;
+        let Some(limits) = &self.limits else { return Ok(active) };
+        active.abs()?.broadcast_gt(limits)?.where_cond(&active, &active.zeros_like()?)
+    }
+
+    fn activated(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let Some(gate) = &self.gate else { return self.activation.activated(&self.up.forward(x)?) };
         let active = self.activation.activated(&gate.forward(x)?)?;
         if self.activation != Activation::Drelu {
@@ -173,13 +188,13 @@ impl Layer {
     }
 }
 
-/// Appends one row of bits per token: set where the activation is above zero.
+/// Appends one row of bits per token: set where the activation is not zero.
 fn append_bits(active: &Tensor, bits: &mut Vec<u8>) -> Result<()> {
     let neurons = active.dim(1)?;
     let values = active.flatten_all()?.to_vec1::<f32>()?;
     for token in values.chunks_exact(neurons) {
         bits.extend(token.chunks(8).map(|eight| {
-            let bit = |(k, &value): (usize, &f32)| u8::from(value > 0.0) << k;
+            let bit = |(k, &value): (usize, &f32)| u8::from(value != 0.0) << k;
             eight.iter().enumerate().map(bit).sum::<u8>()
         }));
     }

@@ -3,7 +3,8 @@
 //! Attention, embeddings and norms are dense and small: candle computes them in f32 on the CPU.
 //! The FFN, which the rest of this project reads sparsely from flash, comes in through [`FeedForward`].
 //!
-//! Reading order: [`checkpoint`] (weights), `config` (what they mean), `architecture` (what a decoder is
+//! Reading order: [`checkpoint`] (weights), `config` (what they mean, with `activity` for what is
+//! zero nowhere), `architecture` (what a decoder is
 //! made of) and `families` (a page of facts each), this file, then `decoder` with `attention` and
 //! `rotary`, `predictor` (which neurons are active), `dense` (the FFN in memory), `inputs` (what reaches it),
 //! `tokenizer`, `prompt`, `generate` with its `sampler`, and [`perplexity`].
@@ -29,6 +30,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Storage, Tensor};
 
 mod activation;
+pub mod activity;
 mod architecture;
 mod attention;
 pub mod checkpoint;
@@ -52,6 +54,7 @@ mod tests;
 mod tokenizer;
 
 pub use activation::Activation;
+pub use activity::Activity;
 pub use checkpoint::{Checkpoint, Source};
 pub use config::{FfnTensors, ModelConfig};
 pub use dense::DenseFfn;
@@ -137,6 +140,16 @@ impl Model {
         let decoder = decoder::Decoder::load(&mut loader, &config)?;
         let resident_bytes = loader.bytes();
         Ok(Self { config, checkpoint, decoder, resident_bytes })
+    }
+
+    /// The same, told from where on its neurons are active.
+    ///
+    /// # Errors
+    /// Thresholds that are not of such a model.
+    pub fn with_activity(mut self, activity: Activity) -> Result<Self> {
+        activity.check(&self.config)?;
+        self.config.activity = Some(activity);
+        Ok(self)
     }
 
     /// What the model is.

@@ -26,6 +26,8 @@ struct Layer {
     first: Linear,
     /// The up rows, where they decide too.
     up: Option<Linear>,
+    /// What |activation| is to be above, by neuron, where thresholds decide.
+    limits: Option<Vec<f32>>,
 }
 
 impl ExactPredictor {
@@ -36,7 +38,8 @@ impl ExactPredictor {
     /// read.
     pub fn load(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Self> {
         let (activation, hidden) = (config.activation, config.hidden);
-        let cut = config.active_above(checkpoint)?;
+        let activity = config.activity.as_ref();
+        let cut = if activity.is_some() { 0.0 } else { config.active_above(checkpoint)? };
         let mut loader = Loader::new(checkpoint);
         let layers = (0..config.layers)
             .map(|layer| {
@@ -47,6 +50,10 @@ impl ExactPredictor {
                 Ok(Layer {
                     first: rows(names.deciding(), bias)?,
                     up: both.then(|| rows(&names.up, names.up_bias.as_deref())).transpose()?,
+                    limits: match activity {
+                        Some(activity) => Some(activity.limits(checkpoint, config, layer)?),
+                        None => None,
+                    },
                 })
             })
             .collect::<Result<_>>()?;
@@ -59,7 +66,8 @@ impl ExactPredictor {
     }
 
     /// Fills `out` with one list per token of `x` (row-major `[tokens][hidden]`, normalised): the
-    /// ids, ascending, of the neurons whose pre-activation is above the activation's cut.
+    /// ids, ascending, of the neurons whose pre-activation is above the activation's cut, or whose
+    /// activation is above its threshold.
     ///
     /// Deterministic: the same `x` gives the same ids on the same machine, whatever the number of
     /// threads. A token fed alone and the same token fed among others may differ in neurons whose
@@ -72,14 +80,25 @@ impl ExactPredictor {
         let rows = self.layers.get(layer).with_context(|| format!("layer {layer} of {count}"))?;
         let x = token_rows(x, self.hidden)?;
         let up = rows.up.as_ref().map(|up| up.forward(&x)).transpose()?;
-        let deciding = self.activation.deciding(rows.first.forward(&x)?, up.as_ref())?;
+        let first = rows.first.forward(&x)?;
+        let deciding = match &rows.limits {
+            Some(_) => self.activation.activated(&first)?,
+            None => self.activation.deciding(first, up.as_ref())?,
+        };
         let neurons = deciding.dim(1)?;
         let pre = deciding.flatten_all()?.to_vec1::<f32>()?;
         check_numbers(&pre).with_context(|| format!("layer {layer}"))?;
         out.resize_with(x.dim(0)?, Vec::new);
         for (ids, pre) in out.iter_mut().zip(pre.chunks_exact(neurons)) {
             ids.clear();
-            ids.extend((0u32..).zip(pre).filter(|&(_, &pre)| pre > self.cut).map(|(id, _)| id));
+            let all = (0u32..).zip(pre);
+            match &rows.limits {
+                None => ids.extend(all.filter(|&(_, &pre)| pre > self.cut).map(|(id, _)| id)),
+                Some(limits) => {
+                    let above = all.zip(limits).filter(|((_, pre), limit)| pre.abs() > **limit);
+                    ids.extend(above.map(|((id, _), _)| id));
+                }
+            }
         }
         Ok(())
     }

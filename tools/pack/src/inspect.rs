@@ -119,6 +119,8 @@ pub struct PredictorDescription {
     pub relu_between: bool,
     /// Whether something is added between its matrices.
     pub reduce_bias: bool,
+    /// Whether it tells how much each neuron matters.
+    pub strength_scales: bool,
     /// Whether scores are compared by `layer`, or by `neuron` at each operating point.
     pub thresholds: &'static str,
     /// Bytes of the matrices, and of what is added at one operating point.
@@ -212,6 +214,7 @@ fn describe_predictor(
         rank,
         relu_between: predictor.relu_between(),
         reduce_bias,
+        strength_scales: !predictor.strength_scales().is_empty(),
         thresholds: if predictor.by_neuron() { "neuron" } else { "layer" },
         bytes: predictor.bytes(),
         points: points.collect(),

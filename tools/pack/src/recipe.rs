@@ -151,7 +151,7 @@ impl Recipe {
         links: Option<&Links>,
         dtype: Dtype,
     ) -> Result<Self> {
-        config.active_above(checkpoint)?;
+        config.check_active(checkpoint)?;
         config.check_ffn(checkpoint)?;
         let mut recipe = Self::with_links(Self::shape_of(config, dtype), 1, links)?;
         recipe.provenance.insert("model".into(), plain(&checkpoint.name()));

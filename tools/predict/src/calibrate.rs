@@ -9,6 +9,9 @@ use crate::predictor::{Body, Predictor};
 use crate::sample::{Sample, Use};
 use crate::weights::LayerWeights;
 
+/// The largest f16.
+const F16_MAX: f32 = 65504.0;
+
 /// A predictor, and what there is to tell of how it was made.
 #[derive(Debug, Clone)]
 pub struct Made {
@@ -35,6 +38,8 @@ pub(crate) struct Held {
     place: (usize, usize),
     set: (Vec<f32>, Vec<f32>),
     judge: (Vec<f32>, Vec<f32>),
+    /// |down column|^2 of each neuron.
+    down_squared: Vec<f32>,
 }
 
 impl Held {
@@ -48,7 +53,12 @@ impl Held {
             let strengths = weights.strengths(&sample.inputs(layer, wanted));
             (sample.inputs(layer - horizon, wanted), strengths)
         };
-        Self { place: (layer, horizon), set: rows(Use::Set), judge: rows(Use::Judge) }
+        Self {
+            place: (layer, horizon),
+            set: rows(Use::Set),
+            judge: rows(Use::Judge),
+            down_squared: weights.down_squared().to_vec(),
+        }
     }
 
     /// A predictor with operating points: thresholds for the layer or by neuron, whichever reads less at
@@ -81,7 +91,16 @@ impl Held {
         } else {
             by_layer
         };
-        Predictor::new(self.place, plain.body().clone(), offsets, points)
+        let made = Predictor::new(self.place, plain.body().clone(), offsets, points)?;
+        if self.place.1 > 0 {
+            // Nothing is left out of what is read ahead for its strength.
+            return Ok(made);
+        }
+        let (point, plain) = (made.point_of(recall), &plain.offsets()[0]);
+        let offset = made.offsets().get(point).unwrap_or(plain);
+        let change: Vec<f32> = offset.iter().zip(plain).map(|(new, old)| new - old).collect();
+        let scales = strength_scales(set, &change, &self.down_squared);
+        made.telling_strengths(scales)
     }
 
     /// What is had of a body where a score above 0 is read.
@@ -107,6 +126,37 @@ impl Held {
         let read = Tally::of(&scores, strengths, same_loss).read;
         Ok(tally.read as f64 / read.max(1) as f64)
     }
+}
+
+/// What a score above 0 is to be multiplied by to estimate a neuron's strength: for each neuron the least-squares one of
+/// the tokens for which it is read. Where these are few, a token of the layer's mean counts too: how much more than
+/// |down column| its neurons weigh.
+fn strength_scales(set: Scored<'_>, change: &[f32], down_squared: &[f32]) -> Vec<f32> {
+    let neurons = down_squared.len().max(1);
+    // by neuron: squares of strength, squares of score; and of all, squares of score as the down columns make them
+    let mut sums = vec![(0.0_f64, 0.0_f64); neurons];
+    let (mut by_down, mut tokens) = (0.0, 0_u64);
+    for (scores, strengths) in set.0.chunks(neurons).zip(set.1.chunks(neurons)) {
+        for (neuron, (score, strength)) in scores.iter().zip(strengths).enumerate() {
+            let score = f64::from(score + change[neuron]);
+            if score > 0.0 {
+                let squared = f64::from(strength.max(0.0));
+                let sum = &mut sums[neuron];
+                *sum = (sum.0 + squared, sum.1 + score * score);
+                by_down += score * score * f64::from(down_squared[neuron]);
+                tokens += 1;
+            }
+        }
+    }
+    let all = sums.iter().fold((0.0, 0.0), |all, sum| (all.0 + sum.0, all.1 + sum.1));
+    let over_down = if by_down > 0.0 { all.0 / by_down } else { 1.0 };
+    let one = (all.1 / tokens.max(1) as f64).max(f64::MIN_POSITIVE);
+    let scale = |(sum, down): (&(f64, f64), &f32)| {
+        let usual = over_down * f64::from(*down);
+        ((sum.0 + one * usual) / (sum.1 + one)).sqrt() as f32
+    };
+    // f16 ends there
+    sums.iter().zip(down_squared).map(scale).map(|scale| scale.min(F16_MAX)).collect()
 }
 
 /// A bias for each neuron at every operating point, and how that compares.

@@ -73,7 +73,7 @@ impl FeedForward for PredictedFfn<'_> {
         self.dense.forward_chosen(layer, x, y, &mut |activations| {
             fits = activations.len() == scores.len();
             for (activation, score) in activations.iter_mut().zip(&scores) {
-                let (active, read) = (*activation > 0.0, *score > threshold);
+                let (active, read) = (*activation != 0.0, *score > threshold);
                 reads.active += u64::from(active);
                 reads.read += u64::from(read);
                 reads.found += u64::from(active && read);

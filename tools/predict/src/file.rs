@@ -19,6 +19,7 @@
 //! | `reduce_bias` | F16 `[rank]` | added before the ReLU between the factors; absent where there is none |
 //! | `rows` | matrix neurons x hidden | the deciding rows, in place of the two |
 //! | `offset` | F16 `[neurons]`, or `[points, neurons]` | what is added to the scores, at every point or by point |
+//! | `strength_scale` | F16 `[neurons]` | what a score above 0 is multiplied by to estimate the neuron's strength; may be absent |
 //! | `points` | F32 `[points, 5]` | quality, threshold, recall, reads per active, share kept ([`Point`]) |
 //!
 //! A matrix in `f32` or `f16` is a tensor F32 or F16 of its shape; in blocks it is U8 `[rows, bytes of a row]`
@@ -150,9 +151,9 @@ impl Predictors {
     /// # Errors
     /// A failed write.
     pub fn write_to(&self, out: &mut impl Write) -> Result<()> {
-        let small: Vec<[Vec<u8>; 3]> = self.predictors.iter().map(small_tensors).collect();
+        let small: Vec<[Vec<u8>; 4]> = self.predictors.iter().map(small_tensors).collect();
         let mut tensors = Vec::new();
-        for (predictor, [offset, points, bias]) in self.predictors.iter().zip(&small) {
+        for (predictor, [offset, points, bias, scales]) in self.predictors.iter().zip(&small) {
             let mut add = |name: &str, dtype, shape: Vec<usize>, data| {
                 let name = tensor_name(name, predictor.layer, predictor.horizon);
                 tensors.push(TensorData { name, dtype, shape, data: Elements::Bytes(data) });
@@ -175,6 +176,9 @@ impl Predictors {
             add("offset", Dtype::F16, shape, offset);
             if !bias.is_empty() {
                 add("reduce_bias", Dtype::F16, vec![bias.len() / 2], bias);
+            }
+            if !scales.is_empty() {
+                add("strength_scale", Dtype::F16, vec![neurons], scales);
             }
             add("points", Dtype::F32, vec![predictor.points().len(), POINT_NUMBERS], points);
         }
@@ -249,13 +253,14 @@ pub(crate) fn tensor_type(numbers: Numbers, columns: usize) -> (Dtype, usize) {
     }
 }
 
-/// Offsets, operating points and a bias between the factors as the file has them.
-fn small_tensors(predictor: &Predictor) -> [Vec<u8>; 3] {
+/// Offsets, operating points, a bias between the factors and scales of strength as the file has them.
+fn small_tensors(predictor: &Predictor) -> [Vec<u8>; 4] {
     let offset = predictor.offsets().iter().flat_map(|offset| f16_bytes(offset)).collect();
     let numbers = |point: &Point| {
         [point.quality, point.threshold, point.recall, point.reads_per_active, point.share_kept]
     };
     let points = predictor.points().iter().flat_map(numbers);
     let bias = predictor.body().reduce_bias().map(f16_bytes).unwrap_or_default();
-    [offset, points.flat_map(f32::to_le_bytes).collect(), bias]
+    let scales = predictor.strength_scales().map(f16_bytes).unwrap_or_default();
+    [offset, points.flat_map(f32::to_le_bytes).collect(), bias, scales]
 }

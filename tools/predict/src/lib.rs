@@ -8,7 +8,7 @@
 //! [`points`] (thresholds), [`predictor`] (one of them, computing), [`calibrate`] (its operating points), `ranks`
 //! (bytes shared out over layers), `train` (factors refined by gradients), [`settings`], [`mod@fit`] (all of it
 //! together), `torch` and [`mod@import`] (those of others), [`mod@file`] and `read` (the file), [`section`] (the same in
-//! a pack), [`ffn`] (a model that reads only what is predicted).
+//! a pack), [`ffn`] (a model that reads only what is predicted). By itself: [`activity`], thresholds for activations without zeros.
 //!
 //! ```
 //! use lnp_predict::numbers::{Matrix, Numbers};
@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod activity;
 pub mod calibrate;
 pub mod ffn;
 pub mod file;

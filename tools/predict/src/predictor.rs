@@ -136,6 +136,8 @@ pub struct Predictor {
     body: Body,
     /// What is added to the scores, by neuron: one list for all operating points, or one for each.
     offsets: Vec<Vec<f32>>,
+    /// What makes a score above 0 an estimate of the neuron's strength, by neuron; none where strengths are not told.
+    strength_scales: Option<Vec<f32>>,
     points: Vec<Point>,
     decoded: Decoded,
 }
@@ -180,7 +182,27 @@ impl Predictor {
         let ascend = points.is_sorted_by(|a, b| a.quality < b.quality);
         ensure!(ascend, "operating points must ascend");
         let decoded = body.decode();
-        Ok(Self { layer, horizon, body, offsets, points, decoded })
+        Ok(Self { layer, horizon, body, offsets, strength_scales: None, points, decoded })
+    }
+
+    /// The same, telling strengths: coefficient times |down column|, as a score times the scale of its neuron. Scales are
+    /// rounded to f16.
+    ///
+    /// # Errors
+    /// Not a scale for each neuron, or one that f16 does not hold.
+    pub fn telling_strengths(mut self, mut scales: Vec<f32>) -> Result<Self> {
+        let neurons = self.offsets.first().map_or(0, Vec::len);
+        ensure!(scales.len() == neurons, "{} scales of {neurons} neurons", scales.len());
+        scales.iter_mut().for_each(|scale| *scale = f16::from_f32(*scale).to_f32());
+        let sound = scales.iter().all(|scale| scale.is_finite());
+        ensure!(sound, "a scale of strength does not fit into f16");
+        self.strength_scales = Some(scales);
+        Ok(self)
+    }
+
+    /// What makes a score above 0 an estimate of the neuron's strength, by neuron.
+    pub fn strength_scales(&self) -> Option<&[f32]> {
+        self.strength_scales.as_deref()
     }
 
     /// What scores are computed from.
@@ -203,9 +225,10 @@ impl Predictor {
         self.offsets.len() > 1
     }
 
-    /// Bytes that have to be in memory at one operating point: matrices and one offset in f16.
+    /// Bytes that have to be in memory at one operating point: matrices, and in f16 one offset and what tells strengths.
     pub fn bytes(&self) -> usize {
-        self.body.bytes() + self.offsets.first().map_or(0, |offset| 2 * offset.len())
+        let lists = [self.offsets.first().map(Vec::len), self.strength_scales().map(<[f32]>::len)];
+        self.body.bytes() + lists.into_iter().flatten().map(|values| 2 * values).sum::<usize>()
     }
 
     /// The first operating point of at least this quality, or the last.

@@ -121,7 +121,13 @@ fn predictor(
     check_tensor(file, &name, Dtype::F16, &expected)?;
     let offsets = from_f16_bytes(&file.read(&name)?)?;
     let offsets = offsets.chunks(neurons.max(1)).map(<[f32]>::to_vec).collect();
-    Predictor::new(place, body, offsets, points)
+    let predictor = Predictor::new(place, body, offsets, points)?;
+    let name = tensor_name("strength_scale", place.0, place.1);
+    if !file.tensors().contains_key(&name) {
+        return Ok(predictor);
+    }
+    check_tensor(file, &name, Dtype::F16, &[neurons])?;
+    predictor.telling_strengths(from_f16_bytes(&file.read(&name)?)?)
 }
 
 /// What stands between the factors.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use lnp_common::report::plain;
-use lnp_format::layout::{OperatingPoint, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN};
+use lnp_format::layout::{
+    OperatingPoint, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN, PREDICTOR_STRENGTH_SCALES,
+};
 use lnp_format::limits::POINTS_MAX;
 use lnp_format::{PredictorKind, PredictorNumbers, write};
 use zerocopy::byteorder::F32;
@@ -78,21 +80,25 @@ fn section(predictor: &Predictor) -> Result<Section> {
         (count(neurons)?, count(hidden)?, count(rank)?),
         (count(points.len())?, count(lists.len())?),
     );
-    header.flags.set(flags(predictor.body()));
+    header.flags.set(flags(predictor));
     let mut bytes = header.as_bytes().to_vec();
     points.iter().for_each(|point| bytes.extend(on_disk(point).as_bytes()));
     lists.iter().for_each(|list| bytes.extend(f16_bytes(list)));
+    bytes.extend(predictor.strength_scales().map(f16_bytes).unwrap_or_default());
     bytes.extend(matrices);
     Ok(Section { layer: count(predictor.layer)?, horizon: count(predictor.horizon)?, bytes })
 }
 
-/// What the header says of what is between the factors.
-fn flags(body: &Body) -> u32 {
+/// What the header says of what is between the factors, and of what else there is.
+fn flags(predictor: &Predictor) -> u32 {
+    let body = predictor.body();
     let relu = match body {
         Body::LowRank { between: Between::Relu { .. }, .. } => PREDICTOR_RELU_BETWEEN,
         _ => 0,
     };
-    relu | if body.reduce_bias().is_some() { PREDICTOR_REDUCE_BIAS } else { 0 }
+    let bias = if body.reduce_bias().is_some() { PREDICTOR_REDUCE_BIAS } else { 0 };
+    let scales = if predictor.strength_scales().is_some() { PREDICTOR_STRENGTH_SCALES } else { 0 };
+    relu | bias | scales
 }
 
 /// The bias between the factors, where there is one, zeros after it.

@@ -15,7 +15,8 @@ fn point(quality: f32) -> Point {
 
 fn predictor(body: Body, neurons: usize, by_neuron: bool) -> Predictor {
     let offsets = (0..if by_neuron { 2 } else { 1 }).map(|list| values(neurons, list)).collect();
-    Predictor::new((0, 0), body, offsets, vec![point(0.5), point(1.0)]).unwrap()
+    let predictor = Predictor::new((0, 0), body, offsets, vec![point(0.5), point(1.0)]).unwrap();
+    if by_neuron { predictor.telling_strengths(values(neurons, 8)).unwrap() } else { predictor }
 }
 
 /// A low-rank body of a rank.
@@ -73,6 +74,7 @@ fn a_section_computes_what_the_file_does() {
                 assert!(one.iter().zip(&two).all(|(a, b)| (a - b).abs() < 1e-5), "{body}");
             }
             assert_eq!(predictor.points(), again.points());
+            assert_eq!(predictor.strength_scales(), again.strength_scales());
             // the bytes that either says it takes, but for what the rank is rounded up by
             let padded = body.rank().is_some_and(|rank| !rank.is_multiple_of(BLOCK));
             assert!(padded || found.bytes() == predictor.bytes() as u64, "{body}");
@@ -110,7 +112,10 @@ fn read_back(found: &lnp_format::Predictor<'_>, neurons: usize, hidden: usize) -
         share_kept: point.share_kept.get(),
     });
     let offsets = (0..lists).map(|at| list(at).collect()).collect();
-    Predictor::new((0, 0), body, offsets, points.collect()).unwrap()
+    let predictor = Predictor::new((0, 0), body, offsets, points.collect()).unwrap();
+    let scales = found.strength_scales().iter();
+    let scales: Vec<f32> = scales.map(|bits| half::f16::from_bits(bits.get()).to_f32()).collect();
+    if scales.is_empty() { predictor } else { predictor.telling_strengths(scales).unwrap() }
 }
 
 /// A pack of one layer with this section, as small as can be.

@@ -143,7 +143,8 @@ impl Ranks {
         let layers = config.layers - horizon;
         let numbers = settings.numbers;
         let unit = step * numbers.row_bytes(hidden) + neurons * numbers.row_bytes(step);
-        let offsets = 2 * neurons * layers;
+        // and what tells strengths, where the layer's own neurons are predicted
+        let offsets = if horizon == 0 { 4 } else { 2 } * neurons * layers;
         let budget = (share * ffn_bytes(config) as f64) as usize;
         let units = budget.saturating_sub(offsets) / unit;
         let needed = (offsets + unit * layers) as f64 / ffn_bytes(config) as f64;

@@ -86,6 +86,11 @@ impl LayerWeights {
         strengths
     }
 
+    /// |down column|^2 of each neuron.
+    pub(crate) fn down_squared(&self) -> &[f32] {
+        &self.down_squared
+    }
+
     /// Which neurons are active, row-major `[tokens][neurons]`.
     pub(crate) fn active(&self, x: &[f32]) -> Vec<bool> {
         // strengths take four times the bytes: those of some tokens at a time

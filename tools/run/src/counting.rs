@@ -30,11 +30,18 @@ impl<'p> Counting<'p> {
 impl Predict for Counting<'_> {
     fn active(&self, layer: usize, x: &[f32], out: &mut Vec<Vec<u32>>) -> Result<()> {
         self.predict.active(layer, x, out)?;
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let (reads, active) = &mut *counted;
-        self.exact.active(layer, x, active)?;
-        active.iter().zip(out).for_each(|(active, named)| reads.count(active, named));
-        Ok(())
+        self.count(layer, x, out)
+    }
+
+    fn active_with_strengths(
+        &self,
+        layer: usize,
+        x: &[f32],
+        out: &mut Vec<Vec<u32>>,
+        strengths: &mut Vec<Vec<f32>>,
+    ) -> Result<()> {
+        self.predict.active_with_strengths(layer, x, out, strengths)?;
+        self.count(layer, x, out)
     }
 
     fn recall(&self) -> f64 {
@@ -43,5 +50,15 @@ impl Predict for Counting<'_> {
 
     fn resident_bytes(&self) -> usize {
         self.predict.resident_bytes() + self.exact.resident_bytes()
+    }
+}
+
+impl Counting<'_> {
+    fn count(&self, layer: usize, x: &[f32], named: &[Vec<u32>]) -> Result<()> {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let (reads, active) = &mut *counted;
+        self.exact.active(layer, x, active)?;
+        active.iter().zip(named).for_each(|(active, named)| reads.count(active, named));
+        Ok(())
     }
 }

@@ -32,6 +32,7 @@ pub mod compute;
 pub mod counting;
 pub mod fit;
 pub mod judge;
+mod leaving;
 pub mod predict;
 pub mod record;
 mod sparse;
@@ -39,6 +40,7 @@ pub mod stored;
 
 pub use ahead::{AheadChoice, ReadAhead};
 pub use compute::{ComputeOptions, ComputePack};
+pub use leaving::Leaving;
 pub use predict::{ExactAndAhead, Predict};
 pub use record::{Further, PredictedBy, record, record_with};
 pub use sparse::SparseFfn;

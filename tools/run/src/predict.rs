@@ -14,6 +14,23 @@ pub trait Predict: Sync {
     /// No such layer, or an `x` that is not whole tokens.
     fn active(&self, layer: usize, x: &[f32], out: &mut Vec<Vec<u32>>) -> Result<()>;
 
+    /// The same, and in `strengths` how much each of these is estimated to matter; empty lists where that is not told.
+    ///
+    /// # Errors
+    /// As [`Predict::active`].
+    fn active_with_strengths(
+        &self,
+        layer: usize,
+        x: &[f32],
+        out: &mut Vec<Vec<u32>>,
+        strengths: &mut Vec<Vec<f32>>,
+    ) -> Result<()> {
+        self.active(layer, x, out)?;
+        strengths.resize_with(out.len(), Vec::new);
+        strengths.iter_mut().for_each(Vec::clear);
+        Ok(())
+    }
+
     /// What is known of its predictions of `layer` from the FFN input of `layer - horizon`, by operating point; empty
     /// where it makes none.
     fn points_ahead(&self, _layer: usize, _horizon: usize) -> &[Point] {

@@ -55,7 +55,7 @@ pub fn record_with(
     further: Further<'_>,
     progress: &mut dyn FnMut(usize),
 ) -> Result<TraceData> {
-    model.config().active_above(model.checkpoint())?;
+    model.config().check_active(model.checkpoint())?;
     let rows = sampled_rows(token_ids.len(), further.inputs);
     dense.start_recording();
     let mut sample = InputSample::new(dense, model.config(), &rows);

@@ -9,6 +9,7 @@ use lnp_kernels::TOKENS_MAX;
 use lnp_model::FeedForward;
 
 use crate::ahead::ReadAhead;
+use crate::leaving::Leaving;
 use crate::predict::Predict;
 
 /// The FFN of a model, sparse, from a pack: asks which neurons are active, fetches their bundles and computes from
@@ -22,6 +23,7 @@ pub struct SparseFfn<'e, 's, 'a, Q: TimedQueue<'a>> {
     /// The layer whose first tokens are being read already.
     begun: Option<usize>,
     ahead: Option<ReadAhead>,
+    leaving: Option<Leaving<'e>>,
     stats: FetchStats,
     active_bundles: u64,
 }
@@ -43,6 +45,7 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
             active: Vec::new(),
             begun: None,
             ahead: None,
+            leaving: None,
             stats,
             active_bundles: 0,
         }
@@ -51,6 +54,16 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
     /// The same, reading layers ahead.
     pub fn reading_ahead(self, ahead: ReadAhead) -> Self {
         Self { ahead: Some(ahead), ..self }
+    }
+
+    /// The same, leaving out what is not worth its device time.
+    pub fn leaving_out(self, leaving: Leaving<'e>) -> Self {
+        Self { leaving: Some(leaving), ..self }
+    }
+
+    /// What is left out, where anything is.
+    pub fn leaving(&self) -> Option<&Leaving<'e>> {
+        self.leaving.as_ref()
     }
 
     /// How layers are read ahead, where they are.
@@ -71,7 +84,14 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
 
 impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
     fn begin(&mut self, layer: usize, x: &[f32]) -> Result<()> {
-        self.predictor.active(layer, x, &mut self.active)?;
+        match &mut self.leaving {
+            None => self.predictor.active(layer, x, &mut self.active)?,
+            Some(leaving) => {
+                let strengths = &mut leaving.strengths;
+                self.predictor.active_with_strengths(layer, x, &mut self.active, strengths)?;
+                leaving.shorten(self.session, layer, &mut self.active)?;
+            }
+        }
         self.active_bundles += self.active.iter().map(|active| active.len() as u64).sum::<u64>();
         let first = self.active.len().min(self.ffn.tokens_max());
         // Tokens of a prompt share their reads; those that are generated come one by one.

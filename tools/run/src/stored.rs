@@ -89,6 +89,15 @@ impl<'p> Stored<'p> {
         self.places().into_iter().map(|(_, horizon)| horizon).max()
     }
 
+    /// Whether all layers tell how much their neurons matter.
+    pub fn tells_strengths(&self) -> bool {
+        let tells = |layer| {
+            let predictor = self.of(layer, 0);
+            predictor.is_some_and(|predictor| !predictor.strength_scales().is_empty())
+        };
+        (0..self.shape().layers).all(tells)
+    }
+
     /// Bytes of all predictors of one horizon, at one operating point.
     pub fn bytes(&self, horizon: u32) -> u64 {
         let of_horizon = self.places().into_iter().filter(|(_, found)| *found == horizon);
@@ -172,16 +181,9 @@ impl<'s> StoredPredictors<'s> {
         x: &[f32],
         out: &mut Vec<Vec<u32>>,
     ) -> Result<()> {
-        let mut count = 0;
-        self.predict(place, quality, x, &mut |set| {
-            if out.len() == count {
-                out.push(Vec::new());
-            }
-            out[count].clear();
-            out[count].extend_from_slice(set);
-            count += 1;
-        })?;
-        out.truncate(count);
+        let mut lists = Lists::of(out);
+        self.predict(place, quality, x, &mut |set, _| lists.push(set))?;
+        lists.end();
         Ok(())
     }
 
@@ -190,7 +192,7 @@ impl<'s> StoredPredictors<'s> {
         (layer, horizon): (usize, usize),
         quality: f32,
         x: &[f32],
-        take: &mut dyn FnMut(&[u32]),
+        take: &mut dyn FnMut(&[u32], &[f32]),
     ) -> Result<()> {
         let predictor = self.stored.of(layer as u32, horizon as u32);
         let predictor = predictor
@@ -198,9 +200,36 @@ impl<'s> StoredPredictors<'s> {
         // What a panic left half computed is computed anew.
         let mut computing = self.computing.lock().unwrap_or_else(PoisonError::into_inner);
         for x in x.chunks(TOKENS_MAX * self.stored.shape().hidden as usize) {
-            computing.predict_by(&predictor, quality, x)?.sets().iter().for_each(|set| take(set));
+            let predicted = computing.predict_by(&predictor, quality, x)?;
+            let sets = predicted.sets().iter().zip(predicted.strengths());
+            sets.for_each(|(set, strengths)| take(set, strengths));
         }
         Ok(())
+    }
+}
+
+/// Lists that are filled one after the other, in the memory that they have.
+struct Lists<'l, T> {
+    lists: &'l mut Vec<Vec<T>>,
+    count: usize,
+}
+
+impl<'l, T: Copy> Lists<'l, T> {
+    fn of(lists: &'l mut Vec<Vec<T>>) -> Self {
+        Self { lists, count: 0 }
+    }
+
+    fn push(&mut self, values: &[T]) {
+        if self.lists.len() == self.count {
+            self.lists.push(Vec::new());
+        }
+        self.lists[self.count].clear();
+        self.lists[self.count].extend_from_slice(values);
+        self.count += 1;
+    }
+
+    fn end(self) {
+        self.lists.truncate(self.count);
     }
 }
 
@@ -219,6 +248,23 @@ impl Predict for StoredPredictors<'_> {
         self.named((layer, 0), self.quality, x, out)
     }
 
+    fn active_with_strengths(
+        &self,
+        layer: usize,
+        x: &[f32],
+        out: &mut Vec<Vec<u32>>,
+        strengths: &mut Vec<Vec<f32>>,
+    ) -> Result<()> {
+        let (mut sets, mut told) = (Lists::of(out), Lists::of(strengths));
+        self.predict((layer, 0), self.quality, x, &mut |set, strengths| {
+            sets.push(set);
+            told.push(strengths);
+        })?;
+        sets.end();
+        told.end();
+        Ok(())
+    }
+
     fn points_ahead(&self, layer: usize, horizon: usize) -> &[Point] {
         self.points.get(layer).and_then(|points| points.get(horizon)).map_or(&[], Vec::as_slice)
     }
@@ -234,7 +280,7 @@ impl Predict for StoredPredictors<'_> {
         let points = self.points_ahead(layer, horizon);
         let point = points.get(point).with_context(|| format!("no operating point {point}"))?;
         out.clear();
-        self.predict((layer, horizon), point.quality, x, &mut |set| out.extend_from_slice(set))
+        self.predict((layer, horizon), point.quality, x, &mut |set, _| out.extend_from_slice(set))
     }
 
     fn recall(&self) -> f64 {

@@ -17,6 +17,7 @@ mod replay;
 mod run;
 mod study;
 mod synth;
+mod thresholds;
 mod trace;
 mod verify;
 

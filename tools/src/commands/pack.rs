@@ -7,6 +7,7 @@ use lnp_format::Dtype;
 use lnp_format::limits::BUNDLE_STRIDE_MAX;
 
 use super::byte_count::ByteCount;
+use super::thresholds::of_file;
 use lnp_common::files::{check_room, check_target};
 use lnp_common::report::{bytes, plain, print_json, progress, say, shown};
 use lnp_link::Links;
@@ -16,6 +17,7 @@ use lnp_pack::{
     BundleSource, CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, inspect, write_pack,
 };
 use lnp_predict::Predictors;
+use lnp_predict::activity::provenance;
 use lnp_predict::section::Section;
 
 /// Write a model's FFN weights into a linked neuron pack
@@ -33,6 +35,9 @@ pub(super) struct Args {
     /// Predictors of what is active, of `lnp predict` for this model, to go into the pack
     #[arg(long, value_name = "FILE", conflicts_with = "placeholder_bundle")]
     predictors: Option<PathBuf>,
+    /// Thresholds of this model, made by `lnp predict --activity`, to be told in the pack
+    #[arg(long, value_name = "FILE", conflicts_with = "placeholder_bundle")]
+    activity: Option<PathBuf>,
     /// Type of the weights: f32, f16, bf16, q8_0 or q4_0 (the last two as GGUF has them)
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_dtype)]
     dtype: Dtype,
@@ -63,10 +68,13 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let links = args.links.as_deref().map(Links::read).transpose()?;
     let predictors = args.predictors.as_deref().map(Predictors::read).transpose()?;
     let checkpoint = Checkpoint::open(&args.model)?;
-    let config = ModelConfig::load(&args.model, &checkpoint)?;
+    let mut config = ModelConfig::load(&args.model, &checkpoint)?;
+    if let Some(path) = &args.activity {
+        config.activity = Some(of_file(path, &checkpoint, &config)?);
+    }
     let files = checkpoint.inputs();
-    let inputs: Vec<&Path> =
-        files.iter().chain(&args.links).chain(&args.predictors).map(PathBuf::as_path).collect();
+    let inputs = files.iter().chain(&args.links).chain(&args.predictors).chain(&args.activity);
+    let inputs: Vec<&Path> = inputs.map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
     if let Some(links) = links.as_ref().filter(|links| links.model != checkpoint.name()) {
         say(&format!(
@@ -90,6 +98,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             add_predictors(&mut recipe, predictors, &checkpoint, &config)
                 .with_context(|| path.display().to_string())?;
         }
+        recipe.provenance.extend(config.activity.iter().flat_map(provenance));
         write_with_progress(&args.output, &recipe, &mut bundles)?;
     }
     if args.json {

@@ -1,5 +1,6 @@
 //! `lnp perplexity`.
 
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -7,35 +8,44 @@ use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::thresholds::with_activity;
 use super::{KernelArgs, ReadArgs, say_back_end};
 use lnp_common::report::{plain, print, print_json, progress, say, shown, table, thousands};
 use lnp_device::{Machine, Threads};
+use lnp_engine::Collapse;
+use lnp_engine::engine::LeftOut;
 use lnp_link::trace::TraceReader;
+use lnp_measure::profile::DeviceProfile;
 use lnp_model::perplexity::{Loss, Windows, loss};
-use lnp_model::{DenseFfn, ExactPredictor, FeedForward, Model};
+use lnp_model::{Activity, DenseFfn, ExactPredictor, FeedForward, Model};
 use lnp_pack::PackIndex;
+use lnp_predict::ffn::Reads;
 use lnp_predict::{PredictedFfn, Predictors};
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack};
 use lnp_run::counting::Counting;
 use lnp_run::stored::{Stored, StoredPredictors};
-use lnp_run::{Predict, SparseFfn};
+use lnp_run::{Leaving, Predict, SparseFfn};
 
 /// Tell what a pack's number type or a predictor costs: how well the model predicts text with it
 ///
 /// The first row is the model itself, computed densely in f32; then comes each pack, read and
 /// computed as `lnp run` does, and each quality of predictors, computed in f32 from the neurons that
 /// they predict. With --quality a pack is judged by the predictors in it as well, computed as `lnp run`
-/// does. reads/active counts bundles read for each active one. Loss is the mean negative log-likelihood in nats of each token but
+/// does, and with --leave-out once more for each share that may be left unread; cached bundles are those that a cache
+/// of --cache-ratio holds when some 256 tokens begin. reads/active counts bundles read for each active one. Loss is the mean negative log-likelihood in nats of each token but
 /// the first of its window, given those before it; perplexity is exp(loss).
+///
+/// A model of SiLU or GELU is judged as it is, and by the thresholds of --activity or of the packs.
 ///
 /// Example: lnp perplexity f32.lnp f16.lnp --model opt-relu --tokens test.trace.safetensors
 /// Example: lnp perplexity --predictors p --quality .95,.99 --model opt-relu --tokens test.trace
 /// Example: lnp perplexity f16.lnp --quality .95,.99 --model opt-relu --tokens test.trace
+/// Example: lnp perplexity f16.lnp --quality .99 --leave-out .005 --model opt-relu --tokens test.trace
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
     /// The packs to judge, all of this model
-    #[arg(value_name = "PACK", required_unless_present = "predictors")]
+    #[arg(value_name = "PACK", required_unless_present_any = ["predictors", "activity"])]
     packs: Vec<PathBuf>,
     /// Predictors to judge, of this model
     #[arg(long, value_name = "FILE", requires = "quality")]
@@ -44,6 +54,16 @@ pub(super) struct Args {
     /// that they have
     #[arg(long, value_name = "R", value_delimiter = ',', value_parser = parse_quality)]
     quality: Vec<f64>,
+    /// Lossy: of the squared strength of a layer's neurons leave these shares unread where that saves most device time,
+    /// by the predictors in the packs
+    #[arg(long, value_name = "SHARE", value_delimiter = ',', value_parser = parse_share, requires = "quality", conflicts_with = "predictors")]
+    leave_out: Vec<f64>,
+    /// Device profile whose law --leave-out goes by [default: 16K are worth a read]
+    #[arg(long, value_name = "FILE", requires = "leave_out")]
+    device: Option<PathBuf>,
+    /// Thresholds of this model, made by `lnp predict --activity` [default: those that the packs tell of]
+    #[arg(long, value_name = "FILE")]
+    activity: Option<PathBuf>,
     /// Hugging Face model folder (config.json, *.safetensors)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
@@ -75,6 +95,13 @@ pub(super) fn parse_quality(text: &str) -> Result<f64> {
     let quality: f64 = text.parse().context("not a number")?;
     ensure!(quality > 0.0 && quality <= 1.0, "must be a share above 0 and at most 1");
     Ok(quality)
+}
+
+/// `--leave-out`, here and in `lnp run`.
+pub(super) fn parse_share(text: &str) -> Result<f64> {
+    let share: f64 = text.parse().context("not a number")?;
+    ensure!(share > 0.0 && share < 1.0, "must be a share above 0 and below 1");
+    Ok(share)
 }
 
 /// A text to be predicted.
@@ -124,6 +151,18 @@ struct Predicted {
     recall: f64,
     /// Bytes of the predictors in memory, as a share of the FFN in f16.
     predictor_bytes_share: f64,
+    /// Where bundles were left out for their device time; these are no reads, and recall is that before.
+    left_out: Option<Unread>,
+}
+
+/// What was left out; the names are a contract.
+#[derive(Debug, Clone, Serialize)]
+struct Unread {
+    /// Of the squared strength, what might be lost.
+    share: f64,
+    /// What was, as predictors estimate it.
+    lost_share: f64,
+    bundles_per_token: f64,
 }
 
 /// What is judged.
@@ -144,6 +183,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
             .check_model(model.checkpoint(), model.config())
             .with_context(|| path.display().to_string())?;
     }
+    // What is judged against it is told which neurons are active.
+    let whole = model.config().clone();
+    let model = with_activity(model, args.activity.as_deref(), &indexes)?;
     let texts: Vec<Text> =
         args.tokens.iter().map(|path| text(path, &model, args)).collect::<Result<_>>()?;
     let options = ComputeOptions {
@@ -154,20 +196,34 @@ pub(super) fn run(args: &Args) -> Result<()> {
         buffered: args.buffered,
         ..ComputeOptions::default()
     };
+    let options = match &args.device {
+        Some(device) => {
+            let law = DeviceProfile::read(device)?.law.law()?;
+            ComputeOptions { collapse: Collapse::Law(law), ..options }
+        }
+        None => options,
+    };
     // What is wrong with a pack is told before the first is judged, which may take long.
     let of_packs = args.predictors.is_none() && !args.quality.is_empty();
     for index in &indexes {
         if of_packs {
-            stored_in(index)?;
+            let tells = stored_in(index)?.tells_strengths() || args.leave_out.is_empty();
+            ensure!(
+                tells,
+                "{}: --leave-out, but the predictors in the pack tell no strengths: make them with `lnp predict`",
+                index.path().display()
+            );
         }
         let mut pack = ComputePack::open(index, &model, options)?;
         say_back_end(pack.engine(&model)?.0.queue().back_end());
     }
 
     let tokens: usize = texts.iter().map(|text| text.windows.tokens()).sum();
-    let of_each = if of_packs { 1 + args.quality.len() } else { 1 };
+    let of_quality = 1 + args.leave_out.len();
+    let of_each = if of_packs { 1 + args.quality.len() * of_quality } else { 1 };
     let of_file = if of_packs { 0 } else { args.quality.len() };
-    let subjects = 1 + indexes.len() * of_each + of_file;
+    let thresholds = usize::from(model.config().activity.is_some());
+    let subjects = 1 + thresholds + indexes.len() * of_each + of_file;
     let bar = progress("predicting", (tokens * subjects) as u64);
     let mut rows = Vec::new();
     let dense = Subject {
@@ -176,9 +232,16 @@ pub(super) fn run(args: &Args) -> Result<()> {
         dtype: lnp_format::Dtype::F32.name(),
         kernel_tier: None,
     };
-    let mut ffn = DenseFfn::load(model.checkpoint(), model.config())?;
+    let mut ffn = DenseFfn::load(model.checkpoint(), &whole)?;
     for (number, text) in texts.iter().enumerate() {
         rows.push(judge(&dense, &model, &mut ffn, text, rows.get(number), &bar)?);
+    }
+    if let Some(Activity { share, measure, .. }) = &model.config().activity {
+        let subject = Subject { what: format!("{measure} {share}, f32"), ..dense };
+        ffn = DenseFfn::load(model.checkpoint(), model.config())?;
+        for (number, text) in texts.iter().enumerate() {
+            rows.push(judge(&subject, &model, &mut ffn, text, rows.get(number), &bar)?);
+        }
     }
     if let (Some(predictors), Some(path)) = (&predictors, &args.predictors) {
         judge_predictors(args, (predictors, path), &model, &mut ffn, &texts, &bar, &mut rows)?;
@@ -187,29 +250,39 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
     let threads = args.kernels.start_threads()?;
     for index in &indexes {
-        let by = |predict: &dyn Predict, text: &Text, dense: Option<&Row>| {
-            judge_pack((index, predict), &model, options, &threads, (text, dense), &bar)
+        let by = |predict: &dyn Predict, share: Option<f64>, text: &Text, dense: Option<&Row>| {
+            judge_pack((index, predict, share), &model, options, &threads, (text, dense), &bar)
                 .with_context(|| index.path().display().to_string())
         };
         for (number, text) in texts.iter().enumerate() {
-            rows.push(by(&predictor, text, rows.get(number))?);
+            rows.push(by(&predictor, None, text, rows.get(number))?.0);
         }
         for quality in args.quality.iter().copied().filter(|_| of_packs) {
             let stored = stored_in(index)?;
             let mut memory = stored.memory(options.features)?;
             let own = StoredPredictors::new(&stored, quality, options.features, &mut memory)?;
-            for (number, text) in texts.iter().enumerate() {
-                let counting = Counting::new(&own, &predictor);
-                let mut row = by(&counting, text, rows.get(number))?;
-                let reads = counting.reads();
-                row.predicted = Some(Predicted {
-                    predictors: None,
-                    quality,
-                    reads_per_active: reads.per_active(),
-                    recall: reads.recall(),
-                    predictor_bytes_share: stored.bytes_share(0),
-                });
-                rows.push(row);
+            let shares = args.leave_out.iter().copied().map(Some);
+            for share in iter::once(None).chain(shares) {
+                for (number, text) in texts.iter().enumerate() {
+                    let counting = Counting::new(&own, &predictor);
+                    let (mut row, left_out) = by(&counting, share, text, rows.get(number))?;
+                    let reads = counting.reads();
+                    let unread = share.map(|share| Unread {
+                        share,
+                        lost_share: left_out.lost_share(),
+                        bundles_per_token: left_out.bundles as f64 / text.windows.tokens() as f64,
+                    });
+                    let read = reads.read - left_out.bundles.min(reads.read);
+                    row.predicted = Some(Predicted {
+                        predictors: None,
+                        quality,
+                        reads_per_active: Reads { read, ..reads }.per_active(),
+                        recall: reads.recall(),
+                        predictor_bytes_share: stored.bytes_share(0),
+                        left_out: unread,
+                    });
+                    rows.push(row);
+                }
             }
         }
     }
@@ -228,15 +301,15 @@ fn stored_in(index: &PackIndex) -> Result<Stored<'_>> {
     })
 }
 
-/// A row of a pack for a text, read as it is told what is active.
+/// A row of a pack for a text, read as it is told what is active; and what was left out, where a share may be.
 fn judge_pack(
-    (index, predict): (&PackIndex, &dyn Predict),
+    (index, predict, share): (&PackIndex, &dyn Predict, Option<f64>),
     model: &Model,
     options: ComputeOptions,
     threads: &Threads,
     (text, dense): (&Text, Option<&Row>),
     bar: &ProgressBar,
-) -> Result<Row> {
+) -> Result<(Row, LeftOut)> {
     let mut pack = ComputePack::open(index, model, options)?;
     let (mut engine, ffn) = pack.engine(model)?;
     let subject = Subject {
@@ -245,10 +318,21 @@ fn judge_pack(
         dtype: index.pack()?.shape().dtype.name(),
         kernel_tier: Some(ffn.tier().name()),
     };
+    let shape = *engine.pack().shape();
+    let mut memory = share.map(|_| Leaving::memory(&shape)).unwrap_or_default();
+    // Tokens are judged as if each came alone.
+    let leaving = match share {
+        Some(share) => Some(Leaving::new(&shape, &options.collapse, share, true, &mut memory)?),
+        None => None,
+    };
     threads.run(|| {
         engine.session(|session| {
             let mut sparse = SparseFfn::new(session, ffn, predict, threads);
-            judge(&subject, model, &mut sparse, text, dense, bar)
+            if let Some(leaving) = leaving {
+                sparse = sparse.leaving_out(leaving);
+            }
+            let row = judge(&subject, model, &mut sparse, text, dense, bar)?;
+            Ok((row, sparse.leaving().map(Leaving::left_out).unwrap_or_default()))
         })
     })
 }
@@ -304,6 +388,7 @@ fn judge_predictors(
                 reads_per_active: ffn.reads().per_active(),
                 recall: ffn.reads().recall(),
                 predictor_bytes_share: predictors.bytes_share(0),
+                left_out: None,
             });
             rows.push(row);
         }
@@ -371,6 +456,9 @@ fn report(args: &Args, model: &Model, rows: Vec<Row>) -> Result<()> {
     if !args.quality.is_empty() {
         head.extend(["quality", "reads/active", "recall", "bytes"]);
     }
+    if !args.leave_out.is_empty() {
+        head.extend(["left out up to", "lost"]);
+    }
     let lines: Vec<Vec<String>> = rows.iter().map(|row| line(row, head.len())).collect();
     print(&table(&head, &lines, 4))
 }
@@ -397,6 +485,9 @@ fn line(row: &Row, columns: usize) -> Vec<String> {
             format!("{:.4}", predicted.recall),
             format!("{:.2} %", 100.0 * predicted.predictor_bytes_share),
         ]);
+        line.extend(predicted.left_out.iter().flat_map(|unread| {
+            [unread.share, unread.lost_share].map(|share| format!("{:.2} %", 100.0 * share))
+        }));
     }
     line.resize(columns, "-".into());
     line

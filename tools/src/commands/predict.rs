@@ -1,5 +1,7 @@
 //! `lnp predict`.
 
+mod thresholds;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -9,6 +11,7 @@ use super::byte_count::{ByteCount, above_0};
 use lnp_common::files::{check_room, check_target};
 use lnp_common::report::{bytes, print, print_json, progress, say, shown, table, thousands};
 use lnp_link::TraceSource;
+use lnp_model::activity::Measure;
 use lnp_model::{Checkpoint, ModelConfig};
 use lnp_predict::fit::steps;
 use lnp_predict::import::{files_of, ranks};
@@ -29,9 +32,14 @@ use lnp_predict::{Import, Kind, Made, Predictors, Sample, Settings, Size, fit, i
 /// with `.bias` or not: a folder of model_0.pt or model_0.safetensors and so on, or one safetensors
 /// file with names such as 0.fc1.weight. They must take the input of the FFN, after its norm.
 ///
+/// --activity is for SiLU and GELU, which are zero nowhere: it makes no predictors, but thresholds that leave
+/// the given share of the neurons active (lossy: the cost in perplexity is printed), for --activity of
+/// trace, pack, perplexity and run. Traces serve by their token_ids.
+///
 /// Example: lnp predict --model opt-relu --traces profile.trace -o opt.predictors
 /// Example: lnp predict --model relu-llama --traces a.trace --from others --between relu -o p
 /// Example: lnp predict --model opt-relu --traces a.trace b.trace --bytes 0.04 --horizon 0,1 -o p
+/// Example: lnp predict --model smol --text profile.txt --activity 0.5 -o smol.activity
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
@@ -39,8 +47,19 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Traces to learn from; several are taken together
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    #[arg(long, value_name = "FILE", required_unless_present = "text", num_args = 1..)]
     traces: Vec<PathBuf>,
+    /// Make thresholds that leave this share of the neurons active
+    #[arg(long, value_name = "SHARE", value_parser = parse_share,
+          conflicts_with_all = ["kind", "bytes", "rank", "horizon", "train", "from"])]
+    activity: Option<f64>,
+    /// What thresholds are compared with: magnitude (of the activation) or strength (times the norm of the
+    /// down column)
+    #[arg(long, value_name = "WHAT", default_value_t = Measure::Magnitude, requires = "activity")]
+    measure: Measure,
+    /// Texts to learn thresholds from, in place of traces
+    #[arg(long, value_name = "FILE", requires = "activity", conflicts_with = "traces", num_args = 1..)]
+    text: Vec<PathBuf>,
     /// low-rank, rows:1, rows:2, rows:4, rows:8 or exact
     #[arg(long, value_name = "KIND", default_value = "low-rank", value_parser = parse_kind)]
     kind: Kind,
@@ -138,6 +157,9 @@ fn parse_between(text: &str) -> Result<Between> {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
+    if let Some(share) = args.activity {
+        return thresholds::run(args, share);
+    }
     let checkpoint = Checkpoint::open(&args.model)?;
     let config = &ModelConfig::load(&args.model, &checkpoint)?;
     config.check_ffn(&checkpoint)?;

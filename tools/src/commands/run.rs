@@ -3,9 +3,11 @@
 mod predictor;
 
 use std::path::PathBuf;
+use std::slice;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use lnp_engine::engine::LeftOut;
 use lnp_engine::sys::BackEnd;
 use lnp_engine::{Collapse, Config, EngineError, FetchStats};
 
@@ -13,6 +15,8 @@ pub(super) use predictor::parse_ahead;
 use predictor::{Quality, Source, parse_quality};
 
 use super::byte_count::ByteCount;
+use super::perplexity::parse_share;
+use super::thresholds::with_activity;
 use super::{KernelArgs, ReadArgs, say_back_end};
 use lnp_common::report::{bytes, print_json, say};
 use lnp_device::peak_memory_bytes;
@@ -20,7 +24,7 @@ use lnp_measure::profile::DeviceProfile;
 use lnp_model::{Decoder, Generated, Model, Sampler, Tokenizer, generate, prompt_ids};
 use lnp_pack::PackIndex;
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
-use lnp_run::{AheadChoice, ReadAhead, SparseFfn};
+use lnp_run::{AheadChoice, Leaving, ReadAhead, SparseFfn};
 
 /// Generate text, reading the FFN weights from a pack
 ///
@@ -64,6 +68,9 @@ pub(super) struct Args {
     /// nothing else
     #[arg(long, value_name = "FILE")]
     predictors: Option<PathBuf>,
+    /// Thresholds of this model, made by `lnp predict --activity`, in place of those that the pack tells of
+    #[arg(long, value_name = "FILE")]
+    activity: Option<PathBuf>,
     /// How much of what is active the predictors shall name: `exact` for all, computed, or the recall of an operating
     /// point [default: the one that they were made for; exact where there are none]
     #[arg(long, value_name = "exact|R", value_parser = parse_quality)]
@@ -72,6 +79,10 @@ pub(super) struct Args {
     /// measured meanwhile. The text is the same
     #[arg(long, value_name = "auto|0|1|2", default_value = "auto", value_parser = parse_ahead)]
     ahead: AheadChoice,
+    /// Lossy: of the squared strength of a layer's neurons, as predictors estimate it, leave this share unread where that
+    /// saves most device time; not of a prompt, whose tokens share their reads. 0.002 to 0.02 are usual
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    leave_out: Option<f64>,
     /// Bytes of the engine's arena: staging area and cache (64M)
     #[arg(long, value_name = "BYTES", conflicts_with = "cache_ratio")]
     memory: Option<ByteCount>,
@@ -112,10 +123,17 @@ pub(super) fn run(args: &Args) -> Result<()> {
     // Before the model, which takes longer to load.
     let tokenizer = Tokenizer::load(&args.model)?;
     let model = Model::load(&args.model)?;
+    let model = with_activity(model, args.activity.as_deref(), slice::from_ref(&index))?;
     let options = options(args)?;
     let source = Source::of(args, &model, &index.pack()?)?;
     let mut memory = source.memory(options.features)?;
     let predictor = source.predictor(&model, options.features, &mut memory)?;
+    if let (Some(_), false) = (args.leave_out, predictor.tells_strengths) {
+        bail!(
+            "--leave-out: what tells the active set here tells no strengths; make predictors with `lnp predict` and \
+             use them (no --quality exact)"
+        );
+    }
     let options = ComputeOptions { ahead: predictor.ahead, ..options };
     let mut pack = ComputePack::open(&index, &model, options)?;
     let (config, arena_bytes) = (*pack.config(), pack.arena_bytes());
@@ -132,6 +150,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let tier = ffn.tier().name();
     let kernels = format!("{tier} {}", engine.pack().shape().dtype);
     let threads = args.kernels.start_threads()?;
+    let shape = *engine.pack().shape();
+    let mut leaving_memory = args.leave_out.map(|_| Leaving::memory(&shape)).unwrap_or_default();
+    let leaving = args
+        .leave_out
+        .map(|share| Leaving::new(&shape, &config.collapse, share, false, &mut leaving_memory));
+    let leaving = leaving.transpose()?;
     // One session for the whole generation, on one of the threads that compute.
     let made = threads.run(|| {
         engine.session(|session| {
@@ -141,14 +165,18 @@ pub(super) fn run(args: &Args) -> Result<()> {
                 sparse =
                     sparse.reading_ahead(ReadAhead::new(args.ahead, layers, predictor.quality));
             }
+            if let Some(leaving) = leaving {
+                sparse = sparse.leaving_out(leaving);
+            }
             let take = &mut |token| stream.take(token);
             let generated =
                 generate(&model, &mut sparse, &prompt_ids, args.count, &mut sampler, take)?;
             let ahead = sparse.ahead().map(ReadAhead::horizons);
-            Ok((generated, *sparse.stats(), sparse.active_bundles(), ahead))
+            let left_out = sparse.leaving().map(Leaving::left_out);
+            Ok((generated, *sparse.stats(), sparse.active_bundles(), ahead, left_out))
         })
     });
-    let (generated, stats, active_bundles, ahead) =
+    let (generated, stats, active_bundles, ahead, left_out) =
         made.map_err(|error: anyhow::Error| match error.downcast_ref::<EngineError>() {
             Some(_) => error.context(index.path().display().to_string()),
             None => error,
@@ -169,6 +197,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         stats,
         active_bundles,
         ahead: ahead.unwrap_or_default(),
+        left_out,
         told_active: predictor.told,
         recall: predictor.predict.recall(),
         predictor_bytes_share: predictor.bytes_share,
@@ -323,6 +352,8 @@ struct Summary<'a> {
     active_bundles: u64,
     /// Of each layer, how many layers ahead it was read at last; empty where there was no reading ahead.
     ahead: Vec<usize>,
+    /// Where bundles may be left out.
+    left_out: Option<LeftOut>,
     /// Who tells which neurons are active.
     told_active: String,
     /// Share of the active neurons that are told, by the profile that predictors were made from.
@@ -373,6 +404,18 @@ impl Summary<'_> {
         )
     }
 
+    /// What was left out, where anything may be.
+    fn told_left_out(&self) -> String {
+        let Some(left_out) = self.left_out.filter(|left_out| left_out.sets > 0) else {
+            return String::new();
+        };
+        format!(
+            "; left out {:.1} bundles of a layer and token, {:.2} % of the squared strength as estimated",
+            left_out.bundles as f64 / left_out.sets as f64,
+            100.0 * left_out.lost_share(),
+        )
+    }
+
     fn hit_rate(&self) -> f64 {
         self.stats.hits as f64 / self.stats.active.max(1) as f64
     }
@@ -385,7 +428,7 @@ impl Summary<'_> {
         say(&format!(
             "{rate}{count} tokens{end} after a prompt of {}; per token {:.0} active bundles, {:.1} \
              reads, {}, I/O {:.0} us; {:.1} % hits; kernels {} on {} {}; active sets {}, {:.3} \
-             fetched for each that was active{}; {}\n",
+             fetched for each that was active{}{}; {}\n",
             self.prompt_ids.len(),
             self.active_bundles as f64 / self.fed(),
             self.per_token(self.stats.reads + self.stats.ahead_reads),
@@ -398,6 +441,7 @@ impl Summary<'_> {
             self.told_active,
             self.reads_per_active(),
             self.told_ahead(),
+            self.told_left_out(),
             self.memory.in_words(),
         ));
     }
@@ -418,6 +462,10 @@ impl Summary<'_> {
                 "bytes_read_per_token": self.per_token(self.stats.ahead_bytes),
                 "used_bundles_per_token": self.per_token(self.stats.prefetched),
             },
+            "left_out": self.left_out.map(|left_out| serde_json::json!({
+                "share": self.args.leave_out, "lost_share": left_out.lost_share(),
+                "bundles_per_set": left_out.bundles as f64 / left_out.sets.max(1) as f64,
+            })),
             "useful_bytes_per_token": self.stats.useful_bytes as f64 / self.fed(),
             "io_us_per_token": { "mean": self.stats.io_ns as f64 / 1e3 / self.fed() },
             "reads_per_active": self.reads_per_active(), "recall": self.recall,

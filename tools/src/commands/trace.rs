@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::perplexity::parse_quality;
+use super::thresholds::of_file;
 use lnp_common::files::{check_room, check_target, read_stream, sha256_hex};
 use lnp_common::report::{print_json, progress, say, shown, thousands};
 use lnp_link::inputs::InputRows;
@@ -57,6 +58,9 @@ pub(super) struct Args {
     /// were made for]
     #[arg(long, value_name = "R", requires = "predictor", value_parser = parse_quality)]
     quality: Option<f64>,
+    /// Thresholds of this model, made by `lnp predict --activity`: for activations that are zero nowhere
+    #[arg(long, value_name = "FILE")]
+    activity: Option<PathBuf>,
     /// Name of the text's corpus [default: the text's file name]
     #[arg(long)]
     corpus: Option<String>,
@@ -74,14 +78,23 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.model)?;
     let of_model = checkpoint.inputs();
-    let given = args.text.iter().chain(&args.token_ids).chain(&args.predictor);
+    let given =
+        args.text.iter().chain(&args.token_ids).chain(&args.predictor).chain(&args.activity);
     let inputs: Vec<&Path> = given.chain(&of_model).map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
     let predictors = args.predictor.as_deref().map(read_predictors).transpose()?;
     // What is wrong with text or tokenizer is told before the model is loaded, which may take long.
     let (mut ids, source_window, source_corpus) = token_ids(args)?;
-    ModelConfig::load(&args.model, &checkpoint)?.active_above(&checkpoint)?;
-    let model = Model::of(checkpoint)?;
+    let config = ModelConfig::load(&args.model, &checkpoint)?;
+    let activity = args.activity.as_deref().map(|path| of_file(path, &checkpoint, &config));
+    let activity = activity.transpose()?;
+    let model = match activity {
+        Some(activity) => Model::of(checkpoint)?.with_activity(activity)?,
+        None => {
+            config.check_active(&checkpoint)?;
+            Model::of(checkpoint)?
+        }
+    };
     if let (Some(path), Some((predictors, _))) = (&args.predictor, &predictors) {
         let named = || path.display().to_string();
         predictors.check_model(model.checkpoint(), model.config()).with_context(named)?;

@@ -155,6 +155,7 @@ impl Defaults {
             tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(self.tied),
             norm_eps: fields.number(eps_key)?.unwrap_or(eps),
             activation: Activation::named(fields.text(act_key)?.unwrap_or(act), fields)?,
+            activity: None,
             prefix: LLAMA_NAMES.prefixes[0].to_owned(),
             architecture: Architecture {
                 names: LLAMA_NAMES,

@@ -56,6 +56,8 @@ pub(super) struct Predictor<'s> {
     pub(super) ahead: bool,
     /// Bytes of what tells who is active, as a share of the FFN in f16.
     pub(super) bytes_share: f64,
+    /// Whether it tells how much what it names matters.
+    pub(super) tells_strengths: bool,
 }
 
 impl<'p> Source<'p> {
@@ -135,7 +137,8 @@ impl<'p> Source<'p> {
                 (predict, "exact, from resident weights".to_owned(), bytes_share)
             }
         };
-        Ok(Predictor { predict, told, quality, ahead, bytes_share })
+        let tells_strengths = !self.exact && stored.is_some_and(Stored::tells_strengths);
+        Ok(Predictor { predict, told, quality, ahead, bytes_share, tells_strengths })
     }
 }
 
