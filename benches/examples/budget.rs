@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use lnp_device::LawText;
-use lnp_engine::budget::{Misses, at_price, scratch_len, within};
+use lnp_engine::budget::{Misses, Pace, at_price, scratch_len, within};
 use lnp_engine::law::DeviceLaw;
 use lnp_engine::plan::{self, Collapse, Extent, Geometry};
 use lnp_link::Links;
@@ -48,6 +48,8 @@ enum Rule {
     Quality(f64),
     /// `budget::within`.
     Within(f64),
+    /// `budget::Pace`.
+    Pace(f64),
     /// `budget::at_price`.
     Price(f64),
 }
@@ -59,13 +61,14 @@ impl Rule {
             Self::Share(share) => ("weakest to a share", share),
             Self::Quality(quality) => ("quality", quality),
             Self::Within(share) => ("budget to a share", share),
+            Self::Pace(share) => ("budget at a pace", share),
             Self::Price(us) => ("budget at a price", us),
         }
     }
 
     /// Whether it looks at where bundles lie.
     fn by_place(self) -> bool {
-        matches!(self, Self::Within(_) | Self::Price(_))
+        matches!(self, Self::Within(_) | Self::Pace(_) | Self::Price(_))
     }
 }
 
@@ -74,10 +77,8 @@ impl Rule {
 enum Strength {
     /// The coefficient itself, times the norm of the down column: what no one knows before reading.
     Oracle,
-    /// The predictor's score, clipped at 0, times that norm.
+    /// As predictors estimate it: the score, clipped at 0, times the neuron's scale.
     Predicted,
-    /// That times the root mean square of the neuron's product with its up row, where there is one.
-    PredictedUp,
 }
 
 impl Strength {
@@ -85,7 +86,6 @@ impl Strength {
         match self {
             Self::Oracle => "oracle",
             Self::Predicted => "predicted",
-            Self::PredictedUp => "predicted, up by its mean",
         }
     }
 }
@@ -120,8 +120,6 @@ struct Bench {
     norms: Vec<Vec<f32>>,
     /// Up rows of a gated FFN.
     ups: Option<Vec<Tensor>>,
-    /// Root mean squares of the products with them where the neuron is active, by layer; else 1.
-    up_means: Vec<Vec<f32>>,
     predictors: Predictors,
 }
 
@@ -152,6 +150,8 @@ struct Chooser {
     extents: Vec<Extent>,
     scratch: Vec<u64>,
     keep: Vec<bool>,
+    /// By layer.
+    paces: Vec<Pace>,
 }
 
 fn geometry(stride: u32, neurons: usize) -> Geometry {
@@ -160,18 +160,19 @@ fn geometry(stride: u32, neurons: usize) -> Geometry {
 }
 
 impl Chooser {
-    fn for_layers_of(neurons: usize) -> Self {
+    fn for_layers_of(neurons: usize, layers: usize) -> Self {
         Self {
             extents: vec![Extent::default(); neurons],
             scratch: vec![0; scratch_len(neurons)],
             keep: vec![true; neurons],
+            paces: vec![Pace::default(); layers],
         }
     }
 
     /// Of (slot, strength, neuron), ascending by slot where the rule asks for it, keeps those that are to be read.
     fn choose(
         &mut self,
-        rule: Rule,
+        (rule, layer): (Rule, usize),
         missing: &mut Vec<(u32, f32, u32)>,
         others: f64,
         (law, geometry): (&DeviceLaw, &Geometry),
@@ -191,7 +192,7 @@ impl Chooser {
                     missing.pop();
                 }
             }
-            Rule::Within(_) | Rule::Price(_) => {
+            Rule::Within(_) | Rule::Pace(_) | Rule::Price(_) => {
                 let slots: Vec<u32> = missing.iter().map(|(slot, ..)| *slot).collect();
                 let strengths: Vec<f32> =
                     missing.iter().map(|(_, strength, _)| *strength).collect();
@@ -199,8 +200,11 @@ impl Chooser {
                 let (keep, scratch) = (&mut self.keep[..], &mut self.scratch[..]);
                 match rule {
                     Rule::Price(us) => at_price(&misses, geometry, law, us, keep, scratch),
+                    Rule::Pace(share) => {
+                        self.paces[layer].choose(&misses, geometry, law, share, keep, scratch)
+                    }
                     Rule::Within(share) => within(&misses, geometry, law, share, keep, scratch),
-                    _ => unreachable!(),
+                    Rule::All | Rule::Share(_) | Rule::Quality(_) => return,
                 };
                 let mut keep = self.keep.iter();
                 missing.retain(|_| keep.next().is_some_and(|keep| *keep));
@@ -219,18 +223,16 @@ impl Chooser {
 impl Decided<'_> {
     /// Strengths of a layer's neurons for all tokens of `x`, from the activations or predicted, and what is wanted.
     fn strengths(&self, layer: usize, x: &[f32], activations: &[f32]) -> Result<Vec<Option<f32>>> {
-        let Bench { norms, ups, up_means, predictors, neurons, .. } = self.bench;
+        let Bench { norms, ups, predictors, neurons, .. } = self.bench;
         if self.job.strength != Strength::Oracle {
             let predictor = predictors.of(layer, 0)?;
             let quality =
                 if let Rule::Quality(quality) = self.job.rule { quality } else { QUALITY };
             let point = predictor.point_of(quality);
             let (scores, threshold) = (predictor.scores(x, point)?, predictor.threshold(point)?);
-            let by_up = self.job.strength == Strength::PredictedUp;
+            let scales = predictor.strength_scales().context("predictors without strengths")?;
             let strength = |(neuron, score): (usize, &f32)| {
-                let neuron = neuron % neurons;
-                let up = if by_up { up_means[layer][neuron] } else { 1.0 };
-                (*score > threshold).then(|| score.max(0.0) * norms[layer][neuron] * up)
+                (*score > threshold).then(|| score.max(0.0) * scales[neuron % neurons])
             };
             return Ok(scores.iter().enumerate().map(strength).collect());
         }
@@ -266,7 +268,7 @@ impl Decided<'_> {
         let geometry_of = |place: &Place| geometry(place.stride, bench.neurons);
         let by = (&bench.law, &geometry_of(chosen_for));
         let begin = Instant::now();
-        self.chooser.choose(job.rule, &mut missing, others, by);
+        self.chooser.choose((job.rule, layer), &mut missing, others, by);
         self.choosing += begin.elapsed();
         let left = others + missing.iter().map(|(_, s, _)| f64::from(*s).powi(2)).sum::<f64>();
         self.lost += if total > 0.0 { 1.0 - left / total } else { 0.0 };
@@ -312,50 +314,7 @@ fn products(x: &[f32], rows: &Tensor) -> Result<Vec<f32>> {
     Ok(x.matmul(&rows.t()?)?.flatten_all()?.to_vec1::<f32>()?)
 }
 
-/// The whole FFN, of which the products with the up rows are squared and summed where a neuron is active.
-struct Squaring<'a> {
-    dense: &'a mut DenseFfn,
-    ups: &'a [Tensor],
-    /// By layer and neuron: sum, count.
-    sums: Vec<Vec<(f32, f32)>>,
-}
-
-impl FeedForward for Squaring<'_> {
-    fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
-        let Self { dense, ups, sums } = self;
-        let up = products(x, &ups[layer])?;
-        dense.forward_chosen(layer, x, y, &mut |activations| {
-            let of_token = activations.iter().zip(&up).enumerate();
-            for (at, (_, up)) in of_token.filter(|(_, (activation, _))| **activation > 0.0) {
-                let count = sums[layer].len();
-                let sum = &mut sums[layer][at % count];
-                *sum = (sum.0 + up * up, sum.1 + 1.0);
-            }
-        })
-    }
-}
-
 impl Bench {
-    /// Fills `up_means` from the profile's first tokens of each text.
-    fn learn_ups(&mut self, model: &Model, profile: &[Windows]) -> Result<()> {
-        let Some(ups) = &self.ups else { return Ok(()) };
-        let mut dense = DenseFfn::load(model.checkpoint(), model.config())?;
-        let sums = vec![vec![(0.0, 0.0); self.neurons]; ups.len()];
-        let mut squaring = Squaring { dense: &mut dense, ups, sums };
-        for windows in profile {
-            loss(model, &mut squaring, windows, &mut |_| ())?;
-        }
-        // A neuron that is active once in a while is known less well: one token of the layer's mean is added.
-        for (means, sums) in self.up_means.iter_mut().zip(&squaring.sums) {
-            let all = sums.iter().fold((0.0, 0.0), |all, sum| (all.0 + sum.0, all.1 + sum.1));
-            let of_all = all.0 / f32::max(all.1, 1.0);
-            for (mean, sum) in means.iter_mut().zip(sums) {
-                *mean = ((sum.0 + of_all) / (sum.1 + 1.0)).sqrt();
-            }
-        }
-        Ok(())
-    }
-
     fn load(model: &Model, work: &Path) -> Result<Self> {
         let config = model.config();
         let (layers, neurons, hidden) = (config.layers, config.neurons, config.hidden);
@@ -390,27 +349,22 @@ impl Bench {
         let law = LawText::ONEPLUS_12.law()?;
         let predictors = Predictors::read(&work.join("predictors"))?;
         let ups = Some(ups).filter(|ups| !ups.is_empty());
-        let up_means = vec![vec![1.0; neurons]; layers];
-        Ok(Self { law, neurons, places, hot, norms, ups, up_means, predictors })
+        Ok(Self { law, neurons, places, hot, norms, ups, predictors })
     }
 
     /// All passes over all texts, those of one kind together.
     fn jobs(&self) -> Vec<Job> {
-        let mut strengths = vec![Strength::Oracle, Strength::Predicted];
-        strengths.extend(self.ups.is_some().then_some(Strength::PredictedUp));
         let mut kinds = Vec::new();
         for pin in 0..PINS.len() {
             kinds.push((pin, Strength::Oracle, Rule::All));
             kinds.extend(QUALITIES.map(|at| (pin, Strength::Predicted, Rule::Quality(at))));
-            // What is learned of up rows is told without a cache alone.
-            let with_cache =
-                strengths.iter().filter(|of| pin == 0 || **of != Strength::PredictedUp);
-            for strength in with_cache.copied() {
+            for strength in [Strength::Oracle, Strength::Predicted] {
                 kinds.extend(SHARES.map(|share| (pin, strength, Rule::Within(share))));
                 kinds.extend(SHARES.map(|share| (pin, strength, Rule::Share(share))));
-                if pin == 0 {
-                    kinds.extend(PRICES_US.map(|us| (pin, strength, Rule::Price(us))));
-                }
+            }
+            kinds.extend(SHARES.map(|share| (pin, Strength::Predicted, Rule::Pace(share))));
+            if pin == 0 {
+                kinds.extend(PRICES_US.map(|us| (pin, Strength::Predicted, Rule::Price(us))));
             }
         }
         let mut jobs = Vec::new();
@@ -441,7 +395,7 @@ fn pass(
     windows: &[Windows],
     job: Job,
 ) -> Result<String> {
-    let chooser = Chooser::for_layers_of(bench.neurons);
+    let chooser = Chooser::for_layers_of(bench.neurons, bench.norms.len());
     let times_us = vec![0.0; bench.places[job.pin].len()];
     let decided = Decided {
         bench,
@@ -489,19 +443,15 @@ fn main() -> Result<()> {
     };
     let (dir, threads, tokens) = (Path::new(dir), threads.parse::<usize>()?, tokens.parse()?);
     let model = Model::load(dir)?;
-    let mut bench = Bench::load(&model, Path::new(work))?;
-    let texts = |split: &str| -> Result<Vec<Windows>> {
-        let text = |corpus: &str| {
-            let path = dir.join(format!("traces/{corpus}.{split}.safetensors"));
-            let trace = TraceReader::open(&path)?;
-            let mut ids = trace.token_ids()?.context("a trace without token ids")?;
-            ids.truncate(tokens);
-            Windows::new(&model, ids, trace.window())
-        };
-        CORPORA.into_iter().map(text).collect()
+    let bench = Bench::load(&model, Path::new(work))?;
+    let text = |corpus: &str| {
+        let path = dir.join(format!("traces/{corpus}.test.safetensors"));
+        let trace = TraceReader::open(&path)?;
+        let mut ids = trace.token_ids()?.context("a trace without token ids")?;
+        ids.truncate(tokens);
+        Windows::new(&model, ids, trace.window())
     };
-    bench.learn_ups(&model, &texts("profile")?)?;
-    let windows = texts("test")?;
+    let windows = CORPORA.into_iter().map(text).collect::<Result<Vec<_>>>()?;
     let jobs = bench.jobs();
     let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let work = || -> Result<()> {
