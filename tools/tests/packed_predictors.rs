@@ -4,6 +4,7 @@
 mod common;
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use common::{MODELS, demo_model, disk_folder, fails, json, models, ok, readers_agree};
 use serde_json::Value;
@@ -43,10 +44,14 @@ impl Made {
     }
 }
 
-fn demo() -> Made {
-    let text = demo_model().join("text/profile.txt");
-    let text = ["--text", text.to_str().unwrap(), "--tokens", "3000"];
-    Made::of(&demo_model(), &text, &["--bytes", "0.12", "--horizon", "0,1"])
+/// The demo's model, once for all tests.
+fn demo() -> &'static Made {
+    static MADE: OnceLock<Made> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let text = demo_model().join("text/profile.txt");
+        let text = ["--text", text.to_str().unwrap(), "--tokens", "3000"];
+        Made::of(&demo_model(), &text, &["--bytes", "0.12", "--horizon", "0,1"])
+    })
 }
 
 #[test]
@@ -124,6 +129,52 @@ fn what_they_cost_is_what_the_file_costs() {
         assert_eq!(own["predictor_bytes_share"], by_file["predictor_bytes_share"]);
         assert!(own["predictors"].is_null());
     }
+}
+
+/// What is left out is what was allowed, is not read, and costs no more than the model's predictions are off anyway.
+#[test]
+fn what_is_not_worth_its_time_is_left_out() {
+    let made = demo();
+    let (pack, test) = (made.path("model.lnp"), made.path("leave-out.trace"));
+    let text = demo_model().join("text/test.txt");
+    made.run(&["trace"], &["--text", text.to_str().unwrap(), "--tokens", "512", "-o", &test]);
+    let how = ["--tokens", &test, "--quality", "0.999", "--leave-out", "0.005,0.05"];
+    let told = made.json(&["perplexity", &pack], &[&how[..], &["--cache-ratio", "0"]].concat());
+    // dense, exactly, predicted, and less and less of it
+    let rows = told["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 5);
+    assert!(rows[2]["left_out"].is_null());
+    for (row, share) in rows[3..].iter().zip([0.005, 0.05]) {
+        let lost = number(&row["left_out"], "lost_share");
+        assert!((0.8 * share..1.2 * share).contains(&lost), "{share}: {lost}");
+        assert!(number(&row["left_out"], "bundles_per_token") > 0.0);
+        assert_eq!(row["left_out"]["share"], share);
+    }
+    let reads: Vec<f64> = rows[2..].iter().map(|row| number(row, "reads_per_active")).collect();
+    assert!(reads[0] > reads[1] && reads[1] > reads[2], "{reads:?}");
+    let over: Vec<f64> = rows[2..].iter().map(|row| number(row, "perplexity_over_dense")).collect();
+    assert!((over[1] - over[0]).abs() < 0.01 && over[2] < 1.2, "{over:?}");
+
+    let prompt = ["--prompt", "Once upon a time", "-n", "16", "--ahead", "0", "--cache-ratio", "0"];
+    let whole = made.json(&["run", &pack], &prompt);
+    let some = made.json(&["run", &pack], &[&prompt[..], &["--leave-out", "0.05"]].concat());
+    assert!(whole["left_out"].is_null());
+    assert!(number(&some["left_out"], "lost_share") > 0.01);
+    let reads = |told: &Value| number(told, "active_bundles_per_token");
+    assert!(reads(&some) < reads(&whole), "{} {}", reads(&some), reads(&whole));
+    let told = fails(&[
+        "run",
+        &pack,
+        "--model",
+        &made.model,
+        "--prompt",
+        "a",
+        "--quality",
+        "exact",
+        "--leave-out",
+        "0.01",
+    ]);
+    assert!(told.contains("tells no strengths"), "{told}");
 }
 
 #[test]
