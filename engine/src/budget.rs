@@ -303,7 +303,7 @@ fn worth(squares: f64, price: f64) -> f64 {
 }
 
 /// The square of a strength.
-fn square(strength: f32) -> f64 {
+pub(crate) fn square(strength: f32) -> f64 {
     let strength = f64::from(strength.max(0.0));
     strength * strength
 }

@@ -158,7 +158,7 @@ impl<'m> Predictors<'m> {
         quality: f32,
         x: &[f32],
     ) -> Result<Predicted<'_>, EngineError> {
-        let (hidden, neurons) = (self.shape.hidden as usize, self.shape.neurons as usize);
+        let (hidden, neurons) = (self.shape.hidden as usize, (self.shape.neurons as usize).max(1));
         if predictor.rank() > self.rank_max || predictor.offsets(0).len() != neurons {
             return Err(EngineError::OtherShape);
         }

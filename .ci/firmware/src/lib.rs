@@ -3,8 +3,8 @@
 
 use core::panic::PanicInfo;
 
-use lnp_engine::budget::{Misses, at_price, compact, within};
-use lnp_engine::engine::{ActiveSet, Alone};
+use lnp_engine::budget::{Misses, at_price, within};
+use lnp_engine::engine::{ActiveSet, Alone, LeaveOut};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::plan::Geometry;
 use lnp_engine::predictors::{Predictors, rank_bound, rank_max};
@@ -18,10 +18,14 @@ fn panic(_: &PanicInfo<'_>) -> ! {
     loop {}
 }
 
+/// Of the engine, the FFN, predictors, and what is left out.
+type Memory<'m> = (&'static mut [u8], &'m mut [u8], &'m mut [u8], &'m mut [u8]);
+
 /// What a caller's code would do.
 fn run(
     file: &'static [u8],
-    (memory, ffn_memory, predictors_memory): (&'static mut [u8], &mut [u8], &mut [u8]),
+    (memory, ffn_memory, predictors_memory, leave_out_memory): Memory<'_>,
+    ids: &mut [u32],
     features: CpuFeatures,
     config: &mut Config,
     law: DeviceLaw,
@@ -65,7 +69,10 @@ fn run(
         for set in predictors.predict(&pack, (1, 1), 0.5, x)?.sets() {
             session.prefetch(1, set)?;
         }
-        Ok::<_, EngineError>(read)
+        let _ = LeaveOut::required_bytes(&shape);
+        let mut leaving = LeaveOut::new(&shape, law, 0.01, leave_out_memory)?;
+        let kept = session.leave_out(1, ids, x, &mut leaving)?;
+        Ok::<_, EngineError>(read + kept as u64 + leaving.left_out().bundles)
     })?;
     engine.clear_cache();
     reads += u64::from(engine.hot(1).sum::<u32>());
@@ -76,21 +83,21 @@ fn run(
 fn leave_out(
     law: &DeviceLaw,
     geometry: &Geometry,
-    slots: &mut [u32],
+    slots: &[u32],
     strengths: &[f32],
     (keep, scratch): (&mut [bool], &mut [u64]),
 ) -> usize {
     let misses = Misses { slots, strengths, others: 1.0 };
     let read = at_price(&misses, geometry, law, 100.0, keep, scratch).kept;
     let choice = within(&misses, geometry, law, 0.01, keep, scratch);
-    read + choice.kept + compact(slots, keep)
+    read + choice.kept
 }
 
 /// The one symbol that keeps all of it.
 #[unsafe(no_mangle)]
 pub extern "Rust" fn firmware(
     file: &'static [u8],
-    memory: (&'static mut [u8], &mut [u8], &mut [u8]),
+    memory: Memory<'_>,
     features: CpuFeatures,
     config: &mut Config,
     law: DeviceLaw,
@@ -99,5 +106,5 @@ pub extern "Rust" fn firmware(
     (geometry, slots, keep, scratch): (&Geometry, &mut [u32], &mut [bool], &mut [u64]),
 ) -> u64 {
     let kept = leave_out(&law, geometry, slots, xy.0, (keep, scratch)) as u64;
-    kept ^ run(file, memory, features, config, law, active, xy.0, xy.1).unwrap_or(u64::MAX)
+    kept ^ run(file, memory, slots, features, config, law, active, xy.0, xy.1).unwrap_or(u64::MAX)
 }

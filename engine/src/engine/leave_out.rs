@@ -5,7 +5,7 @@ use zerocopy::TryFromBytes;
 
 use super::{ActiveSet, Session};
 use crate::arena::{Arena, ArenaSize};
-use crate::budget::{Misses, Pace, scratch_len};
+use crate::budget::{Misses, Pace, scratch_len, square};
 use crate::error::EngineError;
 use crate::law::DeviceLaw;
 use crate::limits::ARENA_ALIGN;
@@ -128,7 +128,7 @@ impl<'a, Q: TimedQueue<'a>> Session<'_, 'a, Q> {
                     by.entries[missing] = (u64::from(slot) << 32) | position as u64;
                     missing += 1;
                 }
-                None => others += f64::from(strength.max(0.0)).powi(2),
+                None => others += square(*strength),
             }
         }
         let entries = &mut by.entries[..missing];
