@@ -3,7 +3,7 @@
 //! Attention, embeddings and norms are dense and small: candle computes them in f32 on the CPU.
 //! The FFN, which the rest of this project reads sparsely from flash, comes in through [`FeedForward`].
 //!
-//! Reading order: [`checkpoint`] (weights), `config` (what they mean), `architecture` (what a decoder is
+//! Reading order: [`checkpoint`] (weights) with `stored` (their types) and `folder` (where they lie), `config` (what they mean), `architecture` (what a decoder is
 //! made of) and `families` (a page of facts each), this file, then `decoder` with `attention` and
 //! `rotary`, `predictor` (which neurons are active), `dense` (the FFN in memory), `inputs` (what reaches it),
 //! `tokenizer`, `prompt`, `generate` with its `sampler`, and [`perplexity`].
@@ -36,6 +36,7 @@ mod config;
 mod decoder;
 mod dense;
 mod families;
+mod folder;
 mod generate;
 mod inputs;
 mod json;
@@ -47,6 +48,7 @@ mod rotary;
 mod sampler;
 #[cfg(test)]
 mod small_models;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
@@ -132,7 +134,7 @@ impl Model {
     /// # Errors
     /// As [`Model::load`].
     pub fn of(checkpoint: Checkpoint) -> Result<Self> {
-        let config = ModelConfig::load(checkpoint.dir(), &checkpoint)?;
+        let config = ModelConfig::load(&checkpoint)?;
         let mut loader = Loader::new(&checkpoint);
         let decoder = decoder::Decoder::load(&mut loader, &config)?;
         let resident_bytes = loader.bytes();

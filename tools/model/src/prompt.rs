@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use lnp_common::files::read_text;
 
-use super::checkpoint::TOKENIZER_CONFIG_FILE;
 use super::config::{CONFIG_BYTES_MAX, ModelConfig};
+use super::folder::TOKENIZER_CONFIG_FILE;
 use super::json::{Fields, parse};
 use super::tokenizer::Tokenizer;
 

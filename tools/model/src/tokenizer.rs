@@ -10,7 +10,7 @@ use tokenizers::{Decoder as _, DecoderWrapper};
 
 use lnp_common::files::read_text;
 
-use super::checkpoint::TOKENIZER_FILE;
+use super::folder::{TOKENIZER_FILE, check_folder, conversion};
 
 /// Longest tokenizer.json, bytes.
 const TOKENIZER_BYTES_MAX: u64 = 1 << 28;
@@ -36,7 +36,7 @@ impl Tokenizer {
     /// # Errors
     /// No folder, or a missing or invalid file; what to do where the tokenizer is of another kind.
     pub fn load(dir: &Path) -> Result<Self> {
-        super::checkpoint::check_folder(dir)?;
+        check_folder(dir)?;
         let path = dir.join(TOKENIZER_FILE);
         check_is_there(dir, &path)?;
         let text = read_text(&path, TOKENIZER_BYTES_MAX)?;
@@ -221,7 +221,7 @@ fn check_is_there(dir: &Path, path: &Path) -> Result<()> {
     bail!(
         "{}: no {TOKENIZER_FILE}; convert {other}, which is there, once: {}",
         dir.display(),
-        super::checkpoint::conversion("AutoTokenizer", dir)
+        conversion("AutoTokenizer", dir)
     )
 }
 

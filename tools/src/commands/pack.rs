@@ -7,6 +7,7 @@ use lnp_format::Dtype;
 use lnp_format::limits::BUNDLE_STRIDE_MAX;
 
 use super::byte_count::ByteCount;
+use super::model::ModelArgs;
 use lnp_common::files::{check_room, check_target};
 use lnp_common::report::{bytes, plain, print_json, progress, say, shown};
 use lnp_link::Links;
@@ -24,9 +25,8 @@ use lnp_predict::section::Section;
 /// Example: lnp pack --model opt-relu --links links.safetensors --predictors opt.predictors -o opt.lnp
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Hugging Face model folder (config.json, *.safetensors)
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Links file that gives the order [default: the model's own order]
     #[arg(long, value_name = "FILE")]
     links: Option<PathBuf>,
@@ -62,8 +62,8 @@ fn parse_dtype(name: &str) -> Result<Dtype> {
 pub(super) fn run(args: &Args) -> Result<()> {
     let links = args.links.as_deref().map(Links::read).transpose()?;
     let predictors = args.predictors.as_deref().map(Predictors::read).transpose()?;
-    let checkpoint = Checkpoint::open(&args.model)?;
-    let config = ModelConfig::load(&args.model, &checkpoint)?;
+    let checkpoint = args.model.open()?;
+    let config = ModelConfig::load(&checkpoint)?;
     let files = checkpoint.inputs();
     let inputs: Vec<&Path> =
         files.iter().chain(&args.links).chain(&args.predictors).map(PathBuf::as_path).collect();

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::model::ModelArgs;
 use super::{KernelArgs, ReadArgs, say_back_end};
 use lnp_common::report::{plain, print, print_json, progress, say, shown, table, thousands};
 use lnp_device::{Machine, Threads};
@@ -44,9 +45,8 @@ pub(super) struct Args {
     /// that they have
     #[arg(long, value_name = "R", value_delimiter = ',', value_parser = parse_quality)]
     quality: Vec<f64>,
-    /// Hugging Face model folder (config.json, *.safetensors)
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Traces that carry token_ids: the text to predict
     #[arg(long, value_name = "TRACE", required = true, num_args = 1..)]
     tokens: Vec<PathBuf>,
@@ -138,7 +138,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let indexes: Vec<PackIndex> =
         args.packs.iter().map(|path| PackIndex::open(path)).collect::<Result<_>>()?;
     let predictors = args.predictors.as_deref().map(Predictors::read).transpose()?;
-    let model = Model::load(&args.model)?;
+    let model = Model::of(args.model.open()?)?;
     if let (Some(predictors), Some(path)) = (&predictors, &args.predictors) {
         predictors
             .check_model(model.checkpoint(), model.config())
