@@ -14,14 +14,18 @@ use lnp_common::data_file::DataFile;
 use lnp_common::files;
 
 use super::activation::Activation;
+use super::config::ModelConfig;
 use super::folder::{self, CONFIG_FILE};
+use super::gguf::{self, GgufFile};
 pub use super::stored::{StoredType, standing_alone, to_f32};
 
-/// A model's tensors, in the files of a model folder. Headers are held, tensors are read when asked for. Cheap to clone.
+/// A model's tensors, in the files of a model folder or in GGUF files. Headers are held, tensors are read when asked for. Cheap to clone.
 #[derive(Clone)]
 pub struct Checkpoint {
     path: PathBuf,
     found: Arc<Found>,
+    /// What the model is, where the files of the weights say it themselves: GGUF files do.
+    config: Option<Arc<ModelConfig>>,
     activation: Option<Activation>,
 }
 
@@ -59,14 +63,19 @@ pub struct Source {
 }
 
 impl Checkpoint {
-    /// Opens the weights of a model folder.
+    /// Opens the weights of a model folder, or of a GGUF file with the parts that belong to it.
     ///
     /// # Errors
-    /// No folder, no weights in it, an invalid header, a tensor that two files hold, or one that is promised
-    /// and in no file.
+    /// Neither, no weights in it, an invalid header, a tensor that two files hold, or one that is promised and
+    /// in no file; of a GGUF file also a model that is not supported.
     pub fn open(path: &Path) -> Result<Self> {
-        let found = folder::find(path)?;
-        Ok(Self { path: path.to_owned(), found: Arc::new(found), activation: None })
+        let (config, found) = if gguf::is_gguf(path) {
+            let (config, found) = GgufFile::open(path)?.model()?;
+            (Some(Arc::new(config)), found)
+        } else {
+            (None, folder::find(path)?)
+        };
+        Ok(Self { path: path.to_owned(), found: Arc::new(found), config, activation: None })
     }
 
     /// The same model with another activation than its files say, if one is given.
@@ -80,19 +89,24 @@ impl Checkpoint {
         self.activation
     }
 
-    /// The model folder.
+    /// What the model is, where its weights' own files say it.
+    pub(super) fn config(&self) -> Option<&ModelConfig> {
+        self.config.as_deref()
+    }
+
+    /// The model folder, or the GGUF file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The file that says what the model is, for messages.
     pub fn described_in(&self) -> PathBuf {
-        self.path.join(CONFIG_FILE)
+        if self.config.is_some() { self.path.clone() } else { self.path.join(CONFIG_FILE) }
     }
 
-    /// The same without its folder.
+    /// What in the folder or the file it is.
     pub fn description(&self) -> &'static str {
-        CONFIG_FILE
+        if self.config.is_some() { "its metadata" } else { CONFIG_FILE }
     }
 
     /// The files that hold the weights.
@@ -102,12 +116,18 @@ impl Checkpoint {
 
     /// All files of the model that a program may read, whether they are there or not.
     pub fn inputs(&self) -> Vec<PathBuf> {
-        let others = folder::OTHER_FILES.map(|name| self.path.join(name));
-        self.paths().into_iter().chain(others).collect()
+        let mut inputs = self.paths();
+        if self.config.is_none() {
+            inputs.extend(folder::OTHER_FILES.map(|name| self.path.join(name)));
+        }
+        inputs
     }
 
-    /// Name of the model: the last component of the folder's path.
+    /// Name of the model: the last component of the folder's path, or the GGUF file's without its ending.
     pub fn name(&self) -> String {
+        if self.config.is_some() {
+            return gguf::model_name(&self.path);
+        }
         let resolved = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         let name = resolved.file_name().unwrap_or(resolved.as_os_str());
         name.to_string_lossy().into_owned()

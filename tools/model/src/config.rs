@@ -99,7 +99,10 @@ impl ModelConfig {
     /// An unreadable file, an unsupported model (the message says what is supported), or a
     /// checkpoint without the expected tensors.
     pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
-        let mut config = Self::of_folder(checkpoint)?;
+        let mut config = match checkpoint.config() {
+            Some(config) => config.clone(),
+            None => Self::of_folder(checkpoint)?,
+        };
         if let Some(activation) = checkpoint.activation() {
             config.activation = activation;
         }
@@ -137,7 +140,12 @@ impl ModelConfig {
     /// Invalid JSON, a missing key, or a model that is not supported.
     pub fn from_json(text: &str) -> Result<Self> {
         let map = parse(text).context("not a model configuration")?;
-        let mut config = families::read(&Fields(&map))?;
+        Self::from_fields(&Fields(&map))
+    }
+
+    /// The same of fields that are parsed already.
+    pub(crate) fn from_fields(fields: &Fields<'_>) -> Result<Self> {
+        let mut config = families::read(fields)?;
         config.prefix = config.architecture.names.prefixes[0].to_owned();
         config.check()?;
         Ok(config)
@@ -175,7 +183,15 @@ impl ModelConfig {
     /// # Errors
     /// An activation that makes no neuron inactive.
     pub fn active_above(&self, checkpoint: &Checkpoint) -> Result<f32> {
-        self.activation.cut().with_context(|| checkpoint.described_in().display().to_string())
+        self.activation.cut().with_context(|| {
+            let file = checkpoint.described_in().display().to_string();
+            match checkpoint.config() {
+                Some(_) => format!(
+                    "{file}: GGUF has no entry for it: say the model's own with --activation"
+                ),
+                None => file,
+            }
+        })
     }
 
     /// When a neuron is active, in words: what traces say of their bits.

@@ -125,16 +125,12 @@ pub(super) fn check_folder(dir: &Path) -> Result<()> {
     }
     let (begin, dir) = (files::first_bytes(dir), dir.display());
     match begin.as_deref() {
-        Some(begin) if begin.starts_with(b"GGUF") => bail!(
-            "{dir}: a GGUF file, which lnp does not read: give the Hugging Face model folder \
-             (config.json, *.safetensors, tokenizer.json) that it was made from"
-        ),
         Some(begin) if begin.starts_with(PACK_BEGIN) => {
             bail!("{dir}: a pack: give the folder of the model that it was made from")
         }
         _ => bail!(
-            "{dir}: not a folder: give the Hugging Face model folder (config.json, *.safetensors, \
-             tokenizer.json)"
+            "{dir}: neither a folder nor a GGUF file: give the Hugging Face model folder (config.json, \
+             *.safetensors, tokenizer.json) or the model as GGUF"
         ),
     }
 }

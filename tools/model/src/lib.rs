@@ -3,7 +3,7 @@
 //! Attention, embeddings and norms are dense and small: candle computes them in f32 on the CPU.
 //! The FFN, which the rest of this project reads sparsely from flash, comes in through [`FeedForward`].
 //!
-//! Reading order: [`checkpoint`] (weights) with `stored` (their types) and `folder` (where they lie), `config` (what they mean), `architecture` (what a decoder is
+//! Reading order: [`checkpoint`] (weights) with `stored` (their types), `folder` and [`gguf`] (where they lie), `config` (what they mean), `architecture` (what a decoder is
 //! made of) and `families` (a page of facts each), this file, then `decoder` with `attention` and
 //! `rotary`, `predictor` (which neurons are active), `dense` (the FFN in memory), `inputs` (what reaches it),
 //! `tokenizer`, `prompt`, `generate` with its `sampler`, and [`perplexity`].
@@ -38,6 +38,7 @@ mod dense;
 mod families;
 mod folder;
 mod generate;
+pub mod gguf;
 mod inputs;
 mod json;
 mod loader;
@@ -120,16 +121,16 @@ impl State {
 }
 
 impl Model {
-    /// Loads attention, embeddings and norms of a Hugging Face model folder, as f32. The FFN
-    /// weights stay in the files.
+    /// Loads attention, embeddings and norms of a Hugging Face model folder or a GGUF file, as f32. The
+    /// FFN weights stay in the files.
     ///
     /// # Errors
     /// An unsupported or incomplete model; the message names the file and what was expected.
-    pub fn load(dir: &Path) -> Result<Self> {
-        Self::of(Checkpoint::open(dir)?)
+    pub fn load(path: &Path) -> Result<Self> {
+        Self::of(Checkpoint::open(path)?)
     }
 
-    /// The same of a folder whose weights are open already.
+    /// The same of a model whose weights are open already.
     ///
     /// # Errors
     /// As [`Model::load`].

@@ -53,9 +53,12 @@ pub fn prompt_ids(
     Ok(ids)
 }
 
-/// `add_bos_token` of tokenizer_config.json decides; else what tokenizer.json puts first; else the kind of
+/// A GGUF file says it; else `add_bos_token` of tokenizer_config.json decides; else what tokenizer.json puts first; else the kind of
 /// the tokenizer; else the model.
 fn first(dir: &Path, tokenizer: &Tokenizer) -> Result<First> {
+    if let Some(adds_bos) = tokenizer.adds_bos() {
+        return Ok(if adds_bos { First::OfModel } else { First::Nothing });
+    }
     let path = dir.join(TOKENIZER_CONFIG_FILE);
     let context = || format!("{}: not a tokenizer configuration", path.display());
     let mut class = None;
