@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use lnp_model::checkpoint::Dtype;
 use lnp_model::{Checkpoint, DenseFfn, Model, Tokenizer, prompt_ids};
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 use tempfile::TempDir;

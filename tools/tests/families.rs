@@ -261,7 +261,7 @@ fn from_packs() -> Result<()> {
             let recipe = Recipe::for_checkpoint(checkpoint, config, None, dtype)?;
             let mut bundles = CheckpointBundles::new(checkpoint, config, dtype)?;
             write_pack(&path, &recipe, &mut bundles, &mut |_| ())?;
-            let verified = verify_file(&path, Some(&dir), &mut |_| ())?;
+            let verified = verify_file(&path, Some(checkpoint), &mut |_| ())?;
             let bundles = (config.layers * config.neurons) as u64;
             assert_eq!(verified.bundles_equal_to_model, Some(bundles), "{}: {dtype}", known.name);
             if dtype == Dtype::F32 {

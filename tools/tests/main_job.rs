@@ -175,7 +175,7 @@ fn packs_speak_like_the_reference() {
         ] {
             let path = folder.path().join(format!("{name}-{dtype}.lnp"));
             pack(&model, links, dtype, &path);
-            let verified = verify_file(&path, Some(&dir), &mut |_| ()).unwrap();
+            let verified = verify_file(&path, Some(model.checkpoint()), &mut |_| ()).unwrap();
             let bundles = (model.config().layers * model.config().neurons) as u64;
             assert_eq!(verified.bundles_equal_to_model, Some(bundles));
             let (mut worst, mut equal) = (0.0_f32, 0);
@@ -297,7 +297,8 @@ fn verify_finds_weights_that_are_not_the_models() {
     let model = Model::load(&dir).unwrap();
     let path = folder.path().join("pack.lnp");
     pack(&model, None, Dtype::F16, &path);
-    let other = verify_file(&path, Some(&models.join(MODELS[1])), &mut |_| ());
+    let other = Model::load(&models.join(MODELS[1])).unwrap();
+    let other = verify_file(&path, Some(other.checkpoint()), &mut |_| ());
     assert!(format!("{:#}", other.unwrap_err()).contains("do not belong together"));
 
     // the same model with one weight changed, packed and sealed as if it were the real one
@@ -317,7 +318,7 @@ fn verify_finds_weights_that_are_not_the_models() {
     let mut bundles = Tampered(CheckpointBundles::new(checkpoint, config, Dtype::F16).unwrap());
     write_pack(&path, &recipe, &mut bundles, &mut |_| ()).unwrap();
     assert!(verify_file(&path, None, &mut |_| ()).is_ok());
-    let error = format!("{:#}", verify_file(&path, Some(&dir), &mut |_| ()).unwrap_err());
+    let error = format!("{:#}", verify_file(&path, Some(checkpoint), &mut |_| ()).unwrap_err());
     assert!(error.contains("layer 0, slot 77"), "{error}");
 }
 

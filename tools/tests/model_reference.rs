@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use common::models;
 use lnp_link::trace::{TraceReader, active};
-use lnp_model::checkpoint::Dtype;
+use lnp_model::checkpoint::StoredType;
 use lnp_model::{Checkpoint, DenseFfn, ExactPredictor, FeedForward, Model, Tokenizer};
 use lnp_run::record;
 use serde::Deserialize;
@@ -181,7 +181,7 @@ fn active_sets_at_the_last_position() -> Result<()> {
             let tensor = format!("active.{index}");
             if expected.contains(&tensor) {
                 let (dtype, expected) = expected.read_raw(&tensor)?;
-                assert_eq!(dtype, Dtype::U8);
+                assert_eq!(dtype, StoredType::Other("U8"));
                 differing += differing_bits(&rows, &expected);
                 bits += rows.len() * 8;
                 compared += 1;

@@ -49,7 +49,7 @@ fn every_part_of_every_layer_is_looked_at() {
     std::fs::write(&text, "To be, or not to be").unwrap();
     ok(&["trace", "--model", model.to_str().unwrap(), "--text", &text, "-o", &path("trace")]);
     let checkpoint = Checkpoint::open(&model).unwrap();
-    let config = ModelConfig::load(&model, &checkpoint).unwrap();
+    let config = ModelConfig::load(&checkpoint).unwrap();
     let (model, pack) = (model.to_str().unwrap(), path("x.lnp"));
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Q8_0, Dtype::Q4_0] {
         let recipe = Recipe::for_checkpoint(&checkpoint, &config, None, dtype).unwrap();

@@ -1,6 +1,6 @@
 //! What the tools share and what has nothing to do with language models or flash: [`files`] that
-//! appear whole or not at all, [`tensor_file`] (safetensors: checkpoints, traces and links are such
-//! files), [`report`] (tables, progress, JSON, numbers for people) and [`interrupt`].
+//! appear whole or not at all, [`data_file`] (tensors read where they lie), [`tensor_file`] (safetensors:
+//! checkpoints, traces and links are such files), [`report`] (tables, progress, JSON, numbers for people) and [`interrupt`].
 //!
 //! ```
 //! use lnp_common::{files::write_text, report::{bytes, table}};
@@ -16,6 +16,7 @@
 // stdout and stderr go through `report`, which knows what to do when nobody reads them
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod data_file;
 pub mod files;
 pub mod interrupt;
 pub mod report;

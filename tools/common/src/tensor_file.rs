@@ -5,18 +5,16 @@
 //! set aside for a size it claims before that size was compared with the file's length.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Write};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Serialize;
 
-use crate::files::open_file;
+use crate::data_file::DataFile;
 
 /// Largest header read or written: several hundred thousand tensors. The safetensors format allows
 /// 100 MB, which take more than 1 GiB of memory once they are read.
@@ -71,42 +69,38 @@ impl Header {
 
 /// An open safetensors file: validated header, data on demand.
 pub struct TensorFile {
-    path: PathBuf,
-    file: File,
-    len_bytes: u64,
+    data: DataFile,
     header: Header,
 }
 
 impl TensorFile {
     /// Opens a file and checks its header.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut file =
-            open_file(path).with_context(|| format!("{}: cannot open", path.display()))?;
-        let mut parse = || -> Result<_> {
-            let facts = file.metadata()?;
-            ensure!(facts.is_file(), "it is not a file");
-            Ok((facts.len(), Header::read(&mut file, facts.len())?))
-        };
-        let (len_bytes, header) = parse().with_context(|| {
+        let data = DataFile::open(path)?;
+        let header = Header::read(&mut data.file(), data.len_bytes()).with_context(|| {
             format!("{}: not a usable safetensors file (truncated copy?)", path.display())
         })?;
-        Ok(Self { path: path.to_owned(), file, len_bytes, header })
+        Ok(Self { data, header })
+    }
+
+    /// The file and its header.
+    pub fn into_parts(self) -> (DataFile, Header) {
+        (self.data, self.header)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.data.path()
     }
 
     /// Last component of the path, for messages and for naming the source.
     pub fn file_name(&self) -> String {
-        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
-        name.to_string_lossy().into_owned()
+        self.data.file_name()
     }
 
     /// Length of the file, bytes.
     pub fn len_bytes(&self) -> u64 {
-        self.len_bytes
+        self.data.len_bytes()
     }
 
     /// The `__metadata__` entries of the header.
@@ -123,7 +117,7 @@ impl TensorFile {
     pub fn info(&self, name: &str) -> Result<&TensorInfo> {
         self.tensors()
             .get(name)
-            .with_context(|| format!("{}: has no tensor `{name}`", self.path.display()))
+            .with_context(|| format!("{}: has no tensor `{name}`", self.path().display()))
     }
 
     /// All bytes of a tensor.
@@ -138,27 +132,13 @@ impl TensorFile {
         if range.start > range.end || range.end > end - start {
             bail!(
                 "{}: tensor `{name}`: bytes {}..{} asked for, it has {}",
-                self.path.display(),
+                self.path().display(),
                 range.start,
                 range.end,
                 end - start
             );
         }
-        let mut bytes = Vec::new();
-        // A sparse file is as long as one likes.
-        bytes.try_reserve_exact(range.len()).with_context(|| {
-            format!("{}: tensor `{name}`: no memory for {} bytes", self.path.display(), range.len())
-        })?;
-        bytes.resize(range.len(), 0);
-        let offset = self.header.data_start + (start + range.start) as u64;
-        self.file.read_exact_at(&mut bytes, offset).with_context(|| {
-            format!(
-                "{}: tensor `{name}`: cannot read {} bytes at offset {offset} (file changed?)",
-                self.path.display(),
-                bytes.len()
-            )
-        })?;
-        Ok(bytes)
+        self.data.read(name, self.header.data_start + (start + range.start) as u64, range.len())
     }
 }
 

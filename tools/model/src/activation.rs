@@ -1,6 +1,8 @@
 //! Activations of the FFN: their values, and what they make inactive.
 
-use anyhow::{Result, bail, ensure};
+use std::str::FromStr;
+
+use anyhow::{Context, Error, Result, bail, ensure};
 use candle_core::{Result as Computed, Tensor};
 
 use crate::json::Fields;
@@ -43,17 +45,21 @@ impl Activation {
                 let Some(threshold) = fields.number("hidden_act_param")? else {
                     bail!("key `hidden_act_param` is missing: the threshold of fatrelu")
                 };
-                ensure!(
-                    (0.0..f64::from(f32::MAX)).contains(&threshold),
-                    "hidden_act_param {threshold} is not supported: a threshold below zero, or no number"
-                );
-                Self::Fatrelu { threshold: threshold as f32 }
+                Self::fatrelu(threshold)?
             }
             _ => bail!(
                 "activation `{name}` is not supported; supported are: relu, relu2, fatrelu, silu, gelu, \
                  gelu_pytorch_tanh"
             ),
         })
+    }
+
+    fn fatrelu(threshold: f64) -> Result<Self> {
+        ensure!(
+            (0.0..f64::from(f32::MAX)).contains(&threshold),
+            "hidden_act_param {threshold} is not supported: a threshold below zero, or no number"
+        );
+        Ok(Self::Fatrelu { threshold: threshold as f32 })
     }
 
     /// Its name.
@@ -121,5 +127,19 @@ impl Activation {
             (Self::Drelu, Some(up)) => first.minimum(up),
             _ => Ok(first),
         }
+    }
+}
+
+/// As the command line has them: the names of packs, fatrelu with its threshold behind a colon.
+impl FromStr for Activation {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if let Some(threshold) = text.strip_prefix("fatrelu:") {
+            return Self::fatrelu(threshold.parse().context("the threshold is no number")?);
+        }
+        let named = [Self::Relu, Self::Relu2, Self::Drelu, Self::Silu, Self::Gelu, Self::GeluTanh];
+        let found = named.into_iter().find(|activation| activation.name() == text);
+        found.context("must be relu, relu2, drelu, fatrelu:THRESHOLD, silu, gelu or gelu_tanh")
     }
 }

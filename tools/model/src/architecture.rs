@@ -150,7 +150,7 @@ pub(crate) struct LayerKind {
 }
 
 /// Rotary positions.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Rope {
     /// Base of the frequencies.
     pub(crate) theta: f64,
@@ -160,9 +160,11 @@ pub(crate) struct Rope {
 }
 
 /// How frequencies are changed for contexts longer than those that were trained first.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum RopeScaling {
     None,
+    /// Divided by these, one for each pair of columns.
+    Divided(Vec<f32>),
     /// Divided by this.
     Linear(f64),
     /// Slow ones divided, fast ones kept, a ramp between them.

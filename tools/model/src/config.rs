@@ -8,8 +8,9 @@ use lnp_common::files::read_text;
 use super::activation::Activation;
 use super::activity::Activity;
 use super::architecture::Architecture;
-use super::checkpoint::{CONFIG_FILE, Checkpoint, GENERATION_FILE};
+use super::checkpoint::Checkpoint;
 use super::families;
+use super::folder::GENERATION_FILE;
 use super::json::{Fields, parse};
 
 /// Longest config.json, bytes.
@@ -95,13 +96,24 @@ impl FfnTensors {
 }
 
 impl ModelConfig {
-    /// Reads `config.json` of a model folder and finds the prefix of its tensor names.
+    /// Reads what describes a model, `config.json` in a model folder, and finds the prefix of its tensor names.
     ///
     /// # Errors
     /// An unreadable file, an unsupported model (the message says what is supported), or a
     /// checkpoint without the expected tensors.
-    pub fn load(dir: &Path, checkpoint: &Checkpoint) -> Result<Self> {
-        let path = dir.join(CONFIG_FILE);
+    pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
+        let mut config = match checkpoint.config() {
+            Some(config) => config.clone(),
+            None => Self::of_folder(checkpoint)?,
+        };
+        if let Some(activation) = checkpoint.activation() {
+            config.activation = activation;
+        }
+        Ok(config)
+    }
+
+    fn of_folder(checkpoint: &Checkpoint) -> Result<Self> {
+        let (dir, path) = (checkpoint.path(), checkpoint.described_in());
         let text = read_text(&path, CONFIG_BYTES_MAX)?;
         let mut config = Self::from_json(&text).with_context(|| path.display().to_string())?;
         config.ask_generation(dir)?;
@@ -131,7 +143,12 @@ impl ModelConfig {
     /// Invalid JSON, a missing key, or a model that is not supported.
     pub fn from_json(text: &str) -> Result<Self> {
         let map = parse(text).context("not a model configuration")?;
-        let mut config = families::read(&Fields(&map))?;
+        Self::from_fields(&Fields(&map))
+    }
+
+    /// The same of fields that are parsed already.
+    pub(crate) fn from_fields(fields: &Fields<'_>) -> Result<Self> {
+        let mut config = families::read(fields)?;
         config.prefix = config.architecture.names.prefixes[0].to_owned();
         config.check()?;
         Ok(config)
@@ -177,8 +194,15 @@ impl ModelConfig {
     /// # Errors
     /// An activation that makes no neuron inactive.
     pub fn active_above(&self, checkpoint: &Checkpoint) -> Result<f32> {
-        let path = checkpoint.dir().join(CONFIG_FILE);
-        self.activation.cut().with_context(|| path.display().to_string())
+        self.activation.cut().with_context(|| {
+            let file = checkpoint.described_in().display().to_string();
+            match checkpoint.config() {
+                Some(_) => format!(
+                    "{file}: GGUF has no entry for it: say the model's own with --activation"
+                ),
+                None => file,
+            }
+        })
     }
 
     /// When a neuron is active, in words: what traces say of their bits.
@@ -209,8 +233,9 @@ impl ModelConfig {
             let found = checkpoint.shape(name)?;
             ensure!(
                 found == shape,
-                "{}: tensor `{name}` has shape {found:?}, config.json makes it {shape:?}",
-                checkpoint.dir().display()
+                "{}: tensor `{name}` has shape {found:?}, {} makes it {shape:?}",
+                checkpoint.path().display(),
+                checkpoint.description()
             );
             Ok(())
         };

@@ -3,8 +3,8 @@
 //! Attention, embeddings and norms are dense and small: candle computes them in f32 on the CPU.
 //! The FFN, which the rest of this project reads sparsely from flash, comes in through [`FeedForward`].
 //!
-//! Reading order: [`checkpoint`] (weights), `config` (what they mean, with `activity` for what is
-//! zero nowhere), `architecture` (what a decoder is
+//! Reading order: [`checkpoint`] (weights) with `stored` (their types), `folder` and [`gguf`] (where they lie), `config`
+//! (what they mean, with `activity` for what is zero nowhere), `architecture` (what a decoder is
 //! made of) and `families` (a page of facts each), this file, then `decoder` with `attention` and
 //! `rotary`, `predictor` (which neurons are active), `dense` (the FFN in memory), `inputs` (what reaches it),
 //! `tokenizer`, `prompt`, `generate` with its `sampler`, and [`perplexity`].
@@ -38,7 +38,9 @@ mod config;
 mod decoder;
 mod dense;
 mod families;
+mod folder;
 mod generate;
+pub mod gguf;
 mod inputs;
 mod json;
 mod loader;
@@ -49,6 +51,7 @@ mod rotary;
 mod sampler;
 #[cfg(test)]
 mod small_models;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
@@ -121,21 +124,21 @@ impl State {
 }
 
 impl Model {
-    /// Loads attention, embeddings and norms of a Hugging Face model folder, as f32. The FFN
-    /// weights stay in the files.
+    /// Loads attention, embeddings and norms of a Hugging Face model folder or a GGUF file, as f32. The
+    /// FFN weights stay in the files.
     ///
     /// # Errors
     /// An unsupported or incomplete model; the message names the file and what was expected.
-    pub fn load(dir: &Path) -> Result<Self> {
-        Self::of(Checkpoint::open(dir)?)
+    pub fn load(path: &Path) -> Result<Self> {
+        Self::of(Checkpoint::open(path)?)
     }
 
-    /// The same of a folder whose weights are open already.
+    /// The same of a model whose weights are open already.
     ///
     /// # Errors
     /// As [`Model::load`].
     pub fn of(checkpoint: Checkpoint) -> Result<Self> {
-        let config = ModelConfig::load(checkpoint.dir(), &checkpoint)?;
+        let config = ModelConfig::load(&checkpoint)?;
         let mut loader = Loader::new(&checkpoint);
         let decoder = decoder::Decoder::load(&mut loader, &config)?;
         let resident_bytes = loader.bytes();

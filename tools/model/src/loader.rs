@@ -53,8 +53,9 @@ impl<'a> Loader<'a> {
         let found = self.checkpoint.shape(name)?;
         ensure!(
             found == shape,
-            "{}: tensor `{name}` has shape {found:?}, config.json makes it {shape:?}",
-            self.checkpoint.dir().display()
+            "{}: tensor `{name}` has shape {found:?}, {} makes it {shape:?}",
+            self.checkpoint.path().display(),
+            self.checkpoint.description()
         );
         let data = self.checkpoint.read_f32(name)?;
         self.bytes += size_of_val(data.as_slice());

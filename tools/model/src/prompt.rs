@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use lnp_common::files::read_text;
 
-use super::checkpoint::TOKENIZER_CONFIG_FILE;
 use super::config::{CONFIG_BYTES_MAX, ModelConfig};
+use super::folder::TOKENIZER_CONFIG_FILE;
 use super::json::{Fields, parse};
 use super::tokenizer::Tokenizer;
 
@@ -53,9 +53,12 @@ pub fn prompt_ids(
     Ok(ids)
 }
 
-/// `add_bos_token` of tokenizer_config.json decides; else what tokenizer.json puts first; else the kind of
+/// A GGUF file says it; else `add_bos_token` of tokenizer_config.json decides; else what tokenizer.json puts first; else the kind of
 /// the tokenizer; else the model.
 fn first(dir: &Path, tokenizer: &Tokenizer) -> Result<First> {
+    if let Some(adds_bos) = tokenizer.adds_bos() {
+        return Ok(if adds_bos { First::OfModel } else { First::Nothing });
+    }
     let path = dir.join(TOKENIZER_CONFIG_FILE);
     let context = || format!("{}: not a tokenizer configuration", path.display());
     let mut class = None;

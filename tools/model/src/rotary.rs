@@ -50,6 +50,7 @@ fn scaled(rope: &Rope, pair: usize, plain: f32) -> f32 {
     // how much of it is kept, the rest being divided
     let (kept, factor) = match rope.scaling {
         RopeScaling::None => return plain,
+        RopeScaling::Divided(ref by) => return plain / by[pair],
         RopeScaling::Linear(factor) => return plain / factor as f32,
         RopeScaling::Llama3 { factor, low, high, original } => {
             let turns = original * wide / (2.0 * PI);

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use anyhow::Result;
 use half::bf16;
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::small_models::{self, Sizes};
 use super::*;
-use crate::checkpoint::Dtype;
+use crate::checkpoint::StoredType;
 use crate::perplexity::{Windows, loss, negative_log_likelihood};
 
 const HIDDEN: usize = 32;
@@ -206,7 +207,7 @@ fn shards_and_types() -> Result<()> {
     let name = "model.layers.0.mlp.up_proj.weight";
     let (dtype, all) = checkpoint.read_raw(name)?;
     let (_, rows) = checkpoint.read_rows_raw(name, 3..5)?;
-    assert_eq!((dtype, rows.as_slice()), (Dtype::BF16, &all[3 * HIDDEN * 2..5 * HIDDEN * 2]));
+    assert_eq!((dtype, rows.as_slice()), (StoredType::Bf16, &all[3 * HIDDEN * 2..5 * HIDDEN * 2]));
     assert!(message(checkpoint.read_rows_raw(name, 3..NEURONS + 1)).contains("rows 3..21"));
     assert!(message(checkpoint.read_f32("nothing")).contains("no tensor `nothing`"));
 

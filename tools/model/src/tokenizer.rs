@@ -10,7 +10,8 @@ use tokenizers::{Decoder as _, DecoderWrapper};
 
 use lnp_common::files::read_text;
 
-use super::checkpoint::TOKENIZER_FILE;
+use super::folder::{TOKENIZER_FILE, check_folder, conversion};
+use super::gguf::{self, GgufFile};
 
 /// Longest tokenizer.json, bytes.
 const TOKENIZER_BYTES_MAX: u64 = 1 << 28;
@@ -25,21 +26,31 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// Whether tokens such as `<0xE2>` stand for bytes.
     byte_fallback: bool,
+    /// Whether a text begins with bos, where the file says so itself: a GGUF file does.
+    adds_bos: Option<bool>,
     /// Its file, for errors.
     path: PathBuf,
 }
 
 impl Tokenizer {
-    /// Loads `tokenizer.json`. What it says of truncation and padding is left out, as `transformers`
+    /// Loads `tokenizer.json` of a model folder, or what a GGUF file has of it. What it says of truncation and padding is left out, as `transformers`
     /// does: they are habits of its training, and a text is encoded whole.
     ///
     /// # Errors
-    /// No folder, or a missing or invalid file; what to do where the tokenizer is of another kind.
+    /// No folder and no GGUF file, or a missing or invalid file; what to do where the tokenizer is of
+    /// another kind.
     pub fn load(dir: &Path) -> Result<Self> {
-        super::checkpoint::check_folder(dir)?;
+        if gguf::is_gguf(dir) {
+            return GgufFile::open(dir)?.tokenizer();
+        }
+        check_folder(dir)?;
         let path = dir.join(TOKENIZER_FILE);
         check_is_there(dir, &path)?;
-        let text = read_text(&path, TOKENIZER_BYTES_MAX)?;
+        Self::from_json(&read_text(&path, TOKENIZER_BYTES_MAX)?, &path, None)
+    }
+
+    /// The tokenizer that a text such as tokenizer.json describes; `path` is its file, for errors.
+    pub(crate) fn from_json(text: &str, path: &Path, adds_bos: Option<bool>) -> Result<Self> {
         let inner = contained(|| {
             let mut inner: tokenizers::Tokenizer = text.parse()?;
             inner.with_truncation(None)?;
@@ -48,7 +59,7 @@ impl Tokenizer {
         })
         .map_err(|error| anyhow!("{}: cannot load the tokenizer: {error}", path.display()))?;
         let byte_fallback = inner.get_decoder().is_some_and(has_byte_fallback);
-        Ok(Self { inner, byte_fallback, path })
+        Ok(Self { inner, byte_fallback, adds_bos, path: path.to_owned() })
     }
 
     /// Token ids of a text; none is added at its beginning or end.
@@ -69,6 +80,11 @@ impl Tokenizer {
             )
         })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Whether a text begins with the model's bos token, where the tokenizer's file says so.
+    pub(crate) fn adds_bos(&self) -> Option<bool> {
+        self.adds_bos
     }
 
     /// The token that tokenizer.json itself puts before a text, if it does.
@@ -221,7 +237,7 @@ fn check_is_there(dir: &Path, path: &Path) -> Result<()> {
     bail!(
         "{}: no {TOKENIZER_FILE}; convert {other}, which is there, once: {}",
         dir.display(),
-        super::checkpoint::conversion("AutoTokenizer", dir)
+        conversion("AutoTokenizer", dir)
     )
 }
 

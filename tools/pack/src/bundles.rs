@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use lnp_format::Dtype;
-use safetensors::Dtype as StoredDtype;
 
 use super::convert::{convert, decode_stored};
+use lnp_model::checkpoint::{StoredType, standing_alone};
 use lnp_model::{Checkpoint, ModelConfig};
 
 /// Delivers the bundles of a layer, one neuron at a time.
@@ -35,7 +35,7 @@ pub struct CheckpointBundles<'a> {
 struct Matrix {
     /// Of the tensor, for errors.
     name: String,
-    dtype: StoredDtype,
+    dtype: StoredType,
     bytes: Vec<u8>,
 }
 
@@ -83,7 +83,10 @@ impl BundleSource for CheckpointBundles<'_> {
             self.parts.push(self.read(name)?);
         }
         let down = self.read(&tensors.down)?;
-        self.parts.push(Matrix { bytes: transpose(&down.bytes, hidden, neurons), ..down });
+        let (dtype, bytes) = standing_alone(down.dtype, down.bytes)
+            .with_context(|| format!("{}: not a type of weights", down.name))?;
+        let bytes = transpose(&bytes, hidden, neurons);
+        self.parts.push(Matrix { name: down.name, dtype, bytes });
         Ok(())
     }
 

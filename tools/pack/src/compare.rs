@@ -2,7 +2,6 @@
 //! weights convert to, and how far that is from the weights is measured.
 
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
 use lnp_format::{Dtype, Layer, Pack, Shape};
@@ -57,7 +56,7 @@ pub(super) struct Compared {
 pub(super) fn compare_with_model(
     input: &mut (impl Read + Seek),
     file_bytes: u64,
-    model: &Path,
+    checkpoint: &Checkpoint,
 ) -> Result<Compared> {
     input.seek(SeekFrom::Start(0))?;
     let index = read_index(input, file_bytes)?;
@@ -67,11 +66,10 @@ pub(super) fn compare_with_model(
         shape.dtype != Dtype::Placeholder,
         "the pack holds placeholders: there are no weights to compare"
     );
-    let checkpoint = Checkpoint::open(model)?;
-    let config = ModelConfig::load(model, &checkpoint)?;
+    let config = ModelConfig::load(checkpoint)?;
     Recipe::check_shape(shape, &config)?;
-    let compared = compare_layers(input, &pack, &checkpoint, &config);
-    let other_file = other_file(&pack, &checkpoint)?;
+    let compared = compare_layers(input, &pack, checkpoint, &config);
+    let other_file = other_file(&pack, checkpoint)?;
     let same_files = other_file.is_none();
     match (compared, other_file) {
         (Ok(error), _) => Ok(Compared { bundles: shape.bundles(), error, same_files }),

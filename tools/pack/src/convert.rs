@@ -3,44 +3,53 @@
 //! The blocks of q8_0 and q4_0 are, byte for byte, those of GGUF's reference (`quantize_row_q8_0_ref`
 //! and `quantize_row_q4_0_ref` of ggml), so that an error of a pack is that of files people know.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
 use lnp_format::Dtype;
-use safetensors::Dtype as StoredDtype;
+use lnp_model::checkpoint::{StoredType, to_f32};
 
 /// Weights that share a scale.
 const BLOCK: usize = 32;
 const Q8_0_BYTES: usize = 2 + BLOCK;
 const Q4_0_BYTES: usize = 2 + BLOCK / 2;
 
-/// Weights of one part, from the checkpoint's type to the pack's, rounded to nearest even.
+/// Weights of one part, from the checkpoint's type to the pack's: as they stand where the types are the same,
+/// else rounded to nearest even.
 ///
 /// # Errors
 /// A weight that is not finite, or that the pack's type cannot hold; a length that does not fit.
-pub fn convert(from: StoredDtype, row: &[u8], to: Dtype, out: &mut [u8]) -> Result<()> {
+pub fn convert(from: StoredType, row: &[u8], to: Dtype, out: &mut [u8]) -> Result<()> {
     let values = decode_stored(from, row)?;
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {
         bail!("a weight is {value}: the checkpoint is damaged");
     }
+    // Rounding blocks anew would not always give the same blocks.
+    if same_type(from, to) && row.len() == out.len() {
+        out.copy_from_slice(row);
+        return Ok(());
+    }
     encode(&values, to, out)
 }
 
-/// A row of a checkpoint's weights, as f32; exact, but for f64, which is rounded.
+/// Whether a checkpoint's type is the pack's, byte for byte.
+pub fn same_type(from: StoredType, to: Dtype) -> bool {
+    matches!(
+        (from, to),
+        (StoredType::F32, Dtype::F32)
+            | (StoredType::F16, Dtype::F16)
+            | (StoredType::Bf16, Dtype::Bf16)
+            | (StoredType::Q8_0, Dtype::Q8_0)
+            | (StoredType::Q4_0, Dtype::Q4_0)
+    )
+}
+
+/// A row of a checkpoint's weights, as f32: see [`to_f32`].
 ///
 /// # Errors
 /// A type that is no type of weights.
-pub fn decode_stored(dtype: StoredDtype, row: &[u8]) -> Result<Vec<f32>> {
-    let dtype = match dtype {
-        StoredDtype::F64 => {
-            let values = row.as_chunks().0.iter();
-            return Ok(values.map(|b| f64::from_le_bytes(*b) as f32).collect());
-        }
-        StoredDtype::F32 => Dtype::F32,
-        StoredDtype::F16 => Dtype::F16,
-        StoredDtype::BF16 => Dtype::Bf16,
-        other => bail!("weights of type {other:?}: F64, F32, F16 or BF16 expected"),
-    };
-    decode(dtype, row)
+pub fn decode_stored(dtype: StoredType, row: &[u8]) -> Result<Vec<f32>> {
+    to_f32(dtype, row)
+        .with_context(|| format!("weights of type {dtype}: F64, F32, F16 or BF16 expected"))
 }
 
 /// A part of a bundle, as f32: what the bytes mean by the format, exactly for f32, f16 and bf16, and

@@ -2,8 +2,8 @@
 //! what the size of its steps allows.
 
 use lnp_format::Dtype;
+use lnp_model::checkpoint::StoredType;
 use proptest::prelude::*;
-use safetensors::Dtype as StoredDtype;
 use serde::Deserialize;
 
 use super::convert::{convert, decode, decode_stored};
@@ -42,7 +42,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 fn encoded(values: &[f32], dtype: Dtype) -> anyhow::Result<Vec<u8>> {
     let row: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     let mut out = vec![0xa5; dtype.part_bytes(values.len() as u32) as usize];
-    convert(StoredDtype::F32, &row, dtype, &mut out)?;
+    convert(StoredType::F32, &row, dtype, &mut out)?;
     Ok(out)
 }
 
@@ -79,7 +79,7 @@ fn f16_rounds_to_even_and_refuses_what_becomes_infinite() {
     let rounded = [1.0, 1.0 + 2f32.powi(-9), 65504.0, 2f32.powi(-24)];
     let out = encoded(&x, Dtype::F16).unwrap();
     assert_eq!(decode(Dtype::F16, &out).unwrap(), rounded);
-    assert_eq!(decode_stored(StoredDtype::F16, &out).unwrap(), rounded);
+    assert_eq!(decode_stored(StoredType::F16, &out).unwrap(), rounded);
     assert_eq!(encoded(&[2f32.powi(-25)], Dtype::F16).unwrap(), [0, 0]);
 }
 
@@ -111,11 +111,11 @@ fn weights_beyond_a_type_are_refused() {
         }
         // a part that is too long or too short for the weights
         let mut out = vec![0; dtype.part_bytes(32) as usize + 1];
-        convert(StoredDtype::F32, &[0; 32 * 4], dtype, &mut out).unwrap_err();
+        convert(StoredType::F32, &[0; 32 * 4], dtype, &mut out).unwrap_err();
     }
     encoded(&[0.0; 32], Dtype::Placeholder).unwrap_err();
     decode(Dtype::Placeholder, &[0; 32]).unwrap_err();
-    decode_stored(StoredDtype::I32, &[0; 32]).unwrap_err();
+    decode_stored(StoredType::Other("I32"), &[0; 32]).unwrap_err();
 }
 
 /// Where the inverse of the scale overflows, GGUF leaves the bytes to the C compiler's way with

@@ -167,7 +167,7 @@ impl Recipe {
         for layer in 0..config.layers {
             let tensors = config.ffn_tensors(layer);
             if let Some((name, what)) = tensors.beyond_packs() {
-                let dir = checkpoint.dir().display();
+                let dir = checkpoint.path().display();
                 bail!("{dir}: tensor `{name}`: {what} has no place in a pack");
             }
             let read = |name: Option<&String>, length: usize| -> Result<Vec<f32>> {
@@ -175,8 +175,9 @@ impl Recipe {
                 let values = checkpoint.read_f32(name)?;
                 ensure!(
                     values.len() == length,
-                    "{name} has {} values, config.json makes it {length}",
-                    values.len()
+                    "{name} has {} values, {} makes it {length}",
+                    values.len(),
+                    checkpoint.description()
                 );
                 Ok(values)
             };

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::compare::{WeightError, compare_with_model};
 use super::open::{pack_length, read_index};
 use lnp_common::files::open_file;
+use lnp_model::Checkpoint;
 
 /// What was checked.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
@@ -39,7 +40,7 @@ pub struct Verified {
 /// The first thing that is wrong, in one line.
 pub fn verify_file(
     path: &Path,
-    model: Option<&Path>,
+    model: Option<&Checkpoint>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Verified> {
     let mut verify_all = || -> Result<Verified> {

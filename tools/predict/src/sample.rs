@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use half::f16;
 use lnp_link::inputs::sampled_rows;
 use lnp_link::trace::TraceReader;
-use lnp_model::{DenseFfn, InputSample, Model, ModelConfig, forward_windows};
+use lnp_model::{Checkpoint, DenseFfn, InputSample, Model, ModelConfig, forward_windows};
 
 /// What a row is used for. Text goes to one of them only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,14 +44,14 @@ struct Source {
 }
 
 impl Sample {
-    /// Takes at most so many rows, from each trace its share. Where a trace carries no inputs, the model in
-    /// the folder `dir`, which is not loaded else, is run over its tokens; `progress` is told over how many
+    /// Takes at most so many rows, from each trace its share. Where a trace carries no inputs, the model,
+    /// which is not loaded else, is run over its tokens; `progress` is told over how many
     /// so far, and over how many in all.
     ///
     /// # Errors
     /// A trace of another shape, or one without inputs and token ids; too few rows.
     pub fn of_traces(
-        dir: &Path,
+        checkpoint: &Checkpoint,
         config: &ModelConfig,
         paths: &[PathBuf],
         rows: usize,
@@ -74,7 +74,7 @@ impl Sample {
         for source in &sources {
             let share = (rows as u128 * source.rows as u128).div_ceil(all.max(1) as u128) as usize;
             let told = &mut |done| progress(ran + done, running);
-            let tokens = source.take(dir, config, share, &mut sample.layers, told)?;
+            let tokens = source.take(checkpoint, config, share, &mut sample.layers, told)?;
             if source.carried.is_none() {
                 ran += source.trace.tokens();
             }
@@ -150,7 +150,7 @@ impl Source {
     /// Appends the inputs of so many tokens to each layer's; returns which tokens.
     fn take(
         &self,
-        dir: &Path,
+        checkpoint: &Checkpoint,
         config: &ModelConfig,
         rows: usize,
         layers: &mut [Vec<u8>],
@@ -174,7 +174,7 @@ impl Source {
                 self.path.display()
             )
         })?;
-        let model = Model::load(dir)?;
+        let model = Model::of(checkpoint.clone())?;
         let mut dense = DenseFfn::load(model.checkpoint(), config)?;
         let mut sample = InputSample::new(&mut dense, config, &chosen);
         forward_windows(&model, &mut sample, &ids, self.trace.window(), progress)

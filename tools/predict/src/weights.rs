@@ -42,7 +42,8 @@ impl LayerWeights {
         let read = |name: &str, length: usize| -> Result<Vec<f32>> {
             let values = checkpoint.read_f32(name)?;
             let found = values.len();
-            ensure!(found == length, "{name} has {found} values, config.json makes it {length}");
+            let description = checkpoint.description();
+            ensure!(found == length, "{name} has {found} values, {description} makes it {length}");
             Ok(values)
         };
         let gated = names.gate.is_some();

@@ -3,11 +3,12 @@
 //!
 //! Tensors are compared and not files: the same weights may come in other shards.
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use lnp_engine::Engine;
 use lnp_engine::queue::TimedQueue;
 use lnp_format::{Layer, Shape};
 
+use lnp_model::checkpoint::standing_alone;
 use lnp_model::{Checkpoint, FfnTensors, ModelConfig};
 use lnp_pack::convert::convert;
 
@@ -112,6 +113,8 @@ impl<'t> Sample<'t> {
         let begin = pieces.len() * part_bytes + block * block_bytes;
         let rows = block * DOWN_ROWS..(block + 1) * DOWN_ROWS;
         let (stored_as, rows) = checkpoint.read_rows_raw(&tensors.down, rows)?;
+        let (stored_as, rows) = standing_alone(stored_as, rows)
+            .with_context(|| format!("{}: not a type of weights", tensors.down))?;
         let mut expected = vec![vec![0; block_bytes]; neurons.len()];
         for (neuron, expected) in neurons.iter().zip(&mut expected) {
             let column = column(&rows, shape.neurons as usize, *neuron as usize);

@@ -257,7 +257,7 @@ impl Demo<'_> {
         let recipe = Recipe::for_checkpoint(checkpoint, config, Some(links), Dtype::F16)?;
         let mut bundles = CheckpointBundles::new(checkpoint, config, Dtype::F16)?;
         let layout = write_pack(&path, &recipe, &mut bundles, &mut |_| {})?;
-        let verified = verify_file(&path, Some(&self.model_dir()), &mut |_| {})?;
+        let verified = verify_file(&path, Some(checkpoint), &mut |_| {})?;
         self.say(&format!(
             "pack      {PACK}: {}, {} bundles of {} bytes\n\
              verify    every checksum and pad byte sound, every bundle equal to the model's weights\n",

@@ -6,20 +6,23 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use lnp_common::report::{bytes, print, print_json, table, thousands};
+use lnp_common::report::{bytes, plain, print, print_json, table, thousands};
+use lnp_model::gguf::inspect as gguf;
 use lnp_pack::PackIndex;
 use lnp_pack::inspect::{Description, PredictorDescription, describe};
 
 /// The quality whose operating point the table shows.
 const QUALITY_SHOWN: f64 = 0.99;
 
-/// Say what a pack holds: shape, sections, links per layer, predictors, provenance
+/// Say what a pack holds: shape, sections, links per layer, predictors, provenance; of a GGUF file, what is in it
+/// and whether lnp can use it
 ///
 /// Example: lnp inspect opt.lnp
+/// Example: lnp inspect model.gguf
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The pack
-    #[arg(value_name = "PACK")]
+    /// The pack, or a GGUF file
+    #[arg(value_name = "FILE")]
     pack: PathBuf,
     /// Print it as JSON
     #[arg(long)]
@@ -27,6 +30,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
+    if let Some(description) = gguf::describe(&args.pack)? {
+        if args.json {
+            return print_json(&description);
+        }
+        return print(&render_gguf(&description)?);
+    }
     let index = PackIndex::open(&args.pack)?;
     let description = describe(&index.pack()?);
     if args.json {
@@ -148,4 +157,65 @@ fn predictor_row(predictor: &PredictorDescription) -> Vec<String> {
         format!("{recall:.4}"),
         format!("{reads:.3}"),
     ]
+}
+
+/// Metadata, tensors by type, and whether and how the model can be used.
+fn render_gguf(file: &gguf::Description) -> Result<String> {
+    let mut out = String::new();
+    let all: u64 = file.files.iter().map(|file| file.bytes).sum();
+    let count = file.files.len();
+    let parts = if count > 1 { format!(" in {count} files") } else { String::new() };
+    writeln!(out, "GGUF, version {}, {}{parts}\n", file.version, bytes(all as f64))?;
+    match &file.model {
+        Ok(model) => {
+            let gated = if model.gated { "a gate" } else { "no gate" };
+            writeln!(
+                out,
+                "a model of family {}: {} layers of {} neurons, hidden size {}, {gated}, {}, FFN in {}",
+                model.family,
+                model.layers,
+                thousands(model.neurons as f64),
+                thousands(model.hidden as f64),
+                model.activation,
+                model.ffn_types.join(", ")
+            )?;
+            if !model.sparse {
+                writeln!(
+                    out,
+                    "{} leaves no neuron at zero: if the model's activation is another, say it with --activation",
+                    model.activation
+                )?;
+            }
+        }
+        Err(error) => writeln!(out, "the model cannot be used: {error}")?,
+    }
+    match &file.tokenizer {
+        Ok(tokenizer) => writeln!(
+            out,
+            "tokenizer {}{}, {} tokens\n",
+            tokenizer.model,
+            tokenizer.pre.as_ref().map_or(String::new(), |pre| format!(" ({pre})")),
+            thousands(tokenizer.tokens as f64)
+        )?,
+        Err(error) => writeln!(out, "the tokenizer cannot be used: {error}\n")?,
+    }
+    let rows: Vec<Vec<String>> = file
+        .types
+        .iter()
+        .map(|of| {
+            let readable = if of.readable { "yes" } else { "no" };
+            vec![
+                of.name.clone(),
+                of.tensors.to_string(),
+                thousands(of.bytes as f64),
+                readable.into(),
+            ]
+        })
+        .collect();
+    out += &table(&["type", "tensors", "bytes", "read as weights"], &rows, 1);
+    out += "\nmetadata\n";
+    for (key, value) in &file.metadata {
+        writeln!(out, "  {} = {}", plain(key), plain(value))?;
+    }
+    Ok(out)
 }

@@ -9,6 +9,7 @@ mod demo;
 mod documented;
 mod inspect;
 mod link;
+mod model;
 mod pack;
 mod perplexity;
 mod predict;

@@ -7,11 +7,13 @@ use lnp_format::Dtype;
 use lnp_format::limits::BUNDLE_STRIDE_MAX;
 
 use super::byte_count::ByteCount;
+use super::model::ModelArgs;
 use super::thresholds::of_file;
 use lnp_common::files::{check_room, check_target};
 use lnp_common::report::{bytes, plain, print_json, progress, say, shown};
 use lnp_link::Links;
 use lnp_model::{Checkpoint, ModelConfig};
+use lnp_pack::convert::same_type;
 use lnp_pack::recipe::{ModelSize, PackLayout, PackedPredictor};
 use lnp_pack::{
     BundleSource, CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, inspect, write_pack,
@@ -26,9 +28,8 @@ use lnp_predict::section::Section;
 /// Example: lnp pack --model opt-relu --links links.safetensors --predictors opt.predictors -o opt.lnp
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Hugging Face model folder (config.json, *.safetensors)
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Links file that gives the order [default: the model's own order]
     #[arg(long, value_name = "FILE")]
     links: Option<PathBuf>,
@@ -38,9 +39,10 @@ pub(super) struct Args {
     /// Thresholds of this model, made by `lnp predict --activity`, to be told in the pack
     #[arg(long, value_name = "FILE", conflicts_with = "placeholder_bundle")]
     activity: Option<PathBuf>,
-    /// Type of the weights: f32, f16, bf16, q8_0 or q4_0 (the last two as GGUF has them)
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_dtype)]
-    dtype: Dtype,
+    /// Type of the weights: f32, f16, bf16, q8_0 or q4_0 (the last two as GGUF has them) [default: f16, or q8_0
+    /// where the model's own are quantised]
+    #[arg(long, value_name = "TYPE", value_parser = parse_dtype)]
+    dtype: Option<Dtype>,
     /// No weights, but bundles of so many pseudo-random bytes (--dtype plays no role then): to load
     /// the device like a large model does; the pack says so inside
     #[arg(long, value_name = "BYTES")]
@@ -67,8 +69,8 @@ fn parse_dtype(name: &str) -> Result<Dtype> {
 pub(super) fn run(args: &Args) -> Result<()> {
     let links = args.links.as_deref().map(Links::read).transpose()?;
     let predictors = args.predictors.as_deref().map(Predictors::read).transpose()?;
-    let checkpoint = Checkpoint::open(&args.model)?;
-    let mut config = ModelConfig::load(&args.model, &checkpoint)?;
+    let checkpoint = args.model.open()?;
+    let mut config = ModelConfig::load(&checkpoint)?;
     if let Some(path) = &args.activity {
         config.activity = Some(of_file(path, &checkpoint, &config)?);
     }
@@ -88,18 +90,27 @@ pub(super) fn run(args: &Args) -> Result<()> {
         write_placeholders(&args.output, links.as_ref(), &config, bundle_bytes, args.copies)?;
     } else {
         // Before all files are hashed: what is missing, and whether there is room.
-        let mut bundles = CheckpointBundles::new(&checkpoint, &config, args.dtype)?;
+        config.check_ffn(&checkpoint)?;
+        let stored = checkpoint.dtype(&config.ffn_tensors(0).up)?;
+        let usual = if stored.is_quantised() { Dtype::Q8_0 } else { Dtype::F16 };
+        let dtype = args.dtype.unwrap_or(usual);
+        let mut bundles = CheckpointBundles::new(&checkpoint, &config, dtype)?;
         let placements = links.as_ref().map_or(1, Links::placements);
-        let shape = Recipe::shape_of(&config, args.dtype);
+        let shape = Recipe::shape_of(&config, dtype);
         let regions = u64::from(shape.layers) * placements as u64;
         check_room(&args.output, shape.region_bytes().saturating_mul(regions))?;
-        let mut recipe = Recipe::for_checkpoint(&checkpoint, &config, links.as_ref(), args.dtype)?;
+        let mut recipe = Recipe::for_checkpoint(&checkpoint, &config, links.as_ref(), dtype)?;
         if let (Some(predictors), Some(path)) = (&predictors, &args.predictors) {
             add_predictors(&mut recipe, predictors, &checkpoint, &config)
                 .with_context(|| path.display().to_string())?;
         }
         recipe.provenance.extend(config.activity.iter().flat_map(provenance));
         write_with_progress(&args.output, &recipe, &mut bundles)?;
+        if stored.is_quantised() {
+            let how =
+                if same_type(stored, dtype) { "as they stand there" } else { "rounded again" };
+            say(&format!("from {stored}: gate and up rows {how}, down columns rounded again\n"));
+        }
     }
     if args.json {
         let index = PackIndex::open(&args.output)?;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::model::ModelArgs;
 use super::thresholds::with_activity;
 use super::{KernelArgs, ReadArgs, say_back_end};
 use lnp_common::report::{plain, print, print_json, progress, say, shown, table, thousands};
@@ -64,9 +65,8 @@ pub(super) struct Args {
     /// Thresholds of this model, made by `lnp predict --activity` [default: those that the packs tell of]
     #[arg(long, value_name = "FILE")]
     activity: Option<PathBuf>,
-    /// Hugging Face model folder (config.json, *.safetensors)
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Traces that carry token_ids: the text to predict
     #[arg(long, value_name = "TRACE", required = true, num_args = 1..)]
     tokens: Vec<PathBuf>,
@@ -177,7 +177,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let indexes: Vec<PackIndex> =
         args.packs.iter().map(|path| PackIndex::open(path)).collect::<Result<_>>()?;
     let predictors = args.predictors.as_deref().map(Predictors::read).transpose()?;
-    let model = Model::load(&args.model)?;
+    let model = Model::of(args.model.open()?)?;
     if let (Some(predictors), Some(path)) = (&predictors, &args.predictors) {
         predictors
             .check_model(model.checkpoint(), model.config())

@@ -8,11 +8,12 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::byte_count::{ByteCount, above_0};
+use super::model::ModelArgs;
 use lnp_common::files::{check_room, check_target};
 use lnp_common::report::{bytes, print, print_json, progress, say, shown, table, thousands};
 use lnp_link::TraceSource;
+use lnp_model::ModelConfig;
 use lnp_model::activity::Measure;
-use lnp_model::{Checkpoint, ModelConfig};
 use lnp_predict::fit::steps;
 use lnp_predict::import::{files_of, ranks};
 use lnp_predict::numbers::Numbers;
@@ -43,9 +44,8 @@ use lnp_predict::{Import, Kind, Made, Predictors, Sample, Settings, Size, fit, i
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
-    /// Hugging Face model folder (config.json, *.safetensors)
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Traces to learn from; several are taken together
     #[arg(long, value_name = "FILE", required_unless_present = "text", num_args = 1..)]
     traces: Vec<PathBuf>,
@@ -160,8 +160,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if let Some(share) = args.activity {
         return thresholds::run(args, share);
     }
-    let checkpoint = Checkpoint::open(&args.model)?;
-    let config = &ModelConfig::load(&args.model, &checkpoint)?;
+    let checkpoint = args.model.open()?;
+    let config = &ModelConfig::load(&checkpoint)?;
     config.check_ffn(&checkpoint)?;
     let others = args.from.as_deref().map(|from| files_of(from, config.layers)).unwrap_or_default();
     let of_model = checkpoint.inputs();
@@ -172,7 +172,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let rows = rows_within(args, config, &settings)?;
 
     let bar = progress("running", 0);
-    let sample = Sample::of_traces(&args.model, config, &args.traces, rows, &mut |done, all| {
+    let sample = Sample::of_traces(&checkpoint, config, &args.traces, rows, &mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     })?;

@@ -15,6 +15,7 @@ pub(super) use predictor::parse_ahead;
 use predictor::{Quality, Source, parse_quality};
 
 use super::byte_count::ByteCount;
+use super::model::ModelArgs;
 use super::perplexity::parse_share;
 use super::thresholds::with_activity;
 use super::{KernelArgs, ReadArgs, say_back_end};
@@ -40,9 +41,8 @@ pub(super) struct Args {
     /// The pack with the model's FFN
     #[arg(value_name = "PACK")]
     pack: PathBuf,
-    /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json)
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Text to continue; the model's bos token is put first, unless it begins with it
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: String,
@@ -121,8 +121,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let begin = Instant::now();
     let index = PackIndex::open(&args.pack)?;
     // Before the model, which takes longer to load.
-    let tokenizer = Tokenizer::load(&args.model)?;
-    let model = Model::load(&args.model)?;
+    let tokenizer = Tokenizer::load(&args.model.path)?;
+    let model = Model::of(args.model.open()?)?;
     let model = with_activity(model, args.activity.as_deref(), slice::from_ref(&index))?;
     let options = options(args)?;
     let source = Source::of(args, &model, &index.pack()?)?;
@@ -142,7 +142,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     say_back_end(&back_end);
 
     let prompt_ids =
-        prompt_ids(&args.model, model.config(), &tokenizer, &args.prompt, args.no_bos)?;
+        prompt_ids(&args.model.path, model.config(), &tokenizer, &args.prompt, args.no_bos)?;
     let mut sampler = Sampler::new(args.temperature, args.seed)?;
     let loaded_s = begin.elapsed().as_secs_f64();
     let eos: &[u32] = if args.ignore_eos { &[] } else { &model.config().eos_token_ids };
@@ -450,7 +450,7 @@ impl Summary<'_> {
         print_json(&serde_json::json!({
             "prompt_ids": self.prompt_ids, "token_ids": self.generated.tokens, "text": self.told.text,
             "finish_reason": if self.told.at_eos { "eos_token" } else { "length" },
-            "pack": self.args.pack, "model": self.args.model,
+            "pack": self.args.pack, "model": self.args.model.path,
             "load_s": self.loaded_s, "prompt_s": self.prompt_s(), "total_s": self.told.seconds,
             "tokens_per_s": self.tokens_per_s(),
             "active_bundles_per_token": self.active_bundles as f64 / self.fed(),

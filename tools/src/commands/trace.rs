@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::model::ModelArgs;
 use super::perplexity::parse_quality;
 use super::thresholds::of_file;
 use lnp_common::files::{check_room, check_target, read_stream, sha256_hex};
 use lnp_common::report::{print_json, progress, say, shown, thousands};
 use lnp_link::inputs::InputRows;
 use lnp_link::trace::{TraceData, TraceReader, write_trace};
-use lnp_model::{Checkpoint, DenseFfn, Model, ModelConfig, Tokenizer};
+use lnp_model::{DenseFfn, Model, ModelConfig, Tokenizer};
 use lnp_predict::Predictors;
 use lnp_run::{Further, PredictedBy, record_with};
 
@@ -27,9 +28,8 @@ const TEXT_BYTES_MAX: u64 = 1 << 28;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
-    /// Hugging Face model folder (config.json, *.safetensors, tokenizer.json)
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Text to run the model over
     #[arg(
         long,
@@ -76,7 +76,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let checkpoint = Checkpoint::open(&args.model)?;
+    let checkpoint = args.model.open()?;
     let of_model = checkpoint.inputs();
     let given =
         args.text.iter().chain(&args.token_ids).chain(&args.predictor).chain(&args.activity);
@@ -85,7 +85,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let predictors = args.predictor.as_deref().map(read_predictors).transpose()?;
     // What is wrong with text or tokenizer is told before the model is loaded, which may take long.
     let (mut ids, source_window, source_corpus) = token_ids(args)?;
-    let config = ModelConfig::load(&args.model, &checkpoint)?;
+    let config = ModelConfig::load(&checkpoint)?;
     let activity = args.activity.as_deref().map(|path| of_file(path, &checkpoint, &config));
     let activity = activity.transpose()?;
     let model = match activity {
@@ -155,7 +155,7 @@ fn token_ids(args: &Args) -> Result<(Vec<u32>, Option<usize>, String)> {
         return Ok((ids, Some(trace.window()), corpus));
     }
     let path = args.text.as_deref().context("--text or --token-ids is needed")?;
-    Ok((tokenize(&args.model, path)?, None, stem(path)))
+    Ok((tokenize(&args.model.path, path)?, None, stem(path)))
 }
 
 /// The tokens of a text file.

@@ -1,13 +1,13 @@
 //! `lnp verify`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 use lnp_common::report::{bytes, print, print_json, progress, shown, table, thousands};
 use lnp_engine::sys::cpu;
-use lnp_model::{Checkpoint, ExactPredictor, ModelConfig};
+use lnp_model::{Activation, Checkpoint, ExactPredictor, ModelConfig};
 use lnp_pack::PackIndex;
 use lnp_pack::compare::WeightError;
 use lnp_pack::verify::{Verified, verify_file};
@@ -27,10 +27,13 @@ pub(super) struct Args {
     /// The pack
     #[arg(value_name = "PACK")]
     pack: PathBuf,
-    /// Also check that every bundle's weights are those of this model folder, and tell how far
-    /// rounding to the pack's type took them
-    #[arg(long, value_name = "DIR")]
+    /// Also check that every bundle's weights are those of this model, and tell how far rounding to the
+    /// pack's type took them
+    #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
+    /// With --model: its activation, where `lnp pack` was told it
+    #[arg(long, value_name = "NAME", requires = "model")]
+    activation: Option<Activation>,
     /// Also judge the pack's predictors: what they find of what is active on these traces, which carry FFN inputs
     /// (`lnp trace --inputs`) or token_ids to run the model over
     #[arg(long, value_name = "TRACE", num_args = 1.., requires = "model")]
@@ -45,10 +48,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let bar = progress("verifying", std::fs::metadata(&args.pack).map_or(0, |facts| facts.len()));
-    let verified =
-        verify_file(&args.pack, args.model.as_deref(), &mut |done| bar.set_position(done))?;
+    let model = args.model.as_deref().map(Checkpoint::open).transpose()?;
+    let model = model.map(|model| model.with_activation(args.activation));
+    let verified = verify_file(&args.pack, model.as_ref(), &mut |done| bar.set_position(done))?;
     bar.finish_and_clear();
-    let judged = match &args.model {
+    let judged = match &model {
         Some(model) if !args.traces.is_empty() => Some(judge_predictors(args, model)?),
         _ => None,
     };
@@ -83,7 +87,7 @@ struct Report<'r> {
 }
 
 /// Judges the pack's predictors by the model.
-fn judge_predictors(args: &Args, dir: &Path) -> Result<Vec<Judged>> {
+fn judge_predictors(args: &Args, checkpoint: &Checkpoint) -> Result<Vec<Judged>> {
     let index = PackIndex::open(&args.pack)?;
     let pack = index.pack()?;
     let stored = Stored::of_pack(&pack).with_context(|| {
@@ -92,15 +96,15 @@ fn judge_predictors(args: &Args, dir: &Path) -> Result<Vec<Judged>> {
             args.pack.display()
         )
     })?;
-    let checkpoint = Checkpoint::open(dir)?;
-    let config = ModelConfig::load(dir, &checkpoint)?;
+    let config = ModelConfig::load(checkpoint)?;
     let bar = progress("running the model", 0);
-    let sample = Sample::of_traces(dir, &config, &args.traces, args.rows, &mut |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    })?;
+    let sample =
+        Sample::of_traces(checkpoint, &config, &args.traces, args.rows, &mut |done, all| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        })?;
     bar.finish_and_clear();
-    let exact = ExactPredictor::load(&checkpoint, &config)?;
+    let exact = ExactPredictor::load(checkpoint, &config)?;
     judge(&stored, &exact, &sample, cpu::detect())
 }
 

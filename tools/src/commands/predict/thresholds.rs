@@ -25,7 +25,7 @@ struct Text {
 }
 
 pub(super) fn run(args: &Args, share: f64) -> Result<()> {
-    let model = Model::load(&args.model)?;
+    let model = Model::of(args.model.open()?)?;
     let of_model = model.checkpoint().inputs();
     let inputs = args.traces.iter().chain(&args.text).chain(&of_model);
     check_target(&args.output, &inputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args, share: f64) -> Result<()> {
     let bar = progress("running", (fit.tokens() + 2 * held.tokens()) as u64);
     let activity =
         learn(&model, &fit, share, args.measure, &mut |fed| bar.set_position(fed as u64))
-            .with_context(|| args.model.display().to_string())?;
+            .with_context(|| args.model.path.display().to_string())?;
     let fed = &mut |more| bar.set_position((fit.tokens() + more) as u64);
     let judged = judge(&model, &held, &activity, fed)?;
     bar.finish_and_clear();
@@ -63,7 +63,7 @@ fn texts(args: &Args, model: &Model) -> Result<Vec<Text>> {
     let mut texts = Vec::new();
     for path in &args.text {
         let window = WINDOW.min(model.config().max_positions);
-        texts.push(Text { name: name(path), ids: tokenize(&args.model, path)?, window });
+        texts.push(Text { name: name(path), ids: tokenize(&args.model.path, path)?, window });
     }
     for path in &args.traces {
         let trace = TraceReader::open(path)?;
