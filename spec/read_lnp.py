@@ -174,15 +174,19 @@ def read_link_index(file, section, neurons):  # gives back what is printed of it
             "profile_tokens": tokens, "profile_active": sum(active_count), "never_active": active_count.count(0)}
 
 # 9.1 Side data
-def read_side_data(file, section, shape):  # gives back whether neuron_bias and output_bias are there
+def read_side_data(file, section, shape):  # gives back whether neuron_bias, output_bias, up_bias and down_norm are there
     name = name_of(section)
     refuse_if(section.bytes < 16, "R45", f"{name} has {section.bytes} bytes")
-    arrays, reserved = struct.unpack("<I12s", read_at(file, section.offset, 16))
-    refuse_if(arrays & ~3, "R43", f"{name}: arrays is {arrays:#x}")
+    arrays, eps_bits, reserved = struct.unpack("<2I8s", read_at(file, section.offset, 16))
+    neuron_bias, output_bias, up_bias, down_norm = (bool(arrays >> bit & 1) for bit in range(4))
+    refuse_if(arrays & ~15 or (up_bias and shape.parts != 3), "R43", f"{name}: arrays is {arrays:#x}")
+    eps, = struct.unpack("<f", struct.pack("<I", eps_bits))
+    right = 0 <= eps < math.inf if down_norm else eps_bits == 0
+    refuse_if(not right, "R44", f"{name}: norm_eps is {eps}")
     refuse_if(any(reserved), "R44", f"{name}: a reserved byte is not zero")
-    length = 16 + 4 * shape.neurons * (arrays & 1) + 4 * shape.hidden * (arrays >> 1)
+    length = 16 + 4 * shape.neurons * (neuron_bias + up_bias + down_norm) + 4 * shape.hidden * output_bias
     refuse_if(section.bytes != length, "R45", f"{name} has {section.bytes} bytes, not {length}")
-    return [bool(arrays & 1), bool(arrays & 2)]
+    return [neuron_bias, output_bias, up_bias, down_norm]
 
 # 9.2 Predictors
 PREDICTOR_HEADER, POINT = struct.Struct("<8I32s"), struct.Struct("<5f12s")
@@ -282,9 +286,9 @@ def read_pack(file, index_only):
         refuse_if(checksums.bytes != 4 * shape.neurons, "R46", f"{name_of(checksums)} has {checksums.bytes}")
         refuse_if(region.bytes != shape.neurons * shape.bundle_stride, "R47", f"{name_of(region)} has {region.bytes}")
         side_data = found.get((SIDE_DATA, layer))
-        biases = read_side_data(file, side_data, shape) if side_data else [False, False]
+        arrays = read_side_data(file, side_data, shape) if side_data else [False] * 4
         layers.append({"layer": layer, **read_link_index(file, found[LINK_INDEX, layer], shape.neurons),
-                       "biases": biases, "region_offset": region.offset})
+                       "biases": arrays[:2], "up_bias": arrays[2], "down_norm": arrays[3], "region_offset": region.offset})
     predictors = [read_predictor(file, s, shape) for s in sections if s.kind == PREDICTOR]
     every = {(s.kind, s.layer, s.placement): s for s in sections}
     placements = 1

@@ -2,7 +2,8 @@
 
 use lnp_format::{self as format, Layer, Shape};
 use lnp_kernels::{
-    Activation, CpuFeatures, Dtype, Input, Kernel, KernelError, KernelShape, TOKENS_MAX, Tier,
+    Activation, Bias, CpuFeatures, Dtype, Input, Kernel, KernelError, KernelShape, TOKENS_MAX,
+    Tier, inverse_rms,
 };
 
 use crate::arena::{Arena, ArenaSize};
@@ -12,6 +13,7 @@ use crate::limits::ARENA_ALIGN;
 use crate::predictors::Predictors;
 use crate::queue::TimedQueue;
 use crate::sync::{AtomicU32, Ordering};
+use zerocopy::byteorder::{F32, LE};
 
 /// The sparse FFN of a pack's layers, for up to [`TOKENS_MAX`] tokens at a time.
 #[derive(Debug)]
@@ -194,6 +196,7 @@ impl<'m> Ffn<'m> {
         let view = self.layer_of(session, layer)?;
         let hidden = kernel.shape().hidden;
         y.chunks_exact_mut(hidden).for_each(|y| start_with_bias(&view, y));
+        let mut norms = Norms::of(&view);
         let mut inputs = [Input::default(); TOKENS_MAX];
         let mut memory = &mut *self.inputs;
         for (input, x) in inputs.iter_mut().zip(x.chunks_exact(hidden)) {
@@ -207,11 +210,13 @@ impl<'m> Ffn<'m> {
                 Ok(kernel.coefficient(input, bundle, bias(&view, neuron), later)?)
             };
             let mut in_vain = 0;
-            let mut finish = |_, coefficient, bundle: &[u8], later: &[u8]| {
+            let mut finish = |neuron, coefficient, bundle: &[u8], later: &[u8]| {
                 in_vain += u64::from(coefficient == 0.0);
-                Ok(kernel.accumulate(coefficient, bundle, later, y)?)
+                let share = norms.share(0, neuron, coefficient);
+                Ok(kernel.accumulate(share, bundle, later, y)?)
             };
             let stats = session.finish(workers, layer, active, arrive, &mut finish)?;
+            norms.finish(&view, &self.shape, y);
             return Ok(FetchStats { in_vain, ..stats });
         }
         let batch = Batch {
@@ -226,10 +231,11 @@ impl<'m> Ffn<'m> {
         };
         let mut in_vain = 0;
         let mut finish = |neuron, _, bundle: &[u8], later: &[u8]| {
-            in_vain += u64::from(!batch.finish(neuron, bundle, later, y)?);
+            in_vain += u64::from(!batch.finish(neuron, bundle, later, &mut norms, y)?);
             Ok(())
         };
         let stats = session.finish(workers, layer, active, arrive, &mut finish)?;
+        norms.finish(&view, &self.shape, y);
         Ok(FetchStats { in_vain, ..stats })
     }
 
@@ -297,7 +303,7 @@ impl Batch<'_> {
         neuron: u32,
         bundle: &[u8],
         later: &[u8],
-        bias: f32,
+        bias: Bias,
     ) -> Result<f32, EngineError> {
         let mut inputs = [Input::default(); TOKENS_MAX];
         let mut out = [0.0; TOKENS_MAX];
@@ -320,6 +326,7 @@ impl Batch<'_> {
         neuron: u32,
         bundle: &[u8],
         later: &[u8],
+        norms: &mut Norms<'_>,
         y: &mut [f32],
     ) -> Result<bool, EngineError> {
         let mut any = false;
@@ -328,7 +335,7 @@ impl Batch<'_> {
             any |= value != 0.0;
             let hidden = self.kernel.shape().hidden;
             let y = &mut y[token * hidden..(token + 1) * hidden];
-            self.kernel.accumulate(value, bundle, later, y)?;
+            self.kernel.accumulate(norms.share(token, neuron, value), bundle, later, y)?;
         }
         Ok(any)
     }
@@ -397,13 +404,59 @@ fn check_lengths(kernel: &Kernel, tokens: usize, x: &[f32], y: &[f32]) -> Result
     Ok(())
 }
 
+/// The output bias; zeros where a norm comes first, which does not concern it.
 fn start_with_bias(layer: &Layer<'_>, y: &mut [f32]) {
     y.fill(0.0);
-    for (y, bias) in y.iter_mut().zip(layer.output_bias()) {
-        *y = bias.get();
+    if layer.down_norm().is_none() {
+        add_bias(layer, y);
     }
 }
 
-fn bias(layer: &Layer<'_>, neuron: u32) -> f32 {
-    layer.neuron_bias().get(neuron as usize).map_or(0.0, |bias| bias.get())
+fn add_bias(layer: &Layer<'_>, y: &mut [f32]) {
+    for (y, bias) in y.iter_mut().zip(layer.output_bias()) {
+        *y += bias.get();
+    }
+}
+
+fn bias(layer: &Layer<'_>, neuron: u32) -> Bias {
+    let of = |list: &[F32<LE>]| list.get(neuron as usize).map_or(0.0, |bias| bias.get());
+    Bias { first: of(layer.neuron_bias()), up: of(layer.up_bias()) }
+}
+
+/// A norm over the coefficients of each token, where the layer has one. It is a factor of the whole sum, so that what is
+/// added up needs only its weights, and the factor comes last.
+struct Norms<'a> {
+    weights: &'a [F32<LE>],
+    eps: f32,
+    /// Sums of the squares of the coefficients, by token.
+    squares: [f64; TOKENS_MAX],
+}
+
+impl<'a> Norms<'a> {
+    fn of(layer: &Layer<'a>) -> Self {
+        let (weights, eps) = layer.down_norm().unwrap_or_default();
+        Self { weights, eps, squares: [0.0; TOKENS_MAX] }
+    }
+
+    /// What is to be added of a neuron's down column; its coefficient where there is no norm.
+    fn share(&mut self, token: usize, neuron: u32, coefficient: f32) -> f32 {
+        let Some(weight) = self.weights.get(neuron as usize) else { return coefficient };
+        if let Some(squares) = self.squares.get_mut(token) {
+            *squares += f64::from(coefficient) * f64::from(coefficient);
+        }
+        coefficient * weight.get()
+    }
+
+    /// Makes the sums of all tokens outputs.
+    fn finish(&self, layer: &Layer<'_>, shape: &Shape, y: &mut [f32]) {
+        if self.weights.is_empty() {
+            return;
+        }
+        let tokens = y.chunks_exact_mut((shape.hidden as usize).max(1));
+        for (y, squares) in tokens.zip(self.squares) {
+            let factor = inverse_rms(squares, shape.neurons, self.eps);
+            y.iter_mut().for_each(|y| *y = (f64::from(*y) * factor) as f32);
+            add_bias(layer, y);
+        }
+    }
 }

@@ -9,7 +9,8 @@ use crate::checksum::check_zero;
 use crate::codes::SectionKind;
 use crate::error::FormatError;
 use crate::layout::{
-    LinkIndexHeader, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry, SideDataHeader, field_at,
+    LinkIndexHeader, SIDE_DOWN_NORM, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SIDE_UP_BIAS,
+    SectionEntry, SideDataHeader, field_at,
 };
 use crate::sections::wrong_length;
 use crate::shape::Shape;
@@ -96,11 +97,14 @@ impl<'a> LinkIndex<'a> {
     }
 }
 
-/// The arrays of a `side_data` section; both empty where a layer has none.
+/// The arrays of a `side_data` section; each empty where a layer has none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SideData<'a> {
     pub(crate) neuron_bias: &'a [F32<LE>],
     pub(crate) output_bias: &'a [F32<LE>],
+    pub(crate) up_bias: &'a [F32<LE>],
+    pub(crate) down_norm: &'a [F32<LE>],
+    pub(crate) norm_eps: f32,
 }
 
 impl<'a> SideData<'a> {
@@ -113,8 +117,12 @@ impl<'a> SideData<'a> {
         };
         let (neuron_bias, values) =
             values.split_at_checked(length(SIDE_NEURON_BIAS, shape.neurons))?;
-        (values.len() == length(SIDE_OUTPUT_BIAS, shape.hidden))
-            .then_some(Self { neuron_bias, output_bias: values })
+        let (output_bias, values) =
+            values.split_at_checked(length(SIDE_OUTPUT_BIAS, shape.hidden))?;
+        let (up_bias, down_norm) = values.split_at_checked(length(SIDE_UP_BIAS, shape.neurons))?;
+        let whole = down_norm.len() == length(SIDE_DOWN_NORM, shape.neurons);
+        let norm_eps = header.norm_eps.get();
+        whole.then_some(Self { neuron_bias, output_bias, up_bias, down_norm, norm_eps })
     }
 
     pub(crate) fn check(
@@ -126,13 +134,26 @@ impl<'a> SideData<'a> {
         let offset = entry.offset.get();
         let length = || wrong_length(SectionKind::SideData, entry, rule);
         let (header, _) = SideDataHeader::ref_from_prefix(bytes).map_err(|_| length())?;
-        let known = SIDE_NEURON_BIAS | SIDE_OUTPUT_BIAS;
-        if header.arrays.get() & !known != 0 {
+        let arrays = header.arrays.get();
+        let known = SIDE_NEURON_BIAS | SIDE_OUTPUT_BIAS | SIDE_UP_BIAS | SIDE_DOWN_NORM;
+        let up_ok = arrays & SIDE_UP_BIAS == 0 || shape.parts == 3;
+        if arrays & !known != 0 || !up_ok {
             return Err(FormatError::Field {
                 field: "arrays",
                 offset,
-                rule: "must name known arrays only",
-                found: header.arrays.get().into(),
+                rule: "must name known arrays only, up_bias of three parts only",
+                found: arrays.into(),
+            });
+        }
+        let eps = header.norm_eps.get();
+        let has_norm = arrays & SIDE_DOWN_NORM != 0;
+        let eps_ok = if has_norm { eps.is_finite() && eps >= 0.0 } else { eps.to_bits() == 0 };
+        if !eps_ok {
+            return Err(FormatError::Field {
+                field: "norm_eps",
+                offset: field_at(SideDataHeader::FIELDS, "norm_eps", offset),
+                rule: "must be finite and not negative, 0 without down_norm",
+                found: eps.to_bits().into(),
             });
         }
         let reserved_at = field_at(SideDataHeader::FIELDS, "reserved", offset);

@@ -144,10 +144,13 @@ on_disk! {
 on_disk! {
     /// The head of a `side_data` section; the arrays of f32 that `arrays` names follow.
     SideDataHeader, 16, {
-        /// Bit 0: `neuron_bias` follows. Bit 1: `output_bias` follows (after it).
+        /// Which arrays follow, in the order of their bits: [`SIDE_NEURON_BIAS`], [`SIDE_OUTPUT_BIAS`],
+        /// [`SIDE_UP_BIAS`], [`SIDE_DOWN_NORM`].
         arrays: U32<LE>,
+        /// Of the norm before the down columns; 0 without one.
+        norm_eps: F32<LE>,
         /// Zero.
-        reserved: [u8; 12],
+        reserved: [u8; 8],
     }
 }
 
@@ -204,6 +207,10 @@ pub const PREDICTOR_STRENGTH_SCALES: u32 = 1 << 2;
 pub const SIDE_NEURON_BIAS: u32 = 1 << 0;
 /// Bit of [`SideDataHeader::arrays`]: the bias of the FFN's output.
 pub const SIDE_OUTPUT_BIAS: u32 = 1 << 1;
+/// Bit of [`SideDataHeader::arrays`]: the bias of each neuron's product with its up part, of three parts.
+pub const SIDE_UP_BIAS: u32 = 1 << 2;
+/// Bit of [`SideDataHeader::arrays`]: the weights of a norm over the coefficients, by neuron id.
+pub const SIDE_DOWN_NORM: u32 = 1 << 3;
 
 /// Every on-disk struct with its name in the spec, its size and its fields.
 pub const STRUCTS: &[(&str, usize, &[Field])] = &[

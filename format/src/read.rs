@@ -311,6 +311,18 @@ impl<'a> Layer<'a> {
     pub const fn output_bias(&self) -> &'a [F32<LE>] {
         self.side.output_bias
     }
+    /// Bias of each neuron's product with its up part, by neuron id; empty where the model has none.
+    pub const fn up_bias(&self) -> &'a [F32<LE>] {
+        self.side.up_bias
+    }
+    /// Weights of the norm over the coefficients before the down columns, by neuron id, and its epsilon; `None` where
+    /// the model has none.
+    pub const fn down_norm(&self) -> Option<(&'a [F32<LE>], f32)> {
+        if self.side.down_norm.is_empty() {
+            return None;
+        }
+        Some((self.side.down_norm, self.side.norm_eps))
+    }
     /// Where the bundle region begins, bytes from the start of the file; a multiple of the block.
     pub const fn region_offset(&self) -> u64 {
         self.region_offset

@@ -7,7 +7,7 @@
 //! 3. writes the sections where they belong, in any order, and keeps their checksums;
 //! 4. [`seal`] makes the superblock, which goes in last, before the section table.
 
-use zerocopy::byteorder::{U16, U32, U64};
+use zerocopy::byteorder::{F32, U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::checksum::crc32;
@@ -138,9 +138,13 @@ pub fn link_index_header(neurons: u32, links: u32, profile_tokens: u64) -> LinkI
     }
 }
 
-/// The head of a `side_data` section; `arrays` as in [`SideDataHeader::arrays`].
-pub fn side_data_header(arrays: u32) -> SideDataHeader {
-    SideDataHeader { arrays: U32::new(arrays), ..SideDataHeader::new_zeroed() }
+/// The head of a `side_data` section; `arrays` as in [`SideDataHeader::arrays`], `norm_eps` 0 without a norm.
+pub fn side_data_header(arrays: u32, norm_eps: f32) -> SideDataHeader {
+    SideDataHeader {
+        arrays: U32::new(arrays),
+        norm_eps: F32::new(norm_eps),
+        ..SideDataHeader::new_zeroed()
+    }
 }
 
 /// The head of a `predictor` section of no flags; `rank` as in [`PredictorHeader::rank`].

@@ -263,3 +263,43 @@ fn errors_read_as_one_clear_line() {
     assert!(parse(&damaged).unwrap_err().to_string().contains("checksum of superblock at byte 0"));
     assert!(file.as_bytes().len() > 4096);
 }
+
+#[test]
+fn side_data_of_every_kind_is_read_back_and_its_rules_are_named() {
+    let mut recipe = Recipe::small(2, 7);
+    (recipe.shape.parts, recipe.shape.bundle_stride) = (3, 384);
+    recipe.up_bias_and_norm = true;
+    let file = recipe.build();
+    let pack = parse(&file).unwrap();
+    for (number, layer) in (0..).zip(pack.layers()) {
+        let value = |at: usize| at as f32 / 8.0 + number as f32;
+        let is = |found: &[zerocopy::byteorder::F32<zerocopy::byteorder::LE>],
+                  first: usize,
+                  count| {
+            found.len() == count && (first..).zip(found).all(|(at, found)| found.get() == value(at))
+        };
+        assert!(is(layer.neuron_bias(), 0, 7));
+        assert!(is(layer.output_bias(), 7, 32));
+        assert!(is(layer.up_bias(), 39, 7));
+        let (weights, eps) = layer.down_norm().unwrap();
+        assert!(is(weights, 46, 7) && eps == 0.5);
+    }
+    let plain = Recipe::small(1, 7).build();
+    assert!(parse(&plain).unwrap().layer(0).unwrap().down_norm().is_none());
+    let field = |file: &[u8], at: usize, value: u32| {
+        let broken = with_section(file, SectionKind::SideData, |body| {
+            body[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        });
+        match parse(&broken) {
+            Err(FormatError::Field { field, .. }) => field,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(field(&file, 0, 31), "arrays");
+    // of two parts there are no biases of up rows of their own; and no epsilon without a norm
+    assert_eq!(field(&plain, 0, 7), "arrays");
+    assert_eq!(field(&plain, 4, 1), "norm_eps");
+    assert_eq!(field(&file, 4, f32::NAN.to_bits()), "norm_eps");
+    assert_eq!(field(&file, 4, (-1.0_f32).to_bits()), "norm_eps");
+    assert_eq!(field(&file, 0, 7), "norm_eps");
+}

@@ -9,7 +9,8 @@ use lnp_format::checksum::crc32;
 use lnp_format::codes::{FIRST_BULK_KIND, INCOMPAT_KNOWN, INCOMPAT_PLACEHOLDER, WHOLE_PACK};
 use lnp_format::layout::{
     MAGIC, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN, PREDICTOR_STRENGTH_SCALES,
-    SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, STRUCTS, SectionEntry, VERSION_MAJOR, VERSION_MINOR,
+    SIDE_DOWN_NORM, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SIDE_UP_BIAS, STRUCTS, SectionEntry,
+    VERSION_MAJOR, VERSION_MINOR,
 };
 use lnp_format::provenance::REQUIRED_KEYS;
 use lnp_format::{
@@ -161,6 +162,8 @@ fn constants_and_bits_are_those_of_the_spec() {
     let side = [
         (u64::from(SIDE_NEURON_BIAS), "neuron_bias"),
         (u64::from(SIDE_OUTPUT_BIAS), "output_bias"),
+        (u64::from(SIDE_UP_BIAS), "up_bias"),
+        (u64::from(SIDE_DOWN_NORM), "down_norm"),
     ];
     assert_eq!(bits("arrays"), side);
     let flags = [
@@ -281,7 +284,7 @@ fn example() -> Vec<u8> {
         link_index.extend(words(array));
     }
     let arrays = SIDE_NEURON_BIAS | SIDE_OUTPUT_BIAS;
-    let mut side_data = write::side_data_header(arrays).as_bytes().to_vec();
+    let mut side_data = write::side_data_header(arrays, 0.0).as_bytes().to_vec();
     let output_bias = (0..32).map(|i| i as f32 / 4.0);
     side_data.extend(
         EXAMPLE_NEURON_BIAS.into_iter().chain(output_bias).flat_map(|bias| bias.to_le_bytes()),

@@ -137,6 +137,9 @@ fn check_layer(pack: &Pack<'_>, layer: &Layer<'_>, file_bytes: u64) {
     assert_eq!(layer.bundle_checksums().len(), neurons);
     assert!([0, neurons].contains(&layer.neuron_bias().len()));
     assert!([0, shape.hidden as usize].contains(&layer.output_bias().len()));
+    assert!([0, neurons].contains(&layer.up_bias().len()));
+    let (weights, eps) = layer.down_norm().unwrap_or((&[], 1.0));
+    assert!([0, neurons].contains(&weights.len()) && eps.is_finite() && eps >= 0.0);
     assert_eq!(layer.region_bytes(), shape.region_bytes());
     assert!(layer.region_offset().is_multiple_of(pack.block_bytes().into()));
     assert!(layer.region_offset() + layer.region_bytes() <= file_bytes);

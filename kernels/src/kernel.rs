@@ -24,6 +24,21 @@ pub struct KernelShape {
     pub activation: Activation,
 }
 
+/// What is added to the products of a neuron.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bias {
+    /// To that with the first part, gate or up, before the activation.
+    pub first: f32,
+    /// To that with the up part, of three parts.
+    pub up: f32,
+}
+
+impl From<f32> for Bias {
+    fn from(first: f32) -> Self {
+        Self { first, up: 0.0 }
+    }
+}
+
 /// The FFN of one neuron at a time, over bundle bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel {
@@ -88,7 +103,7 @@ impl Kernel {
 
     /// How much of its down column a neuron adds for a hidden state.
     ///
-    /// `bias` is added before the activation; 0 where the model has none. Where the activation gives
+    /// `bias` is what is added to the products; 0 where the model has none. Where the activation gives
     /// 0 the coefficient is 0, whatever the up part of a gated FFN holds: it is not read then.
     ///
     /// `later` is a bundle that comes about 12 KiB of bundles after this one: the beginning of its parts
@@ -100,18 +115,19 @@ impl Kernel {
         &self,
         x: &Input<'_>,
         bundle: &[u8],
-        bias: f32,
+        bias: impl Into<Bias>,
         later: &[u8],
     ) -> Result<f32, KernelError> {
+        let bias = bias.into();
         self.check(x, bundle)?;
         let ahead = Ahead::new(self.before_down(bundle), self.before_down(later));
         let (first, rest) = bundle.split_at(self.part_bytes());
-        let activated = self.shape.activation.apply(self.ops.dot(x, first, ahead) + bias);
+        let activated = self.shape.activation.apply(self.ops.dot(x, first, ahead) + bias.first);
         if self.shape.parts == 2 || activated == 0.0 {
             return Ok(activated);
         }
         let (up, _) = rest.split_at(self.part_bytes());
-        Ok(activated * self.shape.activation.apply_up(self.ops.dot(x, up, ahead)))
+        Ok(activated * self.shape.activation.apply_up(self.ops.dot(x, up, ahead) + bias.up))
     }
 
     /// [`Kernel::coefficient`] for up to [`TOKENS_MAX`] hidden states, one into each place of `out`:
@@ -124,10 +140,11 @@ impl Kernel {
         &self,
         xs: &[Input<'_>],
         bundle: &[u8],
-        bias: f32,
+        bias: impl Into<Bias>,
         later: &[u8],
         out: &mut [f32],
     ) -> Result<(), KernelError> {
+        let bias = bias.into();
         check("coefficients", xs.len(), out.len())?;
         let (pairs, rest) = xs.as_chunks::<2>();
         let (pairs_out, rest_out) = out.as_chunks_mut::<2>();
@@ -144,7 +161,7 @@ impl Kernel {
         &self,
         xs: &[Input<'_>; 2],
         bundle: &[u8],
-        bias: f32,
+        bias: Bias,
         later: &[u8],
     ) -> Result<[f32; 2], KernelError> {
         let [first, second] = xs;
@@ -157,11 +174,11 @@ impl Kernel {
             && let Some([gates, ups]) = self.ops.dot_pair([first, second], [gate, up], ahead)
         {
             let coefficient = |gate: f32, up: f32| {
-                let activated = self.shape.activation.apply(gate + bias);
+                let activated = self.shape.activation.apply(gate + bias.first);
                 if activated == 0.0 {
                     return activated;
                 }
-                activated * self.shape.activation.apply_up(up)
+                activated * self.shape.activation.apply_up(up + bias.up)
             };
             return Ok([coefficient(gates[0], ups[0]), coefficient(gates[1], ups[1])]);
         }

@@ -4,8 +4,8 @@
 //! One neuron contributes `coefficient * down`, where
 //!
 //! - with two parts (up, down): `coefficient = act(up . x + bias)`;
-//! - with three (gate, up, down): `coefficient = act(gate . x + bias) * (up . x)`; with dReLU
-//!   `act(up . x)`.
+//! - with three (gate, up, down): `coefficient = act(gate . x + bias) * (up . x + up bias)`; with dReLU
+//!   `act(up . x + up bias)`.
 //!
 //! [`Kernel::prepare`] brings the hidden state into the form that the tier computes with.
 //! [`Kernel::coefficient`] may be called for bundles in any order (as they arrive);
@@ -29,6 +29,7 @@ pub mod dtype;
 pub mod error;
 pub mod input;
 pub mod kernel;
+pub mod norm;
 pub mod numbers;
 pub mod portable;
 pub mod rows;
@@ -39,7 +40,8 @@ pub use arch::{CpuFeatures, Feature, Tier};
 pub use dtype::Dtype;
 pub use error::KernelError;
 pub use input::Input;
-pub use kernel::{Kernel, KernelShape, TOKENS_MAX};
+pub use kernel::{Bias, Kernel, KernelShape, TOKENS_MAX};
+pub use norm::inverse_rms;
 pub use numbers::Numbers;
 pub use rows::Rows;
 pub use select::{estimate_strengths, select};

@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use lnp_engine::sys::cpu;
-use lnp_kernels::{Activation, CpuFeatures, Dtype, Kernel, KernelShape, Tier};
+use lnp_kernels::{Activation, Bias, CpuFeatures, Dtype, Kernel, KernelShape, Tier};
 use support::{Numbers, kernels, shape, weights};
 
 const HIDDEN: usize = 32 * 7;
@@ -196,5 +196,28 @@ fn the_best_tier_is_taken_and_a_lower_one_can_be_forced() {
         assert_eq!(all[0].tier(), Tier::Portable);
         let portable = Kernel::new(shape(dtype, 32, 2), CpuFeatures::NONE).unwrap();
         assert_eq!(portable.tier(), Tier::Portable);
+    }
+}
+
+/// A bias of the up part is added to its product, and makes no difference to the rest; in batches too.
+#[test]
+fn up_parts_have_biases_of_their_own() {
+    let weight = |part: f32| (0..HIDDEN).map(move |i| if i % 2 == 0 { part } else { -part / 2.0 });
+    let bundle: Vec<u8> =
+        [0.25, 0.5, 1.0].into_iter().flat_map(weight).flat_map(f32::to_le_bytes).collect();
+    for kernel in kernels(shape(Dtype::F32, HIDDEN, 3)) {
+        let x = [1.0; HIDDEN];
+        let mut memory = vec![0; kernel.input_bytes()];
+        let input = kernel.prepare(&x, &mut memory).unwrap();
+        // products of powers of two: exact in every order
+        let (gate, up) = (0.25 * 0.25 * HIDDEN as f32, 0.5 * 0.25 * HIDDEN as f32);
+        for bias in [0.0, 1.5, -8.0, -up] {
+            let bias = Bias { first: 0.5, up: bias };
+            let found = kernel.coefficient(&input, &bundle, bias, &[]).unwrap();
+            assert_eq!(found, (gate + 0.5) * (up + bias.up), "{}", kernel.tier().name());
+            let mut three = [0.0; 3];
+            kernel.coefficients(&[input; 3], &bundle, bias, &[], &mut three).unwrap();
+            assert_eq!(three, [found; 3], "{}", kernel.tier().name());
+        }
     }
 }

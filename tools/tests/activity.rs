@@ -6,7 +6,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use common::{demo_model, disk_folder, fails, json, ok};
+use common::{demo_model, fails, json, ok, shared_folder};
 use lnp_link::trace::{TraceData, TraceReader, active, write_trace};
 use lnp_model::{DenseFfn, FeedForward, Model, forward_windows};
 use serde_json::Value;
@@ -26,20 +26,20 @@ fn number(value: &Value, key: &str) -> f64 {
 
 /// Tokens without meaning, as a trace has them, and thresholds learned from them by either measure.
 struct Made {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
     told: [Value; 2],
 }
 
 impl Made {
     fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
+        self.folder.join(name).to_str().unwrap().to_owned()
     }
 }
 
 fn made() -> &'static Made {
     static MADE: OnceLock<Made> = OnceLock::new();
     MADE.get_or_init(|| {
-        let folder = disk_folder();
+        let folder = shared_folder("activity");
         let config = Model::load(&model_dir()).unwrap().config().clone();
         let ids: Vec<u32> =
             (0..TOKENS).map(|at| (at * at * 31 + at * 7) as u32 % config.vocab as u32).collect();
@@ -57,11 +57,11 @@ fn made() -> &'static Made {
             predicted: None,
             layers: vec![vec![0; TOKENS * row]; config.layers],
         };
-        let path = folder.path().join("ids.trace");
+        let path = folder.join("ids.trace");
         write_trace(&path, &trace).unwrap();
         let (dir, path) = (model_dir(), path.to_str().unwrap().to_owned());
         let learn = |measure: &str| {
-            let out = folder.path().join(measure);
+            let out = folder.join(measure);
             json(&[
                 "predict",
                 "--model",

@@ -22,11 +22,6 @@ use serde::Deserialize;
 
 /// How far a logit may be off, by the largest of its prompt.
 const LOGIT_ERROR_MAX: f32 = 1e-4;
-/// Models whose packs the format cannot express, and why.
-const BEYOND_PACKS: [(&str, &str); 2] = [
-    ("llama-biases", "a bias on the up rows of a gated FFN"),
-    ("bitnet", "a norm before the down columns"),
-];
 
 #[derive(Deserialize)]
 struct Reference {
@@ -176,7 +171,7 @@ fn active_sets() -> Result<()> {
             let predicted = ExactPredictor::load(known.model.checkpoint(), config).err();
             for error in [traced, predicted] {
                 let told = format!("{:#}", error.context("no error")?);
-                assert!(told.contains("needs a threshold"), "{}: {told}", known.name);
+                assert!(told.contains("needs thresholds"), "{}: {told}", known.name);
             }
             return Ok(());
         }
@@ -247,9 +242,7 @@ fn from_packs() -> Result<()> {
     for dir in folders() {
         let known = Known::load(&dir)?;
         let (checkpoint, config) = (known.model.checkpoint(), known.config());
-        let beyond = BEYOND_PACKS.iter().find(|(name, _)| *name == known.name);
-        let refused =
-            if known.is_sparse() { beyond.map(|(_, why)| *why) } else { Some("needs a threshold") };
+        let refused = (!known.is_sparse()).then_some("needs thresholds");
         if let Some(why) = refused {
             let recipe = Recipe::for_checkpoint(checkpoint, config, None, Dtype::F32);
             let told = format!("{:#}", recipe.err().context("no error")?);

@@ -52,6 +52,7 @@ fn valid() -> Vec<Golden> {
         orders,
         replicas: Vec::new(),
         biases: false,
+        up_bias_and_norm: false,
         predictors: Vec::new(),
         provenance: "model=gated\nmodel.family=llama\norder=test\ntool=golden\n",
     };
@@ -61,12 +62,20 @@ fn valid() -> Vec<Golden> {
     placeholder.biases = false;
     placeholder.provenance = "order=test\nplaceholder.copies=2\ntool=golden\n";
     let three = Recipe::small(2, 8).with_replicas(2).build();
+    let mut side_data = Recipe::small(2, 6);
+    (side_data.shape.parts, side_data.shape.bundle_stride) = (3, 384);
+    side_data.up_bias_and_norm = true;
     vec![
         ("f32-biases.lnp", "two layers of f32, two parts, both biases, blocks of 512", plain()),
         (
             "f16-gated.lnp",
             "one layer of f16, three parts, fatrelu, no side data, blocks of 1,024",
             gated.build(),
+        ),
+        (
+            "side-data.lnp",
+            "biases of gate, up and output, and a norm before the down columns",
+            side_data.build(),
         ),
         (
             "placeholder.lnp",

@@ -3,10 +3,12 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use common::{MODELS, demo_model, disk_folder, fails, json, models, ok, readers_agree};
+use common::{
+    MODELS, demo_model, disk_folder, fails, json, models, ok, readers_agree, shared_folder,
+};
 use serde_json::Value;
 
 fn number(value: &Value, key: &str) -> f64 {
@@ -15,14 +17,21 @@ fn number(value: &Value, key: &str) -> f64 {
 
 /// Traces, predictors and packs of a model, with predictors and without.
 struct Made {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
     model: String,
+    _kept: Option<tempfile::TempDir>,
 }
 
 impl Made {
     /// `text` are the arguments of `lnp trace` that name it.
     fn of(model: &Path, text: &[&str], predict: &[&str]) -> Self {
-        let made = Self { folder: disk_folder(), model: model.to_str().unwrap().to_owned() };
+        let folder = disk_folder();
+        let path = folder.path().to_owned();
+        Self { _kept: Some(folder), ..Self::in_folder(path, model, text, predict) }
+    }
+
+    fn in_folder(folder: PathBuf, model: &Path, text: &[&str], predict: &[&str]) -> Self {
+        let made = Self { folder, model: model.to_str().unwrap().to_owned(), _kept: None };
         let (profile, predictors) = (made.path("profile.trace"), made.path("model.predictors"));
         made.run(&["trace"], &[text, &["--inputs", "3000", "-o", &profile]].concat());
         made.run(&["predict"], &[&["--traces", &profile, "-o", &predictors], predict].concat());
@@ -32,7 +41,7 @@ impl Made {
     }
 
     fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
+        self.folder.join(name).to_str().unwrap().to_owned()
     }
 
     fn run(&self, command: &[&str], more: &[&str]) -> String {
@@ -50,7 +59,8 @@ fn demo() -> &'static Made {
     MADE.get_or_init(|| {
         let text = demo_model().join("text/profile.txt");
         let text = ["--text", text.to_str().unwrap(), "--tokens", "3000"];
-        Made::of(&demo_model(), &text, &["--bytes", "0.12", "--horizon", "0,1"])
+        let folder = shared_folder("packed-predictors");
+        Made::in_folder(folder, &demo_model(), &text, &["--bytes", "0.12", "--horizon", "0,1"])
     })
 }
 

@@ -5,9 +5,10 @@ mod common;
 #[path = "../predict/tests/torch/mod.rs"]
 mod torch;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use common::{MODELS, demo_model, disk_folder, fails, json, models, ok};
+use common::{MODELS, demo_model, disk_folder, fails, json, models, ok, shared_folder};
 use half::f16;
 use lnp_link::trace::TraceReader;
 use lnp_model::{DenseFfn, ExactPredictor, FeedForward, Model};
@@ -58,12 +59,23 @@ fn inputs_of_a_trace_decide_its_bits() {
     assert!(same >= 4 * 90 * 99 / 100, "{same}");
 }
 
+/// A trace of the demo's profile with inputs, made once for all tests.
+fn profile() -> &'static Path {
+    static TRACE: OnceLock<PathBuf> = OnceLock::new();
+    TRACE.get_or_init(|| {
+        let trace = shared_folder("predict").join("profile.trace");
+        let limits = ["--tokens", "3000", "--inputs", "3000"];
+        demo_trace(trace.to_str().unwrap(), "profile", &limits);
+        trace
+    })
+}
+
 /// Predictors of the demo model, in a folder; as JSON what was told of them.
 fn demo_predictors(folder: &Path, name: &str, more: &[&str]) -> (String, Value) {
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     let (trace, out) = (path("profile.trace"), path(name));
     if !Path::new(&trace).exists() {
-        demo_trace(&trace, "profile", &["--tokens", "3000", "--inputs", "3000"]);
+        std::fs::copy(profile(), &trace).unwrap();
     }
     let model = demo_model();
     let args = ["predict", "--model", model.to_str().unwrap(), "--traces", &trace, "-o", &out];
@@ -114,12 +126,15 @@ fn predictors_of_every_kind() {
         assert!(number(high, "recall") > 0.95, "{name}: {high}");
         assert!(number(high, "perplexity_over_dense") < 1.01, "{name}: {high}");
         shares.push(number(high, "predictor_bytes_share"));
-        let table = ok(&args);
-        assert!(table.contains("reads/active") && table.contains(name), "{table}");
+        if name == "rank32" {
+            let table = ok(&args);
+            assert!(table.contains("reads/active") && table.contains(name), "{table}");
+        }
     }
     // by hand: of 768 neurons, 192 wide, two parts: 16, 8.5 and 1.5 bits a weight of half the FFN
     let ffn = (4 * 768 * 192 * 2 * 2) as f64;
-    let offsets = (4 * 768 * 2) as f64;
+    // and what tells strengths, as long
+    let offsets = (4 * 768 * 2 * 2) as f64;
     let by_hand = [16.0, 8.5, 1.5].map(|bits| (4.0 * 768.0 * 192.0 * bits / 8.0 + offsets) / ffn);
     let low_rank = [8.5, 16.0].map(|bits| (4.0 * 32.0 * 960.0 * bits / 8.0 + offsets) / ffn);
     for (share, by_hand) in shares.iter().zip(by_hand.iter().chain(&low_rank)) {

@@ -5,7 +5,9 @@ pub mod predictor;
 
 use lnp_format::checksum::crc32;
 use lnp_format::codes::{INCOMPAT_PLACEHOLDER, WHOLE_PACK};
-use lnp_format::layout::{SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry, Superblock};
+use lnp_format::layout::{
+    SIDE_DOWN_NORM, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SIDE_UP_BIAS, SectionEntry, Superblock,
+};
 use lnp_format::{Activation, Dtype, Pack, PredictorNumbers, SectionKind, Shape, write};
 use predictor::PredictorRecipe;
 use zerocopy::byteorder::{LE, U32};
@@ -20,6 +22,8 @@ pub struct Recipe {
     /// Further placements: for each, the neuron of each slot, one permutation per layer.
     pub replicas: Vec<Vec<Vec<u32>>>,
     pub biases: bool,
+    /// With `biases`: biases of the up rows (three parts) and a norm before the down columns too.
+    pub up_bias_and_norm: bool,
     /// Predictors: layer, horizon, the section's bytes; ascending.
     pub predictors: Vec<(u32, u32, Vec<u8>)>,
     pub provenance: &'static str,
@@ -55,6 +59,7 @@ impl Recipe {
             orders,
             replicas: Vec::new(),
             biases: true,
+            up_bias_and_norm: false,
             predictors: Vec::new(),
             provenance: "order=test\ntool=test\n",
         }
@@ -165,10 +170,14 @@ impl Recipe {
         }
         for layer in 0..layers {
             if self.biases {
-                let mut bytes = write::side_data_header(SIDE_NEURON_BIAS | SIDE_OUTPUT_BIAS)
-                    .as_bytes()
-                    .to_vec();
-                for value in 0..neurons + self.shape.hidden {
+                let (mut arrays, mut eps) = (SIDE_NEURON_BIAS | SIDE_OUTPUT_BIAS, 0.0);
+                let mut count = neurons + self.shape.hidden;
+                if self.up_bias_and_norm {
+                    (arrays, eps) = (arrays | SIDE_UP_BIAS | SIDE_DOWN_NORM, 0.5);
+                    count += 2 * neurons;
+                }
+                let mut bytes = write::side_data_header(arrays, eps).as_bytes().to_vec();
+                for value in 0..count {
                     bytes.extend((value as f32 / 8.0 + layer as f32).to_le_bytes());
                 }
                 add(SectionKind::SideData, layer, 0, bytes);

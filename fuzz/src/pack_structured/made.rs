@@ -3,7 +3,9 @@
 use arbitrary::Arbitrary;
 use lnp_format::checksum::crc32;
 use lnp_format::codes::WHOLE_PACK;
-use lnp_format::layout::{SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry};
+use lnp_format::layout::{
+    SIDE_DOWN_NORM, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SIDE_UP_BIAS, SectionEntry,
+};
 use lnp_format::limits::POINTS_MAX;
 use lnp_format::{
     Activation, Dtype, Pack, PredictorBody, PredictorNumbers, SectionKind, Shape, write,
@@ -13,6 +15,9 @@ use zerocopy::IntoBytes;
 use crate::packs::predictor::PredictorRecipe;
 use crate::packs::{Recipe, assemble};
 use crate::pick;
+
+/// Of norms before down columns.
+const NORM_EPS: f32 = 1e-5;
 
 /// What a pack is made from.
 #[derive(Arbitrary, Debug)]
@@ -184,7 +189,8 @@ impl Made {
             (0..placements).map(place).collect()
         };
         let links: Vec<Vec<Links>> = (0..shape.layers).map(layer).collect();
-        let side = u32::from(self.side % 4);
+        let side = u32::from(self.side % 16);
+        let side = if shape.parts == 3 { side } else { side & !SIDE_UP_BIAS };
         let mut predictors: Vec<_> =
             self.predictors.iter().flatten().map(|made| made.recipe(&shape)).collect();
         predictors.retain(|_| shape.dtype != Dtype::Placeholder);
@@ -261,9 +267,21 @@ impl Built {
         (0..hidden).map(|at| (layer * 100 + at) as f32).collect()
     }
 
+    fn up_bias(&self, layer: u32) -> Vec<f32> {
+        let neurons = if self.side & SIDE_UP_BIAS == 0 { 0 } else { self.recipe.shape.neurons };
+        (0..neurons).map(|neuron| neuron as f32 / 4.0 + layer as f32).collect()
+    }
+
+    fn down_norm(&self) -> Vec<f32> {
+        let neurons = if self.side & SIDE_DOWN_NORM == 0 { 0 } else { self.recipe.shape.neurons };
+        (0..neurons).map(|neuron| 1.0 + neuron as f32 / 16.0).collect()
+    }
+
     fn side_data(&self, layer: u32) -> Vec<u8> {
-        let header = write::side_data_header(self.side);
+        let eps = if self.side & SIDE_DOWN_NORM == 0 { 0.0 } else { NORM_EPS };
+        let header = write::side_data_header(self.side, eps);
         let values = self.neuron_bias(layer).into_iter().chain(self.output_bias(layer));
+        let values = values.chain(self.up_bias(layer)).chain(self.down_norm());
         header.as_bytes().iter().copied().chain(values.flat_map(f32::to_le_bytes)).collect()
     }
 
@@ -314,6 +332,11 @@ impl Built {
                 assert!(biases.eq(self.neuron_bias(number)));
                 let biases = layer.output_bias().iter().map(|bias| bias.get());
                 assert!(biases.eq(self.output_bias(number)));
+                let biases = layer.up_bias().iter().map(|bias| bias.get());
+                assert!(biases.eq(self.up_bias(number)));
+                let (weights, eps) = layer.down_norm().unwrap_or_default();
+                assert!(weights.iter().map(|weight| weight.get()).eq(self.down_norm()));
+                assert_eq!(eps, if weights.is_empty() { 0.0 } else { NORM_EPS });
                 for (slot, neuron) in links.order.iter().enumerate() {
                     let bundle = recipe.bundle(number, *neuron);
                     let begin = layer.region_offset() as usize + slot * bundle.len();

@@ -87,11 +87,9 @@ impl FfnTensors {
         if self.gate.is_some() { self.gate_bias.as_ref() } else { self.up_bias.as_ref() }
     }
 
-    /// What a pack has no place for, if the FFN has it.
-    pub fn beyond_packs(&self) -> Option<(&String, &'static str)> {
-        let up_bias = self.up_bias.as_ref().filter(|_| self.gate.is_some());
-        let up_bias = up_bias.map(|name| (name, "a bias on the up rows of a gated FFN"));
-        up_bias.or(self.sub_norm.as_ref().map(|name| (name, "a norm before the down columns")))
+    /// The bias of the up rows where these do not decide: of a gated FFN.
+    pub fn gated_up_bias(&self) -> Option<&String> {
+        self.up_bias.as_ref().filter(|_| self.gate.is_some())
     }
 }
 

@@ -97,11 +97,16 @@ fn compare_layers(
         for (name, values) in [
             (tensors.neuron_bias(), layer.neuron_bias()),
             (tensors.down_bias.as_ref(), layer.output_bias()),
+            (tensors.gated_up_bias(), layer.up_bias()),
+            (tensors.sub_norm.as_ref(), layer.down_norm().unwrap_or_default().0),
         ] {
             let expected = name.map_or(Ok(Vec::new()), |name| checkpoint.read_f32(name))?;
             let equal = expected.len() == values.len()
                 && expected.iter().zip(values).all(|(a, b)| a.to_bits() == b.get().to_bits());
-            ensure!(equal, "layer {number}: the biases are not those of the model");
+            ensure!(
+                equal,
+                "layer {number}: its biases, or the weights of a norm, are not those of the model"
+            );
         }
     }
     Ok(weight_error(&sums))

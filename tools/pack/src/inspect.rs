@@ -98,6 +98,10 @@ pub struct LayerDescription {
     pub never_active: u32,
     /// Whether the layer has neuron biases, and an output bias.
     pub biases: [bool; 2],
+    /// Whether it has biases of the up rows of a gated FFN.
+    pub up_bias: bool,
+    /// Whether a norm comes before its down columns.
+    pub down_norm: bool,
     /// Where the bundles begin, bytes.
     pub region_offset: u64,
 }
@@ -237,6 +241,8 @@ fn describe_layer(number: u32, layer: &Layer<'_>) -> LayerDescription {
         profile_active: counts().map(u64::from).sum(),
         never_active: counts().filter(|count| *count == 0).count() as u32,
         biases: [!layer.neuron_bias().is_empty(), !layer.output_bias().is_empty()],
+        up_bias: !layer.up_bias().is_empty(),
+        down_norm: layer.down_norm().is_some(),
         region_offset: layer.region_offset(),
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use lnp_format::checksum::crc32;
 use lnp_format::codes::{INCOMPAT_PLACEHOLDER, WHOLE_PACK};
-use lnp_format::layout::{SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SectionEntry};
+use lnp_format::layout::{
+    SIDE_DOWN_NORM, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SIDE_UP_BIAS, SectionEntry,
+};
 use lnp_format::limits::SUPERBLOCK_BYTES;
 use lnp_format::write::{self, BLOCK_BYTES_USUAL, PackBytes};
 use lnp_format::{Activation, Dtype, SectionKind, Shape};
@@ -17,13 +19,31 @@ use lnp_link::slot_of_neuron;
 use lnp_link::{LayerLinks, Links};
 use lnp_model::{Checkpoint, ModelConfig};
 
-/// Biases of one layer; an empty vector where the model has none.
+/// What one layer has beside its bundles; an empty vector where the model has none.
 #[derive(Debug, Clone, Default)]
 pub struct SideData {
     /// By neuron id.
     pub neuron_bias: Vec<f32>,
     /// `hidden` values.
     pub output_bias: Vec<f32>,
+    /// By neuron id.
+    pub up_bias: Vec<f32>,
+    /// Weights of a norm over the coefficients, by neuron id.
+    pub down_norm: Vec<f32>,
+    /// Epsilon of that norm.
+    pub norm_eps: f32,
+}
+
+impl SideData {
+    /// The arrays, in the order of their bits.
+    fn arrays(&self) -> [(&Vec<f32>, u32); 4] {
+        [
+            (&self.neuron_bias, SIDE_NEURON_BIAS),
+            (&self.output_bias, SIDE_OUTPUT_BIAS),
+            (&self.up_bias, SIDE_UP_BIAS),
+            (&self.down_norm, SIDE_DOWN_NORM),
+        ]
+    }
 }
 
 /// The size of a model whose bundles are placeholders.
@@ -166,10 +186,6 @@ impl Recipe {
         }
         for layer in 0..config.layers {
             let tensors = config.ffn_tensors(layer);
-            if let Some((name, what)) = tensors.beyond_packs() {
-                let dir = checkpoint.path().display();
-                bail!("{dir}: tensor `{name}`: {what} has no place in a pack");
-            }
             let read = |name: Option<&String>, length: usize| -> Result<Vec<f32>> {
                 let Some(name) = name else { return Ok(Vec::new()) };
                 let values = checkpoint.read_f32(name)?;
@@ -184,6 +200,9 @@ impl Recipe {
             recipe.side_data.push(SideData {
                 neuron_bias: read(tensors.neuron_bias(), config.neurons)?,
                 output_bias: read(tensors.down_bias.as_ref(), config.hidden)?,
+                up_bias: read(tensors.gated_up_bias(), config.neurons)?,
+                down_norm: read(tensors.sub_norm.as_ref(), config.neurons)?,
+                norm_eps: if tensors.sub_norm.is_some() { config.norm_eps as f32 } else { 0.0 },
             });
         }
         Ok(recipe)
@@ -343,7 +362,7 @@ impl Recipe {
             sections.push((SectionKind::LinkIndex, layer, placement, bytes));
         }
         for (layer, side) in (0..).zip(&self.side_data) {
-            if !side.neuron_bias.is_empty() || !side.output_bias.is_empty() {
+            if side.arrays().iter().any(|(values, _)| !values.is_empty()) {
                 let bytes = side_data(side).len() as u64;
                 sections.push((SectionKind::SideData, layer, 0, bytes));
             }
@@ -458,13 +477,11 @@ fn activation(of_model: lnp_model::Activation) -> (Activation, f32) {
 
 fn side_data(side: &SideData) -> Vec<u8> {
     let mut arrays = 0;
-    for (values, bit) in
-        [(&side.neuron_bias, SIDE_NEURON_BIAS), (&side.output_bias, SIDE_OUTPUT_BIAS)]
-    {
+    for (values, bit) in side.arrays() {
         arrays |= if values.is_empty() { 0 } else { bit };
     }
-    let mut bytes = write::side_data_header(arrays).as_bytes().to_vec();
-    let values = side.neuron_bias.iter().chain(&side.output_bias);
+    let mut bytes = write::side_data_header(arrays, side.norm_eps).as_bytes().to_vec();
+    let values = side.arrays().into_iter().flat_map(|(values, _)| values);
     bytes.extend(values.flat_map(|value| value.to_le_bytes()));
     bytes
 }

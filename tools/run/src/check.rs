@@ -59,6 +59,8 @@ fn check_biases(layer: &Layer<'_>, checkpoint: &Checkpoint, tensors: &FfnTensors
     for (name, values) in [
         (tensors.neuron_bias(), layer.neuron_bias()),
         (tensors.down_bias.as_ref(), layer.output_bias()),
+        (tensors.gated_up_bias(), layer.up_bias()),
+        (tensors.sub_norm.as_ref(), layer.down_norm().unwrap_or_default().0),
     ] {
         let Some(name) = name else { continue };
         let stored = values.iter().map(|value| value.get().to_bits());

@@ -287,7 +287,9 @@ fn side_data() -> Vec<Broken> {
     use SectionKind::SideData;
     let bytes = 16 + 4 * (3 + 32);
     vec![
-        ("side-data-arrays.lnp", "R43", "an array to come", word(SideData, 0, 7)),
+        ("side-data-arrays.lnp", "R43", "an array to come", word(SideData, 0, 19)),
+        ("side-data-up-bias.lnp", "R43", "a bias of up rows, of two parts", word(SideData, 0, 7)),
+        ("side-data-eps.lnp", "R44", "an epsilon without a norm", word(SideData, 4, 1)),
         ("side-data-reserved.lnp", "R44", "a reserved byte is not zero", word(SideData, 12, 1)),
         ("side-data-length.lnp", "R45", "a word after the arrays", resized(SideData, bytes + 4)),
         ("side-data-short.lnp", "R45", "shorter than its header", resized(SideData, 8)),
