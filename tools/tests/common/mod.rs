@@ -44,7 +44,6 @@ pub fn disk_folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
-/// Runs the second reader, `spec/read_lnp.py`; `None` where there is no Python.
 /// A folder on a disk that all tests of a binary share, empty at first; it is left there, and taken again.
 pub fn shared_folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -53,6 +52,7 @@ pub fn shared_folder(name: &str) -> PathBuf {
     folder
 }
 
+/// Runs the second reader, `spec/read_lnp.py`; `None` where there is no Python.
 pub fn second_reader(pack: &Path) -> Option<Output> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/read_lnp.py");
     Command::new("python3").arg(script).arg(pack).output().ok()
