@@ -1,4 +1,4 @@
-//! Traces, links files, device profiles, laws and model folders from strangers: an error or a value,
+//! Traces, links files, device profiles, laws, model folders and GGUF files from strangers: an error or a value,
 //! nothing else.
 //!
 //! Also a test of the tools, which replays what is committed (`tools/tests/readers.rs`).
@@ -12,14 +12,15 @@ use std::fs::File;
 use std::io::Cursor;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lnp_device::LawText;
 use lnp_format::{Dtype, Pack};
 use lnp_link::Links;
 use lnp_link::trace::{TraceReader, active};
 use lnp_measure::profile::DeviceProfile;
-use lnp_model::{DenseFfn, Model};
+use lnp_model::gguf::inspect::describe;
+use lnp_model::{DenseFfn, Model, Tokenizer};
 use lnp_pack::Recipe;
 use made::{Bytes, Input, Kind};
 
@@ -32,6 +33,7 @@ pub fn run(data: &[u8]) {
         Kind::Profile => profile(&file),
         Kind::Law => law(&file),
         Kind::Model => model(&file, &weights),
+        Kind::Gguf => with_file(&file, |path| gguf(&path)),
     };
     if let Err(told) = &found {
         assert!(!told.is_empty());
@@ -136,7 +138,22 @@ fn model(config: &[u8], weights: &[u8]) -> Result<(), String> {
     for (name, content) in [("config.json", config), ("model.safetensors", weights)] {
         std::fs::write(folder.path().join(name), content).expect("there is room");
     }
-    let model = Model::load(folder.path()).map_err(told)?;
+    loaded(&Model::load(folder.path()).map_err(told)?)
+}
+
+/// A GGUF file: described, its tokenizer built; loaded as a model folder is.
+fn gguf(path: &Path) -> Result<(), String> {
+    if describe(path).map_err(told)?.is_none() {
+        return Ok(());
+    }
+    if let Ok(tokenizer) = Tokenizer::load(path) {
+        let ids = tokenizer.encode("A text, of 1 line.\n").map_err(told)?;
+        tokenizer.decode(&ids, true).map_err(told)?;
+    }
+    loaded(&Model::load(path).map_err(told)?)
+}
+
+fn loaded(model: &Model) -> Result<(), String> {
     let (checkpoint, config) = (model.checkpoint(), model.config());
     let recipe = Recipe::for_checkpoint(checkpoint, config, None, Dtype::F16).map_err(told)?;
     let layout = recipe.layout().map_err(told)?;

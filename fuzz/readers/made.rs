@@ -15,6 +15,7 @@ pub enum Kind {
     Profile,
     Law,
     Model,
+    Gguf,
 }
 
 /// What is to be read.
@@ -67,12 +68,18 @@ impl<'a> Bytes<'a> {
 
 /// The first byte of a model folder.
 const MODEL: u8 = 0xff;
+/// The first byte of a GGUF file, which follows as it is: it has no checksum to get behind.
+const GGUF: u8 = 0xfe;
 
 /// Takes it from its front.
 pub fn input(bytes: &mut Bytes<'_>) -> Input {
     let mode = bytes.byte();
     if mode == MODEL {
         return made_model::input(bytes);
+    }
+    if mode == GGUF {
+        let file = bytes.rest.to_vec();
+        return Input { kind: Kind::Gguf, file, weights: Vec::new(), valid: false };
     }
     let any = |kind, file| Input { kind, file, weights: Vec::new(), valid: false };
     match mode % 8 {

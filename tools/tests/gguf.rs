@@ -11,6 +11,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use common::{MODELS, disk_folder, fails, json, lnp, models, ok};
 use lnp_format::Dtype;
+use lnp_model::perplexity::{Windows, loss};
 use lnp_model::{Checkpoint, DenseFfn, Model, Sampler, Tokenizer, generate, prompt_ids};
 use serde_json::Value;
 use writer::{Gguf, Matrices, converted, put_tokenizer};
@@ -455,6 +456,13 @@ fn smollm2_as_llama_cpp_has_it() -> Result<()> {
             }
         }
     }
+    let ids: Vec<u32> = serde_json::from_value(told["text"]["ids"].clone())?;
+    let losses: Vec<f64> = serde_json::from_value(told["text"]["losses"].clone())?;
+    let windows = Windows::new(&model, ids, 512)?;
+    let ours = loss(&model, &mut dense, &windows, &mut |_| {})?.perplexity();
+    let theirs = (losses.iter().sum::<f64>() / losses.len() as f64).exp();
+    println!("perplexity {ours}, llama.cpp's {theirs}");
+    assert!((ours / theirs - 1.0).abs() < 0.005, "{ours}, {theirs}");
     println!("{equal} tokens equal, others by llama.cpp's margin: {others:?}");
     assert!(others.iter().all(|(_, _, margin)| *margin < MARGIN_MAX), "{others:?}");
     assert!(equal >= 190, "{equal}");

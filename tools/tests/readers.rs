@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
+/// A model of some kilobytes.
+const GGUF: &[u8] = include_bytes!("../../fuzz/seeds/readers/gguf");
+
 fn inputs(kind: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz").join(kind).join("readers");
     let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
@@ -27,6 +30,20 @@ fn seeds_and_regressions() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// A GGUF file with some bytes of its header changed.
+    #[test]
+    fn edited_gguf_files_give_an_error_or_a_value(
+        edits in prop::collection::vec((24..3200_usize, any::<u8>()), 1..6),
+        length in prop::option::of(any::<u8>()),
+    ) {
+        let mut file = GGUF.to_vec();
+        edits.iter().for_each(|(at, value)| file[*at] = *value);
+        if let Some(value) = length {
+            file[edits[0].0..][..8].copy_from_slice(&(u64::MAX >> (value % 64)).to_le_bytes());
+        }
+        body::run(&file);
+    }
 
     /// Traces, links files and model folders that are valid, and with up to eight edits.
     #[test]

@@ -19,7 +19,8 @@ use super::folder::{self, CONFIG_FILE};
 use super::gguf::{self, GgufFile};
 pub use super::stored::{StoredType, standing_alone, to_f32};
 
-/// A model's tensors, in the files of a model folder or in GGUF files. Headers are held, tensors are read when asked for. Cheap to clone.
+/// A model's tensors, in the files of a model folder or in GGUF files. Headers are held, tensors are read when
+/// asked for. Cheap to clone.
 #[derive(Clone)]
 pub struct Checkpoint {
     path: PathBuf,

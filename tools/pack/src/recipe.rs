@@ -156,7 +156,8 @@ impl Recipe {
         let (pack, model) = (told(shape), told(&of_model));
         ensure!(
             pack == model,
-            "the pack's activation is {pack}, the model's {model}: they do not belong together"
+            "the pack's activation is {pack}, the model's {model}: they do not belong together, or \
+             --activation has to say the model's"
         );
         Ok(())
     }

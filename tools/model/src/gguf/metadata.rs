@@ -6,9 +6,8 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Most values of an array that are read: the largest vocabularies have a quarter of a million tokens, and twice as
-/// many merges.
-const VALUES_MAX: usize = 1 << 21;
+/// Most values of an array that are read: twice as many as the largest vocabularies have merges.
+const VALUES_MAX: usize = 1 << 20;
 
 /// Types of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,7 +31,7 @@ pub(super) fn hugging_face(
         let Some((role, end)) = tensor.name.rsplit_once('.') else { continue };
         let Some((layer, role)) = in_layer(role) else {
             if let Some(name) = of_model(role, config) {
-                tensors.insert(format!("{name}.{end}"), place);
+                put(&mut tensors, format!("{name}.{end}"), place)?;
             }
             continue;
         };
@@ -39,8 +39,9 @@ pub(super) fn hugging_face(
         if let ("attn_qkv", Qkv::Apart(names)) = (role, config.architecture.names.qkv) {
             let parts =
                 apart(&place, config).with_context(|| format!("tensor `{}`", tensor.name))?;
-            let named = names.iter().map(|name| format!("{prefix}{name}.{end}"));
-            tensors.extend(named.zip(parts));
+            for (name, part) in names.iter().zip(parts) {
+                put(&mut tensors, format!("{prefix}{name}.{end}"), part)?;
+            }
         } else if let Some(name) = of_layer(role, config, own_ffn_norm) {
             if let ("attn_q" | "attn_k", Some(head_dim)) = (role, interleaved) {
                 let heads = if role == "attn_q" { config.heads } else { config.kv_heads };
@@ -48,10 +49,17 @@ pub(super) fn hugging_face(
                     .with_context(|| format!("tensor `{}`", tensor.name))?;
                 place.heads_interleaved = interleaved;
             }
-            tensors.insert(format!("{prefix}{name}.{end}"), place);
+            put(&mut tensors, format!("{prefix}{name}.{end}"), place)?;
         }
     }
     Ok(tensors)
+}
+
+/// Parts of a model may have the same tensor, and one file two names for it.
+fn put(tensors: &mut BTreeMap<String, Place>, name: String, place: Place) -> Result<()> {
+    ensure!(!tensors.contains_key(&name), "tensor `{name}` is there twice: damaged");
+    tensors.insert(name, place);
+    Ok(())
 }
 
 /// The layer that a name such as `blk.3.ffn_up` is of, and what it is there.

@@ -1,22 +1,51 @@
 //! The tokenizer of a GGUF file, told as `tokenizer.json` tells it: the ids are those of the model's own.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::metadata::Metadata;
 
+/// Most tokens: twice as many as the largest vocabularies have.
+const TOKENS_MAX: usize = 1 << 19;
 /// Longest token of a SentencePiece vocabulary, bytes: each of its cuts in two is looked at.
-const PIECE_BYTES_MAX: usize = 256;
+const PIECE_BYTES_MAX: usize = 128;
+/// Most pairs that are found so: the largest vocabularies have half as many.
+const PAIRS_MAX: usize = 1 << 20;
 /// What SentencePiece has in place of a space.
 const SPACE: &str = "\u{2581}";
 
 /// Kinds of tokens.
 mod kind {
+    pub(super) const NORMAL: i64 = 1;
     pub(super) const UNKNOWN: i64 = 2;
     pub(super) const CONTROL: i64 = 3;
     pub(super) const USER_DEFINED: i64 = 4;
+}
+
+/// A tokenizer.json. What is large in it is not copied into values first.
+#[derive(Serialize)]
+struct Described<'a> {
+    #[serde(flatten)]
+    rest: Value,
+    model: Model<'a>,
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    #[serde(flatten)]
+    rest: Value,
+    vocab: &'a BTreeMap<&'a str, usize>,
+    merges: Merges<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Merges<'a> {
+    Texts(Vec<&'a str>),
+    Pairs(Vec<[&'a str; 2]>),
 }
 
 /// What is said of the tokenizer.
@@ -41,6 +70,11 @@ pub(super) fn described(metadata: &Metadata) -> Result<(String, bool)> {
         tokens.len(),
         kinds.len()
     );
+    ensure!(
+        tokens.len() <= TOKENS_MAX,
+        "{} tokens, at most {TOKENS_MAX} are read: damaged?",
+        tokens.len()
+    );
     let entries = Entries { tokens, kinds, metadata };
     let model = metadata.text("tokenizer.ggml.model")?.unwrap_or("(missing)");
     let (json, adds_bos) = match model {
@@ -49,17 +83,21 @@ pub(super) fn described(metadata: &Metadata) -> Result<(String, bool)> {
         _ => bail!("tokenizer `{model}` is not supported; supported are: gpt2, llama"),
     };
     let adds_bos = metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos);
-    Ok((json.to_string(), adds_bos))
+    Ok((json, adds_bos))
 }
 
 impl Entries<'_> {
     /// Token to id; of equal ones the first.
-    fn vocabulary(&self) -> Map<String, Value> {
-        let mut vocabulary = Map::new();
+    fn vocabulary(&self) -> BTreeMap<&str, usize> {
+        let mut vocabulary = BTreeMap::new();
         for (id, token) in self.tokens.iter().enumerate() {
-            vocabulary.entry(*token).or_insert_with(|| id.into());
+            vocabulary.entry(*token).or_insert(id);
         }
         vocabulary
+    }
+
+    fn kind(&self, id: usize) -> i64 {
+        self.kinds.get(id).copied().unwrap_or(kind::NORMAL)
     }
 
     /// Tokens that are found in a text as they stand, before it is cut.
@@ -80,7 +118,7 @@ impl Entries<'_> {
 }
 
 /// Byte-level BPE, as GPT-2's and its followers'; whether a text begins with bos where the file does not say.
-fn byte_level(entries: &Entries<'_>) -> Result<(Value, bool)> {
+fn byte_level(entries: &Entries<'_>) -> Result<(String, bool)> {
     let key = "tokenizer.ggml.merges";
     let merges = entries.metadata.texts(key)?.with_context(|| format!("no {key}"))?;
     let pre = entries.metadata.text("tokenizer.ggml.pre")?.unwrap_or("default");
@@ -133,7 +171,7 @@ fn byte_level(entries: &Entries<'_>) -> Result<(Value, bool)> {
     };
     // Qwen's own joins what is written in two characters and has one of its own; llama.cpp does not.
     let joins = matches!(pre, "qwen2" | "deepseek-r1-qwen");
-    let json = json!({
+    let rest = json!({
         "version": "1.0", "added_tokens": entries.added(),
         "normalizer": joins.then(|| json!({"type": "NFC"})),
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
@@ -141,17 +179,18 @@ fn byte_level(entries: &Entries<'_>) -> Result<(Value, bool)> {
         "decoder": {
             "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
         },
-        "model": {
-            "type": "BPE", "vocab": entries.vocabulary(), "merges": merges, "fuse_unk": false,
-            "byte_fallback": false, "ignore_merges": of_llama_3,
-        },
     });
-    Ok((json, of_llama_3))
+    let of_model = json!({
+        "type": "BPE", "fuse_unk": false, "byte_fallback": false, "ignore_merges": of_llama_3,
+    });
+    let (vocab, merges) = (&entries.vocabulary(), Merges::Texts(merges));
+    let described = Described { rest, model: Model { rest: of_model, vocab, merges } };
+    Ok((serde_json::to_string(&described)?, of_llama_3))
 }
 
 /// SentencePiece's BPE, as Llama 1 and 2 have it: what is joined first is the pair whose join has the highest
 /// score.
-fn sentence_piece(entries: &Entries<'_>) -> Result<(Value, bool)> {
+fn sentence_piece(entries: &Entries<'_>) -> Result<(String, bool)> {
     let key = "tokenizer.ggml.scores";
     let scores = entries.metadata.floats(key)?.with_context(|| format!("no {key}"))?;
     let tokens = &entries.tokens;
@@ -161,7 +200,6 @@ fn sentence_piece(entries: &Entries<'_>) -> Result<(Value, bool)> {
         tokens.len(),
         scores.len()
     );
-    let merges = merges(tokens, &scores)?;
     let prefix = entries.metadata.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     let mut normalizers = Vec::new();
     let mut decoders = vec![
@@ -177,25 +215,35 @@ fn sentence_piece(entries: &Entries<'_>) -> Result<(Value, bool)> {
     let unknown = entries.metadata.whole("tokenizer.ggml.unknown_token_id")?.unwrap_or(0);
     let unknown =
         tokens.get(unknown as usize).context("the unknown token is none of the tokens")?;
-    let json = json!({
+    let rest = json!({
         "version": "1.0", "added_tokens": entries.added(),
         "normalizer": {"type": "Sequence", "normalizers": normalizers},
         "pre_tokenizer": null, "post_processor": null,
         "decoder": {"type": "Sequence", "decoders": decoders},
-        "model": {
-            "type": "BPE", "vocab": entries.vocabulary(), "merges": merges, "unk_token": unknown,
-            "fuse_unk": true, "byte_fallback": true, "ignore_merges": false,
-        },
     });
-    Ok((json, true))
+    let of_model = json!({
+        "type": "BPE", "unk_token": unknown, "fuse_unk": true, "byte_fallback": true,
+        "ignore_merges": false,
+    });
+    let vocab = &entries.vocabulary();
+    let merges = Merges::Pairs(pairs(entries, vocab, &scores)?);
+    let described = Described { rest, model: Model { rest: of_model, vocab, merges } };
+    Ok((serde_json::to_string(&described)?, true))
 }
 
 /// All pairs of tokens that make a token, those with the highest scores first; among equal ones as Hugging
 /// Face's converter sorts them, the longest left part first.
-fn merges<'a>(tokens: &[&'a str], scores: &[f32]) -> Result<Vec<[&'a str; 2]>> {
-    let known: HashSet<&str> = tokens.iter().copied().collect();
+fn pairs<'a>(
+    entries: &Entries<'a>,
+    vocabulary: &BTreeMap<&str, usize>,
+    scores: &[f32],
+) -> Result<Vec<[&'a str; 2]>> {
     let mut pairs: Vec<(f32, [&str; 2])> = Vec::new();
-    for (token, score) in tokens.iter().zip(scores) {
+    for (id, (token, score)) in entries.tokens.iter().zip(scores).enumerate() {
+        let is_text = matches!(entries.kind(id), kind::NORMAL | kind::USER_DEFINED);
+        if !is_text || vocabulary.get(token) != Some(&id) {
+            continue;
+        }
         ensure!(
             token.len() <= PIECE_BYTES_MAX && !score.is_nan(),
             "a token of {} bytes with score {score}: at most {PIECE_BYTES_MAX} bytes are read",
@@ -203,10 +251,14 @@ fn merges<'a>(tokens: &[&'a str], scores: &[f32]) -> Result<Vec<[&'a str; 2]>> {
         );
         for (cut, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(cut);
-            if known.contains(left) && known.contains(right) {
+            if vocabulary.contains_key(left) && vocabulary.contains_key(right) {
                 pairs.push((*score, [left, right]));
             }
         }
+        ensure!(
+            pairs.len() <= PAIRS_MAX,
+            "more than {PAIRS_MAX} pairs of tokens make tokens: damaged?"
+        );
     }
     pairs.sort_by(|(a, [a_left, a_right]), (b, [b_left, b_right])| {
         let lengths = |left: &str, right: &str| (left.chars().count(), right.chars().count());
