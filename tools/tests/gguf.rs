@@ -209,8 +209,8 @@ fn from_a_file_to_text() -> Result<()> {
         };
         let of_folder = run(&dir, &[]);
         let told = json(&["inspect", text(&path)]);
-        assert_eq!(told["model"]["Ok"]["neurons"], if said.is_empty() { 1536 } else { 1152 });
-        assert_eq!(told["tokenizer"]["Ok"]["tokens"], 8192);
+        assert_eq!(told["model"]["neurons"], if said.is_empty() { 1536 } else { 1152 });
+        assert_eq!(told["tokenizer"]["tokens"], 8192);
         let of_file = run(&path, said);
         assert_eq!(of_file.0, of_folder.0, "{name}");
         let provenance = &json(&["inspect", &at("a.lnp")])["provenance"];
@@ -383,7 +383,7 @@ fn what_cannot_be_used_is_told() -> Result<()> {
     gguf.tensor("a", &[256], 16, vec![0; 66]);
     let path = put(folder.path(), "other.gguf", &gguf);
     let told = json(&["inspect", text(&path)]);
-    assert!(told["model"]["Err"].as_str().unwrap().contains("architecture `whisper`"), "{told}");
+    assert!(told["model_error"].as_str().unwrap().contains("architecture `whisper`"), "{told}");
     assert_eq!(told["types"][0]["readable"], false);
     let shown = ok(&["inspect", text(&path)]);
     assert!(shown.contains("IQ2_XXS") && shown.contains("cannot be used"), "{shown}");

@@ -1,6 +1,6 @@
 //! The weights of a model, read on demand, whatever they lie in.
 //!
-//! [`super::folder`] and [`super::gguf`] find where the tensors are; from there on a model folder and a GGUF
+//! `folder` and [`super::gguf`] find where the tensors are; from there on a model folder and a GGUF
 //! file are the same: tensors by their Hugging Face names, in pieces of files.
 
 use std::collections::BTreeMap;

@@ -196,7 +196,7 @@ impl ModelConfig {
             let file = checkpoint.described_in().display().to_string();
             match checkpoint.config() {
                 Some(_) => format!(
-                    "{file}: GGUF has no entry for it: say the model's own with --activation"
+                    "{file}: GGUF does not tell it, taken is what is usual: say the model's own with --activation"
                 ),
                 None => file,
             }

@@ -167,7 +167,7 @@ fn render_gguf(file: &gguf::Description) -> Result<String> {
     let parts = if count > 1 { format!(" in {count} files") } else { String::new() };
     writeln!(out, "GGUF, version {}, {}{parts}\n", file.version, bytes(all as f64))?;
     match &file.model {
-        Ok(model) => {
+        Some(model) => {
             let gated = if model.gated { "a gate" } else { "no gate" };
             writeln!(
                 out,
@@ -187,17 +187,23 @@ fn render_gguf(file: &gguf::Description) -> Result<String> {
                 )?;
             }
         }
-        Err(error) => writeln!(out, "the model cannot be used: {error}")?,
+        None => {
+            let error = file.model_error.as_deref().unwrap_or_default();
+            writeln!(out, "the model cannot be used: {}", plain(error))?;
+        }
     }
     match &file.tokenizer {
-        Ok(tokenizer) => writeln!(
+        Some(tokenizer) => writeln!(
             out,
             "tokenizer {}{}, {} tokens\n",
             tokenizer.model,
             tokenizer.pre.as_ref().map_or(String::new(), |pre| format!(" ({pre})")),
             thousands(tokenizer.tokens as f64)
         )?,
-        Err(error) => writeln!(out, "the tokenizer cannot be used: {error}\n")?,
+        None => {
+            let error = file.tokenizer_error.as_deref().unwrap_or_default();
+            writeln!(out, "the tokenizer cannot be used: {}\n", plain(error))?;
+        }
     }
     let rows: Vec<Vec<String>> = file
         .types

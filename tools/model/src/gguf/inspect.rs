@@ -22,10 +22,14 @@ pub struct Description {
     pub metadata: BTreeMap<String, String>,
     /// Tensors by type.
     pub types: Vec<TypeDescription>,
-    /// What the model is; what stands in the way where it cannot be used.
-    pub model: Result<ModelDescription, String>,
-    /// Its tokens; what stands in the way where its tokenizer cannot be used.
-    pub tokenizer: Result<TokenizerDescription, String>,
+    /// What the model is.
+    pub model: Option<ModelDescription>,
+    /// What stands in the way where it cannot be used.
+    pub model_error: Option<String>,
+    /// Its tokens.
+    pub tokenizer: Option<TokenizerDescription>,
+    /// What stands in the way where its tokenizer cannot be used.
+    pub tokenizer_error: Option<String>,
 }
 
 /// One of the files.
@@ -101,20 +105,34 @@ pub fn describe(path: &Path) -> Result<Option<Description>> {
         let readable = is_readable(dtype);
         TypeDescription { name: dtype.to_string(), tensors, bytes, readable }
     });
+    let (tokenizer, tokenizer_error) = apart(tokenizer(&gguf));
     let metadata = &gguf.metadata;
+    let shown = metadata.keys().map(|key| (key.to_owned(), metadata.shown(key))).collect();
+    let architecture = metadata.text("general.architecture").ok().flatten().map(str::to_owned);
+    let files = gguf.files.iter();
+    let files = files
+        .map(|file| FileDescription { file: file.file_name(), bytes: file.len_bytes() })
+        .collect();
+    let (types, version) = (types.collect(), gguf.version);
+    let (model, model_error) = apart(model(gguf));
     Ok(Some(Description {
-        version: gguf.version,
-        architecture: metadata.text("general.architecture").ok().flatten().map(str::to_owned),
-        metadata: metadata.keys().map(|key| (key.to_owned(), metadata.shown(key))).collect(),
-        types: types.collect(),
-        tokenizer: tokenizer(&gguf).map_err(|error| format!("{error:#}")),
-        files: gguf
-            .files
-            .iter()
-            .map(|file| FileDescription { file: file.file_name(), bytes: file.len_bytes() })
-            .collect(),
-        model: model(gguf).map_err(|error| format!("{error:#}")),
+        files,
+        version,
+        architecture,
+        metadata: shown,
+        types,
+        model,
+        model_error,
+        tokenizer,
+        tokenizer_error,
     }))
+}
+
+fn apart<T>(found: Result<T>) -> (Option<T>, Option<String>) {
+    match found {
+        Ok(found) => (Some(found), None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    }
 }
 
 fn is_readable(dtype: StoredType) -> bool {

@@ -1,6 +1,6 @@
 //! GGUF files: the models of llama.cpp, in one file or several, read as they are.
 //!
-//! [`header`] reads what a file says and checks it, [`metadata`] holds the values, `config` makes of them what
+//! `header` reads what a file says and checks it, `metadata` holds the values, `config` makes of them what
 //! `config.json` says in a model folder, `names` finds the tensors by their Hugging Face names, `tokenizer`
 //! builds the tokenizer. `docs/models.md` says what is supported.
 
