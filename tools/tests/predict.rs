@@ -430,12 +430,12 @@ fn few_bytes_are_enough_on_real_text() {
         let out = folder.path().join(name).to_str().unwrap().to_owned();
         let model = dir.to_str().unwrap();
         let profile = trace("alpaca", "profile");
-        // 4,096 tokens of each serve as well as all
+        // 2,048 tokens of each serve as well as all
         let [alpaca, wikitext2, gsm8k] = ["alpaca", "wikitext2", "gsm8k"].map(|corpus| {
             let short = folder.path().join(format!("{name}.{corpus}"));
             let short = short.to_str().unwrap().to_owned();
             let args = ["trace", "--model", model, "--token-ids", &trace(corpus, "profile")];
-            let limits = ["--tokens", "4096", "--inputs", "4096", "-o", &short];
+            let limits = ["--tokens", "2048", "--inputs", "2048", "-o", &short];
             ok(&[&args[..], &limits].concat());
             short
         });
