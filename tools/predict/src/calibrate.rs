@@ -62,7 +62,7 @@ impl Held {
     }
 
     /// A predictor with operating points: thresholds for the layer or by neuron, whichever reads less at
-    /// this recall.
+    /// this recall; `strengths` says whether it tells these.
     ///
     /// # Errors
     /// Numbers that are none, or that f16 does not hold.
@@ -71,6 +71,7 @@ impl Held {
         body: Body,
         offset: Vec<f32>,
         recall: f64,
+        strengths: bool,
     ) -> Result<Predictor> {
         let plain = Predictor::new(self.place, body, vec![offset], Vec::new())?;
         let (set, judge) = (plain.scores(&self.set.0, 0)?, plain.scores(&self.judge.0, 0)?);
@@ -92,8 +93,7 @@ impl Held {
             by_layer
         };
         let made = Predictor::new(self.place, plain.body().clone(), offsets, points)?;
-        if self.place.1 > 0 {
-            // Nothing is left out of what is read ahead for its strength.
+        if !strengths {
             return Ok(made);
         }
         let (point, plain) = (made.point_of(recall), &plain.offsets()[0]);

@@ -90,7 +90,12 @@ impl Fitting<'_> {
             }
             let weights = self.weights(layer)?;
             let held = Held::of(self.sample, &weights, (layer, horizon));
-            let start = held.calibrated(map.body.clone(), map.offset(), self.settings.recall)?;
+            let start = held.calibrated(
+                map.body.clone(),
+                map.offset(),
+                self.settings.recall,
+                ranks.strengths,
+            )?;
             made.push(match self.settings.train {
                 0 => Made::of(start),
                 _ => self.trained(start, map, &weights, &held, step)?,
@@ -127,7 +132,8 @@ impl Fitting<'_> {
         let expand = Matrix::encode(numbers, expand.columns(), &refined.expand)?;
         let body = Body::LowRank { reduce, expand, between: between.clone() };
         let map = Map { body, level: doubles(&refined.level), mean: map.mean };
-        let refined = held.calibrated(map.body.clone(), map.offset(), recall)?;
+        let strengths = start.strength_scales().is_some();
+        let refined = held.calibrated(map.body.clone(), map.offset(), recall, strengths)?;
         let over = held.reads_over(&refined, &start, recall)?;
         let better = if over < 1.0 { refined } else { start };
         Ok(Made { trained: Some(over), ..Made::of(better) })

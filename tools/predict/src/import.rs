@@ -53,7 +53,10 @@ pub fn import(
         let (body, offset) = factors.body(import.relu, import.numbers)?;
         let held = Held::of(sample, &LayerWeights::load(checkpoint, config, layer)?, (layer, 0));
         let at_zero = Some(held.at_zero(body.clone(), offset.clone())?);
-        made.push(Made { at_zero, ..Made::of(held.calibrated(body, offset, import.recall)?) });
+        made.push(Made {
+            at_zero,
+            ..Made::of(held.calibrated(body, offset, import.recall, true)?)
+        });
         step();
     }
     Ok(made)

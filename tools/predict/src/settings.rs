@@ -124,6 +124,8 @@ pub(crate) struct Ranks {
     pub(crate) most: usize,
     /// Units of `step` for all layers together, where they are shared out.
     pub(crate) share: Option<usize>,
+    /// Whether there is room to tell strengths.
+    pub(crate) strengths: bool,
 }
 
 impl Ranks {
@@ -136,24 +138,26 @@ impl Ranks {
                     (1..=hidden).contains(&rank) && rank.is_multiple_of(step),
                     "--rank {rank}: multiples of {step} up to {hidden} are possible"
                 );
-                return Ok(Self { step, most: rank, share: None });
+                return Ok(Self { step, most: rank, share: None, strengths: horizon == 0 });
             }
             Size::Share(share) => share,
         };
         let layers = config.layers - horizon;
         let numbers = settings.numbers;
         let unit = step * numbers.row_bytes(hidden) + neurons * numbers.row_bytes(step);
-        // and what tells strengths, where the layer's own neurons are predicted
-        let offsets = if horizon == 0 { 4 } else { 2 } * neurons * layers;
+        let offsets = 2 * neurons * layers;
         let budget = (share * ffn_bytes(config) as f64) as usize;
-        let units = budget.saturating_sub(offsets) / unit;
+        let units = |lists: usize| budget.saturating_sub(lists * offsets) / unit;
+        // What tells strengths takes as much as offsets: of the layer itself, where that leaves a rank for each.
+        let strengths = horizon == 0 && units(2) >= layers;
+        let units = units(if strengths { 2 } else { 1 });
         let needed = (offsets + unit * layers) as f64 / ffn_bytes(config) as f64;
         ensure!(
             units >= layers || matches!(settings.kind, Kind::Rows(_) | Kind::Exact),
             "--bytes {share}: at least {needed:.4} of the FFN is needed for rank {step} in every layer"
         );
         let most = (RANK_TIMES_MAX * units).div_ceil(layers).max(1) * step;
-        Ok(Self { step, most: most.min(hidden / step * step), share: Some(units) })
+        Ok(Self { step, most: most.min(hidden / step * step), share: Some(units), strengths })
     }
 
     /// The rank of each layer, or nothing where all have the largest.

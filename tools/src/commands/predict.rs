@@ -64,7 +64,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "KIND", default_value = "low-rank", value_parser = parse_kind)]
     kind: Kind,
     /// Bytes of all layers' low-rank predictors, as a share of the FFN in f16; ranks are shared out
-    /// over the layers where they save most reads [default: 0.06]
+    /// over the layers where they save most reads [default: 0.06]. What `run --leave-out` needs, 2 bytes a neuron, is
+    /// among them, unless that leaves no rank
     #[arg(long, value_name = "SHARE", value_parser = parse_share, conflicts_with = "rank")]
     bytes: Option<f64>,
     /// The same rank for every layer
