@@ -175,5 +175,6 @@ fn a_header_says_what_is_stored() {
         <PredictorHeader as zerocopy::FromBytes>::ref_from_prefix(&section.bytes).unwrap();
     let told = [header.neurons, header.hidden, header.rank, header.points, header.offsets];
     assert_eq!(told.map(|field| field.get()), [6, 64, 64, 2, 2]);
-    assert_eq!(rest.len(), 2 * 32 + 2 * 2 * 6 + 2 * (64 * 64 + 6 * 64));
+    // points, offsets for each and scales of strength, matrices of a rank rounded up
+    assert_eq!(rest.len(), 2 * 32 + 3 * 2 * 6 + 2 * (64 * 64 + 6 * 64));
 }

@@ -149,11 +149,12 @@ impl Ranks {
         let budget = (share * ffn_bytes(config) as f64) as usize;
         let units = |lists: usize| budget.saturating_sub(lists * offsets) / unit;
         // What tells strengths takes as much as offsets: of the layer itself, where that leaves a rank for each.
-        let strengths = horizon == 0 && units(2) >= layers;
+        let rows = matches!(settings.kind, Kind::Rows(_) | Kind::Exact);
+        let strengths = horizon == 0 && (rows || units(2) >= layers);
         let units = units(if strengths { 2 } else { 1 });
         let needed = (offsets + unit * layers) as f64 / ffn_bytes(config) as f64;
         ensure!(
-            units >= layers || matches!(settings.kind, Kind::Rows(_) | Kind::Exact),
+            units >= layers || rows,
             "--bytes {share}: at least {needed:.4} of the FFN is needed for rank {step} in every layer"
         );
         let most = (RANK_TIMES_MAX * units).div_ceil(layers).max(1) * step;

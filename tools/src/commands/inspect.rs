@@ -182,7 +182,8 @@ fn render_gguf(file: &gguf::Description) -> Result<String> {
             if !model.sparse {
                 writeln!(
                     out,
-                    "{} leaves no neuron at zero: if the model's activation is another, say it with --activation",
+                    "{} leaves no neuron at zero: `lnp predict --activity` makes thresholds; if the model's activation is another, say \
+                     it with --activation",
                     model.activation
                 )?;
             }
