@@ -4,8 +4,9 @@
 //! The FFN is in memory; what is not kept is set to zero. The cache is a pinned one, of the bundles that are active most
 //! often in the profile. A row of csv for each choice, on standard output; `benches/budget` runs it and makes the table.
 //!
-//!     cargo run --release -p lnp-benches --example budget -- MODEL WORK THREADS TOKENS
+//!     cargo run --release -p lnp-benches --example budget -- MODEL WORK THREADS TOKENS [RULE]
 //!
+//! With a RULE only what is chosen by rules of which that is a part, beside exact reading.
 //! WORK is a folder with what `benches/budget` makes: `BYTES.PIN.links`, `frequency.links`, `predictors`.
 
 use std::collections::BTreeMap;
@@ -438,8 +439,8 @@ fn pass(
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [dir, work, threads, tokens] = &arguments[..] else {
-        anyhow::bail!("usage: budget MODEL WORK THREADS TOKENS");
+    let [dir, work, threads, tokens, rule @ ..] = &arguments[..] else {
+        anyhow::bail!("usage: budget MODEL WORK THREADS TOKENS [RULE]");
     };
     let (dir, threads, tokens) = (Path::new(dir), threads.parse::<usize>()?, tokens.parse()?);
     let model = Model::load(dir)?;
@@ -452,7 +453,9 @@ fn main() -> Result<()> {
         Windows::new(&model, ids, trace.window())
     };
     let windows = CORPORA.into_iter().map(text).collect::<Result<Vec<_>>>()?;
-    let jobs = bench.jobs();
+    let mut jobs = bench.jobs();
+    let wanted = |job: &Job| rule.iter().all(|rule| job.rule.name().0.contains(rule.as_str()));
+    jobs.retain(|job| job.rule == Rule::All || wanted(job));
     let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let work = || -> Result<()> {
         let model = Model::load(dir)?;
