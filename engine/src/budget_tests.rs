@@ -207,6 +207,7 @@ fn nothing_to_read_and_nonsense_are_no_trouble() {
 /// Over many tokens as much is lost as may be, though none of them is asked to keep to it; and what strength is worth
 /// follows a text that changes.
 #[test]
+#[cfg_attr(miri, ignore = "thousands of tokens: too slow to interpret")]
 fn a_pace_loses_its_share_on_average() {
     let mut lots = Lots(77);
     for share in [0.002, 0.01, 0.05] {
