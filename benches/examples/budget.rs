@@ -24,6 +24,7 @@ use lnp_engine::plan::{self, Collapse, Extent, Geometry};
 use lnp_link::Links;
 use lnp_link::hot::{hot_bundles, hot_sets};
 use lnp_link::trace::TraceReader;
+use lnp_model::activity::down_norms;
 use lnp_model::perplexity::{Windows, loss};
 use lnp_model::{DenseFfn, FeedForward, Model};
 use lnp_predict::Predictors;
@@ -337,11 +338,7 @@ impl Bench {
         let (mut norms, mut ups) = (Vec::new(), Vec::new());
         for layer in 0..layers {
             let names = config.ffn_tensors(layer);
-            let mut squared = vec![0.0_f32; neurons];
-            for row in model.checkpoint().read_f32(&names.down)?.chunks(neurons) {
-                squared.iter_mut().zip(row).for_each(|(sum, weight)| *sum += weight * weight);
-            }
-            norms.push(squared.into_iter().map(f32::sqrt).collect());
+            norms.push(down_norms(model.checkpoint(), config, layer)?);
             if names.gate.is_some() {
                 let up = model.checkpoint().read_f32(&names.up)?;
                 ups.push(Tensor::from_vec(up, (neurons, hidden), &Device::Cpu)?);

@@ -210,7 +210,8 @@ fn what_cannot_be_is_one_line() {
     std::fs::write(&other, damaged).unwrap();
     let told = fails(&["pack", "--model", dir, "--activity", &other, "-o", &out]);
     assert!(told.contains("other weights"), "{told}");
-    let few = made.path("few.txt");
-    std::fs::write(&few, "A b c.").unwrap();
+    let few = ["--traces", &ids, "--rows", "32", "--activity", "0.5", "-o", &out];
+    let told = fails(&[&["predict", "--model", dir], &few[..]].concat());
+    assert!(told.contains("too little text"), "{told}");
     assert!(!Path::new(&out).exists());
 }

@@ -100,11 +100,12 @@ impl<'m> LeaveOut<'m> {
 impl<'a, Q: TimedQueue<'a>> Session<'_, 'a, Q> {
     /// Of a token's active neurons (ids strictly ascending), leaves out those whose bundles are not worth the device
     /// time: what is cached, or prefetched, is kept. Returns how many are left, at the front of `active`, ascending.
-    /// `strengths` is what each is estimated to matter ([`crate::predictors::Predicted::strengths`]); where there are
-    /// not as many, nothing is left out.
+    /// `strengths` is what each is estimated to matter ([`crate::predictors::Predicted::strengths`]); without
+    /// any nothing is left out.
     ///
     /// # Errors
-    /// A layer or an active set that does not fit the pack; [`EngineError::OtherShape`] where `by` is for another.
+    /// A layer or an active set that does not fit the pack; [`EngineError::OtherShape`] where `by` is for another pack, or
+    /// there is not a strength for each.
     pub fn leave_out(
         &self,
         layer: u32,

@@ -101,9 +101,15 @@ impl Activity {
 /// # Errors
 /// A missing tensor, or a failed read.
 pub fn down_norms(checkpoint: &Checkpoint, config: &ModelConfig, layer: usize) -> Result<Vec<f32>> {
-    let mut squares = vec![0.0_f32; config.neurons];
-    for row in checkpoint.read_f32(&config.ffn_tensors(layer).down)?.chunks(config.neurons) {
+    let down = checkpoint.read_f32(&config.ffn_tensors(layer).down)?;
+    Ok(down_squared(&down, config.neurons).into_iter().map(f32::sqrt).collect())
+}
+
+/// |down column|^2 of each neuron, of a matrix `[hidden, neurons]`.
+pub fn down_squared(down: &[f32], neurons: usize) -> Vec<f32> {
+    let mut squares = vec![0.0; neurons];
+    for row in down.chunks(neurons.max(1)) {
         squares.iter_mut().zip(row).for_each(|(sum, weight)| *sum += weight * weight);
     }
-    Ok(squares.into_iter().map(f32::sqrt).collect())
+    squares
 }

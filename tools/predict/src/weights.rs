@@ -2,6 +2,7 @@
 //! say what leaving a neuron out costs.
 
 use anyhow::{Result, ensure};
+use lnp_model::activity::down_squared;
 use lnp_model::{Activation, Checkpoint, ModelConfig};
 
 use crate::linear::{product, view};
@@ -53,10 +54,7 @@ impl LayerWeights {
         };
         let up = gated.then(|| read(&names.up, neurons * hidden)).transpose()?;
         let down = read(&names.down, hidden * neurons)?;
-        let mut down_squared = vec![0.0; neurons];
-        for row in down.chunks(neurons) {
-            down_squared.iter_mut().zip(row).for_each(|(sum, weight)| *sum += weight * weight);
-        }
+        let down_squared = down_squared(&down, neurons);
         let threshold = config.active_above(checkpoint)?;
         let rows = read(names.deciding(), neurons * hidden)?;
         let activation = config.activation;
