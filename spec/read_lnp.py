@@ -46,7 +46,7 @@ def read_superblock(file):
     refuse_if(sb.magic != b"\x89LNP\r\n\x1a\n", "R2", "the magic is another: not a pack")
     refuse_if(sb.version_major != 1, "R3", f"version_major is {sb.version_major}")
     refuse_if(sb.superblock_crc != zlib.crc32(data[:4092]), "R4", "superblock_crc does not match")
-    refuse_if(sb.feature_incompat & ~PLACEHOLDER_BIT, "R5", f"feature_incompat is {sb.feature_incompat:#x}")
+    refuse_if(sb.feature_incompat & ~(PLACEHOLDER_BIT | LAYER_ACTIVATIONS_BIT), "R5", f"feature_incompat is {sb.feature_incompat:#x}")
     refuse_if(b & (b - 1) or not BLOCK_BYTES_MIN <= b <= BLOCK_BYTES_MAX, "R6", f"block_bytes is {b}")
     refuse_if(sb.file_bytes != length or length > FILE_BYTES_MAX, "R7", f"file_bytes {sb.file_bytes}, length {length}")
     refuse_if(sb.index_bytes > min(length, INDEX_BYTES_MAX) or sb.index_bytes % b, "R8", f"index is {sb.index_bytes}")
@@ -109,8 +109,16 @@ Shape = namedtuple("Shape", "layers neurons hidden parts activation activation_t
                    " bundle_stride reserved")
 DTYPES = {1: "f32", 2: "f16", 3: "bf16", 4: "q8_0", 5: "q4_0", 255: "placeholder"}
 BYTES_OF_32_WEIGHTS = {1: 128, 2: 64, 3: 64, 4: 34, 5: 18, 255: 0}  # 10.1
-ACTIVATIONS = {1: "relu", 2: "fatrelu", 3: "relu2", 4: "silu", 5: "gelu", 6: "drelu", 7: "gelu_tanh"}
-FATRELU, PLACEHOLDER, PLACEHOLDER_BIT = 2, 255, 1  # the bit: 12 Feature bits
+ACTIVATIONS = {1: "relu", 2: "fatrelu", 3: "relu2", 4: "silu", 5: "gelu", 6: "drelu", 7: "gelu_tanh",
+               8: "gaussian_topk"}
+FATRELU, GAUSSIAN_TOPK, PLACEHOLDER = 2, 8, 255
+PLACEHOLDER_BIT, LAYER_ACTIVATIONS_BIT = 1, 2  # 12 Feature bits
+
+def is_threshold(bits, activation):
+    if activation == GAUSSIAN_TOPK:  # any finite f32
+        return bits & 0x7F800000 != 0x7F800000
+    # the bits of +0 up to the largest finite f32, or of -0
+    return bits < 0x7F800000 or bits == 0x80000000 if activation == FATRELU else bits == 0
 
 def read_model_shape(file, section, feature_incompat):
     refuse_if(section.bytes != 64, "R23", f"model_shape has {section.bytes} bytes")
@@ -121,8 +129,7 @@ def read_model_shape(file, section, feature_incompat):
     refuse_if(not 1 <= hidden <= HIDDEN_MAX or hidden % HIDDEN_MULTIPLE, "R24", f"hidden is {hidden}")
     refuse_if(parts not in (2, 3), "R25", f"parts is {parts}")
     refuse_if(activation not in ACTIVATIONS, "R26", f"activation is {activation}")
-    # the bits of +0 up to the largest finite f32, or of -0
-    right = threshold < 0x7F800000 or threshold == 0x80000000 if activation == FATRELU else threshold == 0
+    right = is_threshold(threshold, activation)
     refuse_if(not right, "R26", f"activation_threshold is {threshold:#x} with {ACTIVATIONS[activation]}")
     refuse_if(dtype not in DTYPES, "R27", f"dtype is {dtype}")
     bit_0 = feature_incompat & PLACEHOLDER_BIT
@@ -174,19 +181,22 @@ def read_link_index(file, section, neurons):  # gives back what is printed of it
             "profile_tokens": tokens, "profile_active": sum(active_count), "never_active": active_count.count(0)}
 
 # 9.1 Side data
-def read_side_data(file, section, shape):  # gives back whether neuron_bias, output_bias, up_bias and down_norm are there
+def read_side_data(file, section, shape, by_layer):  # gives back which arrays are there, and the activation
     name = name_of(section)
     refuse_if(section.bytes < 16, "R45", f"{name} has {section.bytes} bytes")
-    arrays, eps_bits, reserved = struct.unpack("<2I8s", read_at(file, section.offset, 16))
+    arrays, eps_bits, activation, threshold = struct.unpack("<4I", read_at(file, section.offset, 16))
     neuron_bias, output_bias, up_bias, down_norm = (bool(arrays >> bit & 1) for bit in range(4))
     refuse_if(arrays & ~15 or (up_bias and shape.parts != 3), "R43", f"{name}: arrays is {arrays:#x}")
     eps, = struct.unpack("<f", struct.pack("<I", eps_bits))
     right = 0 <= eps < math.inf if down_norm else eps_bits == 0
     refuse_if(not right, "R44", f"{name}: norm_eps is {eps}")
-    refuse_if(any(reserved), "R44", f"{name}: a reserved byte is not zero")
+    right = activation == 0 or by_layer and activation in ACTIVATIONS
+    refuse_if(not right, "R44", f"{name}: activation is {activation}")
+    refuse_if(not is_threshold(threshold, activation), "R44", f"{name}: activation_threshold is {threshold:#x}")
     length = 16 + 4 * shape.neurons * (neuron_bias + up_bias + down_norm) + 4 * shape.hidden * output_bias
     refuse_if(section.bytes != length, "R45", f"{name} has {section.bytes} bytes, not {length}")
-    return [neuron_bias, output_bias, up_bias, down_norm]
+    own = (activation, threshold) if activation else (shape.activation, shape.activation_threshold_bits)
+    return [neuron_bias, output_bias, up_bias, down_norm], own
 
 # 9.2 Predictors
 PREDICTOR_HEADER, POINT = struct.Struct("<8I32s"), struct.Struct("<5f12s")
@@ -286,9 +296,13 @@ def read_pack(file, index_only):
         refuse_if(checksums.bytes != 4 * shape.neurons, "R46", f"{name_of(checksums)} has {checksums.bytes}")
         refuse_if(region.bytes != shape.neurons * shape.bundle_stride, "R47", f"{name_of(region)} has {region.bytes}")
         side_data = found.get((SIDE_DATA, layer))
-        arrays = read_side_data(file, side_data, shape) if side_data else [False] * 4
+        by_layer = sb.feature_incompat & LAYER_ACTIVATIONS_BIT
+        arrays, own = [False] * 4, (shape.activation, shape.activation_threshold_bits)
+        if side_data:
+            arrays, own = read_side_data(file, side_data, shape, by_layer)
         layers.append({"layer": layer, **read_link_index(file, found[LINK_INDEX, layer], shape.neurons),
-                       "biases": arrays[:2], "up_bias": arrays[2], "down_norm": arrays[3], "region_offset": region.offset})
+                       "biases": arrays[:2], "up_bias": arrays[2], "down_norm": arrays[3], "activation": ACTIVATIONS[own[0]],
+                       "activation_threshold_bits": own[1], "region_offset": region.offset})
     predictors = [read_predictor(file, s, shape) for s in sections if s.kind == PREDICTOR]
     every = {(s.kind, s.layer, s.placement): s for s in sections}
     placements = 1

@@ -77,6 +77,11 @@ pub enum EngineError {
     OtherShape,
     /// A kernel was given slices of the wrong length.
     Kernel(KernelError),
+    /// The layer's activation goes by cutoffs, and none were told ([`crate::ffn::Ffn::cut`]).
+    NoCutoffs {
+        /// The layer.
+        layer: u32,
+    },
     /// What was to be finished is not what was begun.
     NotBegun {
         /// The layer to be finished.
@@ -127,6 +132,9 @@ impl fmt::Display for EngineError {
             }
             Self::OtherShape => f.write_str("the FFN was made for a pack of another shape"),
             Self::Kernel(error) => error.fmt(f),
+            Self::NoCutoffs { layer } => {
+                write!(f, "layer {layer} needs a cutoff for each token, and none were told")
+            }
             Self::NotBegun { layer } => {
                 write!(
                     f,

@@ -39,6 +39,8 @@ struct Begun {
     tokens: usize,
     /// How many of `active`.
     count: usize,
+    /// By token, where they were told.
+    cutoffs: Option<[f32; TOKENS_MAX]>,
 }
 
 impl<'m> Ffn<'m> {
@@ -173,16 +175,33 @@ impl<'m> Ffn<'m> {
         }
         self.layer_of(session, layer)?;
         let count = self.unite(active)?;
-        self.begun = Begun { tokens, count };
+        self.begun = Begun { tokens, count, cutoffs: None };
         session.begin(layer, self.active_set()?)
+    }
+
+    /// Tells the cutoffs of the tokens of the layer that was begun, one each: what products with the gate (or up) rows
+    /// have to be above. Needed where the layer's activation is `gaussian_topk`, whose cutoffs go by all neurons and not
+    /// only by those that are read; ignored elsewhere.
+    ///
+    /// # Errors
+    /// [`EngineError::Kernel`] where there are not as many as tokens.
+    pub fn cut(&mut self, cutoffs: &[f32]) -> Result<(), EngineError> {
+        let (expected, found) = (self.begun.tokens, cutoffs.len());
+        if expected != found {
+            return Err(KernelError::Length { what: "cutoffs", expected, found }.into());
+        }
+        let mut own = [0.0; TOKENS_MAX];
+        own.iter_mut().zip(cutoffs).for_each(|(own, cutoff)| *own = *cutoff);
+        self.begun.cutoffs = Some(own);
+        Ok(())
     }
 
     /// Finishes the layer that was begun: computes the outputs `y` for the hidden states `x`, row-major
     /// `[tokens][hidden]` both.
     ///
     /// # Errors
-    /// [`EngineError::NotBegun`]; as [`Engine::fetch`]; [`EngineError::Kernel`] where `x` or `y` has the wrong
-    /// length.
+    /// [`EngineError::NotBegun`]; [`EngineError::NoCutoffs`]; as [`Engine::fetch`]; [`EngineError::Kernel`] where `x` or
+    /// `y` has the wrong length.
     pub fn finish<'a, Q: TimedQueue<'a> + Send>(
         &mut self,
         session: &mut Session<'_, 'a, Q>,
@@ -191,18 +210,24 @@ impl<'m> Ffn<'m> {
         x: &[f32],
         y: &mut [f32],
     ) -> Result<FetchStats, EngineError> {
-        let (kernel, Begun { tokens, .. }) = (self.kernel, self.begun);
-        check_lengths(&kernel, tokens, x, y)?;
+        let Begun { tokens, cutoffs, .. } = self.begun;
+        check_lengths(&self.kernel, tokens, x, y)?;
         let view = self.layer_of(session, layer)?;
+        let activation = activation(view.activation());
+        let kernel = self.kernel.with_activation(activation);
+        if activation == Activation::GaussianTopk && cutoffs.is_none() {
+            return Err(EngineError::NoCutoffs { layer });
+        }
         let hidden = kernel.shape().hidden;
         y.chunks_exact_mut(hidden).for_each(|y| start_with_bias(&view, y));
         let mut norms = Norms::of(&view);
         let mut inputs = [Input::default(); TOKENS_MAX];
         let mut memory = &mut *self.inputs;
-        for (input, x) in inputs.iter_mut().zip(x.chunks_exact(hidden)) {
+        let cutoffs = cutoffs.unwrap_or_default();
+        for ((input, x), cutoff) in inputs.iter_mut().zip(x.chunks_exact(hidden)).zip(cutoffs) {
             let (own, rest) = memory.split_at_mut(kernel.input_bytes());
             memory = rest;
-            *input = kernel.prepare(x, own)?;
+            *input = kernel.prepare(x, own)?.cut(cutoff);
         }
         let active = ActiveSet::new(&self.active[..self.begun.count], self.shape.neurons)?;
         if let [input] = &inputs[..tokens] {
@@ -364,19 +389,24 @@ fn kernel(shape: &Shape, features: CpuFeatures, tokens_max: usize) -> Result<Ker
         format::Dtype::Q4_0 => Dtype::Q4_0,
         other => return Err(EngineError::NotComputable { dtype: other.name() }),
     };
-    let activation = match shape.activation {
+    let activation = activation((shape.activation, shape.activation_threshold));
+    let (hidden, parts) = (shape.hidden as usize, shape.parts as usize);
+    Ok(Kernel::new(KernelShape { hidden, parts, dtype, activation }, features)?)
+}
+
+/// An activation of a pack, with its threshold, as the kernels have it.
+fn activation((activation, threshold): (format::Activation, f32)) -> Activation {
+    match activation {
         format::Activation::Relu => Activation::Relu,
-        format::Activation::Fatrelu => {
-            Activation::Fatrelu { threshold: shape.activation_threshold }
-        }
+        format::Activation::Fatrelu => Activation::Fatrelu { threshold },
         format::Activation::Relu2 => Activation::Relu2,
         format::Activation::Silu => Activation::Silu,
         format::Activation::Gelu => Activation::Gelu,
         format::Activation::Drelu => Activation::Drelu,
         format::Activation::GeluTanh => Activation::GeluTanh,
-    };
-    let (hidden, parts) = (shape.hidden as usize, shape.parts as usize);
-    Ok(Kernel::new(KernelShape { hidden, parts, dtype, activation }, features)?)
+        // how many deviations is in the cutoffs
+        format::Activation::GaussianTopk => Activation::GaussianTopk,
+    }
 }
 
 /// Neurons to keep books of: none for single tokens.

@@ -108,6 +108,9 @@ codes! {
         Drelu = 6 "drelu",
         /// `v / 2 * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 v^3)))`.
         GeluTanh = 7 "gelu_tanh",
+        /// `gelu_tanh(max(0, v - cutoff))`; a token's cutoff is the mean of `v` over all neurons of the layer plus
+        /// `activation_threshold` times their standard deviation.
+        GaussianTopk = 8 "gaussian_topk",
     }
 }
 
@@ -158,5 +161,7 @@ impl PredictorNumbers {
 
 /// Incompatible feature bit 0: the bundles are placeholders, there is nothing to compute from.
 pub const INCOMPAT_PLACEHOLDER: u64 = 1 << 0;
+/// Incompatible feature bit 1: side data may name another activation than the model shape.
+pub const INCOMPAT_LAYER_ACTIVATIONS: u64 = 1 << 1;
 /// All incompatible feature bits that this implementation knows.
-pub const INCOMPAT_KNOWN: u64 = INCOMPAT_PLACEHOLDER;
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_PLACEHOLDER | INCOMPAT_LAYER_ACTIVATIONS;

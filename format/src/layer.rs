@@ -6,14 +6,14 @@ use zerocopy::FromBytes;
 use zerocopy::byteorder::{F32, LE, U32};
 
 use crate::checksum::check_zero;
-use crate::codes::SectionKind;
+use crate::codes::{Activation, SectionKind};
 use crate::error::FormatError;
 use crate::layout::{
     LinkIndexHeader, SIDE_DOWN_NORM, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SIDE_UP_BIAS,
     SectionEntry, SideDataHeader, field_at,
 };
 use crate::sections::wrong_length;
-use crate::shape::Shape;
+use crate::shape::{Shape, THRESHOLD_RULE};
 
 /// The arrays of a `link_index` section.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +105,8 @@ pub(crate) struct SideData<'a> {
     pub(crate) up_bias: &'a [F32<LE>],
     pub(crate) down_norm: &'a [F32<LE>],
     pub(crate) norm_eps: f32,
+    /// With its threshold, where it is not that of the model shape.
+    pub(crate) activation: Option<(Activation, f32)>,
 }
 
 impl<'a> SideData<'a> {
@@ -122,13 +124,17 @@ impl<'a> SideData<'a> {
         let (up_bias, down_norm) = values.split_at_checked(length(SIDE_UP_BIAS, shape.neurons))?;
         let whole = down_norm.len() == length(SIDE_DOWN_NORM, shape.neurons);
         let norm_eps = header.norm_eps.get();
-        whole.then_some(Self { neuron_bias, output_bias, up_bias, down_norm, norm_eps })
+        let threshold = header.activation_threshold.get();
+        let activation = Activation::from_code(header.activation.get()).map(|own| (own, threshold));
+        whole.then_some(Self { neuron_bias, output_bias, up_bias, down_norm, norm_eps, activation })
     }
 
+    /// Checks every rule of the section; `by_layer`: whether layers may have activations of their own.
     pub(crate) fn check(
         bytes: &'a [u8],
         shape: &Shape,
         entry: &SectionEntry,
+        by_layer: bool,
     ) -> Result<(), FormatError> {
         let rule = "must be that of the arrays it names";
         let offset = entry.offset.get();
@@ -156,8 +162,39 @@ impl<'a> SideData<'a> {
                 found: eps.to_bits().into(),
             });
         }
-        let reserved_at = field_at(SideDataHeader::FIELDS, "reserved", offset);
-        check_zero("side_data_header.reserved", reserved_at, &header.reserved)?;
+        check_activation(header, by_layer, offset)?;
         Self::split(bytes, shape).ok_or_else(length).map(|_| ())
     }
+}
+
+/// The layer's own activation, and its threshold.
+fn check_activation(
+    header: &SideDataHeader,
+    by_layer: bool,
+    offset: u64,
+) -> Result<(), FormatError> {
+    let (code, threshold) = (header.activation.get(), header.activation_threshold.get());
+    let at = |name| field_at(SideDataHeader::FIELDS, name, offset);
+    let activation = Activation::from_code(code);
+    if code != 0 && (activation.is_none() || !by_layer) {
+        return Err(FormatError::Field {
+            field: "activation",
+            offset: at("activation"),
+            rule: "must be a known activation where the feature bit says so, else 0",
+            found: code.into(),
+        });
+    }
+    let threshold_ok = match activation {
+        Some(activation) => activation.takes(threshold),
+        None => threshold.to_bits() == 0,
+    };
+    if threshold_ok {
+        return Ok(());
+    }
+    Err(FormatError::Field {
+        field: "activation_threshold",
+        offset: at("activation_threshold"),
+        rule: THRESHOLD_RULE,
+        found: threshold.to_bits().into(),
+    })
 }

@@ -114,7 +114,7 @@ on_disk! {
         parts: U32<LE>,
         /// An [`crate::Activation`].
         activation: U32<LE>,
-        /// Threshold of `fatrelu`, else 0.
+        /// Threshold of `fatrelu`, how many standard deviations of `gaussian_topk`, else 0.
         activation_threshold: F32<LE>,
         /// A [`crate::Dtype`].
         dtype: U32<LE>,
@@ -149,8 +149,10 @@ on_disk! {
         arrays: U32<LE>,
         /// Of the norm before the down columns; 0 without one.
         norm_eps: F32<LE>,
-        /// Zero.
-        reserved: [u8; 8],
+        /// An [`crate::Activation`], where the layer has another than the model shape says; else 0.
+        activation: U32<LE>,
+        /// As that of the model shape, of the activation before it.
+        activation_threshold: F32<LE>,
     }
 }
 

@@ -3,8 +3,7 @@
 use zerocopy::FromBytes;
 use zerocopy::byteorder::{F32, LE, U32};
 
-use crate::Dtype;
-use crate::codes::{INCOMPAT_PLACEHOLDER, SectionKind, WHOLE_PACK};
+use crate::codes::{INCOMPAT_LAYER_ACTIVATIONS, INCOMPAT_PLACEHOLDER, SectionKind, WHOLE_PACK};
 use crate::error::FormatError;
 use crate::layer::{LinkIndex, SideData};
 use crate::layout::{ModelShape, SectionEntry, Superblock, field_at};
@@ -13,6 +12,7 @@ use crate::provenance::Provenance;
 use crate::sections::{check_places, entry_offset, find, find_entry, missing, wrong_length};
 pub use crate::sections::{check_superblock, section_table};
 use crate::shape::Shape;
+use crate::{Activation, Dtype};
 
 /// A validated pack: views into the index bytes that the caller holds.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +140,9 @@ impl<'a> Pack<'a> {
         let region = find_entry(self.sections, SectionKind::BundleRegion, layer, placement)?;
         Some(Layer {
             link_index,
+            activation: side
+                .activation
+                .unwrap_or((self.shape.activation, self.shape.activation_threshold)),
             side,
             checksums,
             region_offset: region.offset.get(),
@@ -249,7 +252,8 @@ impl<'a> Pack<'a> {
         }
         if let Some(entry) = find_entry(self.sections, SectionKind::SideData, layer, 0) {
             let (bytes, _) = find(SectionKind::SideData)?;
-            SideData::check(bytes, shape, entry)?;
+            let features = self.superblock.feature_incompat.get();
+            SideData::check(bytes, shape, entry, features & INCOMPAT_LAYER_ACTIVATIONS != 0)?;
         }
         let region = find_entry(self.sections, SectionKind::BundleRegion, layer, 0)
             .ok_or(missing(SectionKind::BundleRegion, layer))?;
@@ -269,6 +273,7 @@ impl<'a> Pack<'a> {
 pub struct Layer<'a> {
     link_index: LinkIndex<'a>,
     side: SideData<'a>,
+    activation: (Activation, f32),
     checksums: &'a [U32<LE>],
     region_offset: u64,
     region_bytes: u64,
@@ -306,6 +311,10 @@ impl<'a> Layer<'a> {
     /// Bias of each neuron's activation input, by neuron id; empty where the model has none.
     pub const fn neuron_bias(&self) -> &'a [F32<LE>] {
         self.side.neuron_bias
+    }
+    /// The function between up (or gate) and down, and its threshold: its own, or those of the model shape.
+    pub const fn activation(&self) -> (Activation, f32) {
+        self.activation
     }
     /// Bias of the FFN's output, `hidden` values; empty where the model has none.
     pub const fn output_bias(&self) -> &'a [F32<LE>] {

@@ -8,6 +8,21 @@ use crate::error::FormatError;
 use crate::layout::{ModelShape, field_at};
 use crate::limits;
 
+/// What [`Activation::takes`] asks.
+pub(crate) const THRESHOLD_RULE: &str =
+    "must be finite with gaussian_topk, and not negative with fatrelu, else zero";
+
+impl Activation {
+    /// Whether this is a threshold that may stand beside it.
+    pub(crate) fn takes(self, threshold: f32) -> bool {
+        match self {
+            Self::Fatrelu => threshold.is_finite() && threshold >= 0.0,
+            Self::GaussianTopk => threshold.is_finite(),
+            _ => threshold.to_bits() == 0,
+        }
+    }
+}
+
 /// The validated model shape.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shape {
@@ -21,7 +36,7 @@ pub struct Shape {
     pub parts: u32,
     /// The function between up (or gate) and down.
     pub activation: Activation,
-    /// Threshold of [`Activation::Fatrelu`], else 0.
+    /// Threshold of [`Activation::Fatrelu`], how many standard deviations of [`Activation::GaussianTopk`], else 0.
     pub activation_threshold: f32,
     /// Number type of the weights.
     pub dtype: Dtype,
@@ -97,10 +112,7 @@ impl Shape {
         let stride_ok = self.dtype == Dtype::Placeholder
             || u64::from(stride) == u64::from(self.parts) * u64::from(self.part_bytes());
         let threshold = self.activation_threshold;
-        let threshold_ok = match self.activation {
-            Activation::Fatrelu => threshold.is_finite() && threshold >= 0.0,
-            _ => threshold.to_bits() == 0,
-        };
+        let threshold_ok = self.activation.takes(threshold);
         let bundles_ok = self.bundles() <= limits::BUNDLES_MAX;
         let multiple_ok = self.hidden.is_multiple_of(limits::HIDDEN_MULTIPLE);
         let rules = [
@@ -110,11 +122,7 @@ impl Shape {
             (within(self.hidden, limits::HIDDEN_MAX), "hidden", "must be 1 to 1,048,576"),
             (multiple_ok, "hidden", "must be a multiple of 32"),
             (matches!(self.parts, 2 | 3), "parts", "must be 2 or 3"),
-            (
-                threshold_ok,
-                "activation_threshold",
-                "must be finite and not negative with fatrelu, else zero",
-            ),
+            (threshold_ok, "activation_threshold", THRESHOLD_RULE),
             (stride_ok, "bundle_stride", "must be parts times part_bytes"),
             (within(stride, limits::BUNDLE_STRIDE_MAX), "bundle_stride", "must be 1 to 67,108,864"),
         ];

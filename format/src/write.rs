@@ -11,7 +11,7 @@ use zerocopy::byteorder::{F32, U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::checksum::crc32;
-use crate::codes::{FIRST_BULK_KIND, PredictorKind, PredictorNumbers, SectionKind};
+use crate::codes::{Activation, FIRST_BULK_KIND, PredictorKind, PredictorNumbers, SectionKind};
 use crate::error::FormatError;
 use crate::layout::{
     LinkIndexHeader, MAGIC, PredictorHeader, SectionEntry, SideDataHeader, Superblock,
@@ -138,12 +138,19 @@ pub fn link_index_header(neurons: u32, links: u32, profile_tokens: u64) -> LinkI
     }
 }
 
-/// The head of a `side_data` section; `arrays` as in [`SideDataHeader::arrays`], `norm_eps` 0 without a norm.
-pub fn side_data_header(arrays: u32, norm_eps: f32) -> SideDataHeader {
+/// The head of a `side_data` section; `arrays` as in [`SideDataHeader::arrays`], `norm_eps` 0 without a norm,
+/// `activation` with its threshold where the layer has one of its own.
+pub fn side_data_header(
+    arrays: u32,
+    norm_eps: f32,
+    activation: Option<(Activation, f32)>,
+) -> SideDataHeader {
+    let (code, threshold) = activation.map_or((0, 0.0), |(own, threshold)| (own.code(), threshold));
     SideDataHeader {
         arrays: U32::new(arrays),
         norm_eps: F32::new(norm_eps),
-        ..SideDataHeader::new_zeroed()
+        activation: U32::new(code),
+        activation_threshold: F32::new(threshold),
     }
 }
 

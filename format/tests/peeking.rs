@@ -64,7 +64,7 @@ fn kinds_before_the_model_shape_are_passed_over() {
             (entry, vec![7])
         });
         let known = pack.sections().iter().map(|entry| (*entry, body(entry)));
-        let image = assemble(unknown.chain(known).collect(), 512, false);
+        let image = assemble(unknown.chain(known).collect(), 512, 0);
         let pack = Pack::parse(&image, image.len() as u64).unwrap();
         let (found, _) = peek(&image, image.len() as u64, false).unwrap();
         assert_eq!(found.shape, *pack.shape());

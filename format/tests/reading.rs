@@ -6,7 +6,7 @@ use common::{Recipe, assemble, with_last, with_section, with_superblock, with_ta
 use lnp_format::checksum::crc32;
 use lnp_format::layout::{SectionEntry, Superblock};
 use lnp_format::read::check_superblock;
-use lnp_format::{FormatError, Pack, SectionKind, write};
+use lnp_format::{Activation, FormatError, Pack, SectionKind, write};
 use proptest::prelude::*;
 use zerocopy::byteorder::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
@@ -113,7 +113,7 @@ fn unknown_index_and_bulk_sections_are_skipped() {
     let mut second = sections[2].clone();
     second.0.placement = U32::new(1);
     sections.insert(3, second);
-    let file = assemble(sections, 512, false);
+    let file = assemble(sections, 512, 0);
     let pack = parse(&file).unwrap();
     assert_eq!(pack.layer(0).unwrap().links(), 2);
     // it has no checksums and no region: nothing to be read from
@@ -302,4 +302,40 @@ fn side_data_of_every_kind_is_read_back_and_its_rules_are_named() {
     assert_eq!(field(&file, 4, f32::NAN.to_bits()), "norm_eps");
     assert_eq!(field(&file, 4, (-1.0_f32).to_bits()), "norm_eps");
     assert_eq!(field(&file, 0, 7), "norm_eps");
+}
+
+#[test]
+fn layers_may_have_activations_of_their_own() {
+    let own = Some((Activation::GaussianTopk, 1.5));
+    for biases in [true, false] {
+        let mut recipe = Recipe::small(3, 7);
+        (recipe.biases, recipe.activations) = (biases, vec![own, None]);
+        let file = recipe.build();
+        let pack = parse(&file).unwrap();
+        let found: Vec<_> = pack.layers().map(|layer| layer.activation()).collect();
+        let relu = (Activation::Relu, 0.0);
+        assert_eq!(found, [own.unwrap(), relu, relu]);
+    }
+    let mut recipe = Recipe::small(1, 7);
+    let plain = recipe.build();
+    recipe.activations = vec![own];
+    let file = recipe.build();
+    let field = |file: &[u8], at: usize, value: u32| {
+        let broken = with_section(file, SectionKind::SideData, |body| {
+            body[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        });
+        match parse(&broken) {
+            Err(FormatError::Field { field, .. }) => field,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(field(&file, 8, 99), "activation");
+    // relu has no threshold, and none is none
+    assert_eq!(field(&file, 8, Activation::Relu.code()), "activation_threshold");
+    assert_eq!(field(&file, 8, 0), "activation_threshold");
+    assert_eq!(field(&file, 12, f32::INFINITY.to_bits()), "activation_threshold");
+    // without the feature bit there is no such thing
+    assert_eq!(field(&plain, 8, Activation::Relu2.code()), "activation");
+    let without = with_superblock(&file, |superblock| superblock.feature_incompat.set(0));
+    assert!(parse(&without).is_err());
 }

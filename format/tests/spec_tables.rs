@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::assemble;
 use lnp_format::checksum::crc32;
-use lnp_format::codes::{FIRST_BULK_KIND, INCOMPAT_KNOWN, INCOMPAT_PLACEHOLDER, WHOLE_PACK};
+use lnp_format::codes::{
+    FIRST_BULK_KIND, INCOMPAT_KNOWN, INCOMPAT_LAYER_ACTIVATIONS, INCOMPAT_PLACEHOLDER, WHOLE_PACK,
+};
 use lnp_format::layout::{
     MAGIC, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN, PREDICTOR_STRENGTH_SCALES,
     SIDE_DOWN_NORM, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SIDE_UP_BIAS, STRUCTS, SectionEntry,
@@ -173,8 +175,10 @@ fn constants_and_bits_are_those_of_the_spec() {
     ];
     assert_eq!(bits("predictor_flags"), flags);
     assert_eq!(bits("feature_compat"), []);
-    assert_eq!(bits("feature_incompat"), [(INCOMPAT_PLACEHOLDER, "placeholder")]);
-    assert_eq!(INCOMPAT_KNOWN, INCOMPAT_PLACEHOLDER);
+    let known =
+        [(INCOMPAT_PLACEHOLDER, "placeholder"), (INCOMPAT_LAYER_ACTIVATIONS, "layer_activations")];
+    assert_eq!(bits("feature_incompat"), known);
+    assert_eq!(INCOMPAT_KNOWN, known.iter().map(|(bit, _)| bit).sum());
 }
 
 #[test]
@@ -284,7 +288,7 @@ fn example() -> Vec<u8> {
         link_index.extend(words(array));
     }
     let arrays = SIDE_NEURON_BIAS | SIDE_OUTPUT_BIAS;
-    let mut side_data = write::side_data_header(arrays, 0.0).as_bytes().to_vec();
+    let mut side_data = write::side_data_header(arrays, 0.0, None).as_bytes().to_vec();
     let output_bias = (0..32).map(|i| i as f32 / 4.0);
     side_data.extend(
         EXAMPLE_NEURON_BIAS.into_iter().chain(output_bias).flat_map(|bias| bias.to_le_bytes()),
@@ -301,7 +305,7 @@ fn example() -> Vec<u8> {
         section(SectionKind::BundleChecksums, 0, words(&sums)),
         section(SectionKind::BundleRegion, 0, EXAMPLE_ORDER.map(example_bundle).concat()),
     ];
-    assemble(sections, 512, false)
+    assemble(sections, 512, 0)
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod made;
 
 use std::path::Path;
 
+use lnp_format::codes::INCOMPAT_PLACEHOLDER;
 use lnp_format::layout::{LinkIndexHeader, SIDE_OUTPUT_BIAS, SectionEntry};
 use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
 use lnp_fuzz::packs::{Recipe, assemble};
@@ -193,7 +194,7 @@ fn with_unknown_section(file: &[u8]) -> Vec<u8> {
     let mut entry = write::entry(SectionKind::Provenance, 3, 4, 8);
     entry.kind.set(77);
     sections.insert(at, (entry, b"whatever".to_vec()));
-    assemble(sections, 512, false)
+    assemble(sections, 512, 0)
 }
 
 /// A placeholder pack whose profile has as many tokens as its most active slot.
@@ -204,7 +205,7 @@ fn with_tight_counts(file: &[u8]) -> Vec<u8> {
         let (header, _) = LinkIndexHeader::mut_from_prefix(body).expect("has one");
         header.profile_tokens.set(4);
     }
-    assemble(sections, 512, true)
+    assemble(sections, 512, INCOMPAT_PLACEHOLDER)
 }
 
 /// A pack whose side data has the second array without the first.
@@ -212,8 +213,8 @@ fn with_output_bias_only() -> Vec<u8> {
     let mut sections = sections(&Recipe::small(1, 3).build());
     let side = SectionKind::SideData.code();
     let (entry, body) = sections.iter_mut().find(|(e, _)| e.kind.get() == side).expect("has one");
-    *body = write::side_data_header(SIDE_OUTPUT_BIAS).as_bytes().to_vec();
+    *body = write::side_data_header(SIDE_OUTPUT_BIAS, 0.0, None).as_bytes().to_vec();
     body.extend((0..32).flat_map(|value| (value as f32).to_le_bytes()));
     entry.bytes.set(body.len() as u64);
-    assemble(sections, 512, false)
+    assemble(sections, 512, 0)
 }

@@ -106,6 +106,7 @@ fn activation(case: &Case) -> Activation {
         Activation::Gelu,
         Activation::Drelu,
         Activation::GeluTanh,
+        Activation::GaussianTopk,
     ];
     pick(&others, case.activation)
 }

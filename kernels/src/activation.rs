@@ -21,6 +21,9 @@ pub enum Activation {
     Drelu,
     /// `v / 2 * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 v^3)))`.
     GeluTanh,
+    /// The same of `max(0, v)`, where `v` is what the product is above its token's cutoff
+    /// ([`crate::Input::cut`]; Gemma 3n).
+    GaussianTopk,
 }
 
 impl Activation {
@@ -37,6 +40,7 @@ impl Activation {
             // By the complement: 1 + erf would cancel where v is negative.
             Self::Gelu => 0.5 * v * libm::erfcf(-v * core::f32::consts::FRAC_1_SQRT_2),
             Self::GeluTanh => gelu_tanh(v),
+            Self::GaussianTopk => gelu_tanh(cut(v, 0.0)),
         }
     }
 
@@ -81,6 +85,9 @@ mod tests {
                 libm::sqrt(2.0 / core::f64::consts::PI) * (wide + 0.044715 * wide * wide * wide);
             let tanh = 0.5 * wide * (1.0 + libm::tanh(inner));
             assert!((f64::from(Activation::GeluTanh.apply(v)) - tanh).abs() < 1e-6);
+            let left = Activation::GaussianTopk.apply(v);
+            assert!((f64::from(left) - if v > 0.0 { tanh } else { 0.0 }).abs() < 1e-6);
+            assert_eq!(left == 0.0, v <= 0.0);
             assert_eq!(Activation::Drelu.apply(v), v.max(0.0));
             assert_eq!(Activation::Drelu.apply_up(v), v.max(0.0));
             assert_eq!(Activation::Relu2.apply_up(v), v);

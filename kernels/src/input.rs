@@ -48,6 +48,8 @@ pub struct Input<'a> {
     pub(crate) form: Form,
     /// `form.bytes(values.len())` bytes, at any alignment.
     pub(crate) prepared: &'a [u8],
+    /// What products with the first part are made less by, before the activation.
+    pub(crate) cutoff: f32,
 }
 
 /// The arrays of [`Form::Q8`].
@@ -64,11 +66,17 @@ pub(crate) struct Blocks<'a> {
 impl Default for Input<'_> {
     /// No values: what an array is filled with before the inputs are known.
     fn default() -> Self {
-        Self { values: &[], form: Form::Values, prepared: &[] }
+        Self { values: &[], form: Form::Values, prepared: &[], cutoff: 0.0 }
     }
 }
 
 impl<'a> Input<'a> {
+    /// The same with a cutoff: what products with the first part of a bundle are made less by, before the
+    /// activation. For [`crate::Activation::GaussianTopk`], whose cutoff goes by all neurons of the layer.
+    pub const fn cut(self, cutoff: f32) -> Self {
+        Self { cutoff, ..self }
+    }
+
     /// The 8-bit blocks in steps of [`STEP`]; none where the form is another.
     pub(crate) fn blocks(&self) -> Blocks<'a> {
         let is_blocks = matches!(self.form, Form::Q8 | Form::Q8Interleaved);

@@ -66,6 +66,11 @@ impl Kernel {
         self.ops.tier()
     }
 
+    /// The same with another activation.
+    pub const fn with_activation(self, activation: Activation) -> Self {
+        Self { shape: KernelShape { activation, ..self.shape }, ..self }
+    }
+
     /// The shape of the bundles.
     pub const fn shape(&self) -> &KernelShape {
         &self.shape
@@ -122,7 +127,8 @@ impl Kernel {
         self.check(x, bundle)?;
         let ahead = Ahead::new(self.before_down(bundle), self.before_down(later));
         let (first, rest) = bundle.split_at(self.part_bytes());
-        let activated = self.shape.activation.apply(self.ops.dot(x, first, ahead) + bias.first);
+        let product = self.ops.dot(x, first, ahead) + bias.first;
+        let activated = self.shape.activation.apply(product - x.cutoff);
         if self.shape.parts == 2 || activated == 0.0 {
             return Ok(activated);
         }
@@ -173,14 +179,17 @@ impl Kernel {
             && let (up, _) = rest.split_at(self.part_bytes())
             && let Some([gates, ups]) = self.ops.dot_pair([first, second], [gate, up], ahead)
         {
-            let coefficient = |gate: f32, up: f32| {
-                let activated = self.shape.activation.apply(gate + bias.first);
+            let coefficient = |gate: f32, up: f32, cutoff: f32| {
+                let activated = self.shape.activation.apply(gate + bias.first - cutoff);
                 if activated == 0.0 {
                     return activated;
                 }
                 activated * self.shape.activation.apply_up(up + bias.up)
             };
-            return Ok([coefficient(gates[0], ups[0]), coefficient(gates[1], ups[1])]);
+            return Ok([
+                coefficient(gates[0], ups[0], first.cutoff),
+                coefficient(gates[1], ups[1], second.cutoff),
+            ]);
         }
         let one = |x| self.coefficient(x, bundle, bias, later);
         Ok([one(first)?, one(second)?])

@@ -49,6 +49,7 @@ fn every_activation_agrees_with_f64() {
         Activation::Gelu,
         Activation::Drelu,
         Activation::GeluTanh,
+        Activation::GaussianTopk,
     ];
     let mut numbers = Numbers::new(12);
     let (mut compared, mut undecided, mut negative) = (0, 0, 0);

@@ -150,6 +150,7 @@ fn activations() {
         Activation::Gelu,
         Activation::Drelu,
         Activation::GeluTanh,
+        Activation::GaussianTopk,
     ] {
         for parts in [2, 3] {
             let shape = KernelShape { activation, ..shape(Dtype::F32, HIDDEN, parts) };

@@ -61,7 +61,7 @@ impl Known {
 
     /// Whether the activation leaves neurons at zero.
     fn is_sparse(&self) -> bool {
-        self.config().activation.cut().is_ok()
+        self.config().has_zeros()
     }
 
     /// Feeds the prompts and goes on greedily, all with this FFN.
@@ -210,6 +210,7 @@ fn rules_in_words() -> Result<()> {
         ("nemotron", "relu2(up_proj)>0"),
         ("falcon-relu", "relu(dense_h_to_4h)>0"),
         ("bamboo", "relu(gate_proj)>0 & relu(up_proj)>0"),
+        ("gemma3n", "gaussian_topk(gate_proj)>0 in 3 of 5 layers, all in the others"),
     ] {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families").join(name);
         assert_eq!(Known::load(&dir)?.config().active_rule(), expected, "{name}");

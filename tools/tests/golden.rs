@@ -53,6 +53,7 @@ fn valid() -> Vec<Golden> {
         replicas: Vec::new(),
         biases: false,
         up_bias_and_norm: false,
+        activations: Vec::new(),
         predictors: Vec::new(),
         provenance: "model=gated\nmodel.family=llama\norder=test\ntool=golden\n",
     };
@@ -65,6 +66,11 @@ fn valid() -> Vec<Golden> {
     let mut side_data = Recipe::small(2, 6);
     (side_data.shape.parts, side_data.shape.bundle_stride) = (3, 384);
     side_data.up_bias_and_norm = true;
+    let mut mixed = Recipe::small(3, 6);
+    (mixed.shape.parts, mixed.shape.bundle_stride, mixed.biases) = (3, 384, false);
+    mixed.shape.activation = Activation::GeluTanh;
+    mixed.activations =
+        vec![Some((Activation::GaussianTopk, 1.5)), Some((Activation::Fatrelu, 0.25))];
     vec![
         ("f32-biases.lnp", "two layers of f32, two parts, both biases, blocks of 512", plain()),
         (
@@ -76,6 +82,11 @@ fn valid() -> Vec<Golden> {
             "side-data.lnp",
             "biases of gate, up and output, and a norm before the down columns",
             side_data.build(),
+        ),
+        (
+            "layer-activations.lnp",
+            "three layers of gaussian_topk, fatrelu and, as the model shape says, gelu_tanh",
+            mixed.build(),
         ),
         (
             "placeholder.lnp",
@@ -134,7 +145,7 @@ fn optional() -> Vec<u8> {
     sections.push(unknown(300, 700));
     let bulk = sections.iter().position(|(e, _)| e.kind.get() >= 256).unwrap();
     sections.insert(bulk, unknown(77, 600));
-    with_superblock(&assemble(sections, 512, false), |superblock| {
+    with_superblock(&assemble(sections, 512, 0), |superblock| {
         superblock.feature_compat = U64::new(1 << 63);
         superblock.version_minor = U16::new(3);
     })

@@ -129,7 +129,7 @@ fn run(
 ) -> (Vec<u32>, Vec<f32>, FetchStats) {
     let index = PackIndex::open(path).unwrap();
     let pack = index.pack().unwrap();
-    Recipe::check_shape(pack.shape(), model.config()).unwrap();
+    Recipe::check_pack(&pack, model.config()).unwrap();
     let mut ffn_memory = ffn_memory(&pack, way.features, way.batch).unwrap();
     let ffn = Ffn::new(pack.shape(), way.features, way.batch, &mut ffn_memory).unwrap();
     let base = Config {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use lnp_model::ModelConfig;
 
 /// Family, parts of a bundle, and activation; the sparse ones first.
-const READ: [(&str, &str, usize, &str); 26] = [
+const READ: [(&str, &str, usize, &str); 27] = [
     ("afm-4.5b", "arcee", 2, "relu2"),
     ("bamboo-base-7b", "bamboo", 3, "drelu"),
     ("minicpm-s-1b-sft", "minicpm", 3, "fatrelu"),
@@ -22,6 +22,7 @@ const READ: [(&str, &str, usize, &str); 26] = [
     ("gemma-2-2b-it", "gemma2", 3, "gelu_tanh"),
     ("gemma-2b", "gemma", 3, "gelu_tanh"),
     ("gemma-3-270m", "gemma3_text", 3, "gelu_tanh"),
+    ("gemma-3n-e2b-it", "gemma3n_text", 3, "gelu_tanh"),
     ("granite-3.0-2b", "granite", 3, "silu"),
     ("llama-2-7b", "llama", 3, "silu"),
     ("llama-3.1-8b-instruct", "llama", 3, "silu"),
@@ -37,13 +38,12 @@ const READ: [(&str, &str, usize, &str); 26] = [
 ];
 
 /// What is said of the others.
-const REFUSED: [(&str, &str); 13] = [
+const REFUSED: [(&str, &str); 12] = [
     ("bitnet-b1.58-2b-4t", "`quantization_config`: a quantised checkpoint is not supported"),
     ("deepseek-v3", "`n_routed_experts`: a mixture of experts is not supported"),
     ("falcon-rw-1b", "alibi true is not supported: only false is"),
     ("galactica-1.3b", "layer_norm_elementwise_affine false is not supported: only true is"),
     ("gemma-3-4b-it", "`vision_config`: a model with images is not supported"),
-    ("gemma-3n-e2b-it", "model_type `gemma3n` is not supported"),
     ("gpt2", "model_type `gpt2` is not supported"),
     ("llama-2-7b-gptq", "`quantization_config`: a quantised checkpoint is not supported"),
     ("minicpm4-0.5b", "rope_type `longrope` is not supported"),

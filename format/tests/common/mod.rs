@@ -4,7 +4,7 @@
 pub mod predictor;
 
 use lnp_format::checksum::crc32;
-use lnp_format::codes::{INCOMPAT_PLACEHOLDER, WHOLE_PACK};
+use lnp_format::codes::{INCOMPAT_LAYER_ACTIVATIONS, INCOMPAT_PLACEHOLDER, WHOLE_PACK};
 use lnp_format::layout::{
     SIDE_DOWN_NORM, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SIDE_UP_BIAS, SectionEntry, Superblock,
 };
@@ -24,6 +24,8 @@ pub struct Recipe {
     pub biases: bool,
     /// With `biases`: biases of the up rows (three parts) and a norm before the down columns too.
     pub up_bias_and_norm: bool,
+    /// By layer, its own activation with the threshold, where it has one; layers beyond the list have none.
+    pub activations: Vec<Option<(Activation, f32)>>,
     /// Predictors: layer, horizon, the section's bytes; ascending.
     pub predictors: Vec<(u32, u32, Vec<u8>)>,
     pub provenance: &'static str,
@@ -60,6 +62,7 @@ impl Recipe {
             replicas: Vec::new(),
             biases: true,
             up_bias_and_norm: false,
+            activations: Vec::new(),
             predictors: Vec::new(),
             provenance: "order=test\ntool=test\n",
         }
@@ -169,14 +172,18 @@ impl Recipe {
             }
         }
         for layer in 0..layers {
-            if self.biases {
-                let (mut arrays, mut eps) = (SIDE_NEURON_BIAS | SIDE_OUTPUT_BIAS, 0.0);
-                let mut count = neurons + self.shape.hidden;
+            let own = self.activations.get(layer as usize).copied().flatten();
+            if self.biases || own.is_some() {
+                let (mut arrays, mut eps, mut count) = (0, 0.0, 0);
+                if self.biases {
+                    arrays = SIDE_NEURON_BIAS | SIDE_OUTPUT_BIAS;
+                    count = neurons + self.shape.hidden;
+                }
                 if self.up_bias_and_norm {
                     (arrays, eps) = (arrays | SIDE_UP_BIAS | SIDE_DOWN_NORM, 0.5);
                     count += 2 * neurons;
                 }
-                let mut bytes = write::side_data_header(arrays, eps).as_bytes().to_vec();
+                let mut bytes = write::side_data_header(arrays, eps, own).as_bytes().to_vec();
                 for value in 0..count {
                     bytes.extend((value as f32 / 8.0 + layer as f32).to_le_bytes());
                 }
@@ -197,7 +204,14 @@ impl Recipe {
         for (layer, placement, region) in regions {
             add(SectionKind::BundleRegion, layer, placement, region);
         }
-        assemble(sections, self.block_bytes, self.shape.dtype == Dtype::Placeholder)
+        assemble(sections, self.block_bytes, self.features())
+    }
+
+    /// The incompatible feature bits.
+    pub fn features(&self) -> u64 {
+        let placeholder = self.shape.dtype == Dtype::Placeholder;
+        let own = self.activations.iter().any(Option::is_some);
+        u64::from(placeholder) * INCOMPAT_PLACEHOLDER + u64::from(own) * INCOMPAT_LAYER_ACTIVATIONS
     }
 }
 
@@ -224,7 +238,7 @@ fn link_index(order: &Vec<u32>) -> Vec<u8> {
 pub fn assemble(
     sections: Vec<(SectionEntry, Vec<u8>)>,
     block_bytes: u32,
-    placeholder: bool,
+    features: u64,
 ) -> Vec<u8> {
     let (mut table, bodies): (Vec<_>, Vec<_>) = sections.into_iter().unzip();
     let bytes = write::place(&mut table, block_bytes).unwrap();
@@ -234,7 +248,6 @@ pub fn assemble(
         let begin = entry.offset.get() as usize;
         file[begin..begin + body.len()].copy_from_slice(body);
     }
-    let features = if placeholder { INCOMPAT_PLACEHOLDER } else { 0 };
     let superblock = write::seal(&table, bytes, block_bytes, features);
     file[..4096].copy_from_slice(superblock.as_bytes());
     file[4096..4096 + size_of_val(&table[..])].copy_from_slice(table.as_bytes());

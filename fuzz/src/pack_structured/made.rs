@@ -136,6 +136,7 @@ impl Made {
             Activation::Gelu,
             Activation::Drelu,
             Activation::GeluTanh,
+            Activation::GaussianTopk,
         ];
         let mut shape = Recipe::small(1, 1).shape;
         shape.layers = u32::from(self.layers % 3) + 1;
@@ -144,14 +145,32 @@ impl Made {
         shape.parts = if self.gated { 3 } else { 2 };
         shape.dtype = pick(&dtypes, self.dtype);
         shape.activation = pick(&activations, self.activation);
-        if shape.activation == Activation::Fatrelu {
-            shape.activation_threshold = f32::from(self.threshold) / 8.0;
-        }
+        shape.activation_threshold = self.threshold_of(shape.activation);
         shape.bundle_stride = match shape.dtype {
             Dtype::Placeholder => u32::from(self.stride % 2000) + 1,
             _ => shape.parts * shape.part_bytes(),
         };
         shape
+    }
+
+    /// A threshold that may stand beside an activation.
+    fn threshold_of(&self, activation: Activation) -> f32 {
+        match activation {
+            Activation::Fatrelu => f32::from(self.threshold) / 8.0,
+            Activation::GaussianTopk => f32::from(self.threshold) / 8.0 - 9.0,
+            _ => 0.0,
+        }
+    }
+
+    /// The activations that layers have of their own.
+    fn own_activations(&self, shape: &Shape) -> Vec<Option<(Activation, f32)>> {
+        let all = [Activation::Relu, Activation::Fatrelu, Activation::GaussianTopk];
+        let own = |layer: u32| {
+            let choice = self.side.rotate_left(layer) / 16;
+            let activation = *all.get(usize::from(choice % 8))?;
+            Some((activation, self.threshold_of(activation)))
+        };
+        (0..shape.layers).map(own).collect()
     }
 
     fn links(&self, order: Vec<u32>, turn: usize) -> Links {
@@ -176,6 +195,7 @@ impl Made {
         let shape = self.shape();
         let mut recipe = Recipe::small(shape.layers, shape.neurons);
         (recipe.shape, recipe.block_bytes) = (shape, 512 << (self.block % 4));
+        recipe.activations = self.own_activations(&shape);
         let texts = [
             "order=test\ntool=test\n",
             "order=\ntool=\n",
@@ -211,7 +231,7 @@ impl Made {
         add(SectionKind::ModelShape, WHOLE_PACK, 0, shape.to_disk().as_bytes().to_vec());
         add(SectionKind::Provenance, WHOLE_PACK, 0, recipe.provenance.into());
         for (layer, placements) in (0..).zip(&built.links) {
-            if built.side != 0 {
+            if built.side != 0 || recipe.activations[layer as usize].is_some() {
                 add(SectionKind::SideData, layer, 0, built.side_data(layer));
             }
             for (placement, links) in (0..).zip(placements) {
@@ -235,7 +255,7 @@ impl Made {
             |entry: &SectionEntry| (entry.kind.get(), entry.layer.get(), entry.placement.get());
         sections.sort_by_key(|(entry, _)| key(entry));
         sections.dedup_by_key(|(entry, _)| key(entry));
-        assemble(sections, recipe.block_bytes, shape.dtype == Dtype::Placeholder)
+        assemble(sections, recipe.block_bytes, recipe.features())
     }
 }
 
@@ -279,7 +299,8 @@ impl Built {
 
     fn side_data(&self, layer: u32) -> Vec<u8> {
         let eps = if self.side & SIDE_DOWN_NORM == 0 { 0.0 } else { NORM_EPS };
-        let header = write::side_data_header(self.side, eps);
+        let own = self.recipe.activations[layer as usize];
+        let header = write::side_data_header(self.side, eps, own);
         let values = self.neuron_bias(layer).into_iter().chain(self.output_bias(layer));
         let values = values.chain(self.up_bias(layer)).chain(self.down_norm());
         header.as_bytes().iter().copied().chain(values.flat_map(f32::to_le_bytes)).collect()
@@ -322,6 +343,9 @@ impl Built {
                 let values = |found: &[zerocopy::byteorder::U32<zerocopy::byteorder::LE>]| {
                     found.iter().map(|value| value.get()).collect::<Vec<u32>>()
                 };
+                let of_shape = (shape.activation, shape.activation_threshold);
+                let own = recipe.activations[number as usize].unwrap_or(of_shape);
+                assert_eq!(layer.activation(), own);
                 assert_eq!(values(layer.neuron_of_slot()), links.order);
                 assert_eq!(values(layer.slot_of_neuron()), links.slots());
                 assert_eq!(values(layer.link_begin()), links.begins);

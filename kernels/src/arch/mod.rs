@@ -91,7 +91,7 @@ impl Ops {
         // SAFETY: `select` took the code only where the features it needs are there; the length is
         // that of the form.
         unsafe { (self.code.prepare)(values, prepared) };
-        Some(Input { values, form, prepared })
+        Some(Input { values, form, prepared, cutoff: 0.0 })
     }
 
     /// `sum of w[i] * x[i]`; `w` has the bytes of a part. NaN where `x` or `w` is not of this kind,

@@ -70,7 +70,7 @@ impl RowsOps {
         // SAFETY: `select` took the code only where the features it needs are there; the length is
         // that of the form.
         unsafe { (self.code.prepare)(values, prepared) };
-        Some(Input { values, form, prepared })
+        Some(Input { values, form, prepared, cutoff: 0.0 })
     }
 
     /// `out[i] = row i . x`; `rows` holds as many rows as `out` has places. NaN where `x` or `rows` is

@@ -193,6 +193,11 @@ fn activated(activation: Activation, v: f64, error: f64) -> (f64, f64) {
             let u = (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v);
             evaluated(v / (1.0 + libm::exp(-2.0 * u)))
         }
+        Activation::GaussianTopk if v <= 0.0 && -v > error => (0.0, 0.0),
+        Activation::GaussianTopk => {
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (v.max(0.0) + 0.044715 * v.powi(3));
+            evaluated(v.max(0.0) / (1.0 + libm::exp(-2.0 * u)))
+        }
         other => panic!("no oracle for {other:?}"),
     }
 }

@@ -27,6 +27,12 @@ pub enum Activation {
     Gelu,
     /// Its approximation by tanh.
     GeluTanh,
+    /// The same of what x is above the cutoff of its token, else 0. The cutoff is the mean of x over all
+    /// neurons of the layer and so many standard deviations more (Gemma 3n).
+    GaussianTopk {
+        /// Standard deviations above the mean.
+        deviations: f32,
+    },
 }
 
 impl Activation {
@@ -72,17 +78,18 @@ impl Activation {
             Self::Silu => "silu",
             Self::Gelu => "gelu",
             Self::GeluTanh => "gelu_tanh",
+            Self::GaussianTopk { .. } => "gaussian_topk",
         }
     }
 
     /// A neuron is active if and only if the product of its deciding row is above this; with dReLU each
-    /// of its two products.
+    /// of its two products, with Gaussian top-k the product less the cutoff.
     ///
     /// # Errors
     /// SiLU and GELU, which are zero nowhere: thresholds make some inactive ([`crate::Activity`]).
     pub fn cut(self) -> Result<f32> {
         match self {
-            Self::Relu | Self::Relu2 | Self::Drelu => Ok(0.0),
+            Self::Relu | Self::Relu2 | Self::Drelu | Self::GaussianTopk { .. } => Ok(0.0),
             Self::Fatrelu { threshold } => Ok(threshold),
             Self::Silu | Self::Gelu | Self::GeluTanh => bail!(
                 "activation `{}` leaves no neuron at zero: which are active needs thresholds; learn them with \
@@ -113,6 +120,31 @@ impl Activation {
             Self::Silu => first.silu(),
             Self::Gelu => first.gelu_erf(),
             Self::GeluTanh => first.gelu(),
+            Self::GaussianTopk { .. } => self.above_cutoff(first)?.relu()?.gelu(),
+        }
+    }
+
+    /// The cutoff of each token, of products [tokens, all neurons of a layer]; none where the activation
+    /// goes by the neuron alone.
+    pub(crate) fn cutoffs(self, first: &Tensor) -> Computed<Option<Vec<f32>>> {
+        let Self::GaussianTopk { deviations } = self else { return Ok(None) };
+        let cutoff = |products: Vec<f32>| {
+            let count = products.len() as f64;
+            let mean = products.iter().map(|v| f64::from(*v)).sum::<f64>() / count;
+            let squares = products.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>();
+            (mean + f64::from(deviations) * (squares / count).sqrt()) as f32
+        };
+        Ok(Some(first.to_vec2()?.into_iter().map(cutoff).collect()))
+    }
+
+    /// Products less their tokens' cutoffs, where there are any.
+    fn above_cutoff(self, first: &Tensor) -> Computed<Tensor> {
+        match self.cutoffs(first)? {
+            Some(cutoffs) => {
+                let tokens = cutoffs.len();
+                first.broadcast_sub(&Tensor::from_vec(cutoffs, (tokens, 1), first.device())?)
+            }
+            None => Ok(first.clone()),
         }
     }
 
@@ -125,7 +157,7 @@ impl Activation {
     pub(crate) fn deciding(self, first: Tensor, up: Option<&Tensor>) -> Computed<Tensor> {
         match (self, up) {
             (Self::Drelu, Some(up)) => first.minimum(up),
-            _ => Ok(first),
+            _ => self.above_cutoff(&first),
         }
     }
 }

@@ -61,10 +61,11 @@ impl Activity {
     /// # Errors
     /// Another number of layers, a threshold that is none, or an activation that has zeros of its own.
     pub fn check(&self, config: &ModelConfig) -> Result<()> {
-        if config.activation.cut().is_ok() {
+        let all = (0..config.layers).map(|layer| config.activation_of(layer));
+        if let Some(own) = all.filter(|own| own.cut().is_ok()).next() {
             bail!(
                 "activation `{}` has zeros of its own: which neurons are active needs no thresholds",
-                config.activation.name()
+                own.name()
             );
         }
         let (found, layers) = (self.thresholds.len(), config.layers);

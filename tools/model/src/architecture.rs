@@ -27,6 +27,24 @@ pub(crate) struct Architecture {
     pub(crate) logit_cap: Option<f64>,
     /// Biases of the FFN.
     pub(crate) ffn_bias: bool,
+    /// Where hidden states come in several streams.
+    pub(crate) streams: Option<StreamsAbout>,
+}
+
+/// Several streams of hidden states, and inputs of each layer's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamsAbout {
+    pub(crate) count: usize,
+    /// The one that layers compute.
+    pub(crate) active: usize,
+    /// Whether what a layer computed is scaled before its own input is added.
+    pub(crate) scales: bool,
+    /// Width of the inputs of each layer's own.
+    pub(crate) input_width: usize,
+    /// Tokens that have such inputs.
+    pub(crate) input_vocab: usize,
+    /// Rank of the matrices beside attention.
+    pub(crate) beside_rank: usize,
 }
 
 /// Names of tensors, without `.weight` or `.bias`; those of a layer stand behind its prefix.
@@ -101,6 +119,11 @@ pub(crate) struct Attention {
     pub(crate) cap: Option<f64>,
     /// Norms over each head of queries and keys, before they turn.
     pub(crate) head_norms: Option<[&'static str; 2]>,
+    /// Whether there is one, without weights, over each head of values.
+    pub(crate) value_norm: bool,
+    /// Layers at the end that have no keys and values of their own: theirs are those of the last layer before them of
+    /// their kind.
+    pub(crate) sharing_layers: usize,
 }
 
 /// The two kinds that the layers of a model are of.
@@ -118,14 +141,25 @@ impl Layers {
         Self { full, sliding: full, slides: Slides::None }
     };
 
-    pub(crate) fn kind(&self, layer: usize) -> LayerKind {
-        let slides = match &self.slides {
+    /// The layer whose keys and values a layer uses, if not its own: see [`Attention::sharing_layers`].
+    pub(crate) fn shared_from(&self, layer: usize, first_sharing: usize) -> Option<usize> {
+        if layer < first_sharing {
+            return None;
+        }
+        (0..first_sharing).rev().find(|before| self.slides(*before) == self.slides(layer))
+    }
+
+    fn slides(&self, layer: usize) -> bool {
+        match &self.slides {
             Slides::None => false,
             Slides::From(first) => layer >= *first,
             Slides::AllBut(each) => !(layer + 1).is_multiple_of(*each),
             Slides::Listed(slide) => slide.get(layer).copied().unwrap_or(false),
-        };
-        if slides { self.sliding } else { self.full }
+        }
+    }
+
+    pub(crate) fn kind(&self, layer: usize) -> LayerKind {
+        if self.slides(layer) { self.sliding } else { self.full }
     }
 }
 

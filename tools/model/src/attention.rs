@@ -1,7 +1,9 @@
 //! Causal attention over a key-value cache, the same for all families.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
+
+use super::loader::Norm;
 
 /// The cache of a layer starts with room for this many tokens and doubles.
 const CAPACITY_TOKENS_MIN: usize = 64;
@@ -45,6 +47,14 @@ impl LayerCache {
         Ok(all)
     }
 
+    /// Keys and values [positions, width] that are there already, up to this position.
+    pub(crate) fn up_to(&self, end: usize) -> Result<(Tensor, Tensor)> {
+        match &self.tensors {
+            Some((keys, values)) => Ok((keys.narrow(0, 0, end)?, values.narrow(0, 0, end)?)),
+            None => candle_core::bail!("no keys and values of the layer to share them with"),
+        }
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         let bytes = |tensor: &Tensor| tensor.elem_count() * size_of::<f32>();
@@ -65,6 +75,13 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
+    /// Each head of x [tokens, heads * head_dim] normed, if there is a norm.
+    pub(crate) fn normed(&self, x: Tensor, norm: Option<&Norm>) -> Result<Tensor> {
+        let Some(norm) = norm else { return Ok(x) };
+        let shape = x.dims2()?;
+        norm.forward(&x.reshape(((), self.head_dim))?)?.reshape(shape)
+    }
+
     /// Attention of queries [tokens, heads * head_dim] over keys and values
     /// [positions, kv_heads * head_dim]; the result has the shape of the queries.
     pub(crate) fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask) -> Result<Tensor> {

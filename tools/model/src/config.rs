@@ -46,8 +46,10 @@ pub struct ModelConfig {
     pub tie_word_embeddings: bool,
     /// Epsilon of LayerNorm or RMSNorm.
     pub norm_eps: f64,
-    /// FFN activation.
+    /// FFN activation: of all layers but those that have their own.
     pub activation: Activation,
+    /// By layer, where one has another; empty where all are alike.
+    pub(crate) own_activations: Vec<Option<Activation>>,
     /// From where on a neuron is active, of an activation without zeros; no file of the folder tells it.
     pub activity: Option<Activity>,
     /// What the names of the decoder's tensors begin with.
@@ -179,12 +181,51 @@ impl ModelConfig {
         }
     }
 
-    /// Checks that it is known which neurons are active: by the activation's zeros, or by thresholds.
+    /// FFN activation of a layer.
+    pub fn activation_of(&self, layer: usize) -> Activation {
+        self.own_activations.get(layer).copied().flatten().unwrap_or(self.activation)
+    }
+
+    /// The layer's activation, where it is not that of the model.
+    pub fn own_activation(&self, layer: usize) -> Option<Activation> {
+        Some(self.activation_of(layer)).filter(|own| *own != self.activation)
+    }
+
+    /// Layers whose activation leaves neurons at zero.
+    fn layers_with_zeros(&self) -> usize {
+        (0..self.layers).filter(|layer| self.activation_of(*layer).cut().is_ok()).count()
+    }
+
+    /// Whether some activation leaves neurons at zero: in layers without any, all are active then.
+    pub fn has_zeros(&self) -> bool {
+        self.layers_with_zeros() > 0
+    }
+
+    /// Checks that it is known which neurons are active: by an activation's zeros, or by thresholds.
     ///
     /// # Errors
-    /// An activation that makes no neuron inactive, and no thresholds.
+    /// Activations that make no neuron inactive, and no thresholds.
     pub fn check_active(&self, checkpoint: &Checkpoint) -> Result<()> {
-        if self.activity.is_some() { Ok(()) } else { self.active_above(checkpoint).map(|_| ()) }
+        if self.activity.is_some() || self.has_zeros() {
+            return Ok(());
+        }
+        self.active_above(checkpoint).map(|_| ())
+    }
+
+    /// Checks that one rule says of all layers which neurons are active.
+    ///
+    /// # Errors
+    /// Layers with activations of their own.
+    pub fn check_alike(&self) -> Result<()> {
+        let own = (0..self.layers).filter_map(|layer| self.own_activation(layer)).next();
+        ensure!(
+            own.is_none(),
+            "predictors are made for models whose layers have one activation; in this one it is {} or {}: without \
+             predictors, which neurons are active is computed from gate rows in memory",
+            self.activation.name(),
+            own.map_or("another", Activation::name)
+        );
+        Ok(())
     }
 
     /// What is to be above this for a neuron to be active: [`Activation::cut`].
@@ -215,8 +256,20 @@ impl ModelConfig {
                     self.activation.name()
                 )
             }
-            None => self.activation.rule(first, last(names.up)),
+            None => self.rule_of_zeros(first, last(names.up)),
         }
+    }
+
+    /// The same by zeros.
+    fn rule_of_zeros(&self, first: &str, up: &str) -> String {
+        let (some, layers) = (self.layers_with_zeros(), self.layers);
+        let all = (0..layers).map(|layer| self.activation_of(layer));
+        let with_zeros = all.filter(|own| own.cut().is_ok()).next().unwrap_or(self.activation);
+        let rule = with_zeros.rule(first, up);
+        if some == layers {
+            return rule;
+        }
+        format!("{rule} in {some} of {layers} layers, all in the others")
     }
 
     /// Checks that every matrix of every FFN is there, of the shape that `config.json` makes it: what

@@ -1,6 +1,6 @@
 //! The one decoder: all of a model but its FFN, as its description says.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use candle_core::{Device, Module, Tensor};
 use candle_nn::Linear;
 
@@ -9,6 +9,7 @@ use super::attention::{Heads, Mask, capped};
 use super::config::ModelConfig;
 use super::loader::{Loader, Norm};
 use super::rotary::{Angles, Rotary};
+use super::streams::{Flow, Streams};
 use super::{FeedForward, LayerFfn, State};
 
 /// The dense parts of a model.
@@ -26,6 +27,7 @@ pub(crate) struct Decoder {
     residual_scale: Option<f64>,
     head_scale: Option<f64>,
     logit_cap: Option<f64>,
+    streams: Option<Streams>,
 }
 
 struct Layer {
@@ -37,16 +39,35 @@ struct Layer {
     ffn_norm: Option<Norm>,
     /// After attention, after the FFN.
     after: Option<[Norm; 2]>,
+    beside: Option<Beside>,
+}
+
+/// What is added to attention of the same input: `x + norm(right(left(x)))`, a matrix of low rank (Gemma 3n).
+struct Beside {
+    left: Linear,
+    right: Linear,
+    norm: Norm,
 }
 
 struct Attention {
     q: Linear,
-    k: Linear,
-    v: Linear,
+    own: KeysAndValues,
     out: Linear,
     heads: Heads,
-    head_norms: Option<[Norm; 2]>,
+    q_norm: Option<Norm>,
     sub_norm: Option<Norm>,
+}
+
+/// Where keys and values come from.
+enum KeysAndValues {
+    Own {
+        k: Linear,
+        v: Linear,
+        k_norm: Option<Norm>,
+        v_norm: Option<Norm>,
+    },
+    /// Those of this layer, before it.
+    Of(usize),
 }
 
 /// What layers share during a pass: masks by window, angles by kind of rotary positions.
@@ -108,6 +129,10 @@ impl Decoder {
             residual_scale: about.residual_scale,
             head_scale: about.head_scale,
             logit_cap: about.logit_cap,
+            streams: match about.streams {
+                Some(streams) => Some(Streams::load(loader, config, streams)?),
+                None => None,
+            },
         })
     }
 
@@ -120,18 +145,36 @@ impl Decoder {
     ) -> Result<Tensor> {
         let places = self.places(state.position, tokens.len())?;
         let mut x = self.embed(&places, tokens)?;
-        for (index, (layer, cache)) in self.layers.iter().zip(&mut state.caches).enumerate() {
+        let mut flow = match &self.streams {
+            Some(streams) => Some(streams.begin(&x, tokens)?),
+            None => None,
+        };
+        for (index, layer) in self.layers.iter().enumerate() {
             let mut attend = |x: &Tensor| -> Result<Tensor> {
                 let attention = &layer.attention;
                 let angles = layer.kind.rope.and_then(|rope| places.angles.get(rope));
-                let [q, k, v] = attention.project(x, angles)?;
-                let (k, v) = cache.append(places.position, &k, &v)?;
+                let q = attention.queries(x, angles)?;
+                let (k, v) = match &attention.own {
+                    KeysAndValues::Of(before) => {
+                        state.caches[*before].up_to(places.position + tokens.len())?
+                    }
+                    KeysAndValues::Own { .. } => {
+                        let [k, v] = attention.keys_and_values(x, angles)?;
+                        state.caches[index].append(places.position, &k, &v)?
+                    }
+                };
                 attention.finish(&attention.heads.attend(&q, &k, &v, places.mask(&layer.kind))?)
             };
             let mut own = LayerFfn { ffn: &mut *ffn, layer: index };
+            if let Some(flow) = &mut flow {
+                x = flow.predict(index)?;
+            }
             x = layer.forward(x, &mut attend, &mut own, self.residual_scale)?;
+            if let Some(flow) = &mut flow {
+                flow.correct(index, &x)?;
+            }
         }
-        Ok(x)
+        flow.map_or(Ok(x), Flow::end)
     }
 
     /// Logits [rows, vocab] of some hidden states [rows, hidden].
@@ -184,7 +227,10 @@ impl Layer {
     fn load(loader: &mut Loader<'_>, config: &ModelConfig, layer: usize) -> Result<Self> {
         let (about, names) = (&config.architecture, &config.architecture.names);
         let prefix = config.layer_prefix(layer);
-        let attention = Attention::load(loader, config, &prefix)?;
+        let attention = Attention::load(loader, config, layer, &prefix)?;
+        let beside = about.streams.map(|streams| {
+            Beside::load(loader, config, streams.beside_rank, &format!("{prefix}laurel."))
+        });
         let mut norm = |name: &str| {
             loader.norm(&format!("{prefix}{name}"), config.hidden, about.norm, config.norm_eps)
         };
@@ -199,6 +245,7 @@ impl Layer {
                 Order::Around => Some([norm(names.after[0])?, norm(names.after[1])?]),
                 _ => None,
             },
+            beside: beside.transpose()?,
         })
     }
 
@@ -217,8 +264,12 @@ impl Layer {
         };
         match self.order {
             Order::Before | Order::Around => {
-                let attended = attend(&self.attention_norm.forward(&x)?)?;
-                let x = (x + scaled(normed(attended, after_attention)?, scale)?)?;
+                let before = self.attention_norm.forward(&x)?;
+                let attended = attend(&before)?;
+                let mut x = (x + scaled(normed(attended, after_attention)?, scale)?)?;
+                if let Some(beside) = &self.beside {
+                    x = ((x + beside.forward(&before)?)? / 2f64.sqrt())?;
+                }
                 let out = ffn.forward(&ffn_norm.forward(&x)?)?;
                 Ok((x + scaled(normed(out, after_ffn)?, scale)?)?)
             }
@@ -242,8 +293,37 @@ impl Layer {
     }
 }
 
+impl Beside {
+    fn load(
+        loader: &mut Loader<'_>,
+        config: &ModelConfig,
+        rank: usize,
+        prefix: &str,
+    ) -> Result<Self> {
+        let hidden = config.hidden;
+        let mut matrix = |name: &str, output: usize, input: usize| {
+            loader.linear(&format!("{prefix}{name}.weight"), None, output, input)
+        };
+        let left = matrix("linear_left", rank, hidden)?;
+        let right = matrix("linear_right", hidden, rank)?;
+        let norm = format!("{prefix}post_laurel_norm");
+        let norm = loader.norm(&norm, hidden, config.architecture.norm, config.norm_eps)?;
+        Ok(Self { left, right, norm })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let low = self.right.forward(&self.left.forward(x)?)?;
+        Ok((x + self.norm.forward(&low)?)?)
+    }
+}
+
 impl Attention {
-    fn load(loader: &mut Loader<'_>, config: &ModelConfig, prefix: &str) -> Result<Self> {
+    fn load(
+        loader: &mut Loader<'_>,
+        config: &ModelConfig,
+        layer: usize,
+        prefix: &str,
+    ) -> Result<Self> {
         let &ModelConfig { hidden, heads, kv_heads, head_dim, norm_eps, .. } = config;
         let (about, names) = (&config.architecture.attention, &config.architecture.names);
         let kind = config.architecture.norm;
@@ -253,45 +333,58 @@ impl Attention {
                 (format!("{prefix}{name}.weight"), format!("{prefix}{name}.bias"));
             loader.linear(&weight, bias.then_some(bias_name.as_str()), output, input)
         };
-        let [q, k, v] = match names.qkv {
-            Qkv::Apart([q, k, v]) => [
-                matrix(q, about.qkv_bias, q_width, hidden)?,
-                matrix(k, about.qkv_bias, kv_width, hidden)?,
-                matrix(v, about.qkv_bias, kv_width, hidden)?,
-            ],
-            Qkv::Grouped(name) => {
+        let first_sharing = config.layers.saturating_sub(about.sharing_layers);
+        let shared = config.architecture.layers.shared_from(layer, first_sharing);
+        let (q, own) = match (names.qkv, shared) {
+            (Qkv::Apart([q, _, _]), Some(_)) => (matrix(q, about.qkv_bias, q_width, hidden)?, None),
+            (Qkv::Apart([q, k, v]), None) => {
+                let q = matrix(q, about.qkv_bias, q_width, hidden)?;
+                let k = matrix(k, about.qkv_bias, kv_width, hidden)?;
+                (q, Some([k, matrix(v, about.qkv_bias, kv_width, hidden)?]))
+            }
+            (Qkv::Grouped(name), _) => {
                 let all = matrix(name, about.qkv_bias, q_width + 2 * kv_width, hidden)?;
-                ungrouped(&all, heads / kv_heads, head_dim)?
+                let [q, k, v] = ungrouped(&all, heads / kv_heads, head_dim)?;
+                (q, Some([k, v]))
             }
         };
         let out = matrix(names.attention_out, about.out_bias, hidden, q_width)?;
         let mut norm = |name: &str, width: usize, kind: NormKind| {
             loader.norm(&format!("{prefix}{name}"), width, kind, norm_eps)
         };
-        let head_norms = match about.head_norms {
-            Some([q, k]) => Some([norm(q, head_dim, kind)?, norm(k, head_dim, kind)?]),
-            None => None,
+        let mut head_norm =
+            |at: usize| about.head_norms.map(|names| norm(names[at], head_dim, kind)).transpose();
+        let q_norm = head_norm(0)?;
+        let own = match (own, shared) {
+            (None, Some(before)) => KeysAndValues::Of(before),
+            (None, None) => bail!("layer {layer} has no keys and values"),
+            (Some([k, v]), _) => {
+                let v_norm =
+                    about.value_norm.then(|| Norm::plain(head_dim, norm_eps)).transpose()?;
+                KeysAndValues::Own { k, v, k_norm: head_norm(1)?, v_norm }
+            }
         };
         let sub_norm =
             names.attention_sub_norm.map(|name| norm(name, q_width, kind)).transpose()?;
         let heads = Heads { heads, kv_heads, head_dim, scale: about.scale, cap: about.cap };
-        Ok(Self { q, k, v, out, heads, head_norms, sub_norm })
+        Ok(Self { q, own, out, heads, q_norm, sub_norm })
     }
 
-    /// Queries, keys and values of normed hidden states.
-    fn project(&self, x: &Tensor, angles: Option<&Angles>) -> Result<[Tensor; 3]> {
-        let (mut q, mut k, v) = (self.q.forward(x)?, self.k.forward(x)?, self.v.forward(x)?);
-        let Heads { heads, kv_heads, head_dim, .. } = self.heads;
-        if let Some([q_norm, k_norm]) = &self.head_norms {
-            for (x, norm) in [(&mut q, q_norm), (&mut k, k_norm)] {
-                let shape = x.dims2()?;
-                *x = norm.forward(&x.reshape(((), head_dim))?)?.reshape(shape)?;
-            }
-        }
-        if let Some(angles) = angles {
-            (q, k) = (angles.turn(&q, heads)?, angles.turn(&k, kv_heads)?);
-        }
-        Ok([q, k, v])
+    /// Queries of normed hidden states.
+    fn queries(&self, x: &Tensor, angles: Option<&Angles>) -> Result<Tensor> {
+        let q = self.heads.normed(self.q.forward(x)?, self.q_norm.as_ref())?;
+        angles.map_or(Ok(q.clone()), |angles| angles.turn(&q, self.heads.heads))
+    }
+
+    /// Keys and values of the same, of a layer that has its own.
+    fn keys_and_values(&self, x: &Tensor, angles: Option<&Angles>) -> Result<[Tensor; 2]> {
+        let KeysAndValues::Own { k, v, k_norm, v_norm } = &self.own else {
+            bail!("a layer without keys and values of its own")
+        };
+        let k = self.heads.normed(k.forward(x)?, k_norm.as_ref())?;
+        let v = self.heads.normed(v.forward(x)?, v_norm.as_ref())?;
+        let k = angles.map_or(Ok(k.clone()), |angles| angles.turn(&k, self.heads.kv_heads))?;
+        Ok([k, v])
     }
 
     fn finish(&self, attended: &Tensor) -> Result<Tensor> {

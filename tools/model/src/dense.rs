@@ -55,7 +55,7 @@ impl DenseFfn {
                     Some(name) => Some(loader.rms_norm(name, neurons, config.norm_eps)?),
                     None => None,
                 },
-                activation: config.activation,
+                activation: config.activation_of(layer),
                 limits: match &config.activity {
                     Some(activity) => {
                         let limits = activity.limits(checkpoint, config, layer)?;
@@ -151,13 +151,18 @@ impl FeedForward for DenseFfn {
     fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()> {
         let active = self.forward_some(layer, x, y, None)?;
         if let Some(bits) = self.recorded.as_mut().and_then(|layers| layers.get_mut(layer)) {
-            append_bits(&active, bits)?;
+            append_bits(&active, self.layers[layer].has_zeros(), bits)?;
         }
         Ok(())
     }
 }
 
 impl Layer {
+    /// Whether there is anything that makes a neuron inactive.
+    fn has_zeros(&self) -> bool {
+        self.limits.is_some() || self.activation.cut().is_ok()
+    }
+
     /// The activated products with the deciding rows [tokens, neurons]: zero where a neuron is not
     /// active, if the activation has zeros or there are thresholds.
     fn active(&self, x: &Tensor) -> candle_core::Result<Tensor> {
@@ -188,13 +193,14 @@ impl Layer {
     }
 }
 
-/// Appends one row of bits per token: set where the activation is not zero.
-fn append_bits(active: &Tensor, bits: &mut Vec<u8>) -> Result<()> {
+/// Appends one row of bits per token: set where the activation is not zero; all of a layer without zeros, where one
+/// that comes out is of rounding.
+fn append_bits(active: &Tensor, zeros: bool, bits: &mut Vec<u8>) -> Result<()> {
     let neurons = active.dim(1)?;
     let values = active.flatten_all()?.to_vec1::<f32>()?;
     for token in values.chunks_exact(neurons) {
         bits.extend(token.chunks(8).map(|eight| {
-            let bit = |(k, &value): (usize, &f32)| u8::from(value != 0.0) << k;
+            let bit = |(k, &value): (usize, &f32)| u8::from(value != 0.0 || !zeros) << k;
             eight.iter().enumerate().map(bit).sum::<u8>()
         }));
     }

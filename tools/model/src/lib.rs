@@ -6,7 +6,7 @@
 //! Reading order: [`checkpoint`] (weights) with `stored` (their types), `folder` and [`gguf`] (where they lie), `config`
 //! (what they mean, with `activity` for what is zero nowhere), `architecture` (what a decoder is
 //! made of) and `families` (a page of facts each), this file, then `decoder` with `attention` and
-//! `rotary`, `predictor` (which neurons are active), `dense` (the FFN in memory), `inputs` (what reaches it),
+//! `rotary`, `streams` (what Gemma 3n has around layers), `predictor` (which neurons are active), `dense` (the FFN in memory), `inputs` (what reaches it),
 //! `tokenizer`, `prompt`, `generate` with its `sampler`, and [`perplexity`].
 //!
 //! ```no_run
@@ -52,6 +52,7 @@ mod sampler;
 #[cfg(test)]
 mod small_models;
 mod stored;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod tokenizer;

@@ -1,7 +1,7 @@
 //! From checkpoint tensors to candle layers in f32, with the bytes held counted.
 
 use anyhow::{Result, ensure};
-use candle_core::{Device, Module, Tensor};
+use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::{LayerNorm, Linear, RmsNorm};
 
 use super::architecture::NormKind;
@@ -11,6 +11,14 @@ use super::checkpoint::Checkpoint;
 pub(crate) enum Norm {
     Layer(LayerNorm),
     Rms(RmsNorm),
+}
+
+impl Norm {
+    /// An RMSNorm without weights.
+    pub(crate) fn plain(width: usize, eps: f64) -> Result<Self> {
+        let ones = Tensor::ones(width, DType::F32, &Device::Cpu)?;
+        Ok(Self::Rms(RmsNorm::new(ones, eps)))
+    }
 }
 
 impl Module for Norm {
@@ -38,6 +46,11 @@ impl<'a> Loader<'a> {
         self.bytes
     }
 
+    /// Where the tensors are.
+    pub(crate) fn checkpoint(&self) -> &'a Checkpoint {
+        self.checkpoint
+    }
+
     /// Whether there is such a tensor.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.checkpoint.contains(name)
@@ -48,8 +61,8 @@ impl<'a> Loader<'a> {
         name.map(|name| self.tensor(name, &[width])).transpose()
     }
 
-    /// A tensor as f32, after a check of its shape.
-    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+    /// Checks that a tensor is of a shape.
+    pub(crate) fn check_shape(&self, name: &str, shape: &[usize]) -> Result<()> {
         let found = self.checkpoint.shape(name)?;
         ensure!(
             found == shape,
@@ -57,6 +70,12 @@ impl<'a> Loader<'a> {
             self.checkpoint.path().display(),
             self.checkpoint.description()
         );
+        Ok(())
+    }
+
+    /// A tensor as f32, after a check of its shape.
+    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.check_shape(name, shape)?;
         let data = self.checkpoint.read_f32(name)?;
         self.bytes += size_of_val(data.as_slice());
         Ok(Tensor::from_vec(data, shape, &Device::Cpu)?)

@@ -16,17 +16,24 @@ use super::loader::Loader;
 /// as f32.
 pub struct ExactPredictor {
     layers: Vec<Layer>,
-    activation: Activation,
-    cut: f32,
+    neurons: usize,
     hidden: usize,
     resident_bytes: usize,
 }
 
 struct Layer {
+    activation: Activation,
+    /// None where every neuron is active, whatever the token.
+    rows: Option<Rows>,
+}
+
+struct Rows {
     first: Linear,
     /// The up rows, where they decide too.
     up: Option<Linear>,
-    /// What |activation| is to be above, by neuron, where thresholds decide.
+    /// What decides is to be above this.
+    cut: f32,
+    /// What |activation| is to be above instead, by neuron, where thresholds decide.
     limits: Option<Vec<f32>>,
 }
 
@@ -34,30 +41,20 @@ impl ExactPredictor {
     /// Loads the deciding rows and their biases.
     ///
     /// # Errors
-    /// An activation that makes no neuron inactive; a missing tensor, one of another shape, or a failed
+    /// Activations that make no neuron inactive; a missing tensor, one of another shape, or a failed
     /// read.
     pub fn load(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Self> {
-        let (activation, hidden) = (config.activation, config.hidden);
-        let activity = config.activity.as_ref();
-        let cut = if activity.is_some() { 0.0 } else { config.active_above(checkpoint)? };
+        config.check_active(checkpoint)?;
+        let (neurons, hidden) = (config.neurons, config.hidden);
         let mut loader = Loader::new(checkpoint);
         let layers = (0..config.layers)
             .map(|layer| {
-                let names = config.ffn_tensors(layer);
-                let bias = names.neuron_bias().map(String::as_str);
-                let mut rows = |name: &str, bias| loader.linear(name, bias, config.neurons, hidden);
-                let both = activation == Activation::Drelu && names.gate.is_some();
-                Ok(Layer {
-                    first: rows(names.deciding(), bias)?,
-                    up: both.then(|| rows(&names.up, names.up_bias.as_deref())).transpose()?,
-                    limits: match activity {
-                        Some(activity) => Some(activity.limits(checkpoint, config, layer)?),
-                        None => None,
-                    },
-                })
+                let activation = config.activation_of(layer);
+                let rows = Rows::load(&mut loader, config, layer, activation)?;
+                Ok(Layer { activation, rows })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { layers, activation, cut, hidden, resident_bytes: loader.bytes() })
+        Ok(Self { layers, neurons, hidden, resident_bytes: loader.bytes() })
     }
 
     /// Bytes of the rows and biases held.
@@ -76,24 +73,45 @@ impl ExactPredictor {
     /// # Errors
     /// No such layer, or an `x` that is not whole tokens.
     pub fn active(&self, layer: usize, x: &[f32], out: &mut Vec<Vec<u32>>) -> Result<()> {
+        self.active_and_cutoffs(layer, x, out, &mut Vec::new())
+    }
+
+    /// The same, and in `cutoffs` that of each token, of a layer that has them; of others it is empty then.
+    ///
+    /// # Errors
+    /// As [`Self::active`].
+    pub fn active_and_cutoffs(
+        &self,
+        layer: usize,
+        x: &[f32],
+        out: &mut Vec<Vec<u32>>,
+        cutoffs: &mut Vec<f32>,
+    ) -> Result<()> {
         let count = self.layers.len();
-        let rows = self.layers.get(layer).with_context(|| format!("layer {layer} of {count}"))?;
+        let layer_of = self.layers.get(layer);
+        let Layer { activation, rows } =
+            layer_of.with_context(|| format!("layer {layer} of {count}"))?;
         let x = token_rows(x, self.hidden)?;
+        out.resize_with(x.dim(0)?, Vec::new);
+        out.iter_mut().for_each(Vec::clear);
+        cutoffs.clear();
+        let Some(rows) = rows else {
+            out.iter_mut().for_each(|ids| ids.extend(0..self.neurons as u32));
+            return Ok(());
+        };
         let up = rows.up.as_ref().map(|up| up.forward(&x)).transpose()?;
         let first = rows.first.forward(&x)?;
+        cutoffs.extend(activation.cutoffs(&first)?.into_iter().flatten());
         let deciding = match &rows.limits {
-            Some(_) => self.activation.activated(&first)?,
-            None => self.activation.deciding(first, up.as_ref())?,
+            Some(_) => activation.activated(&first)?,
+            None => activation.deciding(first, up.as_ref())?,
         };
-        let neurons = deciding.dim(1)?;
         let pre = deciding.flatten_all()?.to_vec1::<f32>()?;
         check_numbers(&pre).with_context(|| format!("layer {layer}"))?;
-        out.resize_with(x.dim(0)?, Vec::new);
-        for (ids, pre) in out.iter_mut().zip(pre.chunks_exact(neurons)) {
-            ids.clear();
+        for (ids, pre) in out.iter_mut().zip(pre.chunks_exact(self.neurons)) {
             let all = (0u32..).zip(pre);
             match &rows.limits {
-                None => ids.extend(all.filter(|&(_, &pre)| pre > self.cut).map(|(id, _)| id)),
+                None => ids.extend(all.filter(|&(_, &pre)| pre > rows.cut).map(|(id, _)| id)),
                 Some(limits) => {
                     let above = all.zip(limits).filter(|((_, pre), limit)| pre.abs() > **limit);
                     ids.extend(above.map(|((id, _), _)| id));
@@ -101,6 +119,33 @@ impl ExactPredictor {
             }
         }
         Ok(())
+    }
+}
+
+impl Rows {
+    /// The rows of a layer; none where the activation is zero nowhere and there are no thresholds.
+    fn load(
+        loader: &mut Loader<'_>,
+        config: &ModelConfig,
+        layer: usize,
+        activation: Activation,
+    ) -> Result<Option<Self>> {
+        let limits = match &config.activity {
+            Some(activity) => Some(activity.limits(loader.checkpoint(), config, layer)?),
+            None => None,
+        };
+        let cut = match (&limits, activation.cut()) {
+            (_, Ok(cut)) => cut,
+            (Some(_), Err(_)) => 0.0,
+            (None, Err(_)) => return Ok(None),
+        };
+        let names = config.ffn_tensors(layer);
+        let bias = names.neuron_bias().map(String::as_str);
+        let mut rows = |name: &str, bias| loader.linear(name, bias, config.neurons, config.hidden);
+        let both = activation == Activation::Drelu && names.gate.is_some();
+        let first = rows(names.deciding(), bias)?;
+        let up = both.then(|| rows(&names.up, names.up_bias.as_deref())).transpose()?;
+        Ok(Some(Self { first, up, cut, limits }))
     }
 }
 

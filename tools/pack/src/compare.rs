@@ -67,7 +67,7 @@ pub(super) fn compare_with_model(
         "the pack holds placeholders: there are no weights to compare"
     );
     let config = ModelConfig::load(checkpoint)?;
-    Recipe::check_shape(shape, &config)?;
+    Recipe::check_pack(&pack, &config)?;
     let compared = compare_layers(input, &pack, checkpoint, &config);
     let other_file = other_file(&pack, checkpoint)?;
     let same_files = other_file.is_none();

@@ -102,6 +102,10 @@ pub struct LayerDescription {
     pub up_bias: bool,
     /// Whether a norm comes before its down columns.
     pub down_norm: bool,
+    /// Its activation: its own, or that of the model shape.
+    pub activation: &'static str,
+    /// The bits of the threshold beside it, an f32.
+    pub activation_threshold_bits: u32,
     /// Where the bundles begin, bytes.
     pub region_offset: u64,
 }
@@ -231,6 +235,7 @@ fn describe_layer(number: u32, layer: &Layer<'_>) -> LayerDescription {
         pair[1].get() == pair[0].get().wrapping_add(1)
     };
     let counts = || layer.active_count().iter().map(|count| count.get());
+    let (activation, threshold) = layer.activation();
     LayerDescription {
         layer: number,
         links: layer.links(),
@@ -243,6 +248,8 @@ fn describe_layer(number: u32, layer: &Layer<'_>) -> LayerDescription {
         biases: [!layer.neuron_bias().is_empty(), !layer.output_bias().is_empty()],
         up_bias: !layer.up_bias().is_empty(),
         down_norm: layer.down_norm().is_some(),
+        activation: activation.name(),
+        activation_threshold_bits: threshold.to_bits(),
         region_offset: layer.region_offset(),
     }
 }

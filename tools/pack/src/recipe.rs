@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use lnp_format::checksum::crc32;
-use lnp_format::codes::{INCOMPAT_PLACEHOLDER, WHOLE_PACK};
+use lnp_format::codes::{INCOMPAT_LAYER_ACTIVATIONS, INCOMPAT_PLACEHOLDER, WHOLE_PACK};
 use lnp_format::layout::{
     SIDE_DOWN_NORM, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SIDE_UP_BIAS, SectionEntry,
 };
 use lnp_format::limits::SUPERBLOCK_BYTES;
 use lnp_format::write::{self, BLOCK_BYTES_USUAL, PackBytes};
-use lnp_format::{Activation, Dtype, SectionKind, Shape};
+use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape};
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::{LE, U32};
 
@@ -32,9 +32,16 @@ pub struct SideData {
     pub down_norm: Vec<f32>,
     /// Epsilon of that norm.
     pub norm_eps: f32,
+    /// The layer's own activation with its threshold, where it is not that of the shape.
+    pub activation: Option<(Activation, f32)>,
 }
 
 impl SideData {
+    /// Whether there is nothing to say.
+    fn is_empty(&self) -> bool {
+        self.activation.is_none() && self.arrays().iter().all(|(values, _)| values.is_empty())
+    }
+
     /// The arrays, in the order of their bits.
     fn arrays(&self) -> [(&Vec<f32>, u32); 4] {
         [
@@ -119,7 +126,8 @@ pub struct PackLayout {
     /// The first `bytes.index_bytes` bytes of the file.
     pub index: Vec<u8>,
     block_bytes: u32,
-    placeholder: bool,
+    /// The incompatible feature bits.
+    features: u64,
 }
 
 impl Recipe {
@@ -142,23 +150,27 @@ impl Recipe {
     ///
     /// # Errors
     /// One line that says what differs.
-    pub fn check_shape(shape: &Shape, config: &ModelConfig) -> Result<()> {
+    pub fn check_pack(pack: &Pack<'_>, config: &ModelConfig) -> Result<()> {
+        let shape = pack.shape();
         let of_model = Self::shape_of(config, shape.dtype);
         let dimensions = |shape: &Shape| [shape.layers, shape.neurons, shape.hidden, shape.parts];
-        let (pack, model) = (dimensions(shape), dimensions(&of_model));
+        let (found, expected) = (dimensions(shape), dimensions(&of_model));
         ensure!(
-            pack == model,
-            "the pack has layers, neurons, hidden, parts {pack:?}, the model {model:?}: they do not \
+            found == expected,
+            "the pack has layers, neurons, hidden, parts {found:?}, the model {expected:?}: they do not \
              belong together"
         );
         let told =
-            |shape: &Shape| format!("{} above {}", shape.activation, shape.activation_threshold);
-        let (pack, model) = (told(shape), told(&of_model));
-        ensure!(
-            pack == model,
-            "the pack's activation is {pack}, the model's {model}: they do not belong together, or \
-             --activation has to say the model's"
-        );
+            |(activation, threshold): (Activation, f32)| format!("{activation} above {threshold}");
+        for (number, layer) in pack.layers().enumerate() {
+            let found = told(layer.activation());
+            let expected = told(activation(config.activation_of(number)));
+            ensure!(
+                found == expected,
+                "the pack's activation is {found}, the model's {expected} (layer {number}): they do not belong \
+                 together, or --activation has to say the model's"
+            );
+        }
         Ok(())
     }
 
@@ -203,6 +215,7 @@ impl Recipe {
                 output_bias: read(tensors.down_bias.as_ref(), config.hidden)?,
                 up_bias: read(tensors.gated_up_bias(), config.neurons)?,
                 down_norm: read(tensors.sub_norm.as_ref(), config.neurons)?,
+                activation: config.own_activation(layer).map(activation),
                 norm_eps: if tensors.sub_norm.is_some() { config.norm_eps as f32 } else { 0.0 },
             });
         }
@@ -343,11 +356,17 @@ impl Recipe {
             }
             entry.section_crc = U32::new(crc32(place));
         }
-        let placeholder = self.shape.dtype == Dtype::Placeholder;
-        let block_bytes = self.block_bytes;
-        let mut layout = PackLayout { sections: table, bytes, index, block_bytes, placeholder };
+        let (block_bytes, features) = (self.block_bytes, self.features());
+        let mut layout = PackLayout { sections: table, bytes, index, block_bytes, features };
         layout.seal();
         Ok(layout)
+    }
+
+    fn features(&self) -> u64 {
+        let placeholder = self.shape.dtype == Dtype::Placeholder;
+        let own_activations = self.side_data.iter().any(|side| side.activation.is_some());
+        let bit = |set: bool, bit: u64| if set { bit } else { 0 };
+        bit(placeholder, INCOMPAT_PLACEHOLDER) | bit(own_activations, INCOMPAT_LAYER_ACTIVATIONS)
     }
 
     /// Kind, layer, placement and bytes of each section, in file order.
@@ -363,7 +382,7 @@ impl Recipe {
             sections.push((SectionKind::LinkIndex, layer, placement, bytes));
         }
         for (layer, side) in (0..).zip(&self.side_data) {
-            if side.arrays().iter().any(|(values, _)| !values.is_empty()) {
+            if !side.is_empty() {
                 let bytes = side_data(side).len() as u64;
                 sections.push((SectionKind::SideData, layer, 0, bytes));
             }
@@ -448,8 +467,7 @@ impl PackLayout {
 
     /// Writes section table and superblock into the index.
     pub fn seal(&mut self) {
-        let features = if self.placeholder { INCOMPAT_PLACEHOLDER } else { 0 };
-        let superblock = write::seal(&self.sections, self.bytes, self.block_bytes, features);
+        let superblock = write::seal(&self.sections, self.bytes, self.block_bytes, self.features);
         self.index[..SUPERBLOCK_BYTES].copy_from_slice(superblock.as_bytes());
         let table = self.sections.as_bytes();
         self.index[SUPERBLOCK_BYTES..SUPERBLOCK_BYTES + table.len()].copy_from_slice(table);
@@ -473,6 +491,7 @@ fn activation(of_model: lnp_model::Activation) -> (Activation, f32) {
         Model::Silu => (Activation::Silu, 0.0),
         Model::Gelu => (Activation::Gelu, 0.0),
         Model::GeluTanh => (Activation::GeluTanh, 0.0),
+        Model::GaussianTopk { deviations } => (Activation::GaussianTopk, deviations),
     }
 }
 
@@ -481,7 +500,8 @@ fn side_data(side: &SideData) -> Vec<u8> {
     for (values, bit) in side.arrays() {
         arrays |= if values.is_empty() { 0 } else { bit };
     }
-    let mut bytes = write::side_data_header(arrays, side.norm_eps).as_bytes().to_vec();
+    let mut bytes =
+        write::side_data_header(arrays, side.norm_eps, side.activation).as_bytes().to_vec();
     let values = side.arrays().into_iter().flat_map(|(values, _)| values);
     bytes.extend(values.flat_map(|value| value.to_le_bytes()));
     bytes

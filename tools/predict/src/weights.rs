@@ -38,6 +38,7 @@ impl LayerWeights {
         config: &ModelConfig,
         layer: usize,
     ) -> Result<Self> {
+        config.check_alike()?;
         let (neurons, hidden) = (config.neurons, config.hidden);
         let names = config.ffn_tensors(layer);
         let read = |name: &str, length: usize| -> Result<Vec<f32>> {

@@ -81,7 +81,7 @@ impl<'p> ComputePack<'p> {
     /// A pack of another shape, a memory limit that is too small, or a file that cannot be read so.
     pub fn open(index: &'p PackIndex, model: &Model, options: ComputeOptions) -> Result<Self> {
         let pack = index.pack()?;
-        Recipe::check_shape(pack.shape(), model.config())
+        Recipe::check_pack(&pack, model.config())
             .with_context(|| index.path().display().to_string())?;
         let ffn_memory = ffn_memory(&pack, options.features, options.batch)
             .with_context(|| index.path().display().to_string())?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use lnp_model::ExactPredictor;
 use lnp_predict::ffn::Reads;
 
-use crate::predict::Predict;
+use crate::predict::{Needed, Predict};
 
 /// Passes on what predictors name, and counts it.
 pub struct Counting<'p> {
@@ -28,20 +28,9 @@ impl<'p> Counting<'p> {
 }
 
 impl Predict for Counting<'_> {
-    fn active(&self, layer: usize, x: &[f32], out: &mut Vec<Vec<u32>>) -> Result<()> {
+    fn active(&self, layer: usize, x: &[f32], out: &mut Needed) -> Result<()> {
         self.predict.active(layer, x, out)?;
-        self.count(layer, x, out)
-    }
-
-    fn active_with_strengths(
-        &self,
-        layer: usize,
-        x: &[f32],
-        out: &mut Vec<Vec<u32>>,
-        strengths: &mut Vec<Vec<f32>>,
-    ) -> Result<()> {
-        self.predict.active_with_strengths(layer, x, out, strengths)?;
-        self.count(layer, x, out)
+        self.count(layer, x, &out.sets)
     }
 
     fn recall(&self) -> f64 {

@@ -6,6 +6,8 @@ use lnp_engine::queue::TimedQueue;
 use lnp_engine::{Collapse, Combine, DeviceLaw};
 use lnp_format::Shape;
 
+use crate::predict::Needed;
+
 /// Bandwidth that a gap is turned into a law by: only their product counts.
 const ANY_MIB_S: f64 = 1024.0;
 
@@ -13,8 +15,6 @@ const ANY_MIB_S: f64 = 1024.0;
 pub struct Leaving<'m> {
     by: LeaveOut<'m>,
     each: bool,
-    /// Strengths of the sets that are asked about.
-    pub(crate) strengths: Vec<Vec<f32>>,
 }
 
 impl<'m> Leaving<'m> {
@@ -32,7 +32,7 @@ impl<'m> Leaving<'m> {
         memory: &'m mut [u8],
     ) -> Result<Self> {
         let by = LeaveOut::new(shape, law_of(collapse)?, share, memory)?;
-        Ok(Self { by, each, strengths: Vec::new() })
+        Ok(Self { by, each })
     }
 
     /// Memory for it.
@@ -45,7 +45,7 @@ impl<'m> Leaving<'m> {
         self.by.left_out()
     }
 
-    /// Shortens the sets whose strengths stand here.
+    /// Shortens the sets, by their strengths.
     ///
     /// # Errors
     /// As [`Session::leave_out`].
@@ -53,12 +53,12 @@ impl<'m> Leaving<'m> {
         &mut self,
         session: &Session<'_, 'a, Q>,
         layer: usize,
-        sets: &mut [Vec<u32>],
+        Needed { sets, strengths, .. }: &mut Needed,
     ) -> Result<()> {
         if sets.len() > 1 && !self.each {
             return Ok(());
         }
-        for (set, strengths) in sets.iter_mut().zip(&self.strengths) {
+        for (set, strengths) in sets.iter_mut().zip(&*strengths) {
             let kept = session.leave_out(layer as u32, set, strengths, &mut self.by)?;
             set.truncate(kept);
         }

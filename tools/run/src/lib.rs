@@ -41,6 +41,6 @@ pub mod stored;
 pub use ahead::{AheadChoice, ReadAhead};
 pub use compute::{ComputeOptions, ComputePack};
 pub use leaving::Leaving;
-pub use predict::{ExactAndAhead, Predict};
+pub use predict::{ExactAndAhead, Needed, Predict};
 pub use record::{Further, PredictedBy, record, record_with};
 pub use sparse::SparseFfn;

@@ -6,30 +6,24 @@ use lnp_predict::points::Point;
 
 use crate::stored::StoredPredictors;
 
+/// What some tokens need of a layer: lists of one entry for each token, or empty where there is nothing to tell.
+#[derive(Default)]
+pub struct Needed {
+    /// The neurons: ids, ascending.
+    pub sets: Vec<Vec<u32>>,
+    /// How much each of these is estimated to matter.
+    pub strengths: Vec<Vec<f32>>,
+    /// What products have to be above, where the layer's activation goes by all of them.
+    pub cutoffs: Vec<f32>,
+}
+
 /// Says which neurons a layer's tokens need.
 pub trait Predict: Sync {
-    /// Fills `out` with one list for each token of `x` (row-major `[tokens][hidden]`): ids, ascending.
+    /// Fills `out` for the tokens of `x` (row-major `[tokens][hidden]`).
     ///
     /// # Errors
     /// No such layer, or an `x` that is not whole tokens.
-    fn active(&self, layer: usize, x: &[f32], out: &mut Vec<Vec<u32>>) -> Result<()>;
-
-    /// The same, and in `strengths` how much each of these is estimated to matter; empty lists where that is not told.
-    ///
-    /// # Errors
-    /// As [`Predict::active`].
-    fn active_with_strengths(
-        &self,
-        layer: usize,
-        x: &[f32],
-        out: &mut Vec<Vec<u32>>,
-        strengths: &mut Vec<Vec<f32>>,
-    ) -> Result<()> {
-        self.active(layer, x, out)?;
-        strengths.resize_with(out.len(), Vec::new);
-        strengths.iter_mut().for_each(Vec::clear);
-        Ok(())
-    }
+    fn active(&self, layer: usize, x: &[f32], out: &mut Needed) -> Result<()>;
 
     /// What is known of its predictions of `layer` from the FFN input of `layer - horizon`, by operating point; empty
     /// where it makes none.
@@ -61,8 +55,9 @@ pub trait Predict: Sync {
 }
 
 impl Predict for ExactPredictor {
-    fn active(&self, layer: usize, x: &[f32], out: &mut Vec<Vec<u32>>) -> Result<()> {
-        Self::active(self, layer, x, out)
+    fn active(&self, layer: usize, x: &[f32], out: &mut Needed) -> Result<()> {
+        out.strengths.clear();
+        self.active_and_cutoffs(layer, x, &mut out.sets, &mut out.cutoffs)
     }
 
     fn recall(&self) -> f64 {
@@ -83,8 +78,8 @@ pub struct ExactAndAhead<'s> {
 }
 
 impl Predict for ExactAndAhead<'_> {
-    fn active(&self, layer: usize, x: &[f32], out: &mut Vec<Vec<u32>>) -> Result<()> {
-        self.exact.active(layer, x, out)
+    fn active(&self, layer: usize, x: &[f32], out: &mut Needed) -> Result<()> {
+        Predict::active(&self.exact, layer, x, out)
     }
 
     fn points_ahead(&self, layer: usize, horizon: usize) -> &[Point] {

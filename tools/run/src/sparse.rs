@@ -10,7 +10,7 @@ use lnp_model::FeedForward;
 
 use crate::ahead::ReadAhead;
 use crate::leaving::Leaving;
-use crate::predict::Predict;
+use crate::predict::{Needed, Predict};
 
 /// The FFN of a model, sparse, from a pack: asks which neurons are active, fetches their bundles and computes from
 /// them, all in one session.
@@ -19,7 +19,7 @@ pub struct SparseFfn<'e, 's, 'a, Q: TimedQueue<'a>> {
     ffn: Ffn<'e>,
     predictor: &'e dyn Predict,
     workers: &'e dyn Workers,
-    active: Vec<Vec<u32>>,
+    needed: Needed,
     /// The layer whose first tokens are being read already.
     begun: Option<usize>,
     ahead: Option<ReadAhead>,
@@ -42,7 +42,7 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
             ffn,
             predictor,
             workers,
-            active: Vec::new(),
+            needed: Needed::default(),
             begun: None,
             ahead: None,
             leaving: None,
@@ -84,22 +84,19 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
 
 impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
     fn begin(&mut self, layer: usize, x: &[f32]) -> Result<()> {
-        match &mut self.leaving {
-            None => self.predictor.active(layer, x, &mut self.active)?,
-            Some(leaving) => {
-                let strengths = &mut leaving.strengths;
-                self.predictor.active_with_strengths(layer, x, &mut self.active, strengths)?;
-                leaving.shorten(self.session, layer, &mut self.active)?;
-            }
+        self.predictor.active(layer, x, &mut self.needed)?;
+        if let Some(leaving) = &mut self.leaving {
+            leaving.shorten(self.session, layer, &mut self.needed)?;
         }
-        self.active_bundles += self.active.iter().map(|active| active.len() as u64).sum::<u64>();
-        let first = self.active.len().min(self.ffn.tokens_max());
+        let sets = &self.needed.sets;
+        self.active_bundles += sets.iter().map(|active| active.len() as u64).sum::<u64>();
+        let first = sets.len().min(self.ffn.tokens_max());
         // Tokens of a prompt share their reads; those that are generated come one by one.
-        let mut ahead = self.ahead.as_mut().filter(|_| self.active.len() == 1);
+        let mut ahead = self.ahead.as_mut().filter(|_| sets.len() == 1);
         if let Some(ahead) = &mut ahead {
             ahead.begins(self.session, self.predictor, layer);
         }
-        self.ffn.begin(self.session, layer as u32, &sets_of(&self.active[..first])[..first])?;
+        self.ffn.begin(self.session, layer as u32, &sets_of(&sets[..first])[..first])?;
         self.begun = Some(layer);
         if let Some(ahead) = ahead {
             ahead.begun(self.predictor, layer, x)?;
@@ -112,17 +109,21 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
             self.begin(layer, x)?;
             self.begun = None;
         }
-        let hidden = x.len() / self.active.len().max(1);
+        let Needed { sets, cutoffs, .. } = &self.needed;
+        let hidden = x.len() / sets.len().max(1);
         let tokens = self.ffn.tokens_max();
         let batches = x.chunks(tokens * hidden).zip(y.chunks_mut(tokens * hidden));
-        for (number, ((x, y), active)) in batches.zip(self.active.chunks(tokens)).enumerate() {
+        for (number, ((x, y), active)) in batches.zip(sets.chunks(tokens)).enumerate() {
             if number > 0 {
                 let sets = sets_of(active);
                 self.ffn.begin(self.session, layer as u32, &sets[..active.len()])?;
             }
+            if let Some(cutoffs) = cutoffs.chunks(tokens).nth(number) {
+                self.ffn.cut(cutoffs)?;
+            }
             let stats = self.ffn.finish(self.session, self.workers, layer as u32, x, y)?;
             self.stats.add(&stats);
-            if let (Some(ahead), 1) = (&mut self.ahead, self.active.len()) {
+            if let (Some(ahead), 1) = (&mut self.ahead, sets.len()) {
                 ahead.finished(self.session, layer, &stats)?;
             }
         }

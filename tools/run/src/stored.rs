@@ -13,7 +13,7 @@ use lnp_predict::Predictors;
 use lnp_predict::points::Point;
 use lnp_predict::section::Section;
 
-use crate::predict::Predict;
+use crate::predict::{Needed, Predict};
 
 /// Where predictors lie.
 pub enum Stored<'p> {
@@ -244,18 +244,9 @@ fn of_disk(point: &lnp_format::layout::OperatingPoint) -> Point {
 }
 
 impl Predict for StoredPredictors<'_> {
-    fn active(&self, layer: usize, x: &[f32], out: &mut Vec<Vec<u32>>) -> Result<()> {
-        self.named((layer, 0), self.quality, x, out)
-    }
-
-    fn active_with_strengths(
-        &self,
-        layer: usize,
-        x: &[f32],
-        out: &mut Vec<Vec<u32>>,
-        strengths: &mut Vec<Vec<f32>>,
-    ) -> Result<()> {
-        let (mut sets, mut told) = (Lists::of(out), Lists::of(strengths));
+    fn active(&self, layer: usize, x: &[f32], out: &mut Needed) -> Result<()> {
+        out.cutoffs.clear();
+        let (mut sets, mut told) = (Lists::of(&mut out.sets), Lists::of(&mut out.strengths));
         self.predict((layer, 0), self.quality, x, &mut |set, strengths| {
             sets.push(set);
             told.push(strengths);

@@ -9,7 +9,7 @@ use anyhow::Result;
 use lnp_common::report::{bytes, plain, print, print_json, table, thousands};
 use lnp_model::gguf::inspect as gguf;
 use lnp_pack::PackIndex;
-use lnp_pack::inspect::{Description, PredictorDescription, describe};
+use lnp_pack::inspect::{Description, LayerDescription, PredictorDescription, describe};
 
 /// The quality whose operating point the table shows.
 const QUALITY_SHOWN: f64 = 0.99;
@@ -67,6 +67,9 @@ fn render(pack: &Description) -> Result<String> {
         shape.dtype,
         thousands(shape.bundle_stride.into())
     )?;
+    for (layers, activation) in other_activations(pack) {
+        writeln!(out, "{activation} instead in {layers}\n")?;
+    }
     if pack.placements > 1 {
         let placements = pack.placements;
         writeln!(
@@ -100,6 +103,19 @@ fn render(pack: &Description) -> Result<String> {
         writeln!(out, "  {key} = {value}")?;
     }
     Ok(out)
+}
+
+/// The layers that have another activation than the model shape, stretch by stretch, and what it is.
+fn other_activations(pack: &Description) -> Vec<(String, &str)> {
+    let shape = (pack.shape.activation, pack.shape.activation_threshold_bits);
+    let told = |layer: &LayerDescription| (layer.activation, layer.activation_threshold_bits);
+    let alike = pack.layers.chunk_by(|one, next| told(one) == told(next));
+    let others = alike.filter(|layers| told(&layers[0]) != shape);
+    let stretch = |layers: &[LayerDescription]| match layers {
+        [only] => format!("layer {}", only.layer),
+        layers => format!("layers {} to {}", layers[0].layer, layers[layers.len() - 1].layer),
+    };
+    others.map(|layers| (stretch(layers), layers[0].activation)).collect()
 }
 
 /// A table of the predictors at the operating point of a usual quality; nothing where there are none.

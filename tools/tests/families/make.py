@@ -72,16 +72,19 @@ def remote(**fields):
     return lambda config: dict(older(config), **fields)
 
 
-def model(kind, config=None, change=None, threshold=0.0, active=None, rewrite=None, dtype=torch.bfloat16, **fields):
-    """`active`: the modules of a layer whose outputs are all above the threshold where a neuron is active."""
+def model(kind, config=None, change=None, threshold=0.0, active=None, topk=None, rewrite=None, dtype=torch.bfloat16, **fields):
+    """`active`: the modules of a layer whose outputs are all above the threshold where a neuron is active. `topk`: the
+    share that each layer leaves out instead; 0 for none."""
     base = config if config is not None else LLAMA
     fields = {k: v for k, v in dict(base, **fields).items() if v != "absent"}
-    return dict(kind=kind, fields=fields, change=change, threshold=threshold, active=active, rewrite=rewrite, dtype=dtype)
+    return dict(
+        kind=kind, fields=fields, change=change, threshold=threshold, active=active, topk=topk, rewrite=rewrite, dtype=dtype)
 
 
 GATE, UP, FC1, FALCON = ["mlp.gate_proj"], ["mlp.up_proj"], ["fc1"], ["mlp.dense_h_to_4h"]
 OPT = dict(SIZES, ffn_dim=NEURONS, bos_token_id=2, pad_token_id=1)
 SPARSE = dict(hidden_act="relu", active=GATE)
+TOPK = [0.8, 0.6, 0.0, 0.0, 0.9]
 MINICPM = dict(scale_emb=12, scale_depth=1.4, dim_model_base=16)
 
 MODELS = {
@@ -129,12 +132,16 @@ MODELS = {
     "gemma3": model("Gemma3", num_hidden_layers=3, num_key_value_heads=2, head_dim=16, sliding_window=24,
         query_pre_attn_scalar=12, sliding_window_pattern=3, rope_parameters=dict(
         full_attention=rope("linear", 1000000.0, factor=8.0), sliding_attention=rope())),
+    "gemma3n": model("Gemma3n", num_hidden_layers=5, num_key_value_heads=2, head_dim=16, sliding_window=24, layer_types=[
+        f"{kind}_attention" for kind in ("sliding", "full", "sliding", "sliding", "full")], num_kv_shared_layers=2,
+        vocab_size_per_layer_input=60, hidden_size_per_layer_input=8, altup_num_inputs=3, altup_active_idx=1, laurel_rank=8,
+        final_logit_softcapping=20.0, active=GATE, topk=TOPK, activation_sparsity_pattern=TOPK),
     "bitnet": model("BitNet", num_key_value_heads=2, active=GATE),
 }
 
 
 def build(about):
-    name = {"Gemma3": "Gemma3Text"}.get(about["kind"], about["kind"])
+    name = {"Gemma3": "Gemma3Text", "Gemma3n": "Gemma3nText"}.get(about["kind"], about["kind"])
     config = getattr(tf, f"{name}Config")(**about["fields"])
     config._attn_implementation = "eager"
     made = getattr(tf, f"{about['kind']}ForCausalLM")(config).eval()
@@ -159,8 +166,18 @@ def layers_of(made):
     return inner.h if hasattr(inner, "h") else inner.layers
 
 
+def cutoff(gate, share):
+    """Gemma 3n's own, in f64."""
+    gate = gate.double()
+    deviations = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(share).double())
+    return gate.mean() + deviations * gate.std(unbiased=False)
+
+
 def active_bits(about, seen):
-    rows = [torch.stack(parts).amin(0) > about["threshold"] for parts in seen]
+    if about["topk"]:
+        rows = [gate > cutoff(gate, share) if share else gate > -torch.inf for [gate], share in zip(seen, about["topk"])]
+    else:
+        rows = [torch.stack(parts).amin(0) > about["threshold"] for parts in seen]
     weights = 2 ** torch.arange(8)
     return torch.stack([(row.view(-1, 8) * weights).sum(1).to(torch.uint8) for row in rows])
 

@@ -290,7 +290,13 @@ fn side_data() -> Vec<Broken> {
         ("side-data-arrays.lnp", "R43", "an array to come", word(SideData, 0, 19)),
         ("side-data-up-bias.lnp", "R43", "a bias of up rows, of two parts", word(SideData, 0, 7)),
         ("side-data-eps.lnp", "R44", "an epsilon without a norm", word(SideData, 4, 1)),
-        ("side-data-reserved.lnp", "R44", "a reserved byte is not zero", word(SideData, 12, 1)),
+        (
+            "side-data-activation.lnp",
+            "R44",
+            "a layer's activation without its feature bit",
+            word(SideData, 8, 3),
+        ),
+        ("side-data-threshold.lnp", "R44", "a threshold of no activation", word(SideData, 12, 1)),
         ("side-data-length.lnp", "R45", "a word after the arrays", resized(SideData, bytes + 4)),
         ("side-data-short.lnp", "R45", "shorter than its header", resized(SideData, 8)),
     ]

@@ -55,6 +55,12 @@ pub(super) fn gemma2(fields: &Fields<'_>) -> Result<ModelConfig> {
 pub(super) fn gemma3(fields: &Fields<'_>) -> Result<ModelConfig> {
     let period = fields.whole("sliding_window_pattern")?.unwrap_or(6);
     let mut config = around(fields, "gemma3_text", [None, None], period)?;
+    two_ropes(fields, &mut config)?;
+    Ok(config)
+}
+
+/// What Gemma has since 3: positions that turn slower in a window, and norms over each head.
+pub(super) fn two_ropes(fields: &Fields<'_>, config: &mut ModelConfig) -> Result<()> {
     let parameters = fields.object("rope_parameters")?;
     let of_kind = |kind: &str| parameters.map_or(Ok(None), |all| all.object(kind));
     let rope = |kind: &str, theta: &str, default: f64, older: &str| -> Result<Rope> {
@@ -75,11 +81,11 @@ pub(super) fn gemma3(fields: &Fields<'_>) -> Result<ModelConfig> {
     architecture.ropes = ropes;
     architecture.layers.sliding.rope = Some(1);
     architecture.attention.head_norms = Some(["self_attn.q_norm", "self_attn.k_norm"]);
-    Ok(config)
+    Ok(())
 }
 
-/// `caps`: of scores and of logits, where the fields are absent.
-fn around(
+/// `caps`: of scores and of logits, where the fields are absent; `period`: the layers of which one sees everything.
+pub(super) fn around(
     fields: &Fields<'_>,
     family: &'static str,
     caps: [Option<f64>; 2],

@@ -2,6 +2,7 @@
 //! [`FAMILIES`] is the one place where it is named.
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use super::activation::Activation;
 use super::architecture::{
@@ -13,6 +14,7 @@ use super::json::Fields;
 
 mod falcon;
 mod gemma;
+mod gemma3n;
 mod llama;
 mod opt;
 mod relu;
@@ -21,7 +23,7 @@ mod relu;
 type Page = fn(&Fields<'_>) -> Result<ModelConfig>;
 
 /// `model_type`, and who reads it.
-const FAMILIES: [(&str, Page); 18] = [
+const FAMILIES: [(&str, Page); 19] = [
     ("arcee", relu::arcee),
     ("bamboo", relu::bamboo),
     ("bitnet", relu::bitnet),
@@ -29,6 +31,7 @@ const FAMILIES: [(&str, Page); 18] = [
     ("gemma", gemma::gemma),
     ("gemma2", gemma::gemma2),
     ("gemma3_text", gemma::gemma3),
+    ("gemma3n_text", gemma3n::gemma3n),
     ("granite", llama::granite),
     ("llama", llama::llama),
     ("llama_sparse_relu", relu::sparse_lm),
@@ -51,16 +54,32 @@ const OTHERWISE: [(&str, &str); 5] = [
     ("vision_config", "a model with images"),
 ];
 
+/// Models with more than text: `model_type`, that of the text part, and what its tensors' names begin with.
+const WITH_TEXT: [(&str, &str, &[&str]); 1] = [(
+    "gemma3n",
+    "gemma3n_text",
+    &["model.language_model.", "language_model.model.", "language_model."],
+)];
+
 /// Reads the fields of a `config.json`.
 ///
 /// # Errors
 /// Another family, or something in it that is not supported: the message names the field.
 pub(super) fn read(fields: &Fields<'_>) -> Result<ModelConfig> {
+    let model_type = fields.text("model_type")?.unwrap_or("(missing)");
+    if let Some((_, text, prefixes)) = WITH_TEXT.iter().find(|(name, ..)| *name == model_type) {
+        let context = || format!("text_config of `{model_type}`");
+        let inner = fields.object("text_config")?.with_context(context)?;
+        let found = inner.text("model_type")?;
+        ensure!(found == Some(text), "model_type {found:?} in {} is not supported", context());
+        let mut config = read(&inner).with_context(context)?;
+        config.architecture.names.prefixes = prefixes;
+        return Ok(config);
+    }
     for (key, what) in OTHERWISE {
         let there = fields.value(key).filter(|value| value.as_u64() != Some(0));
         ensure!(there.is_none(), "`{key}`: {what} is not supported");
     }
-    let model_type = fields.text("model_type")?.unwrap_or("(missing)");
     let Some((_, page)) = FAMILIES.iter().find(|(name, _)| *name == model_type) else {
         let names: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
         bail!("model_type `{model_type}` is not supported; supported are: {}", names.join(", "));
@@ -143,7 +162,7 @@ impl Defaults {
         Ok(ModelConfig {
             family: self.family,
             layers,
-            neurons: or_size(self.neurons, neurons)?,
+            neurons: of_all_layers(fields, self.neurons, layers, neurons)?,
             hidden,
             heads,
             kv_heads: fields.whole("num_key_value_heads")?.unwrap_or(heads),
@@ -155,6 +174,7 @@ impl Defaults {
             tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(self.tied),
             norm_eps: fields.number(eps_key)?.unwrap_or(eps),
             activation: Activation::named(fields.text(act_key)?.unwrap_or(act), fields)?,
+            own_activations: Vec::new(),
             activity: None,
             prefix: LLAMA_NAMES.prefixes[0].to_owned(),
             architecture: Architecture {
@@ -170,6 +190,8 @@ impl Defaults {
                     scale: 1.0 / (head_dim as f64).sqrt(),
                     cap: None,
                     head_norms: None,
+                    value_norm: false,
+                    sharing_layers: 0,
                 },
                 layers: sliding(fields, layers, None, Slides::None)?,
                 ropes: vec![self.rope(fields, head_dim)?],
@@ -179,6 +201,7 @@ impl Defaults {
                 head_bias: false,
                 logit_cap: None,
                 ffn_bias: fields.flag("mlp_bias")?.unwrap_or(false),
+                streams: None,
             },
         })
     }
@@ -207,6 +230,27 @@ impl Defaults {
         };
         Ok(Rope { theta, columns, scaling })
     }
+}
+
+/// A size that a field has as a number, or as a list of the same one for every layer.
+fn of_all_layers(
+    fields: &Fields<'_>,
+    key: &str,
+    layers: usize,
+    default: Option<usize>,
+) -> Result<usize> {
+    let Some(list) = fields.value(key).and_then(Value::as_array) else {
+        return fields.whole(key)?.or(default).map_or_else(|| fields.size(key), Ok);
+    };
+    let found = list.len();
+    ensure!(found == layers, "{key} has {found} entries for {layers} layers");
+    let size = list
+        .first()
+        .and_then(Value::as_u64)
+        .with_context(|| format!("key `{key}` is neither a whole number nor a list of them"))?;
+    let alike = list.iter().all(|other| other.as_u64() == Some(size));
+    ensure!(alike, "{key} differs from layer to layer: not supported");
+    Ok(size.try_into()?)
 }
 
 /// How a family's frequencies are scaled.
