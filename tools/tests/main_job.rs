@@ -146,7 +146,7 @@ fn run(
     threads.run(|| {
         engine.session(|session| {
             let mut sparse = SparseFfn::new(session, ffn, predictor, &threads);
-            let (greedy, go_on) = (&mut Sampler::Greedy, &mut |_| Ok(true));
+            let (greedy, go_on) = (&mut Sampler::greedy(), &mut |_| Ok(true));
             let found = generate(model, &mut sparse, prompt, tokens, greedy, go_on).unwrap();
             (found.tokens, found.prompt_logits, *sparse.stats())
         })

@@ -20,11 +20,19 @@ pub(super) const GENERATION_FILE: &str = "generation_config.json";
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 /// What transformers does around it.
 pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+/// How a dialogue becomes a text, there.
+pub(super) const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
 /// Which tensor is in which file, there.
 const INDEX_FILE: &str = "model.safetensors.index.json";
 /// All of them that are no weights.
-pub(super) const OTHER_FILES: [&str; 5] =
-    [INDEX_FILE, CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE];
+pub(super) const OTHER_FILES: [&str; 6] = [
+    INDEX_FILE,
+    CONFIG_FILE,
+    GENERATION_FILE,
+    TOKENIZER_FILE,
+    TOKENIZER_CONFIG_FILE,
+    CHAT_TEMPLATE_FILE,
+];
 /// How a pack begins: all that this room knows of packs.
 const PACK_BEGIN: &[u8] = b"\x89LNP";
 /// Longest index, bytes.

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::sampler::Sampler;
-use crate::{FeedForward, Model, PIECE_TOKENS};
+use crate::{FeedForward, Model, PIECE_TOKENS, State};
 
 /// What came of [`generate`].
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct Generated {
     pub tokens: Vec<u32>,
     /// Logits after the prompt.
     pub prompt_logits: Vec<f32>,
-    /// Tokens that went through the model: the prompt, and all generated ones but the last.
+    /// Tokens that went through the model: those of the prompt that had not before, and all generated ones but the last.
     pub fed: usize,
     /// Bytes of keys and values that attention remembered at the end.
     pub state_bytes: usize,
@@ -30,28 +30,75 @@ pub fn generate(
     sampler: &mut Sampler,
     on_token: &mut dyn FnMut(u32) -> Result<bool>,
 ) -> Result<Generated> {
-    let most = model.config().max_positions;
-    ensure!(
-        count <= (most + 1).saturating_sub(prompt_ids.len()),
-        "the prompt has {} tokens and {count} are to follow: the model's context is {most}; use a \
-         shorter prompt or a smaller -n",
-        prompt_ids.len()
-    );
-    let mut state = model.new_state();
-    // In pieces: attention takes memory as the square of what is fed at once.
-    let mut prompt_logits = Vec::new();
-    for piece in prompt_ids.chunks(PIECE_TOKENS) {
-        prompt_logits = model.forward(&mut state, piece, ffn)?;
+    Text::new(model).go_on(model, ffn, prompt_ids, count, sampler, on_token)
+}
+
+/// A text that goes on more than once: what was fed of it stays in attention's memory.
+pub struct Text {
+    state: State,
+    /// The tokens in it.
+    fed: Vec<u32>,
+}
+
+impl Text {
+    /// No text as yet.
+    pub fn new(model: &Model) -> Self {
+        Self { state: model.new_state(), fed: Vec::new() }
     }
-    let mut tokens = Vec::new();
-    let mut logits = prompt_logits.clone();
-    while tokens.len() < count {
-        let token = sampler.choose(&logits)?;
-        tokens.push(token);
-        if !on_token(token)? || tokens.len() == count {
-            break;
+
+    /// As [`generate`], of a prompt that is the whole text so far: only what differs from what was fed before is fed.
+    ///
+    /// # Errors
+    /// As [`generate`].
+    pub fn go_on(
+        &mut self,
+        model: &Model,
+        ffn: &mut dyn FeedForward,
+        prompt_ids: &[u32],
+        count: usize,
+        sampler: &mut Sampler,
+        on_token: &mut dyn FnMut(u32) -> Result<bool>,
+    ) -> Result<Generated> {
+        let most = model.config().max_positions;
+        ensure!(
+            count <= (most + 1).saturating_sub(prompt_ids.len()),
+            "the prompt has {} tokens and {count} are to follow: the model's context is {most}; use a \
+             shorter prompt or a smaller -n",
+            prompt_ids.len()
+        );
+        // At least one token has to be fed: its logits choose the next.
+        let known = self.fed.iter().zip(prompt_ids).take_while(|(a, b)| a == b).count();
+        let known = known.min(prompt_ids.len().saturating_sub(1));
+        self.state.rewind(known);
+        self.fed.truncate(known);
+        sampler.saw(&prompt_ids[known..]);
+        // In pieces: attention takes memory as the square of what is fed at once.
+        let mut prompt_logits = Vec::new();
+        for piece in prompt_ids[known..].chunks(PIECE_TOKENS) {
+            prompt_logits = self.feed(model, ffn, piece)?;
         }
-        logits = model.forward(&mut state, &[token], ffn)?;
+        let mut tokens = Vec::new();
+        let mut logits = prompt_logits.clone();
+        while tokens.len() < count {
+            let token = sampler.choose(&logits)?;
+            tokens.push(token);
+            if !on_token(token)? || tokens.len() == count {
+                break;
+            }
+            logits = self.feed(model, ffn, &[token])?;
+        }
+        let fed = self.state.position() - known;
+        Ok(Generated { tokens, prompt_logits, fed, state_bytes: self.state.bytes() })
     }
-    Ok(Generated { tokens, prompt_logits, fed: state.position(), state_bytes: state.bytes() })
+
+    fn feed(
+        &mut self,
+        model: &Model,
+        ffn: &mut dyn FeedForward,
+        tokens: &[u32],
+    ) -> Result<Vec<f32>> {
+        let logits = model.forward(&mut self.state, tokens, ffn)?;
+        self.fed.extend(tokens);
+        Ok(logits)
+    }
 }

@@ -7,7 +7,7 @@
 //! (what they mean, with `activity` for what is zero nowhere), `architecture` (what a decoder is
 //! made of) and `families` (a page of facts each), this file, then `decoder` with `attention` and
 //! `rotary`, `streams` (what Gemma 3n has around layers), `predictor` (which neurons are active), `dense` (the FFN in memory), `inputs` (what reaches it),
-//! `tokenizer`, `prompt`, `generate` with its `sampler`, and [`perplexity`].
+//! `tokenizer`, `prompt`, `chat`, `generate` with its `sampler`, and [`perplexity`].
 //!
 //! ```no_run
 //! use lnp_model::{DenseFfn, Model, Sampler, Tokenizer, generate};
@@ -33,6 +33,7 @@ mod activation;
 pub mod activity;
 mod architecture;
 mod attention;
+mod chat;
 pub mod checkpoint;
 mod config;
 mod decoder;
@@ -59,14 +60,15 @@ mod tokenizer;
 
 pub use activation::Activation;
 pub use activity::Activity;
+pub use chat::{ChatTemplate, Message, Role};
 pub use checkpoint::{Checkpoint, Source};
 pub use config::{FfnTensors, ModelConfig};
 pub use dense::DenseFfn;
-pub use generate::{Generated, generate};
+pub use generate::{Generated, Text, generate};
 pub use inputs::{InputSample, forward_windows};
 pub use predictor::ExactPredictor;
 pub use prompt::prompt_ids;
-pub use sampler::Sampler;
+pub use sampler::{Sampler, Sampling};
 pub use tokenizer::{Decoder, Tokenizer};
 
 use attention::LayerCache;
@@ -116,6 +118,11 @@ impl State {
     /// Tokens fed so far.
     pub fn position(&self) -> usize {
         self.position
+    }
+
+    /// Forgets all tokens from this position on.
+    pub fn rewind(&mut self, position: usize) {
+        self.position = self.position.min(position);
     }
 
     /// Bytes of the key-value cache.

@@ -136,6 +136,11 @@ impl Tokenizer {
         tokens
     }
 
+    /// The text of a token itself, if there is such a token.
+    pub(crate) fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// A decoder for ids that arrive one by one.
     pub fn decoder(&self, skip_special: bool) -> Decoder<'_> {
         Decoder {
@@ -185,8 +190,10 @@ impl Decoder<'_> {
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
-    pub fn finish(self) -> Result<String> {
-        self.held()
+    pub fn finish(&mut self) -> Result<String> {
+        let held = self.held()?;
+        (self.ids, self.context, self.emitted) = (Vec::new(), 0, String::new());
+        Ok(held)
     }
 
     fn text(&self) -> Result<String> {

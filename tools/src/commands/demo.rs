@@ -288,7 +288,7 @@ impl Demo<'_> {
         let (generated, stats) = threads.run(|| {
             engine.session(|session| {
                 let mut sparse = SparseFfn::new(session, ffn, &predictor, &threads);
-                let (count, greedy) = (GENERATED_TOKENS, &mut Sampler::Greedy);
+                let (count, greedy) = (GENERATED_TOKENS, &mut Sampler::greedy());
                 let go_on = &mut |_| Ok(true);
                 let made = generate(model, &mut sparse, &prompt_ids, count, greedy, go_on)?;
                 anyhow::Ok((made, *sparse.stats()))

@@ -113,6 +113,15 @@ impl GgufFile {
         Tokenizer::from_json(&json, path, Some(adds_bos))
     }
 
+    /// The chat template, if there is one.
+    ///
+    /// # Errors
+    /// Something else in its place; the message names the file.
+    pub(super) fn chat_template(&self) -> Result<Option<String>> {
+        let found = self.metadata.text("tokenizer.chat_template");
+        Ok(found.with_context(|| shown(self.files[0].path()))?.map(str::to_owned))
+    }
+
     /// All tensors, and which file each is in.
     fn tensors(&self) -> impl Iterator<Item = (usize, &TensorInfo)> {
         let files = self.tensors.iter().enumerate();
