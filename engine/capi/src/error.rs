@@ -53,7 +53,9 @@ const fn of_engine(error: &EngineError) -> i32 {
         EngineError::Layer { .. } | EngineError::Active { .. } => LNP_ERROR_ACTIVE,
         EngineError::BundleDamaged { .. } => LNP_ERROR_DAMAGED,
         EngineError::OtherPack => LNP_ERROR_REPLACED,
-        EngineError::NotComputable { .. } | EngineError::NoPredictor { .. } => {
+        EngineError::NotComputable { .. }
+        | EngineError::NoPredictor { .. }
+        | EngineError::NoCutoffs { .. } => {
             LNP_ERROR_UNSUPPORTED
         }
         _ => LNP_ERROR_ARGUMENT,
