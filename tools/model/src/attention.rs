@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Module, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::loader::Norm;
+use super::with_numbers;
 
 /// The cache of a layer starts with room for this many tokens and doubles.
 const CAPACITY_TOKENS_MIN: usize = 64;
@@ -87,6 +88,9 @@ impl Heads {
     pub(crate) fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask) -> Result<Tensor> {
         let Self { heads, kv_heads, head_dim, .. } = *self;
         let (k, v) = (mask.seen(k)?, mask.seen(v)?);
+        if q.dim(0)? == 1 {
+            return self.attend_one(q, &k, &v);
+        }
         let (tokens, positions) = (q.dim(0)?, k.dim(0)?);
         // Consecutive query heads share a key-value head: stacked as more rows of the same
         // matrix, they need no copies of it.
@@ -106,6 +110,76 @@ impl Heads {
         let out = weights.matmul(&v)?.reshape((heads, tokens, head_dim))?.transpose(0, 1)?;
         out.contiguous()?.reshape((tokens, heads * head_dim))
     }
+}
+
+impl Heads {
+    /// The same for a single token, which sees all: in one pass over keys and one over values, without copies of them.
+    fn attend_one(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let Self { heads, kv_heads, head_dim, .. } = *self;
+        let (share, width) = (heads / kv_heads, kv_heads * head_dim);
+        let positions = k.dim(0)?;
+        let mut out = vec![0.0_f32; heads * head_dim];
+        let mut scores = vec![0.0_f32; positions * heads];
+        with_numbers(q, |q| {
+            with_numbers(k, |k| {
+                for (scores, k) in scores.chunks_exact_mut(heads).zip(k.chunks_exact(width)) {
+                    for (head, score) in scores.iter_mut().enumerate() {
+                        let key = &k[head / share * head_dim..][..head_dim];
+                        let product = dot(&q[head * head_dim..][..head_dim], key);
+                        *score = self.score(product);
+                    }
+                }
+            })
+        })??;
+        softmax_by_head(&mut scores, heads);
+        with_numbers(v, |v| {
+            for (scores, v) in scores.chunks_exact(heads).zip(v.chunks_exact(width)) {
+                for (head, (score, out)) in
+                    scores.iter().zip(out.chunks_exact_mut(head_dim)).enumerate()
+                {
+                    let value = &v[head / share * head_dim..][..head_dim];
+                    out.iter_mut().zip(value).for_each(|(out, value)| *out += score * value);
+                }
+            }
+        })?;
+        Tensor::from_vec(out, (1, heads * head_dim), &Device::Cpu)
+    }
+
+    fn score(&self, product: f32) -> f32 {
+        let score = product * self.scale as f32;
+        self.cap.map_or(score, |cap| {
+            let cap = cap as f32;
+            cap * (score / cap).tanh()
+        })
+    }
+}
+
+/// Softmax over the positions, for each of the heads that lie beside each other.
+fn softmax_by_head(scores: &mut [f32], heads: usize) {
+    for head in 0..heads {
+        let of_head = || (head..).step_by(heads);
+        let most =
+            scores.iter().skip(head).step_by(heads).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+        let mut sum = 0.0;
+        for at in of_head().take(scores.len() / heads) {
+            scores[at] = (scores[at] - most).exp();
+            sum += scores[at];
+        }
+        for at in of_head().take(scores.len() / heads) {
+            scores[at] /= sum;
+        }
+    }
+}
+
+/// In eight sums, as wide as the registers of any machine may be.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut sums = [0.0; 8];
+    for (a, b) in a.iter().zip(b) {
+        sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| *sum += a * b);
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f32>() + rest
 }
 
 /// `cap * tanh(x / cap)`: no value beyond the cap.

@@ -2,27 +2,29 @@
 
 use anyhow::{Result, bail};
 use candle_core::{Device, Module, Tensor};
-use candle_nn::Linear;
 
 use super::architecture::{LayerKind, NormKind, Order, Qkv};
 use super::attention::{Heads, Mask, capped};
 use super::config::ModelConfig;
 use super::loader::{Loader, Norm};
+use super::matrix::Matrix;
 use super::rotary::{Angles, Rotary};
 use super::streams::{Flow, Streams};
 use super::{FeedForward, LayerFfn, State};
 
 /// The dense parts of a model.
 pub(crate) struct Decoder {
-    embedding: Tensor,
+    embedding: Matrix,
     /// The table, and how many of its rows come before the first position.
     learned_positions: Option<(Tensor, usize)>,
     /// Into the hidden size and out of it, where the embeddings have another width.
-    projections: Option<[Linear; 2]>,
+    projections: Option<[Matrix; 2]>,
     ropes: Vec<Rotary>,
     layers: Vec<Layer>,
     final_norm: Option<Norm>,
-    head: Linear,
+    /// None where it is the embeddings.
+    head: Option<Matrix>,
+    head_bias: Option<Tensor>,
     embedding_scale: Option<f64>,
     residual_scale: Option<f64>,
     head_scale: Option<f64>,
@@ -44,15 +46,15 @@ struct Layer {
 
 /// What is added to attention of the same input: `x + norm(right(left(x)))`, a matrix of low rank (Gemma 3n).
 struct Beside {
-    left: Linear,
-    right: Linear,
+    left: Matrix,
+    right: Matrix,
     norm: Norm,
 }
 
 struct Attention {
-    q: Linear,
+    q: Matrix,
     own: KeysAndValues,
-    out: Linear,
+    out: Matrix,
     heads: Heads,
     q_norm: Option<Norm>,
     sub_norm: Option<Norm>,
@@ -61,8 +63,8 @@ struct Attention {
 /// Where keys and values come from.
 enum KeysAndValues {
     Own {
-        k: Linear,
-        v: Linear,
+        k: Matrix,
+        v: Matrix,
         k_norm: Option<Norm>,
         v_norm: Option<Norm>,
     },
@@ -89,13 +91,12 @@ impl Decoder {
         {
             "lm_head.weight".clone_into(&mut embedding_name);
         }
-        let embedding = loader.tensor(&embedding_name, &[config.vocab, width])?;
-        let bias = about.head_bias.then_some("lm_head.bias");
-        let head = if config.tie_word_embeddings {
-            Linear::new(embedding.clone(), loader.bias(bias, config.vocab)?)
-        } else {
-            loader.linear("lm_head.weight", bias, config.vocab, width)?
-        };
+        let embedding = loader.matrix(&embedding_name, None, config.vocab, width)?;
+        let own_head = (!config.tie_word_embeddings)
+            .then(|| loader.matrix("lm_head.weight", None, config.vocab, width));
+        let head = own_head.transpose()?;
+        let head_bias = about.head_bias.then_some("lm_head.bias");
+        let head_bias = loader.bias(head_bias, config.vocab)?;
         let learned_positions = match about.learned_positions {
             Some(before) => {
                 let shape = [config.max_positions + before, hidden];
@@ -106,8 +107,8 @@ impl Decoder {
         let projections = if width == hidden {
             None
         } else {
-            let into = loader.linear(&name("project_in.weight"), None, hidden, width)?;
-            Some([into, loader.linear(&name("project_out.weight"), None, width, hidden)?])
+            let into = loader.matrix(&name("project_in.weight"), None, hidden, width)?;
+            Some([into, loader.matrix(&name("project_out.weight"), None, width, hidden)?])
         };
         let layers = (0..config.layers)
             .map(|layer| Layer::load(loader, config, layer))
@@ -125,6 +126,7 @@ impl Decoder {
             layers,
             final_norm,
             head,
+            head_bias,
             embedding_scale: about.embedding_scale,
             residual_scale: about.residual_scale,
             head_scale: about.head_scale,
@@ -186,12 +188,16 @@ impl Decoder {
         if let Some([_, out]) = &self.projections {
             x = out.forward(&x)?;
         }
-        let logits = self.head.forward(&scaled(x, self.head_scale)?)?;
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        let mut logits = head.forward(&scaled(x, self.head_scale)?)?;
+        if let Some(bias) = &self.head_bias {
+            logits = logits.broadcast_add(bias)?;
+        }
         Ok(self.logit_cap.map_or(Ok(logits.clone()), |cap| capped(&logits, cap))?)
     }
 
     fn embed(&self, places: &Places, tokens: &[u32]) -> Result<Tensor> {
-        let mut x = self.embedding.index_select(&ids(tokens)?, 0)?;
+        let mut x = self.embedding.rows_of(tokens)?;
         if let Some([into, _]) = &self.projections {
             x = into.forward(&x)?;
         }
@@ -302,7 +308,7 @@ impl Beside {
     ) -> Result<Self> {
         let hidden = config.hidden;
         let mut matrix = |name: &str, output: usize, input: usize| {
-            loader.linear(&format!("{prefix}{name}.weight"), None, output, input)
+            loader.matrix(&format!("{prefix}{name}.weight"), None, output, input)
         };
         let left = matrix("linear_left", rank, hidden)?;
         let right = matrix("linear_right", hidden, rank)?;
@@ -328,25 +334,30 @@ impl Attention {
         let (about, names) = (&config.architecture.attention, &config.architecture.names);
         let kind = config.architecture.norm;
         let (q_width, kv_width) = (heads * head_dim, kv_heads * head_dim);
-        let mut matrix = |name: &str, bias: bool, output: usize, input: usize| {
-            let (weight, bias_name) =
-                (format!("{prefix}{name}.weight"), format!("{prefix}{name}.bias"));
-            loader.linear(&weight, bias.then_some(bias_name.as_str()), output, input)
-        };
+        let bias_of = |name: &str, bias: bool| bias.then(|| format!("{prefix}{name}.bias"));
         let first_sharing = config.layers.saturating_sub(about.sharing_layers);
         let shared = config.architecture.layers.shared_from(layer, first_sharing);
-        let (q, own) = match (names.qkv, shared) {
-            (Qkv::Apart([q, _, _]), Some(_)) => (matrix(q, about.qkv_bias, q_width, hidden)?, None),
-            (Qkv::Apart([q, k, v]), None) => {
-                let q = matrix(q, about.qkv_bias, q_width, hidden)?;
-                let k = matrix(k, about.qkv_bias, kv_width, hidden)?;
-                (q, Some([k, matrix(v, about.qkv_bias, kv_width, hidden)?]))
+        let (q, own) = if let Qkv::Grouped(name) = names.qkv {
+            let rows = q_width + 2 * kv_width;
+            let all = loader.tensor(&format!("{prefix}{name}.weight"), &[rows, hidden])?;
+            let bias = loader.bias(bias_of(name, about.qkv_bias).as_deref(), rows)?;
+            let [q, k, v] = ungrouped(loader, (&all, bias.as_ref()), heads / kv_heads, head_dim)?;
+            (Some(q), Some([k, v]))
+        } else {
+            (None, None)
+        };
+        let mut matrix = |name: &str, bias: bool, output: usize, input: usize| {
+            let bias = bias_of(name, bias);
+            loader.matrix(&format!("{prefix}{name}.weight"), bias.as_deref(), output, input)
+        };
+        let (q, own) = match (names.qkv, q) {
+            (_, Some(q)) => (q, own),
+            (Qkv::Apart([name, k, v]), None) => {
+                let q = matrix(name, about.qkv_bias, q_width, hidden)?;
+                let mut own = |name| matrix(name, about.qkv_bias, kv_width, hidden);
+                (q, if shared.is_some() { None } else { Some([own(k)?, own(v)?]) })
             }
-            (Qkv::Grouped(name), _) => {
-                let all = matrix(name, about.qkv_bias, q_width + 2 * kv_width, hidden)?;
-                let [q, k, v] = ungrouped(&all, heads / kv_heads, head_dim)?;
-                (q, Some([k, v]))
-            }
+            (Qkv::Grouped(name), None) => bail!("tensor `{name}` was not read"),
         };
         let out = matrix(names.attention_out, about.out_bias, hidden, q_width)?;
         let mut norm = |name: &str, width: usize, kind: NormKind| {
@@ -395,18 +406,23 @@ impl Attention {
     }
 }
 
-/// Queries, keys and values out of one matrix that has, for each key-value head, `share` heads of
+/// Queries, keys and values out of one matrix, with its bias, that has, for each key-value head, `share` heads of
 /// queries, one of keys and one of values.
-fn ungrouped(all: &Linear, share: usize, head_dim: usize) -> Result<[Linear; 3]> {
+fn ungrouped(
+    loader: &Loader<'_>,
+    (weights, bias): (&Tensor, Option<&Tensor>),
+    share: usize,
+    head_dim: usize,
+) -> Result<[Matrix; 3]> {
     let rows = |tensor: &Tensor, first: usize, heads: usize| -> candle_core::Result<Tensor> {
         let columns = tensor.elem_count() / tensor.dim(0)?;
         let groups = tensor.reshape(((), share + 2, head_dim * columns))?;
         let groups = groups.narrow(1, first, heads)?.contiguous()?;
         if tensor.rank() == 1 { groups.flatten_all() } else { groups.reshape(((), columns)) }
     };
-    let part = |first, heads| -> Result<Linear> {
-        let bias = all.bias().map(|bias| rows(bias, first, heads)).transpose()?;
-        Ok(Linear::new(rows(all.weight(), first, heads)?, bias))
+    let part = |first, heads| -> Result<Matrix> {
+        let bias = bias.map(|bias| rows(bias, first, heads)).transpose()?;
+        loader.matrix_of(&rows(weights, first, heads)?, bias)
     };
     Ok([part(0, share)?, part(share, 1)?, part(share + 1, 1)?])
 }

@@ -2,13 +2,13 @@
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Module, Tensor};
-use candle_nn::Linear;
 
 use super::activation::Activation;
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
 use super::inputs::forward_windows;
 use super::loader::{Loader, Norm};
+use super::matrix::{DenseOptions, Matrix};
 use super::predictor::{check_numbers, token_rows};
 use super::{FeedForward, Model};
 
@@ -25,9 +25,9 @@ pub struct DenseFfn {
 type Choose<'a> = &'a mut dyn FnMut(&mut [f32]);
 
 struct Layer {
-    gate: Option<Linear>,
-    up: Linear,
-    down: Linear,
+    gate: Option<Matrix>,
+    up: Matrix,
+    down: Matrix,
     sub_norm: Option<Norm>,
     activation: Activation,
     /// What |activation| is to be above [1, neurons], where thresholds decide: else it is set to zero.
@@ -41,16 +41,16 @@ impl DenseFfn {
     /// A missing tensor, one of another shape, or a failed read.
     pub fn load(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Self> {
         let (neurons, hidden) = (config.neurons, config.hidden);
-        let mut loader = Loader::new(checkpoint);
+        let mut loader = Loader::new(checkpoint, DenseOptions::in_f32());
         let mut layers = Vec::new();
         for layer in 0..config.layers {
             let names = config.ffn_tensors(layer);
             let gate_bias = names.gate_bias.as_deref();
-            let mut rows = |name: &str, bias| loader.linear(name, bias, neurons, hidden);
+            let mut rows = |name: &str, bias| loader.matrix(name, bias, neurons, hidden);
             layers.push(Layer {
                 gate: names.gate.map(|gate| rows(&gate, gate_bias)).transpose()?,
                 up: rows(&names.up, names.up_bias.as_deref())?,
-                down: loader.linear(&names.down, names.down_bias.as_deref(), hidden, neurons)?,
+                down: loader.matrix(&names.down, names.down_bias.as_deref(), hidden, neurons)?,
                 sub_norm: match names.sub_norm.as_deref() {
                     Some(name) => Some(loader.rms_norm(name, neurons, config.norm_eps)?),
                     None => None,

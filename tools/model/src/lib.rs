@@ -45,6 +45,7 @@ pub mod gguf;
 mod inputs;
 mod json;
 mod loader;
+mod matrix;
 pub mod perplexity;
 mod predictor;
 mod prompt;
@@ -66,6 +67,7 @@ pub use config::{FfnTensors, ModelConfig};
 pub use dense::DenseFfn;
 pub use generate::{Generated, Text, generate};
 pub use inputs::{InputSample, forward_windows};
+pub use matrix::{DenseOptions, DenseType};
 pub use predictor::ExactPredictor;
 pub use prompt::prompt_ids;
 pub use sampler::{Sampler, Sampling};
@@ -132,8 +134,8 @@ impl State {
 }
 
 impl Model {
-    /// Loads attention, embeddings and norms of a Hugging Face model folder or a GGUF file, as f32. The
-    /// FFN weights stay in the files.
+    /// Loads attention, embeddings and norms of a Hugging Face model folder or a GGUF file, in the types that they are
+    /// stored in. The FFN weights stay in the files.
     ///
     /// # Errors
     /// An unsupported or incomplete model; the message names the file and what was expected.
@@ -146,8 +148,16 @@ impl Model {
     /// # Errors
     /// As [`Model::load`].
     pub fn of(checkpoint: Checkpoint) -> Result<Self> {
+        Self::held(checkpoint, DenseOptions::default())
+    }
+
+    /// The same, held in a type of choice.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn held(checkpoint: Checkpoint, options: DenseOptions) -> Result<Self> {
         let config = ModelConfig::load(&checkpoint)?;
-        let mut loader = Loader::new(&checkpoint);
+        let mut loader = Loader::new(&checkpoint, options);
         let decoder = decoder::Decoder::load(&mut loader, &config)?;
         let resident_bytes = loader.bytes();
         Ok(Self { config, checkpoint, decoder, resident_bytes })
@@ -173,7 +183,7 @@ impl Model {
         &self.checkpoint
     }
 
-    /// Bytes of the weights held in memory (f32; a tied head counts once).
+    /// Bytes of the weights held in memory (a tied head counts once).
     pub fn resident_bytes(&self) -> usize {
         self.resident_bytes
     }
@@ -276,23 +286,25 @@ struct LayerFfn<'f> {
 impl LayerFfn<'_> {
     fn begin(&mut self, x: &Tensor) -> Result<()> {
         let layer = self.layer;
-        with_numbers(x, |x| self.ffn.begin(layer, x))
+        with_numbers(x, |x| self.ffn.begin(layer, x))?
             .with_context(|| format!("FFN of layer {layer}"))
     }
 
     fn forward(&mut self, x: &Tensor) -> Result<Tensor> {
         let (layer, shape) = (self.layer, x.dims2()?);
         let mut y = vec![0.0; x.elem_count()];
-        with_numbers(x, |x| self.ffn.forward(layer, x, &mut y))
+        with_numbers(x, |x| self.ffn.forward(layer, x, &mut y))?
             .with_context(|| format!("FFN of layer {layer}"))?;
         Ok(Tensor::from_vec(y, shape, &Device::Cpu)?)
     }
 }
 
 /// Calls `body` with a tensor's numbers where they lie, not a copy of them.
-fn with_numbers(x: &Tensor, body: impl FnOnce(&[f32]) -> Result<()>) -> Result<()> {
+fn with_numbers<T>(x: &Tensor, body: impl FnOnce(&[f32]) -> T) -> candle_core::Result<T> {
     let x = x.contiguous()?;
     let (storage, layout) = x.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else { bail!("a tensor that is not in memory") };
-    body(&storage.as_slice::<f32>()?[layout.start_offset()..][..x.elem_count()])
+    let Storage::Cpu(storage) = &*storage else {
+        candle_core::bail!("a tensor that is not in memory")
+    };
+    Ok(body(&storage.as_slice::<f32>()?[layout.start_offset()..][..x.elem_count()]))
 }

@@ -2,10 +2,11 @@
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Module, Tensor};
-use candle_nn::{LayerNorm, Linear, RmsNorm};
+use candle_nn::{LayerNorm, RmsNorm};
 
 use super::architecture::NormKind;
 use super::checkpoint::Checkpoint;
+use super::matrix::{DenseOptions, Matrix};
 
 /// A norm of either kind.
 pub(crate) enum Norm {
@@ -33,12 +34,13 @@ impl Module for Norm {
 /// Loads tensors of known shape and counts their bytes.
 pub(crate) struct Loader<'a> {
     checkpoint: &'a Checkpoint,
+    options: DenseOptions,
     bytes: usize,
 }
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(checkpoint: &'a Checkpoint) -> Self {
-        Self { checkpoint, bytes: 0 }
+    pub(crate) fn new(checkpoint: &'a Checkpoint, options: DenseOptions) -> Self {
+        Self { checkpoint, options, bytes: 0 }
     }
 
     /// Bytes of all tensors loaded so far, as held in memory.
@@ -82,15 +84,22 @@ impl<'a> Loader<'a> {
     }
 
     /// The matrix `weight` `[output, input]` with its bias `[output]`, if named.
-    pub(crate) fn linear(
+    pub(crate) fn matrix(
         &mut self,
         weight: &str,
         bias: Option<&str>,
         output: usize,
         input: usize,
-    ) -> Result<Linear> {
-        let weight = self.tensor(weight, &[output, input])?;
-        Ok(Linear::new(weight, self.bias(bias, output)?))
+    ) -> Result<Matrix> {
+        self.check_shape(weight, &[output, input])?;
+        let matrix = Matrix::read(self.checkpoint, weight, [output, input], &self.options)?;
+        self.bytes += matrix.bytes();
+        Ok(matrix.with_bias(self.bias(bias, output)?))
+    }
+
+    /// A matrix of numbers that were loaded.
+    pub(crate) fn matrix_of(&self, weights: &Tensor, bias: Option<Tensor>) -> Result<Matrix> {
+        Ok(Matrix::of_tensor(weights, &self.options)?.with_bias(bias))
     }
 
     /// An RMSNorm of the weights `weight` `[width]`.

@@ -4,13 +4,13 @@
 //! independent of any predictor's quality.
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{Device, Module, Tensor};
-use candle_nn::Linear;
+use candle_core::{Device, Tensor};
 
 use super::activation::Activation;
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
 use super::loader::Loader;
+use super::matrix::{DenseOptions, Matrix};
 
 /// The rows that decide activity (gate, where there is one, else up; both with dReLU) of all layers, held
 /// as f32.
@@ -28,9 +28,9 @@ struct Layer {
 }
 
 struct Rows {
-    first: Linear,
+    first: Matrix,
     /// The up rows, where they decide too.
-    up: Option<Linear>,
+    up: Option<Matrix>,
     /// What decides is to be above this.
     cut: f32,
     /// What |activation| is to be above instead, by neuron, where thresholds decide.
@@ -46,7 +46,7 @@ impl ExactPredictor {
     pub fn load(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Self> {
         config.check_active(checkpoint)?;
         let (neurons, hidden) = (config.neurons, config.hidden);
-        let mut loader = Loader::new(checkpoint);
+        let mut loader = Loader::new(checkpoint, DenseOptions::default());
         let layers = (0..config.layers)
             .map(|layer| {
                 let activation = config.activation_of(layer);
@@ -141,7 +141,7 @@ impl Rows {
         };
         let names = config.ffn_tensors(layer);
         let bias = names.neuron_bias().map(String::as_str);
-        let mut rows = |name: &str, bias| loader.linear(name, bias, config.neurons, config.hidden);
+        let mut rows = |name: &str, bias| loader.matrix(name, bias, config.neurons, config.hidden);
         let both = activation == Activation::Drelu && names.gate.is_some();
         let first = rows(names.deciding(), bias)?;
         let up = both.then(|| rows(&names.up, names.up_bias.as_deref())).transpose()?;

@@ -3,13 +3,13 @@
 
 use anyhow::{Context, Result};
 use candle_core::{D, Device, Module, Tensor};
-use candle_nn::Linear;
 
 use super::activation::Activation;
 use super::architecture::{NormKind, StreamsAbout};
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
 use super::loader::{Loader, Norm};
+use super::matrix::Matrix;
 use super::stored::to_f32;
 
 /// Least mean square that a stream is scaled by.
@@ -20,9 +20,9 @@ pub(crate) struct Streams {
     about: StreamsAbout,
     activation: Activation,
     /// From the embeddings to the streams from the second on.
-    into: Vec<Linear>,
+    into: Vec<Matrix>,
     /// From these streams to what is averaged at the end.
-    out: Vec<Linear>,
+    out: Vec<Matrix>,
     own_inputs: OwnInputs,
     layers: Vec<Layer>,
 }
@@ -33,20 +33,20 @@ struct OwnInputs {
     table: Checkpoint,
     name: String,
     table_scale: f64,
-    projection: Linear,
+    projection: Matrix,
     projection_scale: f64,
     norm: Norm,
 }
 
 struct Layer {
     router_norm: Norm,
-    router: Linear,
-    prediction: Linear,
-    correction: Linear,
+    router: Matrix,
+    prediction: Matrix,
+    correction: Matrix,
     /// Of the computed stream, for the gate below.
     scale: Option<Tensor>,
-    gate: Linear,
-    back: Linear,
+    gate: Matrix,
+    back: Matrix,
     norm: Norm,
 }
 
@@ -59,9 +59,9 @@ impl Streams {
         let ModelConfig { hidden, norm_eps, layers, .. } = *config;
         let StreamsAbout { count, input_width, input_vocab, .. } = about;
         let name = |end: &str| format!("{}{end}", config.prefix);
-        let mut square = |list: &str| -> Result<Vec<Linear>> {
+        let mut square = |list: &str| -> Result<Vec<Matrix>> {
             let one = |at: usize| name(&format!("{list}.{at}.weight"));
-            (1..count).map(|at| loader.linear(&one(at - 1), None, hidden, hidden)).collect()
+            (1..count).map(|at| loader.matrix(&one(at - 1), None, hidden, hidden)).collect()
         };
         let (into, out) = (square("altup_projections")?, square("altup_unembed_projections")?);
         let table = name("embed_tokens_per_layer.weight");
@@ -72,7 +72,7 @@ impl Streams {
             table: loader.checkpoint().clone(),
             name: table,
             table_scale: (input_width as f64).sqrt(),
-            projection: loader.linear(&projection, None, layers * input_width, hidden)?,
+            projection: loader.matrix(&projection, None, layers * input_width, hidden)?,
             projection_scale: 1.0 / (hidden as f64).sqrt(),
             norm: loader.norm(&norm, input_width, NormKind::Rms, norm_eps)?,
         };
@@ -182,7 +182,7 @@ impl Layer {
         let ModelConfig { hidden, norm_eps, .. } = *config;
         let (count, width) = (about.count, about.input_width);
         let mut matrix = |name: &str, output: usize, input: usize| {
-            loader.linear(&format!("{prefix}{name}.weight"), None, output, input)
+            loader.matrix(&format!("{prefix}{name}.weight"), None, output, input)
         };
         let router = matrix("altup.modality_router", count, hidden)?;
         let prediction = matrix("altup.prediction_coefs", count * count, count)?;

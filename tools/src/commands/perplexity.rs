@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::model::ModelArgs;
+use super::model::{DenseArgs, ModelArgs};
 use super::thresholds::with_activity;
 use super::{KernelArgs, ReadArgs, say_back_end};
 use lnp_common::report::{plain, print, print_json, progress, say, shown, table, thousands};
@@ -67,6 +67,8 @@ pub(super) struct Args {
     activity: Option<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    dense: DenseArgs,
     /// Traces that carry token_ids: the text to predict
     #[arg(long, value_name = "TRACE", required = true, num_args = 1..)]
     tokens: Vec<PathBuf>,
@@ -177,7 +179,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let indexes: Vec<PackIndex> =
         args.packs.iter().map(|path| PackIndex::open(path)).collect::<Result<_>>()?;
     let predictors = args.predictors.as_deref().map(Predictors::read).transpose()?;
-    let model = Model::of(args.model.open()?)?;
+    let model = args.dense.load(args.model.open()?, args.kernels.features()?)?;
     if let (Some(predictors), Some(path)) = (&predictors, &args.predictors) {
         predictors
             .check_model(model.checkpoint(), model.config())

@@ -21,12 +21,12 @@ use summary::{Made, Memory, Summary, engine_facts};
 use turns::Turns;
 
 use super::byte_count::ByteCount;
-use super::model::ModelArgs;
+use super::model::{DenseArgs, ModelArgs};
 use super::perplexity::parse_share;
 use super::thresholds::with_activity;
 use super::{KernelArgs, ReadArgs, say_back_end};
 use lnp_measure::profile::DeviceProfile;
-use lnp_model::{Model, Text, Tokenizer};
+use lnp_model::{Text, Tokenizer};
 use lnp_pack::PackIndex;
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
 use lnp_run::{AheadChoice, Leaving, ReadAhead, SparseFfn};
@@ -49,6 +49,8 @@ pub(super) struct Args {
     pack: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    dense: DenseArgs,
     /// Text to continue; the model's bos token is put first, unless it begins with it
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, required_unless_present = "chat")]
     prompt: Option<String>,
@@ -138,7 +140,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let index = PackIndex::open(&args.pack)?;
     // Before the model, which takes longer to load.
     let tokenizer = Tokenizer::load(&args.model.path)?;
-    let model = Model::of(args.model.open()?)?;
+    let model = args.dense.load(args.model.open()?, args.kernels.features()?)?;
     let model = with_activity(model, args.activity.as_deref(), slice::from_ref(&index))?;
     let options = options(args)?;
     let source = Source::of(args, &model, &index.pack()?)?;

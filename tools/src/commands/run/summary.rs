@@ -201,7 +201,7 @@ impl Summary<'_> {
             "io_us_per_token": { "mean": self.stats.io_ns as f64 / 1e3 / self.fed() },
             "reads_per_active": self.reads_per_active(), "recall": self.recall,
             "predictor_bytes_share": self.predictor_bytes_share,
-            "hit_rate": self.hit_rate(), "threads": self.threads,
+            "hit_rate": self.hit_rate(), "threads": self.threads, "dense_dtype": self.args.dense.name(),
             "peak_memory_bytes": peak_memory_bytes(),
             "engine": engine,
         }))
