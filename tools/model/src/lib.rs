@@ -59,7 +59,7 @@ mod tokenizer;
 pub use activation::Activation;
 pub use activity::Activity;
 pub use checkpoint::{Checkpoint, Source};
-pub use config::{FfnTensors, ModelConfig};
+pub use config::{FfnNorm, FfnTensors, ModelConfig};
 pub use dense::DenseFfn;
 pub use generate::{Generated, generate};
 pub use inputs::{InputSample, forward_windows};
