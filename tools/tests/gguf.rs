@@ -244,6 +244,7 @@ fn quantised_files() -> Result<()> {
         // q8_0 where nothing is said
         let told = json(&with(&["pack", "-o", text(&pack)], &said));
         assert_eq!(told["shape"]["dtype"], "q8_0");
+        assert!(told["provenance"]["weights.down"].as_str().unwrap().starts_with("q8_0, rounded"));
         let name = dtype.to_string();
         ok(&with(&["pack", "--dtype", &name, "-o", text(&pack)], &said));
         let told = json(&with(&["verify", text(&pack)], &said));

@@ -15,8 +15,9 @@ use lnp_model::{
     Checkpoint, DenseFfn, FeedForward, Model, Sampler, Tokenizer, forward_windows, generate,
     prompt_ids,
 };
+use lnp_predict::Predictors;
 use serde_json::Value;
-use writer::{Gguf, Matrices, converted_for_powerinfer, put_tokenizer};
+use writer::{Gguf, Matrices, converted, converted_for_powerinfer, put_tokenizer};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -322,5 +323,34 @@ fn quantised_down_columns_are_kept() -> Result<()> {
             .concat(),
     );
     assert!(told.contains("without predictors"), "{told}");
+    Ok(())
+}
+
+/// Predictors that are fitted to a GGUF file's weights are those of its folder.
+#[test]
+fn predictors_fitted_to_a_file() -> Result<()> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo");
+    let folder = disk_folder();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let mut gguf = converted(&dir, Matrices::Kept);
+    put_tokenizer(&mut gguf, &dir, "gpt-2");
+    std::fs::write(at("demo.gguf"), gguf.bytes())?;
+    let (said, trace) = (dir.join("text/profile.txt"), at("a.trace"));
+    let args = ["--text", text(&said), "--tokens", "700", "--inputs", "700", "-o", &trace];
+    ok(&[&["trace", "--model", text(&dir)][..], &args].concat());
+    let fitted = |model: &str| -> Result<Predictors> {
+        let out = at("a.predictors");
+        ok(&["predict", "--model", model, "--traces", &trace, "--rank", "32", "-o", &out]);
+        Predictors::read(Path::new(&out))
+    };
+    let (of_folder, of_file) = (fitted(text(&dir))?, fitted(&at("demo.gguf"))?);
+    for (one, other) in of_folder.predictors.iter().zip(&of_file.predictors) {
+        assert_eq!(one.body(), other.body());
+        assert_eq!((one.offsets(), one.points()), (other.offsets(), other.points()));
+    }
+    let (model, pack) = (at("demo.gguf"), at("a.lnp"));
+    ok(&["pack", "--model", &model, "--predictors", &at("a.predictors"), "-o", &pack]);
+    let told = json(&["run", &pack, "--model", &model, "--prompt", "To be", "-n", "4"]);
+    assert!(number(&told, "recall") > 0.5, "{told}");
     Ok(())
 }
