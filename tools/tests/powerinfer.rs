@@ -234,6 +234,22 @@ fn what_is_read_is_what_the_predictors_say() -> Result<()> {
     }
     let made = Made::of("opt-relu-small", Matrices::Kept, &predictors, 0.0).unwrap();
 
+    // a threshold that holds for the residual is none for what the norm leaves of it
+    let mut gguf = converted_for_powerinfer(&dir, Matrices::Kept);
+    gguf.f32("powerinfer.sparse_threshold", 0.5);
+    for (layer, Factors { rank, fc1, fc2 }) in predictors.iter().enumerate() {
+        gguf.f16_tensor(&format!("blk.{layer}.fc1.weight"), &[*rank, 384], fc1);
+        gguf.f16_tensor(&format!("blk.{layer}.fc2.weight"), &[1536, *rank], fc2);
+    }
+    let other = put(made.folder.path(), "other.gguf", &gguf);
+    let args = ["predict", "--model", text(&made.model), "--traces", &made.at("a.trace"), "--from"];
+    let more = [text(&other), "-o", &made.at("b.predictors")];
+    let told = fails(&[&args[..], &more, &["--thresholds", "theirs"]].concat());
+    assert!(told.contains("--thresholds ours"), "{told}");
+    let told = json(&[&args[..], &more].concat());
+    assert!(told["layers"][0].get("at_theirs").is_none(), "{told}");
+    assert_eq!(told["layers"][5]["points"].as_array().unwrap().len(), 9);
+
     // the file says what it has
     let told = json(&["inspect", text(&made.model)]);
     assert_eq!(told["is_powerinfer"], true);

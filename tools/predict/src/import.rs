@@ -64,9 +64,11 @@ pub fn import(
     step: &dyn Fn(),
 ) -> Result<Vec<Made>> {
     let mut made = Vec::new();
-    let threshold = others.threshold(import.residual);
     for layer in 0..config.layers {
         let factors = Factors::read(others, layer, config)?;
+        // the size of a residual is a factor of its scores, but not of biases, and what is left of it has none
+        let known = !import.residual || others.threshold() == 0.0 && !factors.has_biases();
+        let threshold = known.then(|| others.above());
         let norm = import.residual.then(|| config.ffn_norm(checkpoint, layer)).transpose()?;
         let (body, offset) = factors.body(import.relu, norm.as_ref(), import.numbers)?;
         let held = Held::of(sample, &LayerWeights::load(checkpoint, config, layer)?, (layer, 0));
@@ -77,8 +79,8 @@ pub fn import(
             (false, _) => held.calibrated(body, offset, import.recall, true)?,
             (true, Some(theirs)) => theirs,
             (true, None) => bail!(
-                "their threshold is not 0 and holds for the residual, whose size is lost after the norm: have \
-                 thresholds set (--thresholds ours)"
+                "their threshold, or a bias of theirs, is not 0 and holds for the residual, whose size is lost after \
+                 the norm: have thresholds set (--thresholds ours)"
             ),
         };
         made.push(Made { at_theirs, ..Made::of(predictor) });
@@ -138,16 +140,17 @@ impl Others {
         matches!(self, Self::PowerInfer(..))
     }
 
-    /// What scores have to be above by those who made them; none where that is not known of what the norm of the FFN
-    /// makes of the residual. Without biases and with nothing but ReLU between, its size is a factor of the scores.
-    fn threshold(&self, residual: bool) -> Option<f32> {
+    /// What scores are compared with by those who made them.
+    fn threshold(&self) -> f32 {
         match self {
-            Self::Folder(_) | Self::File(_) => Some(0.0),
-            Self::PowerInfer(_, found) => {
-                // they compute what is not below
-                (!residual || found.threshold == 0.0).then_some(found.threshold.next_down())
-            }
+            Self::Folder(_) | Self::File(_) => 0.0,
+            Self::PowerInfer(_, found) => found.threshold,
         }
+    }
+
+    /// What they are above where a neuron is read; PowerInfer computes what is not below the threshold.
+    fn above(&self) -> f32 {
+        if self.is_powerinfer() { self.threshold().next_down() } else { self.threshold() }
     }
 }
 
@@ -300,6 +303,10 @@ impl Factors {
         let bias = bias.unwrap_or_else(|| vec![0.0; config.neurons]);
         let (reduce, expand) = (opened.read(FC1)?, opened.read(FC2)?);
         Ok(Self { rank, hidden: config.hidden, reduce, reduce_bias, expand, bias })
+    }
+
+    fn has_biases(&self) -> bool {
+        self.reduce_bias.iter().chain([&self.bias]).flatten().any(|bias| *bias != 0.0)
     }
 
     /// The same for what a norm makes of the residual: (x - bias) / weight is what it took, but for its size and, of a
