@@ -14,7 +14,7 @@ use lnp_format::Dtype;
 use lnp_model::perplexity::{Windows, loss};
 use lnp_model::{Checkpoint, DenseFfn, Model, Sampler, Tokenizer, generate, prompt_ids};
 use serde_json::Value;
-use writer::{Gguf, Matrices, converted, put_tokenizer};
+use writer::{Gguf, Matrices, converted, converted_for_powerinfer, put_tokenizer};
 
 /// How far a logit may be off, by the largest of its prompt.
 const LOGIT_ERROR_MAX: f32 = 1e-4;
@@ -244,6 +244,7 @@ fn quantised_files() -> Result<()> {
         // q8_0 where nothing is said
         let told = json(&with(&["pack", "-o", text(&pack)], &said));
         assert_eq!(told["shape"]["dtype"], "q8_0");
+        assert!(told["provenance"]["weights.down"].as_str().unwrap().starts_with("q8_0, rounded"));
         let name = dtype.to_string();
         ok(&with(&["pack", "--dtype", &name, "-o", text(&pack)], &said));
         let told = json(&with(&["verify", text(&pack)], &said));
@@ -370,7 +371,22 @@ fn damaged_files() -> Result<()> {
         bad[at..at + 4].copy_from_slice(&value.to_le_bytes());
         look(&bad, true);
     }
-    assert!(told.len() >= 150, "{}", told.len());
+    // PowerInfer's: the same dangers, and predictors
+    let theirs = converted_for_powerinfer(&dir, Matrices::Kept);
+    let lying = |change: &dyn Fn(&mut Gguf)| {
+        let mut gguf = theirs.clone();
+        gguf.f16_tensor("blk.0.fc1.weight", &[1, 32], &[0.0; 32]);
+        change(&mut gguf);
+        gguf.powerinfer_bytes()
+    };
+    let sound = lying(&|_| ());
+    (1..8).for_each(|part| look(&sound[..sound.len() * part / 8], true));
+    look(&lying(&|gguf| gguf.f16_tensor("blk.0.fc2.weight", &[64], &[0.0; 64])), false);
+    look(&lying(&|gguf| gguf.f16_tensor("blk.0.fc2.weight", &[1, 48], &[0.0; 48])), false);
+    look(&lying(&|gguf| gguf.f16_tensor("blk.1.ffn_down.weight", &[64], &[0.0; 64])), false);
+    look(&lying(&|gguf| gguf.f32("powerinfer.sparse_threshold", f64::NAN)), false);
+    look(&lying(&|gguf| gguf.text("powerinfer.sparse_threshold", "none")), false);
+    assert!(told.len() >= 160, "{}", told.len());
     Ok(())
 }
 

@@ -321,7 +321,7 @@ fn what_others_trained_is_taken_in() {
         }
     }
     for layer in told["layers"].as_array().unwrap() {
-        let at = &layer["at_zero"];
+        let at = &layer["at_theirs"];
         assert!(number(at, "recall") > 0.3 && number(at, "threshold") == 0.0, "{layer}");
     }
     let relu = ["--from", from, "--between", "relu"];

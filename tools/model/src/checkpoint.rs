@@ -16,7 +16,9 @@ use lnp_common::files;
 use super::activation::Activation;
 use super::config::ModelConfig;
 use super::folder::{self, CONFIG_FILE};
+use super::gguf::powerinfer::PowerInfer;
 use super::gguf::{self, GgufFile};
+use super::stored::transposed;
 pub use super::stored::{StoredType, standing_alone, to_f32};
 
 /// A model's tensors, in the files of a model folder or in GGUF files. Headers are held, tensors are read when
@@ -35,6 +37,8 @@ pub(super) struct Found {
     pub(super) files: Vec<DataFile>,
     /// By Hugging Face name.
     pub(super) tensors: BTreeMap<String, Place>,
+    /// What PowerInfer's files have beside the weights.
+    pub(super) powerinfer: Option<PowerInfer>,
 }
 
 /// Where a tensor is, and what.
@@ -48,8 +52,18 @@ pub(super) struct Place {
     /// First byte there.
     pub(super) offset: u64,
     pub(super) bytes: usize,
-    /// Width of the heads whose rows lie as llama.cpp turns them: those of the two halves in turn.
-    pub(super) heads_interleaved: Option<usize>,
+    pub(super) laid: Laid,
+}
+
+/// How a tensor's elements lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Laid {
+    /// Row after row.
+    InRows,
+    /// The rows of heads so wide as llama.cpp turns them: those of the two halves in turn.
+    HeadsInterleaved(usize),
+    /// Column after column: the rows of the file are the tensor's columns.
+    InColumns,
 }
 
 /// One file of a checkpoint, named by content.
@@ -93,6 +107,11 @@ impl Checkpoint {
     /// What the model is, where its weights' own files say it.
     pub(super) fn config(&self) -> Option<&ModelConfig> {
         self.config.as_deref()
+    }
+
+    /// What the files are, and have beside the weights, where they are PowerInfer's.
+    pub fn powerinfer(&self) -> Option<&PowerInfer> {
+        self.found.powerinfer.as_ref()
     }
 
     /// The model folder, or the GGUF file.
@@ -175,7 +194,8 @@ impl Checkpoint {
         })
     }
 
-    /// Type and bytes of a tensor as they stand in the file (little-endian, row-major).
+    /// Type and bytes of a tensor as they stand in the file (little-endian, row-major). Where columns share scales in
+    /// it, they are turned into rows as F32.
     ///
     /// # Errors
     /// No such tensor, or a failed read.
@@ -183,11 +203,69 @@ impl Checkpoint {
         let place = self.place(name)?;
         let bytes = self.read(name, place, 0..place.bytes)?;
         let rows = place.shape.first().copied().unwrap_or(0);
-        let bytes = match place.heads_interleaved {
-            Some(head_dim) => halves_apart(&bytes, rows, head_dim),
-            None => bytes,
+        match place.laid {
+            Laid::InRows => Ok((place.dtype, bytes)),
+            Laid::HeadsInterleaved(head_dim) => {
+                Ok((place.dtype, halves_apart(&bytes, rows, head_dim)))
+            }
+            Laid::InColumns => self.turned(name, place, bytes, [place.shape[1], rows]),
+        }
+    }
+
+    /// Whether the columns of a matrix stand in its file as rows.
+    pub fn has_columns_as_rows(&self, name: &str) -> bool {
+        self.found.tensors.get(name).is_some_and(|place| place.laid == Laid::InColumns)
+    }
+
+    /// Type and bytes of some columns of a matrix, one after the other: as they stand in the file where they stand
+    /// there as rows, else as F32 where rows share scales.
+    ///
+    /// # Errors
+    /// No such tensor, no such columns, a type that is none of weights, or a failed read.
+    pub fn read_columns_raw(
+        &self,
+        name: &str,
+        columns: Range<usize>,
+    ) -> Result<(StoredType, Vec<u8>)> {
+        let place = self.place(name)?;
+        let [rows, have] = *place.shape.as_slice() else {
+            bail!("{}: tensor `{name}` is no matrix", self.file_of(name));
         };
-        Ok((place.dtype, bytes))
+        if columns.start > columns.end || columns.end > have {
+            bail!(
+                "{}: tensor `{name}`: columns {}..{} asked for, it has {have}",
+                self.file_of(name),
+                columns.start,
+                columns.end
+            );
+        }
+        let cut = |bytes: usize| columns.start * bytes..columns.end * bytes;
+        if place.laid == Laid::InColumns {
+            let bytes = self.read(name, place, cut(place.bytes / have.max(1)))?;
+            return Ok((place.dtype, bytes));
+        }
+        let (dtype, bytes) = self.read_raw(name)?;
+        let (dtype, bytes) =
+            self.turned(name, &Place { dtype, ..place.clone() }, bytes, [rows, have])?;
+        Ok((dtype, bytes[cut(bytes.len() / have.max(1))].to_vec()))
+    }
+
+    /// The bytes of so many rows and columns, with columns as rows.
+    fn turned(
+        &self,
+        name: &str,
+        place: &Place,
+        bytes: Vec<u8>,
+        [rows, columns]: [usize; 2],
+    ) -> Result<(StoredType, Vec<u8>)> {
+        let (dtype, bytes) = standing_alone(place.dtype, bytes).with_context(|| {
+            format!(
+                "{}: tensor `{name}` is {}, not a type of weights",
+                self.file_of(name),
+                place.dtype
+            )
+        })?;
+        Ok((dtype, transposed(&bytes, rows, columns)))
     }
 
     /// Type and bytes of some rows (first dimension) of a tensor.
@@ -205,16 +283,18 @@ impl Checkpoint {
                 rows.end
             );
         }
-        let row_bytes = place.bytes.checked_div(have).unwrap_or(0);
-        if row_bytes * have != place.bytes {
-            bail!("{}: tensor `{name}`: rows are not whole bytes", self.file_of(name));
-        }
-        let range = rows.start * row_bytes..rows.end * row_bytes;
-        if place.heads_interleaved.is_some() {
+        let range = |bytes: usize| -> Result<Range<usize>> {
+            let row_bytes = bytes.checked_div(have).unwrap_or(0);
+            if row_bytes * have != bytes {
+                bail!("{}: tensor `{name}`: rows are not whole bytes", self.file_of(name));
+            }
+            Ok(rows.start * row_bytes..rows.end * row_bytes)
+        };
+        if place.laid != Laid::InRows {
             let (dtype, all) = self.read_raw(name)?;
-            return Ok((dtype, all[range].to_vec()));
+            return Ok((dtype, all[range(all.len())?].to_vec()));
         }
-        Ok((place.dtype, self.read(name, place, range)?))
+        Ok((place.dtype, self.read(name, place, range(place.bytes)?)?))
     }
 
     /// The files by content. Reads and hashes every file, which takes seconds per gigabyte.

@@ -7,7 +7,7 @@ use lnp_common::files::read_text;
 
 use super::activation::Activation;
 use super::activity::Activity;
-use super::architecture::Architecture;
+use super::architecture::{Architecture, NormKind, Order};
 use super::checkpoint::Checkpoint;
 use super::families;
 use super::folder::GENERATION_FILE;
@@ -93,6 +93,15 @@ impl FfnTensors {
     pub fn gated_up_bias(&self) -> Option<&String> {
         self.up_bias.as_ref().filter(|_| self.gate.is_some())
     }
+}
+
+/// What the norm before an FFN does to what it takes, but for the size of that.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FfnNorm {
+    /// What it multiplies by.
+    pub weight: Vec<f32>,
+    /// What a LayerNorm, which takes the mean away first, adds; none of an RMSNorm.
+    pub bias: Option<Vec<f32>>,
 }
 
 impl ModelConfig {
@@ -199,6 +208,33 @@ impl ModelConfig {
     /// Whether some activation leaves neurons at zero: in layers without any, all are active then.
     pub fn has_zeros(&self) -> bool {
         self.layers_with_zeros() > 0
+    }
+
+    /// The norm before a layer's FFN.
+    ///
+    /// # Errors
+    /// There is none before it, or its weights are missing or of another length.
+    pub fn ffn_norm(&self, checkpoint: &Checkpoint, layer: usize) -> Result<FfnNorm> {
+        let Architecture { names, norm, order, .. } = &self.architecture;
+        let name = match order {
+            Order::After => bail!("family {}: the norm of the FFN stands after it", self.family),
+            Order::Parallel { ffn_norm: false } => names.attention_norm,
+            _ => names.ffn_norm,
+        };
+        let read = |end: &str| -> Result<Vec<f32>> {
+            let name = format!("{}{name}.{end}", self.layer_prefix(layer));
+            let values = checkpoint.read_f32(&name)?;
+            let (found, hidden) = (values.len(), self.hidden);
+            ensure!(found == hidden, "tensor `{name}` has {found} values, expected {hidden}");
+            Ok(values)
+        };
+        let mut weight = read("weight")?;
+        if matches!(norm, NormKind::LayerPlusOne | NormKind::RmsPlusOne) {
+            weight.iter_mut().for_each(|weight| *weight += 1.0);
+        }
+        let centres = matches!(norm, NormKind::Layer | NormKind::LayerPlusOne);
+        let bias = centres.then(|| read("bias")).transpose()?;
+        Ok(FfnNorm { weight, bias })
     }
 
     /// Checks that it is known which neurons are active: by an activation's zeros, or by thresholds.

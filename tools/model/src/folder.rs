@@ -10,7 +10,7 @@ use lnp_common::data_file::DataFile;
 use lnp_common::files;
 use lnp_common::tensor_file::TensorFile;
 
-use super::checkpoint::{Found, Place};
+use super::checkpoint::{Found, Laid, Place};
 
 /// What the model is, in a model folder.
 pub(super) const CONFIG_FILE: &str = "config.json";
@@ -81,7 +81,7 @@ pub(super) fn find(dir: &Path) -> Result<Found> {
                 file: files.len(),
                 offset: header.data_start + begin as u64,
                 bytes: end - begin,
-                heads_interleaved: None,
+                laid: Laid::InRows,
             };
             tensors.insert(tensor, place);
         }
@@ -98,7 +98,7 @@ pub(super) fn find(dir: &Path) -> Result<Found> {
             }
         }
     }
-    Ok(Found { files, tensors })
+    Ok(Found { files, tensors, powerinfer: None })
 }
 
 fn read_index(dir: &Path) -> Result<Option<Index>> {

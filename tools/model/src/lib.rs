@@ -63,7 +63,7 @@ pub use activation::Activation;
 pub use activity::Activity;
 pub use chat::{ChatTemplate, Message, Role};
 pub use checkpoint::{Checkpoint, Source};
-pub use config::{FfnTensors, ModelConfig};
+pub use config::{FfnNorm, FfnTensors, ModelConfig};
 pub use dense::DenseFfn;
 pub use generate::{Generated, Text, generate};
 pub use inputs::{InputSample, forward_windows};

@@ -153,6 +153,26 @@ pub fn standing_alone(dtype: StoredType, bytes: Vec<u8>) -> Option<(StoredType, 
     Some((StoredType::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
 }
 
+/// Row-major `[rows][columns]` to `[columns][rows]`, in tiles so that both sides stay in the cache.
+/// The size of an element follows from the length.
+pub(crate) fn transposed(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8> {
+    const TILE: usize = 32;
+    let size = bytes.len() / (rows * columns).max(1);
+    let mut out = vec![0; bytes.len()];
+    for row_tile in (0..rows).step_by(TILE) {
+        for column_tile in (0..columns).step_by(TILE) {
+            for row in row_tile..(row_tile + TILE).min(rows) {
+                for column in column_tile..(column_tile + TILE).min(columns) {
+                    let from = (row * columns + column) * size;
+                    let to = (column * rows + row) * size;
+                    out[to..to + size].copy_from_slice(&bytes[from..from + size]);
+                }
+            }
+        }
+    }
+    out
+}
+
 /// Whole blocks, by candle. Its reader takes blocks of bytes for its structs: what it needs of their length
 /// is checked here.
 fn dequantised(ggml: GgmlDType, blocks: &[u8]) -> Option<Vec<f32>> {
@@ -174,4 +194,23 @@ fn iq4_nl(block: &[u8; 18]) -> [f32; 32] {
         let pair = block[2 + at % 16];
         scale * f32::from(TABLE[usize::from(if at < 16 { pair & 15 } else { pair >> 4 })])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposes() {
+        let (rows, columns) = (37, 70);
+        let bytes: Vec<u8> = (0..rows * columns).flat_map(|at| (at as u16).to_le_bytes()).collect();
+        let out = transposed(&bytes, rows, columns);
+        for row in 0..rows {
+            for column in 0..columns {
+                let at = 2 * (column * rows + row);
+                let value = u16::from_le_bytes([out[at], out[at + 1]]);
+                assert_eq!(value as usize, row * columns + column);
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use lnp_format::Dtype;
 
 use super::convert::{convert, decode_stored};
-use lnp_model::checkpoint::{StoredType, standing_alone};
+use lnp_model::checkpoint::StoredType;
 use lnp_model::{Checkpoint, ModelConfig};
 
 /// Delivers the bundles of a layer, one neuron at a time.
@@ -76,17 +76,14 @@ impl Matrix {
 
 impl BundleSource for CheckpointBundles<'_> {
     fn load_layer(&mut self, layer: u32) -> Result<()> {
-        let (neurons, hidden) = (self.config.neurons, self.config.hidden);
         let tensors = self.config.ffn_tensors(layer as usize);
         self.parts.clear();
         for name in tensors.gate.iter().chain([&tensors.up]) {
             self.parts.push(self.read(name)?);
         }
-        let down = self.read(&tensors.down)?;
-        let (dtype, bytes) = standing_alone(down.dtype, down.bytes)
-            .with_context(|| format!("{}: not a type of weights", down.name))?;
-        let bytes = transpose(&bytes, hidden, neurons);
-        self.parts.push(Matrix { name: down.name, dtype, bytes });
+        let name = tensors.down;
+        let (dtype, bytes) = self.checkpoint.read_columns_raw(&name, 0..self.config.neurons)?;
+        self.parts.push(Matrix { name, dtype, bytes });
         Ok(())
     }
 
@@ -100,26 +97,6 @@ impl BundleSource for CheckpointBundles<'_> {
         }
         Ok(())
     }
-}
-
-/// Row-major `[rows][columns]` to `[columns][rows]`, in tiles so that both sides stay in the cache.
-/// The size of an element follows from the length.
-fn transpose(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8> {
-    const TILE: usize = 32;
-    let size = bytes.len() / (rows * columns).max(1);
-    let mut out = vec![0; bytes.len()];
-    for row_tile in (0..rows).step_by(TILE) {
-        for column_tile in (0..columns).step_by(TILE) {
-            for row in row_tile..(row_tile + TILE).min(rows) {
-                for column in column_tile..(column_tile + TILE).min(columns) {
-                    let from = (row * columns + column) * size;
-                    let to = (column * rows + row) * size;
-                    out[to..to + size].copy_from_slice(&bytes[from..from + size]);
-                }
-            }
-        }
-    }
-    out
 }
 
 /// Bytes that only load the device: pseudo-random (so that no device can compress them), and
@@ -152,20 +129,6 @@ impl BundleSource for PlaceholderBundles {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn transposes() {
-        let (rows, columns) = (37, 70);
-        let bytes: Vec<u8> = (0..rows * columns).flat_map(|at| (at as u16).to_le_bytes()).collect();
-        let out = transpose(&bytes, rows, columns);
-        for row in 0..rows {
-            for column in 0..columns {
-                let at = 2 * (column * rows + row);
-                let value = u16::from_le_bytes([out[at], out[at + 1]]);
-                assert_eq!(value as usize, row * columns + column);
-            }
-        }
-    }
 
     #[test]
     fn placeholders_differ_and_repeat() {

@@ -112,6 +112,34 @@ fn compare_layers(
     Ok(weight_error(&sums))
 }
 
+/// What a type costs the weights of a checkpoint, all of them: `progress` is told the layers that are done.
+///
+/// # Errors
+/// Weights that are missing or of another shape, or that the type cannot hold.
+pub fn rounding(
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+    dtype: Dtype,
+    progress: &mut dyn FnMut(u64),
+) -> Result<WeightError> {
+    let mut bundles = CheckpointBundles::new(checkpoint, config, dtype)?;
+    let part_bytes = dtype.part_bytes(config.hidden as u32) as usize;
+    let mut bundle = vec![0; part_bytes * config.parts()];
+    let mut sums = vec![Sums::default(); config.parts()];
+    for layer in 0..config.layers as u32 {
+        bundles.load_layer(layer)?;
+        for neuron in 0..config.neurons as u32 {
+            bundles.bundle(neuron, &mut bundle)?;
+            let parts = bundle.chunks_exact(part_bytes);
+            for ((part, bytes), sums) in parts.enumerate().zip(&mut sums) {
+                sums.add(&bundles.weights(part, neuron)?, &decode(dtype, bytes)?);
+            }
+        }
+        progress(u64::from(layer) + 1);
+    }
+    Ok(weight_error(&sums))
+}
+
 /// The first file of a checkpoint that is none of those that a pack was made from, in words.
 fn other_file(pack: &Pack<'_>, checkpoint: &Checkpoint) -> Result<Option<anyhow::Error>> {
     for (number, source) in checkpoint.sources()?.into_iter().enumerate() {

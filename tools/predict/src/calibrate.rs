@@ -20,13 +20,13 @@ pub struct Made {
     /// Of training: bundles read over those that the start reads at the same loss of strength, of the rows
     /// to judge by. Kept where it is below 1.
     pub trained: Option<f64>,
-    /// Of others': what their own threshold, a score above 0, comes to; the quality is 0.
-    pub at_zero: Option<Point>,
+    /// Of others': what their own threshold comes to; the quality is 0.
+    pub at_theirs: Option<Point>,
 }
 
 impl Made {
     pub(crate) fn of(predictor: Predictor) -> Self {
-        Self { predictor, trained: None, at_zero: None }
+        Self { predictor, trained: None, at_theirs: None }
     }
 }
 
@@ -103,11 +103,18 @@ impl Held {
         made.telling_strengths(scales)
     }
 
-    /// What is had of a body where a score above 0 is read.
-    pub(crate) fn at_zero(&self, body: Body, offset: Vec<f32>) -> Result<Point> {
+    /// A predictor with one operating point, of quality 0: a threshold that others set.
+    ///
+    /// # Errors
+    /// Numbers that are none, or that f16 does not hold.
+    pub(crate) fn at(&self, body: Body, offset: Vec<f32>, threshold: f32) -> Result<Predictor> {
         let plain = Predictor::new(self.place, body, vec![offset], Vec::new())?;
-        let scores = plain.scores(&self.judge.0, 0)?;
-        Ok(Tally::of(&scores, &self.judge.1, 0.0).point(0.0, 0.0))
+        let (set, judge) = (plain.scores(&self.set.0, 0)?, plain.scores(&self.judge.0, 0)?);
+        let point = Tally::of(&judge, &self.judge.1, threshold).point(0.0, threshold);
+        let unchanged = vec![0.0; self.down_squared.len()];
+        let scales = strength_scales((&set, &self.set.1), &unchanged, &self.down_squared);
+        Predictor::new(self.place, plain.body().clone(), plain.offsets().to_vec(), vec![point])?
+            .telling_strengths(scales)
     }
 
     /// Bundles that a predictor reads at the quality asked for, over those that another reads at the same

@@ -2,17 +2,20 @@
 //!
 //! A layer's file `model_{layer}.pt` (a state_dict) or `model_{layer}.safetensors` holds `fc1.weight`
 //! `[rank, hidden]` and `fc2.weight` `[neurons, rank]`, and may hold `fc1.bias` and `fc2.bias`; or one safetensors
-//! file holds those of all layers, as `{layer}.fc1.weight` or `….{layer}.fc1.weight`. The scores are
-//! fc2 (fc1 x + bias) + bias, with a ReLU around the inner part or not; x is the input of the FFN, after
-//! its norm. Thresholds are ours: set on text at hand.
+//! file holds those of all layers, as `{layer}.fc1.weight` or `….{layer}.fc1.weight`; or they stand beside the weights
+//! in a GGUF file of PowerInfer's. The scores are fc2 (fc1 x + bias) + bias, with a ReLU around the inner part or not;
+//! x is the input of the FFN, after its norm, or the residual, before it. Thresholds are ours, set on text at hand,
+//! or theirs.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use half::f16;
 use lnp_common::tensor_file::TensorFile;
 use lnp_model::checkpoint::to_f32;
-use lnp_model::{Checkpoint, ModelConfig};
+use lnp_model::gguf::is_gguf;
+use lnp_model::gguf::powerinfer::PowerInfer;
+use lnp_model::{Checkpoint, FfnNorm, ModelConfig};
 
 use crate::calibrate::{Held, Made};
 use crate::numbers::{Matrix, Numbers};
@@ -21,13 +24,25 @@ use crate::sample::Sample;
 use crate::torch::TorchFile;
 use crate::weights::LayerWeights;
 
-/// Others' predictors, and how they are to be taken.
-#[derive(Debug, Clone)]
+/// Where others' predictors are.
+pub enum Others {
+    /// A folder of one file for each layer.
+    Folder(PathBuf),
+    /// One safetensors file.
+    File(PathBuf),
+    /// A GGUF file of PowerInfer's.
+    PowerInfer(Box<Checkpoint>, PowerInfer),
+}
+
+/// How others' predictors are to be taken.
+#[derive(Debug, Clone, Copy)]
 pub struct Import {
-    /// A folder of one file for each layer, or one safetensors file.
-    pub from: PathBuf,
     /// Whether a ReLU stands between the matrices.
     pub relu: bool,
+    /// Whether they take the residual: what the norm before the FFN takes. Else what that makes of it.
+    pub residual: bool,
+    /// Whether their own threshold is the only operating point.
+    pub theirs: bool,
     /// How the factors' numbers are to be stored: f16 or q8_0.
     pub numbers: Numbers,
     /// The recall at which the ways to set thresholds are compared.
@@ -39,8 +54,9 @@ pub struct Import {
 ///
 /// # Errors
 /// A layer that is not there, another shape than the model's, numbers that are none or do not fit into f16,
-/// files that are damaged.
+/// files that are damaged; a threshold of theirs that means nothing after the norm.
 pub fn import(
+    others: &Others,
     import: &Import,
     checkpoint: &Checkpoint,
     config: &ModelConfig,
@@ -49,33 +65,93 @@ pub fn import(
 ) -> Result<Vec<Made>> {
     let mut made = Vec::new();
     for layer in 0..config.layers {
-        let factors = Factors::read(&import.from, layer, config)?;
-        let (body, offset) = factors.body(import.relu, import.numbers)?;
+        let factors = Factors::read(others, layer, config)?;
+        // the size of a residual is a factor of its scores, but not of biases, and what is left of it has none
+        let known = !import.residual || others.threshold() == 0.0 && !factors.has_biases();
+        let threshold = known.then(|| others.above());
+        let norm = import.residual.then(|| config.ffn_norm(checkpoint, layer)).transpose()?;
+        let (body, offset) = factors.body(import.relu, norm.as_ref(), import.numbers)?;
         let held = Held::of(sample, &LayerWeights::load(checkpoint, config, layer)?, (layer, 0));
-        let at_zero = Some(held.at_zero(body.clone(), offset.clone())?);
-        made.push(Made {
-            at_zero,
-            ..Made::of(held.calibrated(body, offset, import.recall, true)?)
-        });
+        let of_theirs =
+            threshold.map(|at| held.at(body.clone(), offset.clone(), at)).transpose()?;
+        let at_theirs = of_theirs.as_ref().map(|theirs| theirs.points()[0]);
+        let predictor = match (import.theirs, of_theirs) {
+            (false, _) => held.calibrated(body, offset, import.recall, true)?,
+            (true, Some(theirs)) => theirs,
+            (true, None) => bail!(
+                "their threshold, or a bias of theirs, is not 0 and holds for the residual, whose size is lost after \
+                 the norm: have thresholds set (--thresholds ours)"
+            ),
+        };
+        made.push(Made { at_theirs, ..Made::of(predictor) });
         step();
+    }
+    if import.theirs {
+        // one point is all there is: named after what it finds, the same in all layers
+        let found: f32 = made.iter().map(|made| made.predictor.points()[0].recall).sum();
+        let quality = found / made.len().max(1) as f32;
+        made.iter_mut()
+            .for_each(|made| made.predictor = made.predictor.clone().of_quality(quality));
     }
     Ok(made)
 }
 
-/// The ranks of all layers, as the files have them.
-///
-/// # Errors
-/// As [`import`].
-pub fn ranks(from: &Path, config: &ModelConfig) -> Result<Vec<usize>> {
-    (0..config.layers).map(|layer| Opened::of_layer(from, layer)?.shapes(config)).collect()
-}
-
-/// The files that [`import`] would read, of those that there are.
-pub fn files_of(from: &Path, layers: usize) -> Vec<PathBuf> {
-    if !from.is_dir() {
-        return vec![from.to_owned()];
+impl Others {
+    /// Finds out which of these stands there.
+    ///
+    /// # Errors
+    /// A GGUF file that cannot be read, or that has no predictors.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() || !is_gguf(path) {
+            let path = path.to_owned();
+            return Ok(if path.is_dir() { Self::Folder(path) } else { Self::File(path) });
+        }
+        let checkpoint = Checkpoint::open(path)?;
+        let found = checkpoint.powerinfer().filter(|found| !found.ranks.is_empty()).cloned();
+        let found = found.with_context(|| {
+            format!("{}: a GGUF file without predictors; PowerInfer's have some", path.display())
+        })?;
+        Ok(Self::PowerInfer(Box::new(checkpoint), found))
     }
-    (0..layers).flat_map(|layer| of_layer(from, layer)).filter(|path| path.exists()).collect()
+
+    /// The ranks of all layers, as the files have them.
+    ///
+    /// # Errors
+    /// As [`import`].
+    pub fn ranks(&self, config: &ModelConfig) -> Result<Vec<usize>> {
+        (0..config.layers).map(|layer| Opened::of_layer(self, layer)?.shapes(config)).collect()
+    }
+
+    /// The files that [`import`] would read, of those that there are.
+    pub fn files(&self, layers: usize) -> Vec<PathBuf> {
+        let of_layers = |from: &Path| {
+            let all = (0..layers).flat_map(|layer| of_layer(from, layer));
+            all.filter(|path| path.exists()).collect()
+        };
+        match self {
+            Self::Folder(from) => of_layers(from),
+            Self::File(path) => vec![path.clone()],
+            Self::PowerInfer(checkpoint, _) => checkpoint.paths(),
+        }
+    }
+
+    /// Whether they are PowerInfer's own file, which says what else is not told: ReLU between, the residual, f16.
+    pub fn is_powerinfer(&self) -> bool {
+        matches!(self, Self::PowerInfer(..))
+    }
+
+    /// What scores are compared with by those who made them.
+    fn threshold(&self) -> f32 {
+        match self {
+            Self::Folder(_) | Self::File(_) => 0.0,
+            Self::PowerInfer(_, found) => found.threshold,
+        }
+    }
+
+    /// What they are above where a neuron is read; PowerInfer computes what is not below the threshold.
+    fn above(&self) -> f32 {
+        if self.is_powerinfer() { self.threshold().next_down() } else { self.threshold() }
+    }
 }
 
 /// The two names that a layer's file may have.
@@ -94,13 +170,19 @@ struct Opened {
 enum OpenedFile {
     Torch(Box<TorchFile>),
     Safetensors(TensorFile),
+    Gguf(Checkpoint),
 }
 
 impl Opened {
-    fn of_layer(from: &Path, layer: usize) -> Result<Self> {
-        if !from.is_dir() {
-            return Self::of_one_file(from, layer);
-        }
+    fn of_layer(others: &Others, layer: usize) -> Result<Self> {
+        let from = match others {
+            Others::Folder(from) => from,
+            Others::File(path) => return Self::of_one_file(path, layer),
+            Others::PowerInfer(checkpoint, _) => {
+                let (path, prefix) = (checkpoint.path().to_owned(), format!("blk.{layer}."));
+                return Ok(Self { file: OpenedFile::Gguf((**checkpoint).clone()), path, prefix });
+            }
+        };
         let [torch, safetensors] = of_layer(from, layer);
         let (file, path) = if safetensors.exists() {
             (OpenedFile::Safetensors(TensorFile::open(&safetensors)?), safetensors)
@@ -139,6 +221,7 @@ impl Opened {
         match &self.file {
             OpenedFile::Torch(file) => file.contains(&self.name(tensor)),
             OpenedFile::Safetensors(file) => file.tensors().contains_key(&self.name(tensor)),
+            OpenedFile::Gguf(file) => file.contains(&self.name(tensor)),
         }
     }
 
@@ -146,6 +229,7 @@ impl Opened {
         match &self.file {
             OpenedFile::Torch(file) => file.shape(&self.name(tensor)),
             OpenedFile::Safetensors(file) => Ok(&file.info(&self.name(tensor))?.shape),
+            OpenedFile::Gguf(file) => file.shape(&self.name(tensor)),
         }
     }
 
@@ -176,6 +260,7 @@ impl Opened {
         let name = self.name(tensor);
         let values = match &mut self.file {
             OpenedFile::Torch(file) => file.read(&name)?,
+            OpenedFile::Gguf(file) => file.read_f32(&name)?,
             OpenedFile::Safetensors(file) => {
                 let dtype = file.info(&name)?.dtype;
                 to_f32(dtype, &file.read(&name)?).with_context(|| {
@@ -209,8 +294,8 @@ struct Factors {
 }
 
 impl Factors {
-    fn read(from: &Path, layer: usize, config: &ModelConfig) -> Result<Self> {
-        let mut opened = Opened::of_layer(from, layer)?;
+    fn read(others: &Others, layer: usize, config: &ModelConfig) -> Result<Self> {
+        let mut opened = Opened::of_layer(others, layer)?;
         let rank = opened.shapes(config)?;
         let mut optional =
             |tensor: &str| opened.contains(tensor).then(|| opened.read(tensor)).transpose();
@@ -220,8 +305,40 @@ impl Factors {
         Ok(Self { rank, hidden: config.hidden, reduce, reduce_bias, expand, bias })
     }
 
-    /// As we store it, and what is added to the scores.
-    fn body(self, relu: bool, numbers: Numbers) -> Result<(Body, Vec<f32>)> {
+    fn has_biases(&self) -> bool {
+        self.reduce_bias.iter().chain([&self.bias]).flatten().any(|bias| *bias != 0.0)
+    }
+
+    /// The same for what a norm makes of the residual: (x - bias) / weight is what it took, but for its size and, of a
+    /// LayerNorm, its mean, which are lost. The size scales scores, and not their signs.
+    fn after(mut self, norm: &FfnNorm) -> Self {
+        // a component that is multiplied by zero is lost as well
+        let inverse = |weight: &f32| if *weight == 0.0 { 0.0 } else { 1.0 / weight };
+        let inverse: Vec<f32> = norm.weight.iter().map(inverse).collect();
+        for row in self.reduce.chunks_mut(self.hidden) {
+            row.iter_mut().zip(&inverse).for_each(|(value, by)| *value *= by);
+        }
+        let Some(bias) = &norm.bias else { return self };
+        let along = |row: &[f32]| -> f32 {
+            let products = row.iter().zip(bias).map(|(a, b)| f64::from(*a) * f64::from(*b));
+            -products.sum::<f64>() as f32
+        };
+        let of_norm = self.reduce.chunks(self.hidden).map(along);
+        let own = self.reduce_bias.take().unwrap_or_else(|| vec![0.0; self.rank]);
+        self.reduce_bias = Some(own.iter().zip(of_norm).map(|(own, more)| own + more).collect());
+        self
+    }
+
+    /// As we store it, and what is added to the scores; of those that take the residual after this norm.
+    fn body(
+        self,
+        relu: bool,
+        norm: Option<&FfnNorm>,
+        numbers: Numbers,
+    ) -> Result<(Body, Vec<f32>)> {
+        if let Some(norm) = norm {
+            return self.after(norm).body(relu, None, numbers);
+        }
         let rank = self.rank.next_multiple_of(numbers.columns_step());
         let mut reduce = self.reduce;
         reduce.resize(rank * self.hidden, 0.0);

@@ -103,12 +103,13 @@ fn scores_are_those_of_books() {
         std::fs::write(folder.path().join("model_0.pt"), torch(&tensors)).unwrap();
         std::fs::write(folder.path().join("model_1.safetensors"), safetensors(&tensors, &[""]))
             .unwrap();
-        assert_eq!(ranks(folder.path(), &config).unwrap(), [rank; 2]);
+        let others = Others::open(folder.path()).unwrap();
+        assert_eq!(others.ranks(&config).unwrap(), [rank; 2]);
         for (numbers, tolerance) in [(Numbers::F16, 0.003), (Numbers::Q8_0, 0.04)] {
             let mut predictors = Vec::new();
             for layer in 0..2 {
-                let factors = Factors::read(folder.path(), layer, &config).unwrap();
-                let (body, offset) = factors.body(relu, numbers).unwrap();
+                let factors = Factors::read(&others, layer, &config).unwrap();
+                let (body, offset) = factors.body(relu, None, numbers).unwrap();
                 let padded = if numbers == Numbers::F16 { rank } else { rank.next_multiple_of(32) };
                 assert_eq!(body.rank(), Some(padded));
                 let points = vec![exact()];
@@ -160,24 +161,27 @@ fn one_file_holds_all_layers() {
     let tensors = tensors(8, true);
     for prefixes in [["0.", "1."], ["blk.0.", "blk.1."], ["model.layers.0.", "model.layers.1."]] {
         std::fs::write(&path, safetensors(&tensors, &prefixes)).unwrap();
-        let found = Factors::read(&path, 1, &config()).unwrap();
+        let others = Others::open(&path).unwrap();
+        let found = Factors::read(&others, 1, &config()).unwrap();
         assert_eq!((found.rank, &found.reduce), (8, &tensors[0].2));
         assert_eq!((&found.reduce_bias, &found.bias), (&Some(tensors[2].2.clone()), &tensors[3].2));
     }
     std::fs::write(&path, safetensors(&tensors, &["a.0.", "b.0.", "0."])).unwrap();
-    let told = format!("{:#}", Factors::read(&path, 0, &config()).err().unwrap());
+    let others = Others::open(&path).unwrap();
+    let told = format!("{:#}", Factors::read(&others, 0, &config()).err().unwrap());
     assert!(told.contains("are of layer 0"), "{told}");
-    let told = format!("{:#}", Factors::read(&path, 1, &config()).err().unwrap());
+    let told = format!("{:#}", Factors::read(&others, 1, &config()).err().unwrap());
     assert!(told.contains("has no tensor `1.fc1.weight`"), "{told}");
 }
 
 #[test]
 fn what_does_not_fit_is_told() {
     let folder = tempfile::tempdir().unwrap();
+    let others = Others::open(folder.path()).unwrap();
     let told = |tensors: &Tensors| {
         std::fs::write(folder.path().join("model_0.pt"), torch(tensors)).unwrap();
-        let found = Factors::read(folder.path(), 0, &config());
-        let found = found.and_then(|factors| factors.body(true, Numbers::F16));
+        let found = Factors::read(&others, 0, &config());
+        let found = found.and_then(|factors| factors.body(true, None, Numbers::F16));
         format!("{:#}", found.err().unwrap())
     };
     let with = |at: usize, shape: &[u32], data: Vec<f32>| {
@@ -202,11 +206,42 @@ fn what_does_not_fit_is_told() {
     let mut short = tensors(8, false);
     short.remove(1);
     assert!(told(&short).contains("has no tensor `fc2.weight`"));
-    assert!(files_of(folder.path(), 2).len() == 1);
-    let missing = format!("{:#}", ranks(folder.path(), &config()).unwrap_err());
+    assert!(others.files(2).len() == 1);
+    let missing = format!("{:#}", others.ranks(&config()).unwrap_err());
     assert!(missing.contains("fc2.weight"), "{missing}");
     told(&with(3, &[8], vec![0.0; 8]));
     std::fs::write(folder.path().join("model_0.pt"), torch(&tensors(8, false))).unwrap();
-    let missing = format!("{:#}", ranks(folder.path(), &config()).unwrap_err());
+    let missing = format!("{:#}", others.ranks(&config()).unwrap_err());
     assert!(missing.contains("neither model_1.pt nor model_1.safetensors"), "{missing}");
+}
+
+/// What takes the residual tells the same of what a norm makes of it: the signs of the scores after an RMSNorm, whatever
+/// the size of the residual, and after a LayerNorm of one whose mean is zero.
+#[test]
+fn residuals_are_seen_through_the_norm() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = tensors(8, false);
+    std::fs::write(folder.path().join("model_0.pt"), torch(&tensors)).unwrap();
+    let others = Others::open(folder.path()).unwrap();
+    let weight: Vec<f32> = values(5, HIDDEN).iter().map(|value| 1.1 + value).collect();
+    for bias in [None, Some(values(6, HIDDEN))] {
+        let mut residual = values(7, HIDDEN);
+        let mean = residual.iter().sum::<f32>() / HIDDEN as f32;
+        if bias.is_some() {
+            residual.iter_mut().for_each(|value| *value -= mean);
+        }
+        let size = (residual.iter().map(|value| value * value).sum::<f32>() / HIDDEN as f32).sqrt();
+        let zeros = vec![0.0; HIDDEN];
+        let normed = residual.iter().zip(&weight).zip(bias.as_ref().unwrap_or(&zeros));
+        let normed: Vec<f32> = normed.map(|((x, by), more)| x / size * by + more).collect();
+        let norm = FfnNorm { weight: weight.clone(), bias };
+        let factors = Factors::read(&others, 0, &config()).unwrap();
+        let (body, offset) = factors.body(true, Some(&norm), Numbers::F16).unwrap();
+        let predictor = Predictor::new((0, 0), body, vec![offset], vec![exact()]).unwrap();
+        let found = predictor.scores(&normed, 0).unwrap();
+        for (found, expected) in found.iter().zip(naive(&tensors, &residual, true)) {
+            let expected = expected / f64::from(size);
+            assert!((f64::from(*found) - expected).abs() < 0.01, "{found} {expected}");
+        }
+    }
 }

@@ -55,6 +55,6 @@ pub use calibrate::Made;
 pub use ffn::PredictedFfn;
 pub use file::Predictors;
 pub use fit::fit;
-pub use import::{Import, import};
+pub use import::{Import, Others, import};
 pub use sample::Sample;
 pub use settings::{Kind, Settings, Size};

@@ -205,6 +205,13 @@ impl Predictor {
         self.strength_scales.as_deref()
     }
 
+    /// The same with its only operating point of this quality.
+    pub(crate) fn of_quality(mut self, quality: f32) -> Self {
+        self.points.truncate(1);
+        self.points.iter_mut().for_each(|point| point.quality = quality);
+        self
+    }
+
     /// What scores are computed from.
     pub fn body(&self) -> &Body {
         &self.body

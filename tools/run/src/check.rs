@@ -99,20 +99,44 @@ impl<'t> Sample<'t> {
         let neurons = sampled(layer, shape.neurons);
         let part_bytes = shape.part_bytes() as usize;
         let mut pieces = Vec::new();
-        for (part, tensor) in tensors.gate.iter().chain([&tensors.up]).enumerate() {
+        let columns_are_rows = checkpoint.has_columns_as_rows(&tensors.down);
+        let whole = tensors.gate.iter().chain([&tensors.up]);
+        let whole = whole.chain(Some(&tensors.down).filter(|_| columns_are_rows));
+        for (part, tensor) in whole.enumerate() {
             let mut expected = vec![vec![0; part_bytes]; neurons.len()];
             for (neuron, expected) in neurons.iter().zip(&mut expected) {
-                let row = *neuron as usize;
-                let (stored_as, row) = checkpoint.read_rows_raw(tensor, row..row + 1)?;
+                let one = *neuron as usize..*neuron as usize + 1;
+                let (stored_as, row) = match tensor == &tensors.down {
+                    true => checkpoint.read_columns_raw(tensor, one)?,
+                    false => checkpoint.read_rows_raw(tensor, one)?,
+                };
                 convert(stored_as, &row, shape.dtype, expected)?;
             }
             pieces.push(Piece { tensor, begin: part * part_bytes, expected });
         }
+        if !columns_are_rows {
+            pieces.push(Self::block_of_down(layer, shape, checkpoint, tensors, &neurons)?);
+        }
+        if pieces.len() != shape.parts as usize {
+            bail!("no such part");
+        }
+        Ok(Self { neurons, pieces })
+    }
+
+    /// A block of each down column.
+    fn block_of_down(
+        layer: u32,
+        shape: &Shape,
+        checkpoint: &Checkpoint,
+        tensors: &'t FfnTensors,
+        neurons: &[u32],
+    ) -> Result<Piece<'t>> {
         // The hidden size is a multiple of the block.
         let blocks = shape.hidden as usize / DOWN_ROWS;
         let block = layer as usize * STEP % blocks.max(1);
         let block_bytes = shape.dtype.part_bytes(DOWN_ROWS as u32) as usize;
-        let begin = pieces.len() * part_bytes + block * block_bytes;
+        let before = (shape.parts as usize).saturating_sub(1) * shape.part_bytes() as usize;
+        let begin = before + block * block_bytes;
         let rows = block * DOWN_ROWS..(block + 1) * DOWN_ROWS;
         let (stored_as, rows) = checkpoint.read_rows_raw(&tensors.down, rows)?;
         let (stored_as, rows) = standing_alone(stored_as, rows)
@@ -122,11 +146,7 @@ impl<'t> Sample<'t> {
             let column = column(&rows, shape.neurons as usize, *neuron as usize);
             convert(stored_as, &column, shape.dtype, expected)?;
         }
-        pieces.push(Piece { tensor: &tensors.down, begin, expected });
-        if pieces.len() != shape.parts as usize {
-            bail!("no such part");
-        }
-        Ok(Self { neurons, pieces })
+        Ok(Piece { tensor: &tensors.down, begin, expected })
     }
 
     /// The first tensor of which a bundle has other weights.

@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use lnp_common::report::{bytes, plain, print, print_json, table, thousands};
 use lnp_model::gguf::inspect as gguf;
+use lnp_model::gguf::powerinfer::PowerInfer;
 use lnp_pack::PackIndex;
 use lnp_pack::inspect::{Description, LayerDescription, PredictorDescription, describe};
 
@@ -175,13 +176,25 @@ fn predictor_row(predictor: &PredictorDescription) -> Vec<String> {
     ]
 }
 
+/// What a file of PowerInfer's has beside the weights.
+fn powerinfer(found: &PowerInfer) -> String {
+    let PowerInfer { threshold, ranks } = found;
+    let range = (ranks.iter().min(), ranks.iter().max());
+    let (Some(least), Some(most)) = range else { return "no predictors".into() };
+    let ranks = if least == most { least.to_string() } else { format!("{least} to {most}") };
+    format!(
+        "predictors of rank {ranks}, ReLU between, threshold {threshold}: `lnp predict --from` takes them in"
+    )
+}
+
 /// Metadata, tensors by type, and whether and how the model can be used.
 fn render_gguf(file: &gguf::Description) -> Result<String> {
     let mut out = String::new();
     let all: u64 = file.files.iter().map(|file| file.bytes).sum();
     let count = file.files.len();
     let parts = if count > 1 { format!(" in {count} files") } else { String::new() };
-    writeln!(out, "GGUF, version {}, {}{parts}\n", file.version, bytes(all as f64))?;
+    let kind = if file.is_powerinfer { "GGUF of PowerInfer" } else { "GGUF" };
+    writeln!(out, "{kind}, version {}, {}{parts}\n", file.version, bytes(all as f64))?;
     match &file.model {
         Some(model) => {
             let gated = if model.gated { "a gate" } else { "no gate" };
@@ -195,6 +208,9 @@ fn render_gguf(file: &gguf::Description) -> Result<String> {
                 model.activation,
                 model.ffn_types.join(", ")
             )?;
+            if let Some(found) = &model.powerinfer {
+                writeln!(out, "{}", powerinfer(found))?;
+            }
             if !model.sparse {
                 writeln!(
                     out,

@@ -12,7 +12,9 @@ use super::thresholds::of_file;
 use lnp_common::files::{check_room, check_target};
 use lnp_common::report::{bytes, plain, print_json, progress, say, shown};
 use lnp_link::Links;
+use lnp_model::checkpoint::StoredType;
 use lnp_model::{Checkpoint, ModelConfig};
+use lnp_pack::compare::{PartDeviation, rounding};
 use lnp_pack::convert::same_type;
 use lnp_pack::recipe::{ModelSize, PackLayout, PackedPredictor};
 use lnp_pack::{
@@ -105,11 +107,22 @@ pub(super) fn run(args: &Args) -> Result<()> {
                 .with_context(|| path.display().to_string())?;
         }
         recipe.provenance.extend(config.activity.iter().flat_map(provenance));
+        let rounded = match stored.is_quantised() {
+            true => rounded(&checkpoint, &config, dtype)?,
+            false => Vec::new(),
+        };
+        for (part, told) in &rounded {
+            recipe.provenance.insert(format!("weights.{part}"), told.clone());
+        }
         write_with_progress(&args.output, &recipe, &mut bundles)?;
-        if stored.is_quantised() {
-            let how =
-                if same_type(stored, dtype) { "as they stand there" } else { "rounded again" };
-            say(&format!("from {stored}: gate and up rows {how}, down columns rounded again\n"));
+        for (part, told) in &rounded {
+            say(&format!("{part}: {told}\n"));
+        }
+        let has_predictors = checkpoint.powerinfer().is_some_and(|found| !found.ranks.is_empty());
+        if has_predictors && args.predictors.is_none() {
+            say(
+                "the predictors in the model's file are left out: `lnp predict --from` takes them in\n",
+            );
         }
     }
     if args.json {
@@ -117,6 +130,31 @@ pub(super) fn run(args: &Args) -> Result<()> {
         return print_json(&inspect::describe(&index.pack()?));
     }
     Ok(())
+}
+
+/// What becomes of the parts of a quantised model, in words: for people, and for the pack's provenance.
+fn rounded(
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+    dtype: Dtype,
+) -> Result<Vec<(&'static str, String)>> {
+    let bar = progress("measuring what rounding costs", config.layers as u64);
+    let error = rounding(checkpoint, config, dtype, &mut |layers| bar.set_position(layers))?;
+    bar.finish_and_clear();
+    let names = config.ffn_tensors(0);
+    let names = names.gate.iter().chain([&names.up, &names.down]);
+    let told = |(name, PartDeviation { part, deviation }): (&String, &PartDeviation)| {
+        let stored: StoredType = checkpoint.dtype(name)?;
+        let apart = *part != "down" || checkpoint.has_columns_as_rows(name);
+        let told = if apart && same_type(stored, dtype) {
+            format!("{dtype}, as in the model's file")
+        } else {
+            let percent = 100.0 * deviation.rms_relative;
+            format!("{dtype}, rounded from {stored}: off by {percent:.3} % of their RMS")
+        };
+        Ok((*part, told))
+    };
+    names.zip(&error.parts).map(told).collect()
 }
 
 /// Takes a model's predictors into its pack.

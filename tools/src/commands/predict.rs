@@ -15,12 +15,11 @@ use lnp_link::TraceSource;
 use lnp_model::ModelConfig;
 use lnp_model::activity::Measure;
 use lnp_predict::fit::steps;
-use lnp_predict::import::{files_of, ranks};
 use lnp_predict::numbers::Numbers;
 use lnp_predict::points::Point;
 use lnp_predict::predictor::Predictor;
 use lnp_predict::settings::{ffn_bytes, memory_of_fit};
-use lnp_predict::{Import, Kind, Made, Predictors, Sample, Settings, Size, fit, import};
+use lnp_predict::{Import, Kind, Made, Others, Predictors, Sample, Settings, Size, fit, import};
 
 /// Make predictors of activity: which neurons to read, known from few bytes
 ///
@@ -30,8 +29,8 @@ use lnp_predict::{Import, Kind, Made, Predictors, Sample, Settings, Size, fit, i
 /// the model is run over its tokens.
 ///
 /// --from takes in what others trained, `fc1.weight` [rank, hidden] and `fc2.weight` [neurons, rank],
-/// with `.bias` or not: a folder of model_0.pt or model_0.safetensors and so on, or one safetensors
-/// file with names such as 0.fc1.weight. They must take the input of the FFN, after its norm.
+/// with `.bias` or not: a folder of model_0.pt or model_0.safetensors and so on, one safetensors
+/// file with names such as 0.fc1.weight, or a GGUF file of PowerInfer's with the predictors in it.
 ///
 /// --activity is for SiLU and GELU, which are zero nowhere: it makes no predictors, but thresholds that leave
 /// the given share of the neurons active (lossy: the cost in perplexity is printed), for --activity of
@@ -39,6 +38,7 @@ use lnp_predict::{Import, Kind, Made, Predictors, Sample, Settings, Size, fit, i
 ///
 /// Example: lnp predict --model opt-relu --traces profile.trace -o opt.predictors
 /// Example: lnp predict --model relu-llama --traces a.trace --from others --between relu -o p
+/// Example: lnp predict --model m.powerinfer.gguf --traces a.trace --from m.powerinfer.gguf -o p
 /// Example: lnp predict --model opt-relu --traces a.trace b.trace --bytes 0.04 --horizon 0,1 -o p
 /// Example: lnp predict --model smol --text profile.txt --activity 0.5 -o smol.activity
 #[derive(Debug, clap::Args)]
@@ -74,18 +74,27 @@ pub(super) struct Args {
     /// Refine low-rank predictors by so many steps of gradient descent; each layer keeps what reads less
     #[arg(long, value_name = "STEPS", default_value_t = 0)]
     train: u32,
-    /// Predictors that others trained, to be taken in: a folder, or a safetensors file
+    /// Predictors that others trained, to be taken in: a folder, a safetensors file, or a GGUF file of PowerInfer's
     #[arg(long, value_name = "PATH",
           conflicts_with_all = ["kind", "bytes", "rank", "horizon", "train"])]
     from: Option<PathBuf>,
     /// What stands between their two matrices, which they do not tell: none (Deja Vu, SVDP) or
-    /// relu (PowerInfer)
-    #[arg(long, value_name = "WHAT", default_value = "none", value_parser = parse_between,
+    /// relu (PowerInfer) [default: none; relu with a GGUF file]
+    #[arg(long, value_name = "WHAT", value_parser = parse_between, requires = "from")]
+    between: Option<Between>,
+    /// What they take: ffn (the input of the FFN, after its norm) or residual (before the norm, as
+    /// PowerInfer's do) [default: ffn; residual with a GGUF file]
+    #[arg(long, value_name = "WHAT", value_parser = parse_input, requires = "from")]
+    input: Option<Input>,
+    /// Operating points: ours (set on the traces, one for each quality) or theirs (their own threshold
+    /// alone, measured on the traces)
+    #[arg(long, value_name = "WHOSE", default_value = "ours", value_parser = parse_thresholds,
           requires = "from")]
-    between: Between,
-    /// How the numbers of a low-rank predictor are stored: q8_0 or f16
-    #[arg(long, value_name = "TYPE", default_value = "q8_0", value_parser = parse_numbers)]
-    numbers: Numbers,
+    thresholds: Thresholds,
+    /// How the numbers of a low-rank predictor are stored: q8_0 or f16 [default: q8_0; f16 from a GGUF
+    /// file]
+    #[arg(long, value_name = "TYPE", value_parser = parse_numbers)]
+    numbers: Option<Numbers>,
     /// The recall that ranks are shared out for, and at which ways to set thresholds are compared
     #[arg(long, value_name = "R", default_value_t = 0.99, value_parser = parse_share)]
     recall: f64,
@@ -157,6 +166,53 @@ fn parse_between(text: &str) -> Result<Between> {
     }
 }
 
+/// What others' predictors take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Ffn,
+    Residual,
+}
+
+fn parse_input(text: &str) -> Result<Input> {
+    match text {
+        "ffn" => Ok(Input::Ffn),
+        "residual" => Ok(Input::Residual),
+        _ => anyhow::bail!("must be ffn or residual"),
+    }
+}
+
+/// Whose operating points others' predictors get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thresholds {
+    Ours,
+    Theirs,
+}
+
+fn parse_thresholds(text: &str) -> Result<Thresholds> {
+    match text {
+        "ours" => Ok(Thresholds::Ours),
+        "theirs" => Ok(Thresholds::Theirs),
+        _ => anyhow::bail!("must be ours or theirs"),
+    }
+}
+
+/// How others' are to be taken: what is not said is what PowerInfer's own file means.
+fn how(args: &Args, others: &Others) -> Import {
+    let usual = others.is_powerinfer();
+    Import {
+        relu: args.between.map_or(usual, |between| between == Between::Relu),
+        residual: args.input.map_or(usual, |input| input == Input::Residual),
+        theirs: args.thresholds == Thresholds::Theirs,
+        numbers: numbers(args, Some(others)),
+        recall: args.recall,
+    }
+}
+
+fn numbers(args: &Args, others: Option<&Others>) -> Numbers {
+    let of_file = others.is_some_and(Others::is_powerinfer);
+    args.numbers.unwrap_or(if of_file { Numbers::F16 } else { Numbers::Q8_0 })
+}
+
 pub(super) fn run(args: &Args) -> Result<()> {
     if let Some(share) = args.activity {
         return thresholds::run(args, share);
@@ -164,11 +220,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let checkpoint = args.model.open()?;
     let config = &ModelConfig::load(&checkpoint)?;
     config.check_ffn(&checkpoint)?;
-    let others = args.from.as_deref().map(|from| files_of(from, config.layers)).unwrap_or_default();
+    let others = args.from.as_deref().map(Others::open).transpose()?;
+    let of_others = others.as_ref().map_or(Vec::new(), |others| others.files(config.layers));
     let of_model = checkpoint.inputs();
-    let inputs = args.traces.iter().chain(&of_model).chain(&others);
+    let inputs = args.traces.iter().chain(&of_model).chain(&of_others);
     check_target(&args.output, &inputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
-    let settings = settings(args, config)?;
+    let settings = settings(args, config, others.as_ref())?;
     check_room(&args.output, settings.bytes(config))?;
     let rows = rows_within(args, config, &settings)?;
 
@@ -178,19 +235,17 @@ pub(super) fn run(args: &Args) -> Result<()> {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
-    let made = match &args.from {
+    let made = match &others {
         None => {
             let bar = progress("fitting", steps(config, &settings) as u64);
             let made = fit(&checkpoint, config, &sample, &settings, &|| bar.inc(1))?;
             bar.finish_and_clear();
             made
         }
-        Some(from) => {
-            let relu = args.between == Between::Relu;
-            let others =
-                Import { from: from.clone(), relu, numbers: args.numbers, recall: args.recall };
+        Some(others) => {
             let bar = progress("setting thresholds", config.layers as u64);
-            let made = import(&others, &checkpoint, config, &sample, &|| bar.inc(1))?;
+            let how = how(args, others);
+            let made = import(others, &how, &checkpoint, config, &sample, &|| bar.inc(1))?;
             bar.finish_and_clear();
             made
         }
@@ -204,7 +259,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         hidden: config.hidden,
         sources: checkpoint.sources()?,
         ffn_bytes: ffn_bytes(config),
-        recall: args.recall,
+        recall: quality(args, &made),
         rows: sample.rows(),
         traces,
         predictors: made.iter().map(|made| made.predictor.clone()).collect(),
@@ -213,15 +268,22 @@ pub(super) fn run(args: &Args) -> Result<()> {
     summarise(&predictors, &made, args)
 }
 
+/// What predictors are made for: what was asked for, or what others' own threshold came to.
+fn quality(args: &Args, made: &[Made]) -> f64 {
+    let only = made.first().map(|made| made.predictor.points());
+    let only = only.filter(|_| args.thresholds == Thresholds::Theirs);
+    only.map_or(args.recall, |points| points[0].quality.into())
+}
+
 /// What was asked for, checked.
-fn settings(args: &Args, config: &ModelConfig) -> Result<Settings> {
+fn settings(args: &Args, config: &ModelConfig, others: Option<&Others>) -> Result<Settings> {
     let mut horizons: Vec<usize> = args.horizon.iter().copied().map(usize::from).collect();
     horizons.sort_unstable();
     horizons.dedup();
     let (kind, numbers, recall, train) =
-        (args.kind, args.numbers, args.recall, args.train as usize);
+        (args.kind, numbers(args, others), args.recall, args.train as usize);
     let of = |size| Settings { kind, size, numbers, recall, horizons, train };
-    let Some(from) = &args.from else {
+    let Some(others) = others else {
         ensure!(
             train == 0 || kind == Kind::LowRank,
             "--train refines low-rank predictors: leave --kind or --train out"
@@ -231,7 +293,7 @@ fn settings(args: &Args, config: &ModelConfig) -> Result<Settings> {
         settings.check(config)?;
         return Ok(settings);
     };
-    let (ranks, step) = (ranks(from, config)?, numbers.columns_step());
+    let (ranks, step) = (others.ranks(config)?, numbers.columns_step());
     let padded = ranks.iter().filter(|rank| !rank.is_multiple_of(step)).count();
     if padded > 0 {
         let of = format!("{padded} of {} layers", ranks.len());
@@ -278,9 +340,9 @@ struct Row<'a> {
     /// Of training: bundles read over those of the start at the same loss of strength; kept below 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     trained_reads_over_start: Option<f64>,
-    /// Of others': what their own threshold, a score above 0, comes to.
+    /// Of others': what their own threshold comes to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    at_zero: Option<Point>,
+    at_theirs: Option<Point>,
     points: &'a [Point],
 }
 
@@ -299,18 +361,18 @@ fn row(made: &Made, quality: f64) -> Row<'_> {
         reads_per_active: point.reads_per_active,
         share_kept: point.share_kept,
         trained_reads_over_start: made.trained,
-        at_zero: made.at_zero,
+        at_theirs: made.at_theirs,
         points,
     }
 }
 
 fn summarise(predictors: &Predictors, made: &[Made], args: &Args) -> Result<()> {
-    let rows: Vec<Row<'_>> = made.iter().map(|made| row(made, args.recall)).collect();
+    let rows: Vec<Row<'_>> = made.iter().map(|made| row(made, predictors.recall)).collect();
     if args.json {
         let horizons: Vec<usize> = args.horizon.iter().copied().map(usize::from).collect();
         let shares: Vec<f64> = horizons.iter().map(|h| predictors.bytes_share(*h)).collect();
         return print_json(&serde_json::json!({
-            "predictors": args.output, "model": predictors.model, "quality": args.recall,
+            "predictors": args.output, "model": predictors.model, "quality": predictors.recall,
             "rows": predictors.rows, "horizons": horizons, "predictor_bytes_share": shares,
             "layers": rows,
         }));
@@ -320,7 +382,7 @@ fn summarise(predictors: &Predictors, made: &[Made], args: &Args) -> Result<()> 
     for (line, row) in lines.iter_mut().zip(&rows) {
         line.extend(row.trained_reads_over_start.map(trained));
         line.extend(
-            row.at_zero.iter().flat_map(|at| {
+            row.at_theirs.iter().flat_map(|at| {
                 [format!("{:.4}", at.recall), format!("{:.3}", at.reads_per_active)]
             }),
         );
@@ -339,7 +401,7 @@ fn summarise(predictors: &Predictors, made: &[Made], args: &Args) -> Result<()> 
         bytes(all as f64),
         100.0 * all as f64 / predictors.ffn_bytes.max(1) as f64,
         thousands(predictors.rows as f64),
-        args.recall,
+        predictors.recall as f32,
     ));
     Ok(())
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Writes a Hugging Face folder of OPT or Llama, with a byte-level BPE tokenizer, as a GGUF file: by the package `gguf`,
-in one of the types that it can round to. A second writer beside writer.rs, for the two models that tests have. Run with
-gguf 0.19.0 and numpy 2.4.6.
+in one of the types that it can round to; with a fourth argument as one of PowerInfer's, without predictors. A second
+writer beside writer.rs, for the two models that tests have. Run with gguf 0.19.0 and numpy 2.4.6.
 
     pip install gguf==0.19.0 numpy
-    tools/tests/gguf/models.py FOLDER {F16,Q8_0,Q4_0,Q4_1,Q5_0,Q5_1} FILE.gguf
+    tools/tests/gguf/models.py FOLDER {F16,Q8_0,Q4_0,Q4_1,Q5_0,Q5_1} FILE.gguf [powerinfer]
 """
 
 import json
@@ -28,6 +28,7 @@ IN_LAYER = {
 }
 
 folder, kind, out = Path(sys.argv[1]), T[sys.argv[2]], sys.argv[3]
+powerinfer = sys.argv[4:] == ["powerinfer"]
 config = json.loads((folder / "config.json").read_text())
 architecture = config["model_type"]
 writer = GGUFWriter(out, architecture)
@@ -70,6 +71,8 @@ for name, about in json.loads(file[8 : 8 + length]).items():
     if architecture == "llama" and name.endswith(("attn_q", "attn_k")):
         of = heads if name.endswith("q") else config.get("num_key_value_heads", heads)
         data = data.reshape(of, 2, -1, hidden).swapaxes(1, 2).reshape(data.shape)
+    if powerinfer and name.endswith("ffn_down"):
+        name, data = f"{name}_t", np.ascontiguousarray(data.T)
     if data.ndim == 1:
         writer.add_tensor(f"{name}.{ending}", data.astype(np.float32))
     else:
@@ -78,3 +81,6 @@ writer.write_header_to_file()
 writer.write_kv_data_to_file()
 writer.write_tensors_to_file()
 writer.close()
+if powerinfer:
+    with open(out, "r+b") as file:
+        file.write(b"PWRI")

@@ -1,5 +1,6 @@
 //! Writes GGUF files for tests: the format byte by byte, and model folders as llama.cpp's converters write them.
 //! It shares nothing with the reader, and `llama_cpp.py` sees what llama.cpp makes of its files.
+#![allow(dead_code)] // each test binary uses its part
 
 use std::path::Path;
 
@@ -85,6 +86,17 @@ impl Gguf {
         self.tensor(name, shape, F32, bytes);
     }
 
+    /// A matrix, rounded to F16.
+    pub(crate) fn f16_tensor(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        let bytes = values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes());
+        self.tensor(name, shape, 1, bytes.collect());
+    }
+
+    /// The bytes of a file of PowerInfer's: other first bytes.
+    pub(crate) fn powerinfer_bytes(&self) -> Vec<u8> {
+        [b"PWRI", &self.bytes()[4..]].concat()
+    }
+
     /// The file's bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut out = b"GGUF\x03\0\0\0".to_vec();
@@ -135,12 +147,23 @@ pub(crate) enum Matrices {
 
 /// A model folder as llama.cpp's converter has it, without its tokenizer.
 pub(crate) fn converted(dir: &Path, matrices: Matrices) -> Gguf {
+    converted_for(dir, matrices, false)
+}
+
+/// A model folder as PowerInfer's converters have it, without tokenizer and predictors: down matrices turned. A window,
+/// which they do not write, stands where llama.cpp has one.
+pub(crate) fn converted_for_powerinfer(dir: &Path, matrices: Matrices) -> Gguf {
+    converted_for(dir, matrices, true)
+}
+
+fn converted_for(dir: &Path, matrices: Matrices, powerinfer: bool) -> Gguf {
     let config: Value = read_json(&dir.join("config.json"));
     let of = |key: &str| config.get(key).filter(|value| !value.is_null());
     let whole = |key: &str| of(key).and_then(Value::as_u64);
     let number = |key: &str| of(key).and_then(Value::as_f64);
     let kind = config["model_type"].as_str().unwrap();
     let architecture = match kind {
+        "bamboo" if powerinfer => "bamboo",
         "sparsellama" | "llama_sparse_relu" | "mistral" | "bamboo" => "llama",
         "gemma3_text" => "gemma3",
         "phi" => "phi2",
@@ -162,7 +185,10 @@ pub(crate) fn converted(dir: &Path, matrices: Matrices) -> Gguf {
     gguf.u32(&key("block_count"), layers);
     gguf.u32(&key("embedding_length"), hidden);
     gguf.u32(&key("feed_forward_length"), neurons.unwrap_or(4 * hidden));
-    gguf.u32(&key("context_length"), whole("max_position_embeddings").unwrap_or(2048));
+    // theirs counts the rows of OPT's table
+    let padding = if powerinfer && kind == "opt" { 2 } else { 0 };
+    let length = whole("max_position_embeddings").unwrap_or(2048) + padding;
+    gguf.u32(&key("context_length"), length);
     gguf.u32(&key("attention.head_count"), heads);
     gguf.u32(&key("attention.head_count_kv"), kv_heads);
     if of("head_dim").is_some() {
@@ -228,8 +254,14 @@ pub(crate) fn converted(dir: &Path, matrices: Matrices) -> Gguf {
     }
 
     let checkpoint = Checkpoint::open(dir).unwrap();
-    let about =
-        About { kind, heads, kv_heads, head_dim, query_pre: number("query_pre_attn_scalar") };
+    let about = About {
+        kind,
+        heads,
+        kv_heads,
+        head_dim,
+        query_pre: number("query_pre_attn_scalar"),
+        powerinfer,
+    };
     for name in checkpoint.names() {
         if name == "lm_head.weight" && config["tie_word_embeddings"] == true {
             continue;
@@ -245,13 +277,22 @@ struct About<'a> {
     kv_heads: u64,
     head_dim: u64,
     query_pre: Option<f64>,
+    powerinfer: bool,
 }
 
 impl About<'_> {
     fn put(&self, checkpoint: &Checkpoint, hf: &str, matrices: Matrices, gguf: &mut Gguf) {
-        let shape = checkpoint.shape(hf).unwrap().to_vec();
+        let mut shape = checkpoint.shape(hf).unwrap().to_vec();
         let mut values = checkpoint.read_f32(hf).unwrap();
-        let name = self.name(hf);
+        let mut name = self.name(hf);
+        if self.powerinfer && name.contains("ffn_down.") {
+            name = name.replace("ffn_down.", "ffn_down_t.");
+            if let &[_, columns] = shape.as_slice() {
+                let column = |at: usize| values.iter().copied().skip(at).step_by(columns);
+                values = (0..columns).flat_map(column).collect();
+                shape.reverse();
+            }
+        }
         let width = shape.get(1).copied().unwrap_or(1);
         let norm = name.contains("norm") && name.ends_with(".weight");
         if norm && (self.kind.starts_with("gemma") || self.kind == "nemotron") {

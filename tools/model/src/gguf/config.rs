@@ -11,8 +11,10 @@ use crate::config::ModelConfig;
 use crate::json::Fields;
 
 /// Architectures of llama.cpp, and the `model_type` each is.
-const ARCHITECTURES: [(&str, &str); 14] = [
+const ARCHITECTURES: [(&str, &str); 15] = [
     ("arcee", "arcee"),
+    // none of llama.cpp's: PowerInfer's
+    ("bamboo", "bamboo"),
     ("bitnet", "bitnet"),
     ("falcon", "falcon"),
     ("gemma", "gemma"),
@@ -22,7 +24,7 @@ const ARCHITECTURES: [(&str, &str); 14] = [
     ("llama", "llama"),
     ("minicpm", "minicpm"),
     ("nemotron", "nemotron"),
-    // none of llama.cpp's: as it would be, by its names and keys
+    // none of llama.cpp's: PowerInfer's, by the names and keys of llama.cpp
     ("opt", "opt"),
     ("phi2", "phi"),
     ("qwen2", "qwen2"),
@@ -91,6 +93,10 @@ pub(super) fn read(gguf: &GgufFile) -> Result<ModelConfig> {
     // Absent and null are not the same to the families.
     fields.retain(|_, value| !value.is_null());
     let mut config = ModelConfig::from_fields(&Fields(&fields))?;
+    // what PowerInfer computes, whatever is usual elsewhere
+    if gguf.is_powerinfer && matches!(architecture, "falcon" | "llama") {
+        config.activation = Activation::Relu;
+    }
     if let Some(name) = entries.text(ACTIVATION)? {
         config.activation = name
             .parse()
@@ -229,6 +235,11 @@ fn of_family(entries: &Entries<'_>, fields: &mut Map<String, Value>) -> Result<(
         }
         "opt" => {
             let has = |name: &str| entries.gguf.tensor(name).is_some();
+            // PowerInfer's converter counts the rows of the table, of which two are for padding.
+            let rows = entries.gguf.tensor("position_embd.weight").map(|(_, found)| found.shape[0]);
+            let length = entries.size("context_length")?;
+            let positions = rows.map_or(length, |rows| length.min((rows as u64).saturating_sub(2)));
+            put("max_position_embeddings", json!(positions));
             put("enable_bias", json!(has("blk.0.ffn_up.bias")));
             put("_remove_final_layer_norm", json!(!has("output_norm.weight")));
         }

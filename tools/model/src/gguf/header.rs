@@ -21,6 +21,8 @@ use crate::stored::StoredType;
 
 /// How a GGUF file begins.
 pub(super) const MAGIC: &[u8; 4] = b"GGUF";
+/// How one of PowerInfer's begins, which is the same after that.
+pub(super) const MAGIC_POWERINFER: &[u8; 4] = b"PWRI";
 /// Most bytes of a header: the largest vocabularies take a tenth of it.
 const HEADER_BYTES_MAX: u64 = 64 << 20;
 /// Most entries of metadata: usual are some dozens.
@@ -75,6 +77,8 @@ const TYPES: [(u32, StoredType, u64, u64); 32] = [
 /// What a file's header says.
 #[derive(Debug)]
 pub(super) struct Header {
+    /// Whether it begins as PowerInfer's do.
+    pub(super) is_powerinfer: bool,
     pub(super) version: u32,
     pub(super) metadata: Metadata,
     /// In the order of the file's table.
@@ -105,7 +109,8 @@ impl Header {
             bytes: Vec::new(),
         };
         let magic = input.array()?;
-        ensure!(&magic == MAGIC, "not a GGUF file: it begins with {magic:02x?}");
+        let is_powerinfer = &magic == MAGIC_POWERINFER;
+        ensure!(is_powerinfer || &magic == MAGIC, "not a GGUF file: it begins with {magic:02x?}");
         let version = input.u32()?;
         ensure!(
             version.trailing_zeros() < 16,
@@ -140,7 +145,7 @@ impl Header {
         );
         let data_start = header_bytes.next_multiple_of(alignment);
         place(&mut tensors, data_start, alignment, file.len_bytes())?;
-        Ok(Self { version, metadata, tensors })
+        Ok(Self { is_powerinfer, version, metadata, tensors })
     }
 }
 

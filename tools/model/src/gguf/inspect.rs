@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::GgufFile;
+use super::powerinfer::PowerInfer;
 use crate::stored::StoredType;
 
 /// What is in the files of a model.
@@ -16,6 +17,8 @@ pub struct Description {
     pub files: Vec<FileDescription>,
     /// Version of the format.
     pub version: u32,
+    /// Whether it is one of PowerInfer's.
+    pub is_powerinfer: bool,
     /// `general.architecture`.
     pub architecture: Option<String>,
     /// Keys and, in a few words, values.
@@ -74,6 +77,9 @@ pub struct ModelDescription {
     pub sparse: bool,
     /// Types of the FFN's weights.
     pub ffn_types: Vec<String>,
+    /// Of a file of PowerInfer's: its predictors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub powerinfer: Option<PowerInfer>,
 }
 
 /// A tokenizer that can be used.
@@ -114,10 +120,12 @@ pub fn describe(path: &Path) -> Result<Option<Description>> {
         .map(|file| FileDescription { file: file.file_name(), bytes: file.len_bytes() })
         .collect();
     let (types, version) = (types.collect(), gguf.version);
+    let is_powerinfer = gguf.is_powerinfer;
     let (model, model_error) = apart(model(gguf));
     Ok(Some(Description {
         files,
         version,
+        is_powerinfer,
         architecture,
         metadata: shown,
         types,
@@ -175,5 +183,6 @@ fn model(gguf: GgufFile) -> Result<ModelDescription> {
         activation: config.activation.name(),
         sparse: config.activation.cut().is_ok(),
         ffn_types: ffn_types.iter().map(StoredType::to_string).collect(),
+        powerinfer: found.powerinfer,
     })
 }

@@ -2,7 +2,8 @@
 //!
 //! `header` reads what a file says and checks it, `metadata` holds the values, `config` makes of them what
 //! `config.json` says in a model folder, `names` finds the tensors by their Hugging Face names, `tokenizer`
-//! builds the tokenizer. `docs/models.md` says what is supported.
+//! builds the tokenizer, [`powerinfer`] says what is special about PowerInfer's files. `docs/models.md` says what is
+//! supported.
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ mod header;
 pub mod inspect;
 mod metadata;
 mod names;
+pub mod powerinfer;
 mod tokenizer;
 
 use header::{Header, TensorInfo};
@@ -31,13 +33,15 @@ const ENDING: &str = ".gguf";
 const PARTS_MAX: usize = 1000;
 
 /// Whether there is a GGUF file, by how it begins.
-pub(super) fn is_gguf(path: &Path) -> bool {
-    first_bytes(path).is_some_and(|begin| begin.starts_with(header::MAGIC))
+pub fn is_gguf(path: &Path) -> bool {
+    let magic = [header::MAGIC, header::MAGIC_POWERINFER];
+    first_bytes(path).is_some_and(|begin| magic.iter().any(|magic| begin.starts_with(*magic)))
 }
 
 /// A model's files, their headers read.
 pub(super) struct GgufFile {
     files: Vec<DataFile>,
+    is_powerinfer: bool,
     version: u32,
     /// Of the first part, which has all that matters.
     metadata: Metadata,
@@ -74,7 +78,7 @@ impl GgufFile {
             files.push(file);
         }
         let mut headers = headers.into_iter();
-        let first = headers.next().context("no part of a GGUF file")?;
+        let mut first = headers.next().context("no part of a GGUF file")?;
         if paths.len() == 1 {
             let count = first.metadata.whole("split.count").with_context(|| shown(path))?;
             ensure!(
@@ -84,9 +88,10 @@ impl GgufFile {
                 count.unwrap_or(1)
             );
         }
-        let mut tensors = vec![first.tensors];
+        let mut tensors = vec![std::mem::take(&mut first.tensors)];
         tensors.extend(headers.map(|header| header.tensors));
-        Ok(Self { files, version: first.version, metadata: first.metadata, tensors })
+        let Header { is_powerinfer, version, metadata, .. } = first;
+        Ok(Self { files, is_powerinfer, version, metadata, tensors })
     }
 
     /// What the model is, and where its tensors are by their Hugging Face names.
@@ -97,10 +102,11 @@ impl GgufFile {
         let read = || -> Result<_> {
             let config = config::read(&self)?;
             let tensors = names::hugging_face(&self, &config)?;
-            Ok((config, tensors))
+            let powerinfer = powerinfer::read(&self, &config, &tensors)?;
+            Ok((config, tensors, powerinfer))
         };
-        let (config, tensors) = read().with_context(|| shown(self.files[0].path()))?;
-        Ok((config, Found { files: self.files, tensors }))
+        let (config, tensors, powerinfer) = read().with_context(|| shown(self.files[0].path()))?;
+        Ok((config, Found { files: self.files, tensors, powerinfer }))
     }
 
     /// The tokenizer.

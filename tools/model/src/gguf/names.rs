@@ -8,13 +8,14 @@ use anyhow::{Context, Result, ensure};
 use super::GgufFile;
 use super::header::TensorInfo;
 use crate::architecture::{Names, Qkv};
-use crate::checkpoint::Place;
+use crate::checkpoint::{Laid, Place};
 use crate::config::ModelConfig;
 
 /// Architectures whose query and key rows llama.cpp's converter lays for pairs of neighbours to turn together.
-const INTERLEAVED: [&str; 4] = ["llama", "minicpm", "granite", "arcee"];
+const INTERLEAVED: [&str; 5] = ["llama", "minicpm", "granite", "arcee", "bamboo"];
 
-/// The tensors of the model by their Hugging Face names. Those that the family does not name are left out.
+/// The tensors of the model by their Hugging Face names, and of PowerInfer's predictors by their own. Those that the
+/// family does not name are left out.
 pub(super) fn hugging_face(
     gguf: &GgufFile,
     config: &ModelConfig,
@@ -27,7 +28,7 @@ pub(super) fn hugging_face(
         let TensorInfo { dtype, shape, offset, bytes, .. } = tensor.clone();
         let bytes = usize::try_from(bytes)
             .with_context(|| format!("tensor `{}` is too large", tensor.name))?;
-        let mut place = Place { dtype, shape, file, offset, bytes, heads_interleaved: None };
+        let mut place = Place { dtype, shape, file, offset, bytes, laid: Laid::InRows };
         let Some((role, end)) = tensor.name.rsplit_once('.') else { continue };
         let Some((layer, role)) = in_layer(role) else {
             if let Some(name) = of_model(role, config) {
@@ -47,9 +48,15 @@ pub(super) fn hugging_face(
                 let heads = if role == "attn_q" { config.heads } else { config.kv_heads };
                 check_rows(&place, heads * head_dim)
                     .with_context(|| format!("tensor `{}`", tensor.name))?;
-                place.heads_interleaved = interleaved;
+                place.laid = Laid::HeadsInterleaved(head_dim);
+            }
+            if role == "ffn_down_t" && place.shape.len() == 2 {
+                place.shape.reverse();
+                place.laid = Laid::InColumns;
             }
             put(&mut tensors, format!("{prefix}{name}.{end}"), place)?;
+        } else if matches!(role, "fc1" | "fc2") {
+            put(&mut tensors, tensor.name.clone(), place)?;
         }
     }
     Ok(tensors)
@@ -104,7 +111,7 @@ fn of_layer(role: &str, config: &ModelConfig, own_ffn_norm: bool) -> Option<&'st
         "ffn_norm" => Some(names.ffn_norm),
         "ffn_gate" => names.gate,
         "ffn_up" => Some(names.up),
-        "ffn_down" => Some(names.down),
+        "ffn_down" | "ffn_down_t" => Some(names.down),
         "ffn_sub_norm" => names.ffn_sub_norm,
         "post_ffw_norm" => Some(after[1]),
         _ => None,
