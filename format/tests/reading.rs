@@ -306,7 +306,8 @@ fn side_data_of_every_kind_is_read_back_and_its_rules_are_named() {
 
 #[test]
 fn layers_may_have_activations_of_their_own() {
-    let own = Some((Activation::GaussianTopk, 1.5));
+    let topk = (Activation::GaussianTopk, 1.5);
+    let own = Some(topk);
     for biases in [true, false] {
         let mut recipe = Recipe::small(3, 7);
         (recipe.biases, recipe.activations) = (biases, vec![own, None]);
@@ -314,7 +315,7 @@ fn layers_may_have_activations_of_their_own() {
         let pack = parse(&file).unwrap();
         let found: Vec<_> = pack.layers().map(|layer| layer.activation()).collect();
         let relu = (Activation::Relu, 0.0);
-        assert_eq!(found, [own.unwrap(), relu, relu]);
+        assert_eq!(found, [topk, relu, relu]);
     }
     let mut recipe = Recipe::small(1, 7);
     let plain = recipe.build();

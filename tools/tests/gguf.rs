@@ -19,8 +19,9 @@ use writer::{Gguf, Matrices, converted, converted_for_powerinfer, put_tokenizer}
 /// How far a logit may be off, by the largest of its prompt.
 const LOGIT_ERROR_MAX: f32 = 1e-4;
 /// Folders whose like GGUF does not have, and why.
-const NO_GGUF: [(&str, &str); 6] = [
+const NO_GGUF: [(&str, &str); 7] = [
     ("bamboo", "no architecture of llama.cpp: its window is lost"),
+    ("gemma3n", "llama.cpp has it; not read here as yet"),
     ("falcon-serial", "llama.cpp computes attention and FFN side by side"),
     ("mistral", "architecture llama has no window"),
     ("opt-350m", "no name for its projections, and norms elsewhere"),

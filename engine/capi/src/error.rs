@@ -55,9 +55,7 @@ const fn of_engine(error: &EngineError) -> i32 {
         EngineError::OtherPack => LNP_ERROR_REPLACED,
         EngineError::NotComputable { .. }
         | EngineError::NoPredictor { .. }
-        | EngineError::NoCutoffs { .. } => {
-            LNP_ERROR_UNSUPPORTED
-        }
+        | EngineError::NoCutoffs { .. } => LNP_ERROR_UNSUPPORTED,
         _ => LNP_ERROR_ARGUMENT,
     }
 }

@@ -61,8 +61,8 @@ impl Activity {
     /// # Errors
     /// Another number of layers, a threshold that is none, or an activation that has zeros of its own.
     pub fn check(&self, config: &ModelConfig) -> Result<()> {
-        let all = (0..config.layers).map(|layer| config.activation_of(layer));
-        if let Some(own) = all.filter(|own| own.cut().is_ok()).next() {
+        let mut all = (0..config.layers).map(|layer| config.activation_of(layer));
+        if let Some(own) = all.find(|own| own.cut().is_ok()) {
             bail!(
                 "activation `{}` has zeros of its own: which neurons are active needs no thresholds",
                 own.name()

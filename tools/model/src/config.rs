@@ -253,7 +253,7 @@ impl ModelConfig {
     /// # Errors
     /// Layers with activations of their own.
     pub fn check_alike(&self) -> Result<()> {
-        let own = (0..self.layers).filter_map(|layer| self.own_activation(layer)).next();
+        let own = (0..self.layers).find_map(|layer| self.own_activation(layer));
         ensure!(
             own.is_none(),
             "predictors are made for models whose layers have one activation; in this one it is {} or {}: without \
@@ -299,8 +299,8 @@ impl ModelConfig {
     /// The same by zeros.
     fn rule_of_zeros(&self, first: &str, up: &str) -> String {
         let (some, layers) = (self.layers_with_zeros(), self.layers);
-        let all = (0..layers).map(|layer| self.activation_of(layer));
-        let with_zeros = all.filter(|own| own.cut().is_ok()).next().unwrap_or(self.activation);
+        let mut all = (0..layers).map(|layer| self.activation_of(layer));
+        let with_zeros = all.find(|own| own.cut().is_ok()).unwrap_or(self.activation);
         let rule = with_zeros.rule(first, up);
         if some == layers {
             return rule;

@@ -1,5 +1,7 @@
 //! The one decoder: all of a model but its FFN, as its description says.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use candle_core::{Device, Module, Tensor};
 
@@ -60,14 +62,16 @@ struct Attention {
     sub_norm: Option<Norm>,
 }
 
+struct OwnKeysAndValues {
+    k: Matrix,
+    v: Matrix,
+    k_norm: Option<Norm>,
+    v_norm: Option<Norm>,
+}
+
 /// Where keys and values come from.
 enum KeysAndValues {
-    Own {
-        k: Matrix,
-        v: Matrix,
-        k_norm: Option<Norm>,
-        v_norm: Option<Norm>,
-    },
+    Own(Box<OwnKeysAndValues>),
     /// Those of this layer, before it.
     Of(usize),
 }
@@ -151,6 +155,7 @@ impl Decoder {
             Some(streams) => Some(streams.begin(&x, tokens)?),
             None => None,
         };
+        let mut ffn_time = Duration::ZERO;
         for (index, layer) in self.layers.iter().enumerate() {
             let mut attend = |x: &Tensor| -> Result<Tensor> {
                 let attention = &layer.attention;
@@ -160,14 +165,14 @@ impl Decoder {
                     KeysAndValues::Of(before) => {
                         state.caches[*before].up_to(places.position + tokens.len())?
                     }
-                    KeysAndValues::Own { .. } => {
-                        let [k, v] = attention.keys_and_values(x, angles)?;
+                    KeysAndValues::Own(own) => {
+                        let [k, v] = own.of(&attention.heads, x, angles)?;
                         state.caches[index].append(places.position, &k, &v)?
                     }
                 };
                 attention.finish(&attention.heads.attend(&q, &k, &v, places.mask(&layer.kind))?)
             };
-            let mut own = LayerFfn { ffn: &mut *ffn, layer: index };
+            let mut own = LayerFfn { ffn: &mut *ffn, layer: index, time: &mut ffn_time };
             if let Some(flow) = &mut flow {
                 x = flow.predict(index)?;
             }
@@ -176,6 +181,7 @@ impl Decoder {
                 flow.correct(index, &x)?;
             }
         }
+        state.times.ffn += ffn_time;
         flow.map_or(Ok(x), Flow::end)
     }
 
@@ -372,7 +378,8 @@ impl Attention {
             (Some([k, v]), _) => {
                 let v_norm =
                     about.value_norm.then(|| Norm::plain(head_dim, norm_eps)).transpose()?;
-                KeysAndValues::Own { k, v, k_norm: head_norm(1)?, v_norm }
+                let k_norm = head_norm(1)?;
+                KeysAndValues::Own(Box::new(OwnKeysAndValues { k, v, k_norm, v_norm }))
             }
         };
         let sub_norm =
@@ -387,22 +394,21 @@ impl Attention {
         angles.map_or(Ok(q.clone()), |angles| angles.turn(&q, self.heads.heads))
     }
 
-    /// Keys and values of the same, of a layer that has its own.
-    fn keys_and_values(&self, x: &Tensor, angles: Option<&Angles>) -> Result<[Tensor; 2]> {
-        let KeysAndValues::Own { k, v, k_norm, v_norm } = &self.own else {
-            bail!("a layer without keys and values of its own")
-        };
-        let k = self.heads.normed(k.forward(x)?, k_norm.as_ref())?;
-        let v = self.heads.normed(v.forward(x)?, v_norm.as_ref())?;
-        let k = angles.map_or(Ok(k.clone()), |angles| angles.turn(&k, self.heads.kv_heads))?;
-        Ok([k, v])
-    }
-
     fn finish(&self, attended: &Tensor) -> Result<Tensor> {
         Ok(match &self.sub_norm {
             Some(norm) => self.out.forward(&norm.forward(attended)?)?,
             None => self.out.forward(attended)?,
         })
+    }
+}
+
+impl OwnKeysAndValues {
+    /// Keys and values of normed hidden states.
+    fn of(&self, heads: &Heads, x: &Tensor, angles: Option<&Angles>) -> Result<[Tensor; 2]> {
+        let k = heads.normed(self.k.forward(x)?, self.k_norm.as_ref())?;
+        let v = heads.normed(self.v.forward(x)?, self.v_norm.as_ref())?;
+        let k = angles.map_or(Ok(k.clone()), |angles| angles.turn(&k, heads.kv_heads))?;
+        Ok([k, v])
     }
 }
 

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::sampler::Sampler;
+use crate::times::{Times, timed};
 use crate::{FeedForward, Model, PIECE_TOKENS, State};
 
 /// What came of [`generate`].
@@ -16,6 +17,8 @@ pub struct Generated {
     pub fed: usize,
     /// Bytes of keys and values that attention remembered at the end.
     pub state_bytes: usize,
+    /// Where the time of the tokens after the first went.
+    pub times: Times,
 }
 
 /// Feeds a prompt and generates `count` tokens, or fewer where `on_token` says false.
@@ -79,16 +82,29 @@ impl Text {
         }
         let mut tokens = Vec::new();
         let mut logits = prompt_logits.clone();
+        let (mut own, mut before) = (Times::default(), Times::default());
         while tokens.len() < count {
-            let token = sampler.choose(&logits)?;
+            let token = timed(&mut own.sampling, || sampler.choose(&logits))?;
             tokens.push(token);
-            if !on_token(token)? || tokens.len() == count {
+            let goes_on = timed(&mut own.text, || on_token(token))?;
+            if tokens.len() == 1 {
+                before = self.times(own, ffn);
+            }
+            if !goes_on || tokens.len() == count {
                 break;
             }
             logits = self.feed(model, ffn, &[token])?;
         }
+        let times = self.times(own, ffn) - before;
         let fed = self.state.position() - known;
-        Ok(Generated { tokens, prompt_logits, fed, state_bytes: self.state.bytes() })
+        Ok(Generated { tokens, prompt_logits, fed, state_bytes: self.state.bytes(), times })
+    }
+
+    /// Where the time went so far, `own` among it.
+    fn times(&self, own: Times, ffn: &dyn FeedForward) -> Times {
+        let (model, of_ffn) = (self.state.times(), ffn.times());
+        let rest = model.ffn.saturating_sub(of_ffn.total());
+        Times { ffn: rest, ..model } + of_ffn + own
     }
 
     fn feed(

@@ -25,6 +25,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Storage, Tensor};
@@ -57,6 +58,7 @@ mod stored;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod times;
 mod tokenizer;
 
 pub use activation::Activation;
@@ -71,11 +73,13 @@ pub use matrix::{DenseOptions, DenseType};
 pub use predictor::ExactPredictor;
 pub use prompt::prompt_ids;
 pub use sampler::{Sampler, Sampling};
+pub use times::Times;
 pub use tokenizer::{Decoder, Tokenizer};
 
 use attention::LayerCache;
 
 use loader::Loader;
+use times::timed;
 
 /// Most tokens that a long text is fed at a time: the scores of attention take memory as these tokens
 /// times all before them, and a window may be as long as the model's context.
@@ -100,6 +104,12 @@ pub trait FeedForward {
     /// Whatever keeps the FFN from being computed; the forward pass ends with it and leaves the
     /// state where it was.
     fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()>;
+
+    /// Of the time that all of it took so far, what went to telling which neurons are active and to waiting for reads;
+    /// the other parts are empty.
+    fn times(&self) -> Times {
+        Times::default()
+    }
 }
 
 /// The dense parts of a model, all but the FFN.
@@ -114,12 +124,19 @@ pub struct Model {
 pub struct State {
     position: usize,
     caches: Vec<LayerCache>,
+    /// Where the time went: attention, the FFN as a whole, the head.
+    times: Times,
 }
 
 impl State {
     /// Tokens fed so far.
     pub fn position(&self) -> usize {
         self.position
+    }
+
+    /// Where the time of all tokens went, as far as it went through the model: the FFN as a whole.
+    pub fn times(&self) -> Times {
+        self.times
     }
 
     /// Forgets all tokens from this position on.
@@ -191,7 +208,7 @@ impl Model {
     /// An empty text: position 0, nothing cached.
     pub fn new_state(&self) -> State {
         let caches = (0..self.config.layers).map(|_| LayerCache::default()).collect();
-        State { position: 0, caches }
+        State { position: 0, caches, times: Times::default() }
     }
 
     /// Feeds tokens at the state's position; returns the logits `[vocab]` after the last of them.
@@ -210,7 +227,7 @@ impl Model {
     ) -> Result<Vec<f32>> {
         let x = self.hidden(state, tokens, ffn)?;
         let last = x.narrow(0, tokens.len() - 1, 1)?.contiguous()?;
-        let logits = self.logits(&last)?;
+        let logits = timed(&mut state.times.head, || self.logits(&last))?;
         state.position += tokens.len();
         Ok(logits)
     }
@@ -226,7 +243,7 @@ impl Model {
         ffn: &mut dyn FeedForward,
     ) -> Result<Vec<f32>> {
         let x = self.hidden(state, tokens, ffn)?;
-        let logits = self.logits(&x)?;
+        let logits = timed(&mut state.times.head, || self.logits(&x))?;
         state.position += tokens.len();
         Ok(logits)
     }
@@ -273,7 +290,11 @@ impl Model {
             state.position
         );
         ensure!(state.caches.len() == layers, "the state belongs to a model of another depth");
-        self.decoder.hidden(state, tokens, ffn)
+        let (begin, ffn_before) = (Instant::now(), state.times.ffn);
+        let x = self.decoder.hidden(state, tokens, ffn)?;
+        let of_ffn = state.times.ffn - ffn_before;
+        state.times.attention += begin.elapsed().saturating_sub(of_ffn);
+        Ok(x)
     }
 }
 
@@ -281,19 +302,21 @@ impl Model {
 struct LayerFfn<'f> {
     ffn: &'f mut dyn FeedForward,
     layer: usize,
+    /// What it took.
+    time: &'f mut Duration,
 }
 
 impl LayerFfn<'_> {
     fn begin(&mut self, x: &Tensor) -> Result<()> {
         let layer = self.layer;
-        with_numbers(x, |x| self.ffn.begin(layer, x))?
+        timed(self.time, || with_numbers(x, |x| self.ffn.begin(layer, x)))?
             .with_context(|| format!("FFN of layer {layer}"))
     }
 
     fn forward(&mut self, x: &Tensor) -> Result<Tensor> {
         let (layer, shape) = (self.layer, x.dims2()?);
         let mut y = vec![0.0; x.elem_count()];
-        with_numbers(x, |x| self.ffn.forward(layer, x, &mut y))?
+        timed(self.time, || with_numbers(x, |x| self.ffn.forward(layer, x, &mut y)))?
             .with_context(|| format!("FFN of layer {layer}"))?;
         Ok(Tensor::from_vec(y, shape, &Device::Cpu)?)
     }

@@ -1,12 +1,14 @@
 //! The FFN of a model, joined to the engine that reads its bundles.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use lnp_engine::FetchStats;
 use lnp_engine::engine::{Session, Workers};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::TimedQueue;
 use lnp_kernels::TOKENS_MAX;
-use lnp_model::FeedForward;
+use lnp_model::{FeedForward, Times};
 
 use crate::ahead::ReadAhead;
 use crate::leaving::Leaving;
@@ -26,6 +28,8 @@ pub struct SparseFfn<'e, 's, 'a, Q: TimedQueue<'a>> {
     leaving: Option<Leaving<'e>>,
     stats: FetchStats,
     active_bundles: u64,
+    /// What telling the active sets took.
+    prediction: Duration,
 }
 
 impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
@@ -48,6 +52,7 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
             leaving: None,
             stats,
             active_bundles: 0,
+            prediction: Duration::ZERO,
         }
     }
 
@@ -84,7 +89,9 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
 
 impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
     fn begin(&mut self, layer: usize, x: &[f32]) -> Result<()> {
+        let begin = Instant::now();
         self.predictor.active(layer, x, &mut self.needed)?;
+        self.prediction += begin.elapsed();
         if let Some(leaving) = &mut self.leaving {
             leaving.shorten(self.session, layer, &mut self.needed)?;
         }
@@ -128,6 +135,11 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
             }
         }
         Ok(())
+    }
+
+    fn times(&self) -> Times {
+        let waiting = Duration::from_nanos(self.stats.wait_ns);
+        Times { prediction: self.prediction, waiting, ..Times::default() }
     }
 }
 

@@ -1,12 +1,14 @@
 //! What is said of a run when it is over.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use lnp_common::report::{bytes, print_json, say};
 use lnp_device::peak_memory_bytes;
 use lnp_engine::engine::LeftOut;
 use lnp_engine::sys::BackEnd;
 use lnp_engine::{Config, FetchStats};
-use lnp_model::Generated;
+use lnp_model::{Generated, Times};
 
 use super::Args;
 use super::stream::{End, Told};
@@ -53,6 +55,8 @@ pub(super) struct Made {
     pub(super) state_bytes: usize,
     text: String,
     end: Option<End>,
+    /// Where the time of the tokens after each first one went.
+    times: Times,
     /// From each prompt to its first token, all added up.
     prompt_s: f64,
     seconds: f64,
@@ -63,13 +67,14 @@ impl Made {
     /// Takes one more reply.
     pub(super) fn add(&mut self, prompt_ids: Vec<u32>, generated: Generated, told: Told) {
         self.prompt_ids = prompt_ids;
-        self.tokens.extend(generated.tokens);
+        self.tokens.extend(&generated.tokens);
         self.fed += generated.fed;
         self.state_bytes = generated.state_bytes;
         self.text += &told.text;
         self.end = Some(told.end);
         self.prompt_s += told.first_token_s.unwrap_or(told.seconds);
         self.seconds += told.seconds;
+        self.times += generated.times;
         self.replies += 1;
     }
 }
@@ -106,6 +111,24 @@ impl Summary<'_> {
         let Made { tokens, replies, seconds, prompt_s, .. } = &self.made;
         let after_first = tokens.len().checked_sub(*replies).filter(|count| *count > 0)?;
         Some(after_first as f64 / (seconds - prompt_s).max(1e-9))
+    }
+
+    /// Microseconds of a token after the first, by what they went to and in all; none where there are none.
+    fn us_per_token(&self) -> Option<Vec<(&'static str, f64)>> {
+        let whole = 1e6 / self.tokens_per_s()?;
+        let count = (self.made.tokens.len() - self.made.replies) as f64;
+        let parts =
+            self.made.times.parts().map(|(name, part)| (name, part.as_secs_f64() * 1e6 / count));
+        let told: f64 = parts.iter().map(|(_, us)| us).sum();
+        Some(parts.into_iter().chain([("rest", whole - told), ("total", whole)]).collect())
+    }
+
+    /// The same in words.
+    fn told_times(&self) -> String {
+        let Some(parts) = self.us_per_token() else { return String::new() };
+        let told = parts.iter().filter(|(name, us)| *name != "total" && *us >= 0.5);
+        let told: Vec<String> = told.map(|(name, us)| format!("{name} {us:.0}")).collect();
+        format!("; us per token: {}", told.join(", "))
     }
 
     /// Bundles fetched for each whose coefficient was not 0.
@@ -159,7 +182,7 @@ impl Summary<'_> {
         say(&format!(
             "{rate}{count} tokens{end} after a prompt of {}; per token {:.0} active bundles, {:.1} \
              reads, {}, I/O {:.0} us; {:.1} % hits; kernels {} on {} {}; active sets {}, {:.3} \
-             fetched for each that was active{}{}; {}\n",
+             fetched for each that was active{}{}{}; {}\n",
             self.made.prompt_ids.len(),
             self.active_bundles as f64 / self.fed(),
             self.per_token(self.stats.reads + self.stats.ahead_reads),
@@ -173,6 +196,7 @@ impl Summary<'_> {
             self.reads_per_active(),
             self.told_ahead(),
             self.told_left_out(),
+            self.told_times(),
             self.memory.in_words(),
         ));
     }
@@ -184,6 +208,7 @@ impl Summary<'_> {
             "pack": self.args.pack, "model": self.args.model.path,
             "load_s": self.loaded_s, "prompt_s": self.made.prompt_s, "total_s": self.made.seconds,
             "tokens_per_s": self.tokens_per_s(),
+            "us_per_token": self.us_per_token().map(|parts| parts.into_iter().collect::<BTreeMap<_, _>>()),
             "active_bundles_per_token": self.active_bundles as f64 / self.fed(),
             "reads_per_token": self.per_token(self.stats.reads + self.stats.ahead_reads),
             "bytes_read_per_token": self.per_token(self.stats.bytes_read + self.stats.ahead_bytes),
