@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use candle_core::{Device, Module, Tensor};
 
-use super::architecture::{LayerKind, NormKind, Order, Qkv};
+use super::architecture::{LayerKind, Order, Qkv};
 use super::attention::{Heads, Mask, capped};
 use super::config::ModelConfig;
 use super::loader::{Loader, Norm};
@@ -340,50 +340,50 @@ impl Attention {
         let (about, names) = (&config.architecture.attention, &config.architecture.names);
         let kind = config.architecture.norm;
         let (q_width, kv_width) = (heads * head_dim, kv_heads * head_dim);
-        let bias_of = |name: &str, bias: bool| bias.then(|| format!("{prefix}{name}.bias"));
-        let first_sharing = config.layers.saturating_sub(about.sharing_layers);
-        let shared = config.architecture.layers.shared_from(layer, first_sharing);
-        let (q, own) = if let Qkv::Grouped(name) = names.qkv {
-            let rows = q_width + 2 * kv_width;
-            let all = loader.tensor(&format!("{prefix}{name}.weight"), &[rows, hidden])?;
-            let bias = loader.bias(bias_of(name, about.qkv_bias).as_deref(), rows)?;
-            let [q, k, v] = ungrouped(loader, (&all, bias.as_ref()), heads / kv_heads, head_dim)?;
-            (Some(q), Some([k, v]))
-        } else {
-            (None, None)
-        };
-        let mut matrix = |name: &str, bias: bool, output: usize, input: usize| {
-            let bias = bias_of(name, bias);
-            loader.matrix(&format!("{prefix}{name}.weight"), bias.as_deref(), output, input)
-        };
-        let (q, own) = match (names.qkv, q) {
-            (_, Some(q)) => (q, own),
-            (Qkv::Apart([name, k, v]), None) => {
-                let q = matrix(name, about.qkv_bias, q_width, hidden)?;
-                let mut own = |name| matrix(name, about.qkv_bias, kv_width, hidden);
-                (q, if shared.is_some() { None } else { Some([own(k)?, own(v)?]) })
-            }
-            (Qkv::Grouped(name), None) => bail!("tensor `{name}` was not read"),
-        };
-        let out = matrix(names.attention_out, about.out_bias, hidden, q_width)?;
-        let mut norm = |name: &str, width: usize, kind: NormKind| {
+        let matrix =
+            |loader: &mut Loader<'_>, name: &str, bias: bool, output: usize, input: usize| {
+                let bias = bias.then(|| format!("{prefix}{name}.bias"));
+                loader.matrix(&format!("{prefix}{name}.weight"), bias.as_deref(), output, input)
+            };
+        let norm = |loader: &mut Loader<'_>, name: &str, width: usize| {
             loader.norm(&format!("{prefix}{name}"), width, kind, norm_eps)
         };
-        let mut head_norm =
-            |at: usize| about.head_norms.map(|names| norm(names[at], head_dim, kind)).transpose();
-        let q_norm = head_norm(0)?;
-        let own = match (own, shared) {
-            (None, Some(before)) => KeysAndValues::Of(before),
-            (None, None) => bail!("layer {layer} has no keys and values"),
-            (Some([k, v]), _) => {
+        let head_norm = |loader: &mut Loader<'_>, at: usize| {
+            about.head_norms.map(|names| norm(loader, names[at], head_dim)).transpose()
+        };
+        let first_sharing = config.layers.saturating_sub(about.sharing_layers);
+        let shared = config.architecture.layers.shared_from(layer, first_sharing);
+        let bias = about.qkv_bias;
+        let (q, own) = match (shared, names.qkv) {
+            (Some(before), Qkv::Apart([q, ..])) => {
+                (matrix(loader, q, bias, q_width, hidden)?, KeysAndValues::Of(before))
+            }
+            (_, qkv) => {
+                let [q, k, v] = match qkv {
+                    Qkv::Apart([q, k, v]) => [
+                        matrix(loader, q, bias, q_width, hidden)?,
+                        matrix(loader, k, bias, kv_width, hidden)?,
+                        matrix(loader, v, bias, kv_width, hidden)?,
+                    ],
+                    Qkv::Grouped(name) => {
+                        let rows = q_width + 2 * kv_width;
+                        let bias = bias.then(|| format!("{prefix}{name}.bias"));
+                        let bias = loader.bias(bias.as_deref(), rows)?;
+                        let all =
+                            loader.tensor(&format!("{prefix}{name}.weight"), &[rows, hidden])?;
+                        ungrouped(loader, (&all, bias.as_ref()), heads / kv_heads, head_dim)?
+                    }
+                };
+                let k_norm = head_norm(loader, 1)?;
                 let v_norm =
                     about.value_norm.then(|| Norm::plain(head_dim, norm_eps)).transpose()?;
-                let k_norm = head_norm(1)?;
-                KeysAndValues::Own(Box::new(OwnKeysAndValues { k, v, k_norm, v_norm }))
+                (q, KeysAndValues::Own(Box::new(OwnKeysAndValues { k, v, k_norm, v_norm })))
             }
         };
+        let out = matrix(loader, names.attention_out, about.out_bias, hidden, q_width)?;
+        let q_norm = head_norm(loader, 0)?;
         let sub_norm =
-            names.attention_sub_norm.map(|name| norm(name, q_width, kind)).transpose()?;
+            names.attention_sub_norm.map(|name| norm(loader, name, q_width)).transpose()?;
         let heads = Heads { heads, kv_heads, head_dim, scale: about.scale, cap: about.cap };
         Ok(Self { q, own, out, heads, q_norm, sub_norm })
     }
