@@ -42,7 +42,7 @@ codes! {
         Provenance = 2 "provenance",
         /// The link index of one placement of one layer.
         LinkIndex = 3 "link_index",
-        /// Scalar side data (biases) of one layer; optional.
+        /// Biases, a norm, and an activation of one layer's own; optional.
         SideData = 4 "side_data",
         /// One checksum per bundle of one placement of one layer, in slot order.
         BundleChecksums = 5 "bundle_checksums",

@@ -264,6 +264,17 @@ fn errors_read_as_one_clear_line() {
     assert!(file.as_bytes().len() > 4096);
 }
 
+/// The field that is refused where a word of the first side data is another.
+fn field(file: &[u8], at: usize, value: u32) -> &'static str {
+    let broken = with_section(file, SectionKind::SideData, |body| {
+        body[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    });
+    match parse(&broken) {
+        Err(FormatError::Field { field, .. }) => field,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn side_data_of_every_kind_is_read_back_and_its_rules_are_named() {
     let mut recipe = Recipe::small(2, 7);
@@ -286,15 +297,6 @@ fn side_data_of_every_kind_is_read_back_and_its_rules_are_named() {
     }
     let plain = Recipe::small(1, 7).build();
     assert!(parse(&plain).unwrap().layer(0).unwrap().down_norm().is_none());
-    let field = |file: &[u8], at: usize, value: u32| {
-        let broken = with_section(file, SectionKind::SideData, |body| {
-            body[at..at + 4].copy_from_slice(&value.to_le_bytes());
-        });
-        match parse(&broken) {
-            Err(FormatError::Field { field, .. }) => field,
-            other => panic!("{other:?}"),
-        }
-    };
     assert_eq!(field(&file, 0, 31), "arrays");
     // of two parts there are no biases of up rows of their own; and no epsilon without a norm
     assert_eq!(field(&plain, 0, 7), "arrays");
@@ -321,15 +323,6 @@ fn layers_may_have_activations_of_their_own() {
     let plain = recipe.build();
     recipe.activations = vec![own];
     let file = recipe.build();
-    let field = |file: &[u8], at: usize, value: u32| {
-        let broken = with_section(file, SectionKind::SideData, |body| {
-            body[at..at + 4].copy_from_slice(&value.to_le_bytes());
-        });
-        match parse(&broken) {
-            Err(FormatError::Field { field, .. }) => field,
-            other => panic!("{other:?}"),
-        }
-    };
     assert_eq!(field(&file, 8, 99), "activation");
     // relu has no threshold, and none is none
     assert_eq!(field(&file, 8, Activation::Relu.code()), "activation_threshold");

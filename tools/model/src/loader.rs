@@ -1,4 +1,4 @@
-//! From checkpoint tensors to candle layers in f32, with the bytes held counted.
+//! From checkpoint tensors to matrices, and to norms and biases in f32, with the bytes held counted.
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Module, Tensor};

@@ -1,6 +1,5 @@
 //! Where the time of a token goes.
 
-use std::iter::Sum;
 use std::ops::{Add, AddAssign, Sub};
 use std::time::{Duration, Instant};
 
@@ -74,12 +73,6 @@ impl Sub for Times {
 
     fn sub(self, other: Self) -> Self {
         self.each(other, Duration::saturating_sub)
-    }
-}
-
-impl Sum for Times {
-    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), Add::add)
     }
 }
 
