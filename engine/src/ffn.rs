@@ -9,13 +9,13 @@ use lnp_kernels::{
 use crate::arena::{Arena, ArenaSize};
 use crate::engine::{ActiveSet, Alone, Engine, FetchStats, Session, Workers};
 use crate::error::EngineError;
-use crate::limits::ARENA_ALIGN;
+use crate::limits::{ARENA_ALIGN, BATCH_TOKENS_MAX};
 use crate::predictors::Predictors;
 use crate::queue::TimedQueue;
 use crate::sync::{AtomicU32, Ordering};
 use zerocopy::byteorder::{F32, LE};
 
-/// The sparse FFN of a pack's layers, for up to [`TOKENS_MAX`] tokens at a time.
+/// The sparse FFN of a pack's layers, for up to [`BATCH_TOKENS_MAX`] tokens at a time.
 #[derive(Debug)]
 pub struct Ffn<'m> {
     kernel: Kernel,
@@ -26,10 +26,14 @@ pub struct Ffn<'m> {
     inputs: &'m mut [u8],
     /// The neurons of the layer that was begun: those active for any of its tokens.
     active: &'m mut [u32],
-    /// For a batch: which tokens a neuron is active for, a bit each; of those in `active` only.
+    /// For a batch: which tokens a neuron is active for, a bit each, `mask_bytes` for each neuron.
     masks: &'m mut [u8],
-    /// For a batch: `tokens_max` values for each neuron, f32 as bits.
+    /// For a batch: a value for each token of each neuron, f32 as bits.
     coefficients: &'m [AtomicU32],
+    /// By token: what products have to be above, where that was told.
+    cutoffs: &'m mut [f32],
+    /// By token: sums of the squares of its coefficients, where a norm over them comes before down.
+    squares: &'m mut [f64],
     begun: Begun,
 }
 
@@ -39,8 +43,8 @@ struct Begun {
     tokens: usize,
     /// How many of `active`.
     count: usize,
-    /// By token, where they were told.
-    cutoffs: Option<[f32; TOKENS_MAX]>,
+    /// Whether cutoffs were told.
+    cut: bool,
 }
 
 impl<'m> Ffn<'m> {
@@ -49,7 +53,7 @@ impl<'m> Ffn<'m> {
     ///
     /// # Errors
     /// [`EngineError::NotComputable`] for placeholders and for types without kernels;
-    /// [`EngineError::Config`] for 0 tokens or more than [`TOKENS_MAX`];
+    /// [`EngineError::Config`] for 0 tokens or more than [`BATCH_TOKENS_MAX`];
     /// [`EngineError::ArenaTooSmall`].
     pub fn new(
         shape: &Shape,
@@ -70,8 +74,10 @@ impl<'m> Ffn<'m> {
             tokens_max,
             inputs: arena.take_bytes(tokens_max * kernel.input_bytes(), ARENA_ALIGN)?,
             active: arena.take(shape.neurons as usize)?,
-            masks: arena.take_bytes(neurons, ARENA_ALIGN)?,
+            masks: arena.take_bytes(neurons * mask_bytes(tokens_max), ARENA_ALIGN)?,
             coefficients: arena.take(neurons * tokens_max)?,
+            cutoffs: arena.take(tokens_max)?,
+            squares: arena.take(tokens_max)?,
             begun: Begun::default(),
         })
     }
@@ -175,7 +181,7 @@ impl<'m> Ffn<'m> {
         }
         self.layer_of(session, layer)?;
         let count = self.unite(active)?;
-        self.begun = Begun { tokens, count, cutoffs: None };
+        self.begun = Begun { tokens, count, cut: false };
         session.begin(layer, self.active_set()?)
     }
 
@@ -190,9 +196,8 @@ impl<'m> Ffn<'m> {
         if expected != found {
             return Err(KernelError::Length { what: "cutoffs", expected, found }.into());
         }
-        let mut own = [0.0; TOKENS_MAX];
-        own.iter_mut().zip(cutoffs).for_each(|(own, cutoff)| *own = *cutoff);
-        self.begun.cutoffs = Some(own);
+        self.cutoffs.iter_mut().zip(cutoffs).for_each(|(own, cutoff)| *own = *cutoff);
+        self.begun.cut = true;
         Ok(())
     }
 
@@ -210,56 +215,55 @@ impl<'m> Ffn<'m> {
         x: &[f32],
         y: &mut [f32],
     ) -> Result<FetchStats, EngineError> {
-        let Begun { tokens, cutoffs, .. } = self.begun;
+        let Begun { tokens, cut, .. } = self.begun;
         check_lengths(&self.kernel, tokens, x, y)?;
         let view = self.layer_of(session, layer)?;
         let activation = activation(view.activation());
         let kernel = self.kernel.with_activation(activation);
-        if activation == Activation::GaussianTopk && cutoffs.is_none() {
+        if activation == Activation::GaussianTopk && !cut {
             return Err(EngineError::NoCutoffs { layer });
         }
+        if !cut {
+            self.cutoffs.fill(0.0);
+        }
+        self.squares.fill(0.0);
         let hidden = kernel.shape().hidden;
         y.chunks_exact_mut(hidden).for_each(|y| start_with_bias(&view, y));
-        let mut norms = Norms::of(&view);
-        let mut inputs = [Input::default(); TOKENS_MAX];
-        let mut memory = &mut *self.inputs;
-        let cutoffs = cutoffs.unwrap_or_default();
-        for ((input, x), cutoff) in inputs.iter_mut().zip(x.chunks_exact(hidden)).zip(cutoffs) {
-            let (own, rest) = memory.split_at_mut(kernel.input_bytes());
-            memory = rest;
-            *input = kernel.prepare(x, own)?.cut(cutoff);
+        for (token, x) in x.chunks_exact(hidden).enumerate() {
+            kernel.prepare(x, &mut self.inputs[token * kernel.input_bytes()..])?;
         }
+        let inputs = Inputs { kernel, x, prepared: self.inputs, cutoffs: self.cutoffs };
+        let mut norms = Norms::of(&view, self.squares);
         let active = ActiveSet::new(&self.active[..self.begun.count], self.shape.neurons)?;
-        if let [input] = &inputs[..tokens] {
+        let mut in_vain = 0;
+        let stats = if tokens == 1 {
+            let input = inputs.of(0)?;
             let arrive = |neuron, bundle: &[u8], later: &[u8]| {
-                Ok(kernel.coefficient(input, bundle, bias(&view, neuron), later)?)
+                Ok(kernel.coefficient(&input, bundle, bias(&view, neuron), later)?)
             };
-            let mut in_vain = 0;
             let mut finish = |neuron, coefficient, bundle: &[u8], later: &[u8]| {
                 in_vain += u64::from(coefficient == 0.0);
                 let share = norms.share(0, neuron, coefficient);
                 Ok(kernel.accumulate(share, bundle, later, y)?)
             };
-            let stats = session.finish(workers, layer, active, arrive, &mut finish)?;
-            norms.finish(&view, &self.shape, y);
-            return Ok(FetchStats { in_vain, ..stats });
-        }
-        let batch = Batch {
-            kernel,
-            inputs: &inputs[..tokens],
-            masks: self.masks,
-            coefficients: self.coefficients,
-            tokens_max: self.tokens_max,
+            session.finish(workers, layer, active, arrive, &mut finish)?
+        } else {
+            let batch = Batch {
+                inputs,
+                tokens,
+                masks: self.masks,
+                mask_bytes: mask_bytes(self.tokens_max),
+                coefficients: self.coefficients,
+            };
+            let arrive = |neuron, bundle: &[u8], later: &[u8]| {
+                batch.arrive(neuron, bundle, later, bias(&view, neuron))
+            };
+            let mut finish = |neuron, _, bundle: &[u8], later: &[u8]| {
+                in_vain += u64::from(!batch.finish(neuron, bundle, later, &mut norms, y)?);
+                Ok(())
+            };
+            session.finish(workers, layer, active, arrive, &mut finish)?
         };
-        let arrive = |neuron, bundle: &[u8], later: &[u8]| {
-            batch.arrive(neuron, bundle, later, bias(&view, neuron))
-        };
-        let mut in_vain = 0;
-        let mut finish = |neuron, _, bundle: &[u8], later: &[u8]| {
-            in_vain += u64::from(!batch.finish(neuron, bundle, later, &mut norms, y)?);
-            Ok(())
-        };
-        let stats = session.finish(workers, layer, active, arrive, &mut finish)?;
         norms.finish(&view, &self.shape, y);
         Ok(FetchStats { in_vain, ..stats })
     }
@@ -290,35 +294,49 @@ impl<'m> Ffn<'m> {
             self.active[..ids.len()].copy_from_slice(ids);
             return Ok(ids.len());
         }
-        let mut rests = [&[][..]; TOKENS_MAX];
-        for (rest, set) in rests.iter_mut().zip(sets) {
-            *rest = ActiveSet::new(set, neurons)?.ids();
+        self.masks.fill(0);
+        let mask_bytes = mask_bytes(self.tokens_max);
+        for (token, set) in sets.iter().enumerate() {
+            for neuron in ActiveSet::new(set, neurons)?.ids() {
+                self.masks[*neuron as usize * mask_bytes + token / 8] |= 1 << (token % 8);
+            }
         }
         let mut count = 0;
-        while let Some(least) = rests.iter().filter_map(|rest| rest.first()).min().copied() {
-            let mut mask = 0;
-            for (token, rest) in rests.iter_mut().enumerate() {
-                if let [first, after @ ..] = rest
-                    && *first == least
-                {
-                    mask |= 1 << token;
-                    *rest = after;
-                }
+        for (neuron, mask) in (0..).zip(self.masks.chunks_exact(mask_bytes)) {
+            if mask.iter().any(|bits| *bits != 0) {
+                self.active[count] = neuron;
+                count += 1;
             }
-            (self.active[count], self.masks[least as usize]) = (least, mask);
-            count += 1;
         }
         Ok(count)
     }
 }
 
+/// The hidden states of a batch in the kernel's form.
+#[derive(Clone, Copy)]
+struct Inputs<'b> {
+    kernel: Kernel,
+    x: &'b [f32],
+    prepared: &'b [u8],
+    cutoffs: &'b [f32],
+}
+
+impl<'b> Inputs<'b> {
+    fn of(&self, token: usize) -> Result<Input<'b>, KernelError> {
+        let (hidden, bytes) = (self.kernel.shape().hidden, self.kernel.input_bytes());
+        let x = &self.x[token * hidden..(token + 1) * hidden];
+        let input = self.kernel.prepared(x, &self.prepared[token * bytes..])?;
+        Ok(input.cut(self.cutoffs[token]))
+    }
+}
+
 /// What the tokens of a batch are computed from.
 struct Batch<'b> {
-    kernel: Kernel,
-    inputs: &'b [Input<'b>],
+    inputs: Inputs<'b>,
+    tokens: usize,
     masks: &'b [u8],
+    mask_bytes: usize,
     coefficients: &'b [AtomicU32],
-    tokens_max: usize,
 }
 
 impl Batch<'_> {
@@ -330,19 +348,27 @@ impl Batch<'_> {
         later: &[u8],
         bias: Bias,
     ) -> Result<f32, EngineError> {
-        let mut inputs = [Input::default(); TOKENS_MAX];
-        let mut out = [0.0; TOKENS_MAX];
-        let mut count = 0;
-        for token in self.tokens(neuron) {
-            inputs[count] = self.inputs[token];
-            count += 1;
+        let mut tokens = self.tokens(neuron);
+        loop {
+            // As many at a time as the kernels take.
+            let mut inputs = [Input::default(); TOKENS_MAX];
+            let mut group = [0; TOKENS_MAX];
+            let mut count = 0;
+            for ((input, own), token) in inputs.iter_mut().zip(&mut group).zip(&mut tokens) {
+                (*input, *own) = (self.inputs.of(token)?, token);
+                count += 1;
+            }
+            if count == 0 {
+                return Ok(0.0);
+            }
+            let mut out = [0.0; TOKENS_MAX];
+            let (inputs, out) = (&inputs[..count], &mut out[..count]);
+            self.inputs.kernel.coefficients(inputs, bundle, bias, later, out)?;
+            for (token, value) in group.iter().zip(out) {
+                // The engine publishes this with what it stores for the neuron itself.
+                self.place(neuron, *token).store(value.to_bits(), Ordering::Relaxed);
+            }
         }
-        self.kernel.coefficients(&inputs[..count], bundle, bias, later, &mut out[..count])?;
-        for (token, value) in self.tokens(neuron).zip(out) {
-            // The engine publishes this with what it stores for the neuron itself.
-            self.place(neuron, token).store(value.to_bits(), Ordering::Relaxed);
-        }
-        Ok(0.0)
     }
 
     /// Adds the neuron's share to the output of each of these tokens; whether there was any.
@@ -358,28 +384,33 @@ impl Batch<'_> {
         for token in self.tokens(neuron) {
             let value = f32::from_bits(self.place(neuron, token).load(Ordering::Relaxed));
             any |= value != 0.0;
-            let hidden = self.kernel.shape().hidden;
+            let hidden = self.inputs.kernel.shape().hidden;
             let y = &mut y[token * hidden..(token + 1) * hidden];
-            self.kernel.accumulate(norms.share(token, neuron, value), bundle, later, y)?;
+            let share = norms.share(token, neuron, value);
+            self.inputs.kernel.accumulate(share, bundle, later, y)?;
         }
         Ok(any)
     }
 
     /// The tokens that a neuron is active for.
     fn tokens(&self, neuron: u32) -> impl Iterator<Item = usize> {
-        let mask = self.masks.get(neuron as usize).copied().unwrap_or_default();
-        (0..self.inputs.len()).filter(move |token| mask >> token & 1 != 0)
+        let mask = self.masks.chunks_exact(self.mask_bytes).nth(neuron as usize);
+        let mask = mask.unwrap_or_default();
+        (0..self.tokens).filter(move |token| {
+            mask.get(token / 8).is_some_and(|bits| bits >> (token % 8) & 1 != 0)
+        })
     }
 
     fn place(&self, neuron: u32, token: usize) -> &AtomicU32 {
-        &self.coefficients[neuron as usize * self.tokens_max + token]
+        // By the tokens that there are: few of them keep to little of the memory.
+        &self.coefficients[neuron as usize * self.tokens + token]
     }
 }
 
 fn kernel(shape: &Shape, features: CpuFeatures, tokens_max: usize) -> Result<Kernel, EngineError> {
-    if !(1..=TOKENS_MAX).contains(&tokens_max) {
+    if !(1..=BATCH_TOKENS_MAX).contains(&tokens_max) {
         let found = tokens_max as u64;
-        return Err(EngineError::Config { field: "tokens_max", rule: "must be 1 to 8", found });
+        return Err(EngineError::Config { field: "tokens_max", rule: "must be 1 to 256", found });
     }
     let dtype = match shape.dtype {
         format::Dtype::F32 => Dtype::F32,
@@ -409,6 +440,11 @@ fn activation((activation, threshold): (format::Activation, f32)) -> Activation 
     }
 }
 
+/// Bytes of the bits that say which tokens a neuron is active for.
+const fn mask_bytes(tokens_max: usize) -> usize {
+    tokens_max.div_ceil(8)
+}
+
 /// Neurons to keep books of: none for single tokens.
 const fn batch_neurons(shape: &Shape, tokens_max: usize) -> usize {
     if tokens_max > 1 { shape.neurons as usize } else { 0 }
@@ -419,8 +455,10 @@ fn required_bytes(kernel: &Kernel, shape: &Shape, tokens_max: usize) -> usize {
     let mut size = ArenaSize::default();
     size.add_bytes(tokens_max.saturating_mul(kernel.input_bytes()), ARENA_ALIGN);
     size.add::<u32>(shape.neurons as usize);
-    size.add_bytes(neurons, ARENA_ALIGN);
+    size.add_bytes(neurons.saturating_mul(mask_bytes(tokens_max)), ARENA_ALIGN);
     size.add::<AtomicU32>(neurons.saturating_mul(tokens_max));
+    size.add::<f32>(tokens_max);
+    size.add::<f64>(tokens_max);
     size.bytes()
 }
 
@@ -459,13 +497,13 @@ struct Norms<'a> {
     weights: &'a [F32<LE>],
     eps: f32,
     /// Sums of the squares of the coefficients, by token.
-    squares: [f64; TOKENS_MAX],
+    squares: &'a mut [f64],
 }
 
 impl<'a> Norms<'a> {
-    fn of(layer: &Layer<'a>) -> Self {
+    fn of(layer: &Layer<'a>, squares: &'a mut [f64]) -> Self {
         let (weights, eps) = layer.down_norm().unwrap_or_default();
-        Self { weights, eps, squares: [0.0; TOKENS_MAX] }
+        Self { weights, eps, squares }
     }
 
     /// What is to be added of a neuron's down column; its coefficient where there is no norm.
@@ -483,8 +521,8 @@ impl<'a> Norms<'a> {
             return;
         }
         let tokens = y.chunks_exact_mut((shape.hidden as usize).max(1));
-        for (y, squares) in tokens.zip(self.squares) {
-            let factor = inverse_rms(squares, shape.neurons, self.eps);
+        for (y, squares) in tokens.zip(&*self.squares) {
+            let factor = inverse_rms(*squares, shape.neurons, self.eps);
             y.iter_mut().for_each(|y| *y = (f64::from(*y) * factor) as f32);
             add_bias(layer, y);
         }

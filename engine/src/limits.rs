@@ -35,6 +35,8 @@ pub const DEMAND_RESERVE_PARTS: u32 = 4;
 pub const AHEAD_GAIN_MIN: f64 = 0.02;
 /// Most prices of strength that are tried to find the one that leaves out no more than is allowed; 6 to 10 are usual.
 pub const BUDGET_ROUNDS_MAX: usize = 32;
+/// Most tokens whose sparse FFN is computed together: the pieces that long prompts are fed in.
+pub const BATCH_TOKENS_MAX: usize = 256;
 /// Part by which the price of strength follows what a token lost over what it may.
 pub const PACE_STEP: f64 = 0.05;
 /// Most that a token counts for in that, in shares that it may lose.

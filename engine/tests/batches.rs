@@ -8,10 +8,10 @@ mod support;
 use common::Recipe;
 use lnp_engine::engine::Alone;
 use lnp_engine::ffn::Ffn;
+use lnp_engine::limits::BATCH_TOKENS_MAX;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::{Combine, Config, DeviceLaw, Engine, EngineError, required_bytes};
 use lnp_format::{Activation, Dtype, Pack};
-use lnp_kernels::TOKENS_MAX;
 use support::{Dice, Threads};
 
 const NEURONS: u32 = 90;
@@ -41,10 +41,11 @@ fn a_batch_is_its_tokens_one_by_one() {
             let device = SimulatedQueue::new(Image::Bytes(&file), law, 8, 1);
             let opened = |_| Ok::<_, EngineError>(device);
             let mut engine = Engine::open(pack, &config, &mut memory, opened).unwrap();
-            let needed = Ffn::required_bytes(pack.shape(), features, TOKENS_MAX).unwrap();
+            let needed = Ffn::required_bytes(pack.shape(), features, BATCH_TOKENS_MAX).unwrap();
             let mut ffn_memory = vec![0x5a; needed];
-            let mut ffn = Ffn::new(pack.shape(), features, TOKENS_MAX, &mut ffn_memory).unwrap();
-            for tokens in 1..=TOKENS_MAX {
+            let mut ffn =
+                Ffn::new(pack.shape(), features, BATCH_TOKENS_MAX, &mut ffn_memory).unwrap();
+            for tokens in [1, 2, 3, 7, 8, 9, 16, 17, 41, BATCH_TOKENS_MAX] {
                 let x: Vec<f32> =
                     (0..32 * tokens).map(|_| dice.below(2000) as f32 / 1000.0 - 1.0).collect();
                 let sets: Vec<Vec<u32>> = (0..tokens)
@@ -80,7 +81,7 @@ fn wrong_batches_are_errors() {
     let file = recipe(2, Dtype::F32, Activation::Relu).build();
     let pack = Pack::parse(&file, file.len() as u64).unwrap();
     let features = lnp_kernels::CpuFeatures::NONE;
-    for tokens in [0, TOKENS_MAX + 1] {
+    for tokens in [0, BATCH_TOKENS_MAX + 1] {
         let found = Ffn::required_bytes(pack.shape(), features, tokens);
         assert!(matches!(found, Err(EngineError::Config { field: "tokens_max", .. })));
     }

@@ -106,6 +106,19 @@ impl Kernel {
         self.ops.prepare(x, memory).ok_or(too_short)
     }
 
+    /// What [`Kernel::prepare`] made of `x` in `memory` before: for those who keep the memory of many, and not what
+    /// borrows it.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`].
+    pub fn prepared<'a>(&self, x: &'a [f32], memory: &'a [u8]) -> Result<Input<'a>, KernelError> {
+        check("hidden state", self.shape.hidden, x.len())?;
+        let (expected, found) = (self.input_bytes(), memory.len());
+        let too_short = KernelError::Length { what: "memory for the input", expected, found };
+        let prepared = memory.get(..expected).ok_or(too_short)?;
+        Ok(Input { values: x, form: self.ops.form(), prepared, cutoff: 0.0 })
+    }
+
     /// How much of its down column a neuron adds for a hidden state.
     ///
     /// `bias` is what is added to the products; 0 where the model has none. Where the activation gives

@@ -4,7 +4,7 @@ use crate::dtype::{BLOCK, Dtype};
 
 /// How the numbers of [`crate::Rows`] are stored. All numbers are little-endian.
 ///
-/// Three are those of [`Dtype`]. The others are blocks of 32 numbers of few bits: an f16 scale `s`, then
+/// Five are those of [`Dtype`]. The others are blocks of 32 numbers of few bits: an f16 scale `s`, then
 /// 32 codes of K bits, the first in the lowest bits of the first byte. A code `c` stands for
 /// `(2 c + 1 - 2^K) s`: as many steps below zero as above, and none at zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +14,12 @@ pub enum Numbers {
     F32,
     /// As [`Dtype::F16`].
     F16,
+    /// As [`Dtype::Bf16`].
+    Bf16,
     /// As [`Dtype::Q8_0`].
     Q8_0,
+    /// As [`Dtype::Q4_0`].
+    Q4_0,
     /// Codes of one bit: -1 and 1.
     Bits1,
     /// Codes of two bits: -3, -1, 1, 3.
@@ -28,15 +32,26 @@ pub enum Numbers {
 
 impl Numbers {
     /// All types.
-    pub const ALL: [Self; 7] =
-        [Self::F32, Self::F16, Self::Q8_0, Self::Bits1, Self::Bits2, Self::Bits4, Self::Bits8];
+    pub const ALL: [Self; 9] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Bits1,
+        Self::Bits2,
+        Self::Bits4,
+        Self::Bits8,
+    ];
 
     /// Its name in reports, as in files of predictors.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => Dtype::F32.name(),
             Self::F16 => Dtype::F16.name(),
+            Self::Bf16 => Dtype::Bf16.name(),
             Self::Q8_0 => Dtype::Q8_0.name(),
+            Self::Q4_0 => Dtype::Q4_0.name(),
             Self::Bits1 => "bits:1",
             Self::Bits2 => "bits:2",
             Self::Bits4 => "bits:4",
@@ -49,7 +64,9 @@ impl Numbers {
         match self {
             Self::F32 => Dtype::F32.block_bytes(),
             Self::F16 => Dtype::F16.block_bytes(),
+            Self::Bf16 => Dtype::Bf16.block_bytes(),
             Self::Q8_0 => Dtype::Q8_0.block_bytes(),
+            Self::Q4_0 => Dtype::Q4_0.block_bytes(),
             Self::Bits1 => bits_block_bytes(1),
             Self::Bits2 => bits_block_bytes(2),
             Self::Bits4 => bits_block_bytes(4),

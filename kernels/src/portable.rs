@@ -84,7 +84,9 @@ pub fn decode_numbers(numbers: Numbers, block: &[u8]) -> [f32; BLOCK] {
     match numbers {
         Numbers::F32 => decode(Dtype::F32, block),
         Numbers::F16 => decode(Dtype::F16, block),
+        Numbers::Bf16 => decode(Dtype::Bf16, block),
         Numbers::Q8_0 => decode(Dtype::Q8_0, block),
+        Numbers::Q4_0 => decode(Dtype::Q4_0, block),
         Numbers::Bits1 => decode_bits::<1>(block),
         Numbers::Bits2 => decode_bits::<2>(block),
         Numbers::Bits4 => decode_bits::<4>(block),

@@ -117,6 +117,7 @@ fn what_is_not_finite_is_not_hidden() {
         // a scale, where there is one
         let infinite = match numbers {
             Numbers::F32 => f32::INFINITY.to_le_bytes().to_vec(),
+            Numbers::Bf16 => 0x7f80_u16.to_le_bytes().to_vec(),
             _ => 0x7c00_u16.to_le_bytes().to_vec(),
         };
         bytes[..infinite.len()].copy_from_slice(&infinite);

@@ -89,7 +89,7 @@ impl Known {
         let predictor = ExactPredictor::load(self.model.checkpoint(), self.config())?;
         for batch in [1, 8] {
             let options = ComputeOptions { buffered: true, batch, ..ComputeOptions::default() };
-            let mut pack = ComputePack::open(&index, &self.model, options)?;
+            let mut pack = ComputePack::open(&index, self.model.config(), options)?;
             let (mut engine, ffn) = pack.engine(&self.model)?;
             engine.session(|session| {
                 let mut sparse = SparseFfn::new(session, ffn, &predictor, &Alone);

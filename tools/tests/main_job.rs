@@ -8,10 +8,11 @@ use std::path::Path;
 use common::{CORPORA, MODELS, disk_folder, models};
 use lnp_device::{Threads, open_direct};
 use lnp_engine::ffn::Ffn;
+use lnp_engine::limits::BATCH_TOKENS_MAX;
 use lnp_engine::sys::{BackEndChoice, cpu};
 use lnp_engine::{Collapse, Combine, Config, DeviceLaw, FetchStats, open_engine, required_bytes};
 use lnp_format::Dtype;
-use lnp_kernels::{CpuFeatures, TOKENS_MAX};
+use lnp_kernels::CpuFeatures;
 use lnp_link::trace::TraceReader;
 use lnp_link::{LayerActivity, Links, Order, TraceSource, link_layers};
 use lnp_model::{ExactPredictor, Model, Sampler, generate};
@@ -112,7 +113,7 @@ impl Way {
             back_end: BackEndChoice::Auto,
             queue_depth: 32,
             features: cpu::detect(),
-            batch: TOKENS_MAX,
+            batch: BATCH_TOKENS_MAX,
             threads: 2,
         }
     }
@@ -263,7 +264,7 @@ fn the_same_bits_whatever_the_path() {
                 ] {
                     note(Way { back_end, queue_depth, ..base }, &path);
                 }
-                for batch in [1, 3] {
+                for batch in [1, 3, 8] {
                     note(Way { batch, ..base }, &path);
                 }
                 for threads in [1, 3] {
@@ -271,7 +272,7 @@ fn the_same_bits_whatever_the_path() {
                 }
                 // so little memory that every layer takes many rounds
                 let stats = note(Way { memory: Some(400 << 10), cache_ratio: 0.0, ..base }, &path);
-                let batches = prompt.len().div_ceil(TOKENS_MAX) + 3;
+                let batches = prompt.len().div_ceil(BATCH_TOKENS_MAX) + 3;
                 let fetches = (batches * model.config().layers) as u64;
                 assert!(stats.rounds > 3 * fetches, "{} rounds of {fetches}", stats.rounds);
                 assert!(

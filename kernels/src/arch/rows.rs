@@ -100,7 +100,9 @@ fn portable_multiply(numbers: Numbers) -> Multiply {
     match numbers {
         Numbers::F32 => of!(Numbers::F32),
         Numbers::F16 => of!(Numbers::F16),
+        Numbers::Bf16 => of!(Numbers::Bf16),
         Numbers::Q8_0 => of!(Numbers::Q8_0),
+        Numbers::Q4_0 => of!(Numbers::Q4_0),
         Numbers::Bits1 => of!(Numbers::Bits1),
         Numbers::Bits2 => of!(Numbers::Bits2),
         Numbers::Bits4 => of!(Numbers::Bits4),

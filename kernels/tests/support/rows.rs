@@ -17,7 +17,9 @@ fn dtype(numbers: Numbers) -> Option<Dtype> {
     match numbers {
         Numbers::F32 => Some(Dtype::F32),
         Numbers::F16 => Some(Dtype::F16),
+        Numbers::Bf16 => Some(Dtype::Bf16),
         Numbers::Q8_0 => Some(Dtype::Q8_0),
+        Numbers::Q4_0 => Some(Dtype::Q4_0),
         _ => None,
     }
 }

@@ -20,6 +20,6 @@ mod open;
 mod workers;
 
 pub use law::{CombineName, LawText};
-pub use machine::{Machine, peak_memory_bytes};
+pub use machine::{Machine, memory_bytes, peak_memory_bytes};
 pub use open::open_direct;
 pub use workers::Threads;

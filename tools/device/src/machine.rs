@@ -41,6 +41,11 @@ impl Machine {
     }
 }
 
+/// Memory that this process holds, bytes; 0 where the kernel does not say.
+pub fn memory_bytes() -> u64 {
+    kilobytes(&read("/proc/self/status"), "VmRSS")
+}
+
 /// Most memory that this process has held at once, bytes; 0 where the kernel does not say.
 pub fn peak_memory_bytes() -> u64 {
     kilobytes(&read("/proc/self/status"), "VmHWM")

@@ -1,67 +1,11 @@
-//! Causal attention over a key-value cache, the same for all families.
+//! Causal attention over what is remembered of all tokens so far, the same for all families.
 
-use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_core::{Device, Module, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::loader::Norm;
+use super::remembered::Rows;
 use super::with_numbers;
-
-/// The cache of a layer starts with room for this many tokens and doubles.
-const CAPACITY_TOKENS_MIN: usize = 64;
-
-/// Keys and values of one layer: two tensors [capacity, kv_heads * head_dim].
-#[derive(Default)]
-pub(crate) struct LayerCache {
-    tensors: Option<(Tensor, Tensor)>,
-}
-
-impl LayerCache {
-    /// Writes keys and values [tokens, width] at `position` and returns all up to there,
-    /// [position + tokens, width] each. What stood beyond `position` is overwritten, so a forward
-    /// pass that failed half-way can be repeated.
-    pub(crate) fn append(
-        &mut self,
-        position: usize,
-        k: &Tensor,
-        v: &Tensor,
-    ) -> Result<(Tensor, Tensor)> {
-        let (tokens, width) = k.dims2()?;
-        let end = position + tokens;
-        let (keys, values) = match &self.tensors {
-            // Clones share the storage.
-            Some((keys, values)) if keys.dim(0)? >= end => (keys.clone(), values.clone()),
-            old => {
-                let capacity = end.next_power_of_two().max(CAPACITY_TOKENS_MIN);
-                let fresh = || Tensor::zeros((capacity, width), DType::F32, &Device::Cpu);
-                let (keys, values) = (fresh()?, fresh()?);
-                if let Some((old_keys, old_values)) = old {
-                    keys.slice_set(&old_keys.narrow(0, 0, position)?, 0, 0)?;
-                    values.slice_set(&old_values.narrow(0, 0, position)?, 0, 0)?;
-                }
-                (keys, values)
-            }
-        };
-        keys.slice_set(&k.contiguous()?, 0, position)?;
-        values.slice_set(&v.contiguous()?, 0, position)?;
-        let all = (keys.narrow(0, 0, end)?, values.narrow(0, 0, end)?);
-        self.tensors = Some((keys, values));
-        Ok(all)
-    }
-
-    /// Keys and values [positions, width] that are there already, up to this position.
-    pub(crate) fn up_to(&self, end: usize) -> Result<(Tensor, Tensor)> {
-        match &self.tensors {
-            Some((keys, values)) => Ok((keys.narrow(0, 0, end)?, values.narrow(0, 0, end)?)),
-            None => candle_core::bail!("no keys and values of the layer to share them with"),
-        }
-    }
-
-    /// Bytes held.
-    pub(crate) fn bytes(&self) -> usize {
-        let bytes = |tensor: &Tensor| tensor.elem_count() * size_of::<f32>();
-        self.tensors.as_ref().map_or(0, |(keys, values)| bytes(keys) + bytes(values))
-    }
-}
 
 /// How the columns of queries, keys and values divide into heads, and how these are compared.
 #[derive(Clone, Copy)]
@@ -85,13 +29,14 @@ impl Heads {
 
     /// Attention of queries [tokens, heads * head_dim] over keys and values
     /// [positions, kv_heads * head_dim]; the result has the shape of the queries.
-    pub(crate) fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask) -> Result<Tensor> {
+    pub(crate) fn attend(&self, q: &Tensor, kv: [Rows<'_>; 2], mask: &Mask) -> Result<Tensor> {
         let Self { heads, kv_heads, head_dim, .. } = *self;
-        let (k, v) = (mask.seen(k)?, mask.seen(v)?);
+        let [k, v] = kv.map(|all| all.after(mask.begin));
         if q.dim(0)? == 1 {
-            return self.attend_one(q, &k, &v);
+            return self.attend_one(q, k, v);
         }
-        let (tokens, positions) = (q.dim(0)?, k.dim(0)?);
+        let (tokens, positions) = (q.dim(0)?, k.count());
+        let (k, v) = (k.tensor()?, v.tensor()?);
         // Consecutive query heads share a key-value head: stacked as more rows of the same
         // matrix, they need no copies of it.
         let rows = heads / kv_heads * tokens;
@@ -114,34 +59,30 @@ impl Heads {
 
 impl Heads {
     /// The same for a single token, which sees all: in one pass over keys and one over values, without copies of them.
-    fn attend_one(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    fn attend_one(&self, q: &Tensor, k: Rows<'_>, v: Rows<'_>) -> Result<Tensor> {
         let Self { heads, kv_heads, head_dim, .. } = *self;
-        let (share, width) = (heads / kv_heads, kv_heads * head_dim);
-        let positions = k.dim(0)?;
+        let share = heads / kv_heads;
         let mut out = vec![0.0_f32; heads * head_dim];
-        let mut scores = vec![0.0_f32; positions * heads];
+        let mut scores = vec![0.0_f32; k.count() * heads];
         with_numbers(q, |q| {
-            with_numbers(k, |k| {
-                for (scores, k) in scores.chunks_exact_mut(heads).zip(k.chunks_exact(width)) {
-                    for (head, score) in scores.iter_mut().enumerate() {
-                        let key = &k[head / share * head_dim..][..head_dim];
-                        let product = dot(&q[head * head_dim..][..head_dim], key);
-                        *score = self.score(product);
-                    }
+            k.each(|position, k| {
+                let scores = &mut scores[position * heads..][..heads];
+                for (head, score) in scores.iter_mut().enumerate() {
+                    let key = &k[head / share * head_dim..][..head_dim];
+                    *score = self.score(dot(&q[head * head_dim..][..head_dim], key));
                 }
-            })
-        })??;
-        softmax_by_head(&mut scores, heads);
-        with_numbers(v, |v| {
-            for (scores, v) in scores.chunks_exact(heads).zip(v.chunks_exact(width)) {
-                for (head, (score, out)) in
-                    scores.iter().zip(out.chunks_exact_mut(head_dim)).enumerate()
-                {
-                    let value = &v[head / share * head_dim..][..head_dim];
-                    out.iter_mut().zip(value).for_each(|(out, value)| *out += score * value);
-                }
-            }
+            });
         })?;
+        softmax_by_head(&mut scores, heads);
+        v.each(|position, v| {
+            let scores = &scores[position * heads..][..heads];
+            for (head, (score, out)) in
+                scores.iter().zip(out.chunks_exact_mut(head_dim)).enumerate()
+            {
+                let value = &v[head / share * head_dim..][..head_dim];
+                out.iter_mut().zip(value).for_each(|(out, value)| *out += score * value);
+            }
+        });
         Tensor::from_vec(out, (1, heads * head_dim), &Device::Cpu)
     }
 
@@ -213,10 +154,5 @@ impl Mask {
             .collect();
         let hidden = Tensor::from_vec(mask, (tokens, positions - begin), &Device::Cpu)?;
         Ok(Self { begin, hidden: Some(hidden) })
-    }
-
-    /// The keys or values that any token sees.
-    fn seen(&self, all: &Tensor) -> Result<Tensor> {
-        all.narrow(0, self.begin, all.dim(0)? - self.begin)
     }
 }

@@ -105,6 +105,18 @@ pub struct FfnNorm {
 }
 
 impl ModelConfig {
+    /// The same, told from where on its neurons are active.
+    ///
+    /// # Errors
+    /// Thresholds that are not of such a model.
+    pub fn with_activity(mut self, activity: Option<Activity>) -> Result<Self> {
+        if let Some(activity) = activity {
+            activity.check(&self)?;
+            self.activity = Some(activity);
+        }
+        Ok(self)
+    }
+
     /// Reads what describes a model, `config.json` in a model folder, and finds the prefix of its tensor names.
     ///
     /// # Errors

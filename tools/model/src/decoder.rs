@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use candle_core::{Device, Module, Tensor};
+use anyhow::{Result, anyhow, ensure};
+use candle_core::{Module, Tensor};
 
 use super::architecture::{LayerKind, Order, Qkv};
 use super::attention::{Heads, Mask, capped};
@@ -18,7 +18,7 @@ use super::{FeedForward, LayerFfn, State};
 pub(crate) struct Decoder {
     embedding: Matrix,
     /// The table, and how many of its rows come before the first position.
-    learned_positions: Option<(Tensor, usize)>,
+    learned_positions: Option<(Matrix, usize)>,
     /// Into the hidden size and out of it, where the embeddings have another width.
     projections: Option<[Matrix; 2]>,
     ropes: Vec<Rotary>,
@@ -95,7 +95,17 @@ impl Decoder {
         {
             "lm_head.weight".clone_into(&mut embedding_name);
         }
-        let embedding = loader.matrix(&embedding_name, None, config.vocab, width)?;
+        let on_flash = loader.options().embeddings_on_flash;
+        ensure!(
+            !(on_flash && config.tie_word_embeddings),
+            "{}: the head of this model is its embeddings, which every token needs whole: they cannot stay on flash",
+            loader.checkpoint().path().display()
+        );
+        let embedding = if !on_flash {
+            loader.matrix(&embedding_name, None, config.vocab, width)?
+        } else {
+            loader.table(&embedding_name, [config.vocab, width])?
+        };
         let own_head = (!config.tie_word_embeddings)
             .then(|| loader.matrix("lm_head.weight", None, config.vocab, width));
         let head = own_head.transpose()?;
@@ -104,7 +114,7 @@ impl Decoder {
         let learned_positions = match about.learned_positions {
             Some(before) => {
                 let shape = [config.max_positions + before, hidden];
-                Some((loader.tensor(&name("embed_positions.weight"), &shape)?, before))
+                Some((loader.table(&name("embed_positions.weight"), shape)?, before))
             }
             None => None,
         };
@@ -161,16 +171,16 @@ impl Decoder {
                 let attention = &layer.attention;
                 let angles = layer.kind.rope.and_then(|rope| places.angles.get(rope));
                 let q = attention.queries(x, angles)?;
-                let (k, v) = match &attention.own {
-                    KeysAndValues::Of(before) => {
-                        state.caches[*before].up_to(places.position + tokens.len())?
-                    }
+                let of = match &attention.own {
+                    KeysAndValues::Of(before) => *before,
                     KeysAndValues::Own(own) => {
                         let [k, v] = own.of(&attention.heads, x, angles)?;
-                        state.caches[index].append(places.position, &k, &v)?
+                        state.caches[index].append(places.position, &k, &v)?;
+                        index
                     }
                 };
-                attention.finish(&attention.heads.attend(&q, &k, &v, places.mask(&layer.kind))?)
+                let kv = state.caches[of].up_to(places.position + tokens.len())?;
+                attention.finish(&attention.heads.attend(&q, kv, places.mask(&layer.kind))?)
             };
             let mut own = LayerFfn { ffn: &mut *ffn, layer: index, time: &mut ffn_time };
             if let Some(flow) = &mut flow {
@@ -211,7 +221,7 @@ impl Decoder {
             let first = places.position + before;
             // Limits of the configuration keep them within 32 bits.
             let rows: Vec<u32> = (first..first + tokens.len()).map(|row| row as u32).collect();
-            x = (x + table.index_select(&ids(&rows)?, 0)?)?;
+            x = (x + table.rows_of(&rows)?)?;
         }
         scaled(x, self.embedding_scale)
     }
@@ -369,9 +379,13 @@ impl Attention {
                         let rows = q_width + 2 * kv_width;
                         let bias = bias.then(|| format!("{prefix}{name}.bias"));
                         let bias = loader.bias(bias.as_deref(), rows)?;
-                        let all =
-                            loader.tensor(&format!("{prefix}{name}.weight"), &[rows, hidden])?;
-                        ungrouped(loader, (&all, bias.as_ref()), heads / kv_heads, head_dim)?
+                        let name = format!("{prefix}{name}.weight");
+                        ungrouped(
+                            loader,
+                            (&name, [rows, hidden], bias),
+                            heads / kv_heads,
+                            head_dim,
+                        )?
                     }
                 };
                 let k_norm = head_norm(loader, 1)?;
@@ -415,8 +429,8 @@ impl OwnKeysAndValues {
 /// Queries, keys and values out of one matrix, with its bias, that has, for each key-value head, `share` heads of
 /// queries, one of keys and one of values.
 fn ungrouped(
-    loader: &Loader<'_>,
-    (weights, bias): (&Tensor, Option<&Tensor>),
+    loader: &mut Loader<'_>,
+    (name, shape, bias): (&str, [usize; 2], Option<Tensor>),
     share: usize,
     head_dim: usize,
 ) -> Result<[Matrix; 3]> {
@@ -426,11 +440,20 @@ fn ungrouped(
         let groups = groups.narrow(1, first, heads)?.contiguous()?;
         if tensor.rank() == 1 { groups.flatten_all() } else { groups.reshape(((), columns)) }
     };
-    let part = |first, heads| -> Result<Matrix> {
-        let bias = bias.map(|bias| rows(bias, first, heads)).transpose()?;
-        loader.matrix_of(&rows(weights, first, heads)?, bias)
-    };
-    Ok([part(0, share)?, part(share, 1)?, part(share + 1, 1)?])
+    // Of each group: where they begin, and how many.
+    let heads_of = [(0, share), (share, 1), (share + 1, 1)];
+    let groups = shape[0] / ((share + 2) * head_dim);
+    let counts = heads_of.map(|(_, heads)| groups * heads * head_dim);
+    let matrices = loader.cut(name, shape, counts, |all, part| {
+        let (first, heads) = heads_of[part];
+        rows(all, first, heads)
+    })?;
+    let mut with_biases = Vec::new();
+    for (matrix, (first, heads)) in matrices.into_iter().zip(heads_of) {
+        let bias = bias.as_ref().map(|bias| rows(bias, first, heads)).transpose()?;
+        with_biases.push(matrix.with_bias(bias));
+    }
+    with_biases.try_into().map_err(|_| anyhow!("not three parts"))
 }
 
 fn normed(x: Tensor, norm: Option<&Norm>) -> Result<Tensor> {
@@ -439,8 +462,4 @@ fn normed(x: Tensor, norm: Option<&Norm>) -> Result<Tensor> {
 
 fn scaled(x: Tensor, scale: Option<f64>) -> Result<Tensor> {
     Ok(scale.map_or(Ok(x.clone()), |scale| &x * scale)?)
-}
-
-fn ids(ids: &[u32]) -> Result<Tensor> {
-    Ok(Tensor::from_slice(ids, ids.len(), &Device::Cpu)?)
 }

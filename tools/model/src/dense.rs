@@ -6,9 +6,10 @@ use candle_core::{Device, Module, Tensor};
 use super::activation::Activation;
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
+use super::dense_type::DenseOptions;
 use super::inputs::forward_windows;
 use super::loader::{Loader, Norm};
-use super::matrix::{DenseOptions, Matrix};
+use super::matrix::Matrix;
 use super::predictor::{check_numbers, token_rows};
 use super::{FeedForward, Model};
 

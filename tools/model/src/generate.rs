@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::sampler::Sampler;
 use crate::times::{Times, timed};
-use crate::{FeedForward, Model, PIECE_TOKENS, State};
+use crate::{FeedForward, KvOptions, Model, PIECE_TOKENS, State};
 
 /// What came of [`generate`].
 #[derive(Debug)]
@@ -46,7 +46,12 @@ pub struct Text {
 impl Text {
     /// No text as yet.
     pub fn new(model: &Model) -> Self {
-        Self { state: model.new_state(), fed: Vec::new() }
+        Self::with(model, KvOptions::default())
+    }
+
+    /// The same, with keys and values held as the caller says.
+    pub fn with(model: &Model, options: KvOptions) -> Self {
+        Self { state: model.new_state_with(options), fed: Vec::new() }
     }
 
     /// As [`generate`], of a prompt that is the whole text so far: only what differs from what was fed before is fed.

@@ -39,6 +39,7 @@ pub mod checkpoint;
 mod config;
 mod decoder;
 mod dense;
+mod dense_type;
 mod families;
 mod folder;
 mod generate;
@@ -47,9 +48,11 @@ mod inputs;
 mod json;
 mod loader;
 mod matrix;
+mod needed;
 pub mod perplexity;
 mod predictor;
 mod prompt;
+mod remembered;
 mod rotary;
 mod sampler;
 #[cfg(test)]
@@ -67,18 +70,18 @@ pub use chat::{ChatTemplate, Message, Role};
 pub use checkpoint::{Checkpoint, Source};
 pub use config::{FfnNorm, FfnTensors, ModelConfig};
 pub use dense::DenseFfn;
+pub use dense_type::{DenseNumbers, DenseOptions, DenseType};
 pub use generate::{Generated, Text, generate};
 pub use inputs::{InputSample, forward_windows};
-pub use matrix::{DenseOptions, DenseType};
 pub use predictor::ExactPredictor;
 pub use prompt::prompt_ids;
+pub use remembered::{KvOptions, KvType};
 pub use sampler::{Sampler, Sampling};
 pub use times::Times;
 pub use tokenizer::{Decoder, Tokenizer};
 
-use attention::LayerCache;
-
 use loader::Loader;
+use remembered::LayerCache;
 use times::timed;
 
 /// Most tokens that a long text is fed at a time: the scores of attention take memory as these tokens
@@ -180,14 +183,12 @@ impl Model {
         Ok(Self { config, checkpoint, decoder, resident_bytes })
     }
 
-    /// The same, told from where on its neurons are active.
+    /// The same, told from where on its neurons are active, if that is not in its activation.
     ///
     /// # Errors
     /// Thresholds that are not of such a model.
-    pub fn with_activity(mut self, activity: Activity) -> Result<Self> {
-        activity.check(&self.config)?;
-        self.config.activity = Some(activity);
-        Ok(self)
+    pub fn with_activity(self, activity: Option<Activity>) -> Result<Self> {
+        Ok(Self { config: self.config.with_activity(activity)?, ..self })
     }
 
     /// What the model is.
@@ -205,9 +206,14 @@ impl Model {
         self.resident_bytes
     }
 
-    /// An empty text: position 0, nothing cached.
+    /// An empty text: position 0, nothing remembered.
     pub fn new_state(&self) -> State {
-        let caches = (0..self.config.layers).map(|_| LayerCache::default()).collect();
+        self.new_state_with(KvOptions::default())
+    }
+
+    /// The same, with keys and values held as the caller says.
+    pub fn new_state_with(&self, options: KvOptions) -> State {
+        let caches = (0..self.config.layers).map(|_| LayerCache::new(options)).collect();
         State { position: 0, caches, times: Times::default() }
     }
 

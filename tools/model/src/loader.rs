@@ -6,7 +6,8 @@ use candle_nn::{LayerNorm, RmsNorm};
 
 use super::architecture::NormKind;
 use super::checkpoint::Checkpoint;
-use super::matrix::{DenseOptions, Matrix};
+use super::dense_type::DenseOptions;
+use super::matrix::Matrix;
 
 /// A norm of either kind.
 pub(crate) enum Norm {
@@ -31,21 +32,33 @@ impl Module for Norm {
     }
 }
 
-/// Loads tensors of known shape and counts their bytes.
+/// Loads tensors of known shape and counts their bytes; or counts them only.
 pub(crate) struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     options: DenseOptions,
     bytes: usize,
+    /// Whether nothing is read: tensors are zeros then, and matrices have no numbers at all.
+    counting: bool,
 }
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(checkpoint: &'a Checkpoint, options: DenseOptions) -> Self {
-        Self { checkpoint, options, bytes: 0 }
+        Self { checkpoint, options, bytes: 0, counting: false }
+    }
+
+    /// One that reads no weights: for telling how much memory they will take.
+    pub(crate) fn counting(checkpoint: &'a Checkpoint, options: DenseOptions) -> Self {
+        Self { counting: true, ..Self::new(checkpoint, options) }
     }
 
     /// Bytes of all tensors loaded so far, as held in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How matrices are held.
+    pub(crate) fn options(&self) -> &DenseOptions {
+        &self.options
     }
 
     /// Where the tensors are.
@@ -78,9 +91,11 @@ impl<'a> Loader<'a> {
     /// A tensor as f32, after a check of its shape.
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.check_shape(name, shape)?;
-        let data = self.checkpoint.read_f32(name)?;
-        self.bytes += size_of_val(data.as_slice());
-        Ok(Tensor::from_vec(data, shape, &Device::Cpu)?)
+        self.bytes += shape.iter().product::<usize>() * size_of::<f32>();
+        if self.counting {
+            return Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
+        }
+        Ok(Tensor::from_vec(self.checkpoint.read_f32(name)?, shape, &Device::Cpu)?)
     }
 
     /// The matrix `weight` `[output, input]` with its bias `[output]`, if named.
@@ -91,15 +106,61 @@ impl<'a> Loader<'a> {
         output: usize,
         input: usize,
     ) -> Result<Matrix> {
-        self.check_shape(weight, &[output, input])?;
-        let matrix = Matrix::read(self.checkpoint, weight, [output, input], &self.options)?;
-        self.bytes += matrix.bytes();
+        let options = self.options;
+        let matrix = self.read(weight, [output, input], options)?;
         Ok(matrix.with_bias(self.bias(bias, output)?))
     }
 
-    /// A matrix of numbers that were loaded.
-    pub(crate) fn matrix_of(&self, weights: &Tensor, bias: Option<Tensor>) -> Result<Matrix> {
-        Ok(Matrix::of_tensor(weights, &self.options)?.with_bias(bias))
+    fn read(&mut self, name: &str, shape: [usize; 2], options: DenseOptions) -> Result<Matrix> {
+        self.check_shape(name, &shape)?;
+        let [rows, columns] = shape;
+        if self.counting {
+            let held = options.held(self.checkpoint.dtype(name)?, columns);
+            self.bytes += rows * held.row_bytes(columns);
+            return Matrix::on_flash(self.checkpoint, name, shape, &options);
+        }
+        let matrix = Matrix::read(self.checkpoint, name, shape, &options)?;
+        self.bytes += matrix.bytes();
+        Ok(matrix)
+    }
+
+    /// Some rows of the matrix `name` `[.., columns]`, each of `parts` as the caller cuts it out.
+    pub(crate) fn cut(
+        &mut self,
+        name: &str,
+        [rows, columns]: [usize; 2],
+        parts: [usize; 3],
+        cut: impl Fn(&Tensor, usize) -> candle_core::Result<Tensor>,
+    ) -> Result<[Matrix; 3]> {
+        self.check_shape(name, &[rows, columns])?;
+        let (stored, options) = (self.checkpoint.dtype(name)?, self.options);
+        let all = match self.counting {
+            true => None,
+            false => {
+                let values = self.checkpoint.read_f32(name)?;
+                Some(Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)
+            }
+        };
+        let mut part = |number: usize| -> Result<Matrix> {
+            let Some(all) = &all else {
+                self.bytes += parts[number] * options.held(stored, columns).row_bytes(columns);
+                return Matrix::on_flash(self.checkpoint, name, [parts[number], columns], &options);
+            };
+            let matrix = Matrix::of_tensor(&cut(all, number)?, stored, &options)?;
+            self.bytes += matrix.bytes();
+            Ok(matrix)
+        };
+        Ok([part(0)?, part(1)?, part(2)?])
+    }
+
+    /// A table `[rows, columns]` of which rows are looked up, and nothing is rounded. On flash it stays where it is.
+    pub(crate) fn table(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix> {
+        let options = self.options.lossless();
+        if options.embeddings_on_flash {
+            self.check_shape(name, &shape)?;
+            return Matrix::on_flash(self.checkpoint, name, shape, &options);
+        }
+        self.read(name, shape, options)
     }
 
     /// An RMSNorm of the weights `weight` `[width]`.

@@ -3,92 +3,24 @@
 //! Few tokens are multiplied straight from the bytes, by the kernels: all that there is to do is to read the matrix
 //! once. For many, pieces of it become f32, and candle multiplies them.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, ensure};
-use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Result as Computed, Tensor};
-use lnp_engine::sys::cpu::detect;
-use lnp_kernels::{CpuFeatures, Input, Numbers, Rows, TOKENS_MAX, Tier};
+use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+use candle_core::{Device, Module, Result as Computed, Tensor};
+use lnp_kernels::{Input, Numbers, Rows, TOKENS_MAX};
 use rayon::prelude::*;
 use zerocopy::IntoBytes;
 
 use super::checkpoint::Checkpoint;
-use super::stored::{StoredType, to_f32};
+use super::dense_type::{DenseOptions, DenseType, HeldType};
+use super::stored::{StoredType, quantised, to_f32};
 use super::with_numbers;
 
 /// Bytes of rows that a thread multiplies at least: less is not worth waking one up.
 const THREAD_BYTES_MIN: usize = 1 << 20;
 /// Numbers of a piece that is made f32 at once.
-const PIECE_NUMBERS: usize = 1 << 20;
-
-/// How the dense parts of a model are held: attention, embeddings, head.
-#[derive(Debug, Clone, Copy)]
-pub struct DenseOptions {
-    /// In which type; none for one that loses nothing: f16 where the checkpoint is in f16, else f32.
-    pub numbers: Option<DenseType>,
-    /// What the kernels may use.
-    pub features: CpuFeatures,
-}
-
-impl Default for DenseOptions {
-    /// Without loss, of the weights and of what is multiplied with them: kernels that round their input are left out.
-    fn default() -> Self {
-        Self { numbers: None, features: detect().up_to(Tier::Neon) }
-    }
-}
-
-impl DenseOptions {
-    /// The same in f32, whatever the checkpoint has.
-    pub(crate) fn in_f32() -> Self {
-        Self { numbers: Some(DenseType::F32), ..Self::default() }
-    }
-}
-
-/// A type that matrices of the dense parts are held in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DenseType {
-    /// Exact, of any checkpoint but one in f64.
-    F32,
-    /// Rounded, where the checkpoint is not in f16.
-    F16,
-    /// Rounded to 8 bits, a scale for each 32.
-    Q8_0,
-}
-
-impl DenseType {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8_0];
-
-    /// The type of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|dense| dense.name() == name)
-    }
-
-    /// Its name on the command line and in JSON.
-    pub const fn name(self) -> &'static str {
-        self.numbers().name()
-    }
-
-    const fn numbers(self) -> Numbers {
-        match self {
-            Self::F32 => Numbers::F32,
-            Self::F16 => Numbers::F16,
-            Self::Q8_0 => Numbers::Q8_0,
-        }
-    }
-
-    const fn stored(self) -> StoredType {
-        match self {
-            Self::F32 => StoredType::F32,
-            Self::F16 => StoredType::F16,
-            Self::Q8_0 => StoredType::Q8_0,
-        }
-    }
-
-    /// What holds a checkpoint's type without loss.
-    fn of_stored(stored: StoredType) -> Self {
-        if stored == StoredType::F16 { Self::F16 } else { Self::F32 }
-    }
-}
+pub(crate) const PIECE_NUMBERS: usize = 1 << 20;
 
 /// A matrix `[rows, columns]` with its bias `[rows]`, if it has one: `y = x W^T + b`.
 pub(crate) struct Matrix {
@@ -103,6 +35,10 @@ pub(crate) struct Matrix {
 enum Held {
     F32(Tensor),
     Bytes(DenseType, Vec<u8>),
+    /// What candle multiplies as it is.
+    Ggml(StoredType, Arc<QTensor>),
+    /// Nothing: rows are read when they are asked for. The name of the tensor.
+    Flash(Checkpoint, String),
 }
 
 impl Matrix {
@@ -114,42 +50,64 @@ impl Matrix {
         options: &DenseOptions,
     ) -> Result<Self> {
         let stored = checkpoint.dtype(name)?;
-        let numbers = options.numbers.unwrap_or_else(|| DenseType::of_stored(stored));
-        let blocks = columns.is_multiple_of(32);
-        let held = match numbers {
-            DenseType::F16 | DenseType::Q8_0 if blocks => {
-                let bytes = if stored == numbers.stored() {
-                    checkpoint.read_raw(name)?.1
-                } else {
-                    rounded(checkpoint, name, [rows, columns], numbers)?
-                };
-                Held::Bytes(numbers, bytes)
+        let held = match options.held(stored, columns) {
+            HeldType::Ggml(dtype) => {
+                let bytes = checkpoint.read_raw(name)?.1;
+                Held::Ggml(dtype, Arc::new(quantised(dtype, &bytes, (rows, columns))?))
             }
-            _ => Held::F32(Tensor::from_vec(
-                checkpoint.read_f32(name)?,
-                (rows, columns),
-                &Device::Cpu,
-            )?),
+            HeldType::Of(DenseType::F32) => {
+                let values = checkpoint.read_f32(name)?;
+                Held::F32(Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)
+            }
+            HeldType::Of(numbers) if stored == numbers.stored() => {
+                Held::Bytes(numbers, checkpoint.read_raw(name)?.1)
+            }
+            HeldType::Of(numbers) => {
+                Held::Bytes(numbers, rounded(checkpoint, name, [rows, columns], numbers)?)
+            }
         };
         Self::of(held, rows, columns, options)
     }
 
-    /// The same of numbers that are there already.
-    pub(crate) fn of_tensor(weights: &Tensor, options: &DenseOptions) -> Result<Self> {
+    /// A table of which rows are looked up, read from the checkpoint each time.
+    pub(crate) fn on_flash(
+        checkpoint: &Checkpoint,
+        name: &str,
+        [rows, columns]: [usize; 2],
+        options: &DenseOptions,
+    ) -> Result<Self> {
+        Self::of(Held::Flash(checkpoint.clone(), name.to_owned()), rows, columns, options)
+    }
+
+    /// A matrix of numbers that are there already, and are stored so.
+    pub(crate) fn of_tensor(
+        weights: &Tensor,
+        stored: StoredType,
+        options: &DenseOptions,
+    ) -> Result<Self> {
         let (rows, columns) = weights.dims2()?;
-        Self::of(Held::F32(weights.contiguous()?), rows, columns, options)
+        let held = match options.held(stored, columns) {
+            HeldType::Of(numbers) if numbers != DenseType::F32 => {
+                let values = weights.flatten_all()?.to_vec1::<f32>()?;
+                let mut bytes = Vec::new();
+                append_rounded(values, numbers, &mut bytes)?;
+                Held::Bytes(numbers, bytes)
+            }
+            _ => Held::F32(weights.contiguous()?),
+        };
+        Self::of(held, rows, columns, options)
     }
 
     fn of(held: Held, rows: usize, columns: usize, options: &DenseOptions) -> Result<Self> {
-        let numbers = match &held {
-            Held::F32(_) => Numbers::F32,
-            Held::Bytes(numbers, _) => numbers.numbers(),
+        let kernel = match &held {
+            Held::F32(_) => Rows::new(Numbers::F32, columns, options.features).ok(),
+            Held::Bytes(numbers, bytes) => {
+                let (found, expected) = (bytes.len(), numbers.numbers().row_bytes(columns) * rows);
+                ensure!(found == expected, "a matrix of {found} bytes, not {expected}");
+                Rows::new(numbers.numbers(), columns, options.features).ok()
+            }
+            Held::Ggml(..) | Held::Flash(..) => None,
         };
-        let kernel = Rows::new(numbers, columns, options.features).ok();
-        if let Held::Bytes(_, bytes) = &held {
-            let expected = numbers.row_bytes(columns) * rows;
-            ensure!(bytes.len() == expected, "a matrix of {} bytes, not {expected}", bytes.len());
-        }
         Ok(Self { held, rows, columns, kernel, bias: None })
     }
 
@@ -163,6 +121,8 @@ impl Matrix {
         match &self.held {
             Held::F32(tensor) => tensor.elem_count() * size_of::<f32>(),
             Held::Bytes(_, bytes) => bytes.len(),
+            Held::Ggml(_, tensor) => tensor.storage_size_in_bytes(),
+            Held::Flash(..) => 0,
         }
     }
 
@@ -185,7 +145,7 @@ impl Matrix {
             Held::F32(tensor) => {
                 tensor.index_select(&Tensor::from_slice(rows, rows.len(), &Device::Cpu)?, 0)
             }
-            Held::Bytes(..) => {
+            _ => {
                 let each = rows.iter().map(|row| self.piece(*row as usize, 1));
                 Tensor::cat(&each.collect::<Computed<Vec<_>>>()?, 0)
             }
@@ -211,6 +171,7 @@ impl Matrix {
         let done = match &self.held {
             Held::Bytes(_, bytes) => multiply(bytes)?,
             Held::F32(tensor) => with_numbers(tensor, |weights| multiply(weights.as_bytes()))??,
+            Held::Ggml(..) | Held::Flash(..) => candle_core::bail!("a matrix without kernels"),
         };
         done.map_err(|error| candle_core::Error::Msg(format!("{error:#}")))?;
         Tensor::from_vec(out, (tokens, self.rows), &Device::Cpu)
@@ -218,8 +179,12 @@ impl Matrix {
 
     /// Piece by piece in f32.
     fn many(&self, x: &Tensor) -> Computed<Tensor> {
-        if let Held::F32(tensor) = &self.held {
-            return x.matmul(&tensor.t()?);
+        match &self.held {
+            Held::F32(tensor) => return x.matmul(&tensor.t()?),
+            Held::Ggml(_, tensor) => {
+                return QMatMul::from_arc(Arc::clone(tensor))?.forward(&x.contiguous()?);
+            }
+            Held::Bytes(..) | Held::Flash(..) => {}
         }
         let step = (PIECE_NUMBERS / self.columns.max(1)).max(1);
         let pieces = (0..self.rows)
@@ -230,16 +195,24 @@ impl Matrix {
 
     /// `count` rows in f32 [count, columns].
     fn piece(&self, first: usize, count: usize) -> Computed<Tensor> {
-        match &self.held {
-            Held::F32(tensor) => tensor.narrow(0, first, count),
-            Held::Bytes(numbers, bytes) => {
-                let row_bytes = numbers.numbers().row_bytes(self.columns);
-                let piece = bytes.get(first * row_bytes..(first + count) * row_bytes);
-                let values = piece.and_then(|piece| to_f32(numbers.stored(), piece));
-                let Some(values) = values else { candle_core::bail!("rows beyond a matrix") };
-                Tensor::from_vec(values, (count, self.columns), &Device::Cpu)
+        let cut = |dtype: StoredType, bytes: &[u8]| {
+            let row_bytes = bytes.len() / self.rows.max(1);
+            let piece = bytes.get(first * row_bytes..(first + count) * row_bytes);
+            piece.and_then(|piece| to_f32(dtype, piece))
+        };
+        let values = match &self.held {
+            Held::F32(tensor) => return tensor.narrow(0, first, count),
+            Held::Bytes(numbers, bytes) => cut(numbers.stored(), bytes),
+            Held::Ggml(dtype, tensor) => cut(*dtype, &tensor.data()?),
+            Held::Flash(checkpoint, name) => {
+                let read = checkpoint.read_rows_raw(name, first..first + count);
+                let (dtype, bytes) =
+                    read.map_err(|error| candle_core::Error::Msg(format!("{error:#}")))?;
+                to_f32(dtype, &bytes)
             }
-        }
+        };
+        let Some(values) = values else { candle_core::bail!("rows beyond a matrix") };
+        Tensor::from_vec(values, (count, self.columns), &Device::Cpu)
     }
 }
 
@@ -290,75 +263,26 @@ fn rounded(
         let (stored, piece) = checkpoint.read_rows_raw(name, first..rows.min(first + step))?;
         let values = to_f32(stored, &piece);
         let values = values.with_context(|| format!("tensor `{name}` is {stored}, no weights"))?;
-        if numbers == DenseType::F16 {
-            bytes.extend(values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()));
-            continue;
-        }
-        let count = values.len();
-        let tensor = Tensor::from_vec(values, count, &Device::Cpu)?;
-        bytes.extend_from_slice(&QTensor::quantize(&tensor, GgmlDType::Q8_0)?.data()?);
+        append_rounded(values, numbers, &mut bytes)?;
     }
     Ok(bytes)
 }
 
-#[cfg(test)]
-mod tests {
-    use rand::{RngExt, SeedableRng};
-    use rand_xoshiro::Xoshiro256PlusPlus;
-
-    use super::*;
-
-    /// Few tokens and many, every type, on threads or not: what f64 makes of the numbers that are held.
-    #[test]
-    fn products_agree_with_f64() -> Result<()> {
-        let mut random = Xoshiro256PlusPlus::seed_from_u64(2);
-        let features = DenseOptions::default().features;
-        for (rows, columns) in [(5, 32), (70, 96), (3, 20), (6000, 128)] {
-            let mut numbers = |count: usize| -> Vec<f32> {
-                (0..count).map(|_| random.random::<f32>() - 0.5).collect()
-            };
-            let weights = numbers(rows * columns);
-            let bias = Tensor::from_vec(numbers(rows), rows, &Device::Cpu)?;
-            for dtype in DenseType::ALL {
-                let options = DenseOptions { numbers: Some(dtype), features };
-                let whole = Tensor::from_slice(&weights, (rows, columns), &Device::Cpu)?;
-                let bytes = |ggml| -> Result<Vec<u8>> {
-                    Ok(QTensor::quantize(&whole, ggml)?.data()?.into_owned())
-                };
-                let held = match dtype {
-                    _ if !columns.is_multiple_of(32) => Held::F32(whole.clone()),
-                    DenseType::F32 => Held::F32(whole.clone()),
-                    DenseType::F16 => Held::Bytes(dtype, bytes(GgmlDType::F16)?),
-                    DenseType::Q8_0 => Held::Bytes(dtype, bytes(GgmlDType::Q8_0)?),
-                };
-                let matrix = Matrix::of(held, rows, columns, &options)?;
-                let matrix = matrix.with_bias(Some(bias.clone()));
-                let held = matrix.piece(0, rows)?.to_vec2::<f32>()?;
-                let looked_up = matrix.rows_of(&[2, 0])?.to_vec2::<f32>()?;
-                assert_eq!(looked_up, [held[2].clone(), held[0].clone()]);
-                for tokens in [1, 2, 7, 8, 9, 40] {
-                    let x = Tensor::from_vec(
-                        numbers(tokens * columns),
-                        (tokens, columns),
-                        &Device::Cpu,
-                    )?;
-                    let found = matrix.forward(&x)?.to_vec2::<f32>()?;
-                    for (x, found) in x.to_vec2::<f32>()?.iter().zip(&found) {
-                        let bias = bias.to_vec1::<f32>()?;
-                        for ((row, bias), found) in held.iter().zip(&bias).zip(found) {
-                            let terms =
-                                || row.iter().zip(x).map(|(a, b)| f64::from(*a) * f64::from(*b));
-                            let (sum, size) =
-                                (terms().sum::<f64>(), terms().map(f64::abs).sum::<f64>());
-                            let off = (f64::from(*found) - sum - f64::from(*bias)).abs();
-                            // inputs of 8-bit kernels are rounded to 8 bits
-                            let most = if dtype == DenseType::Q8_0 { 0.02 } else { 1e-3 };
-                            assert!(off <= most * (size + 1.0), "{dtype:?} {rows} {tokens}: {off}");
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
+/// Appends numbers, whole blocks, in another type.
+fn append_rounded(values: Vec<f32>, numbers: DenseType, bytes: &mut Vec<u8>) -> Result<()> {
+    let ggml = match numbers {
+        DenseType::F32 => GgmlDType::F32,
+        DenseType::F16 => GgmlDType::F16,
+        DenseType::Bf16 => GgmlDType::BF16,
+        DenseType::Q8_0 => GgmlDType::Q8_0,
+        DenseType::Q4_0 => GgmlDType::Q4_0,
+    };
+    let count = values.len();
+    let tensor = Tensor::from_vec(values, count, &Device::Cpu)?;
+    bytes.extend_from_slice(&QTensor::quantize(&tensor, ggml)?.data()?);
+    Ok(())
 }
+
+#[cfg(test)]
+#[path = "matrix_tests.rs"]
+mod tests;

@@ -9,8 +9,9 @@ use candle_core::{Device, Tensor};
 use super::activation::Activation;
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
+use super::dense_type::DenseOptions;
 use super::loader::Loader;
-use super::matrix::{DenseOptions, Matrix};
+use super::matrix::Matrix;
 
 /// The rows that decide activity (gate, where there is one, else up; both with dReLU) of all layers, held
 /// without loss: in f16 where the checkpoint is, else in f32. None of a layer whose neurons are all active.
@@ -44,9 +45,21 @@ impl ExactPredictor {
     /// Activations that make no neuron inactive; a missing tensor, one of another shape, or a failed
     /// read.
     pub fn load(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Self> {
-        config.check_active(checkpoint)?;
+        Self::by(Loader::new(checkpoint, DenseOptions::default()), config)
+    }
+
+    /// Bytes that [`Self::load`] will hold: no weights are read.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn bytes_needed(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<usize> {
+        let counted = Self::by(Loader::counting(checkpoint, DenseOptions::default()), config)?;
+        Ok(counted.resident_bytes)
+    }
+
+    fn by(mut loader: Loader<'_>, config: &ModelConfig) -> Result<Self> {
+        config.check_active(loader.checkpoint())?;
         let (neurons, hidden) = (config.neurons, config.hidden);
-        let mut loader = Loader::new(checkpoint, DenseOptions::default());
         let layers = (0..config.layers)
             .map(|layer| {
                 let activation = config.activation_of(layer);

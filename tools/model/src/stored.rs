@@ -3,8 +3,8 @@
 use std::fmt;
 
 use candle_core::Device;
-use candle_core::quantized::GgmlDType;
 use candle_core::quantized::ggml_file::qtensor_from_ggml;
+use candle_core::quantized::{GgmlDType, QTensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -43,6 +43,19 @@ impl StoredType {
             Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::Iq4Nl => 32,
             Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
         }
+    }
+
+    /// Bytes of a row of so many elements, whole blocks; none for what is no type of weights.
+    pub fn row_bytes(self, columns: usize) -> Option<usize> {
+        let block_bytes = match self {
+            Self::F64 => 8,
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::Iq4Nl => 18,
+            Self::Other(_) => return None,
+            quantised => quantised.ggml()?.type_size(),
+        };
+        Some(columns / self.block() * block_bytes)
     }
 
     /// Whether elements share scales, so that no single one can be cut out of the bytes.
@@ -182,6 +195,21 @@ fn dequantised(ggml: GgmlDType, blocks: &[u8]) -> Option<Vec<f32>> {
     let elements = blocks.len() / ggml.type_size() * ggml.block_size();
     let tensor = qtensor_from_ggml(ggml, blocks, vec![elements], &Device::Cpu).ok()?;
     tensor.dequantize(&Device::Cpu).ok()?.to_vec1().ok()
+}
+
+/// A matrix of one of the types of blocks as candle has it, from whole rows of bytes.
+pub(crate) fn quantised(
+    dtype: StoredType,
+    bytes: &[u8],
+    (rows, columns): (usize, usize),
+) -> candle_core::Result<QTensor> {
+    let expected = dtype.row_bytes(columns).map(|row| row * rows);
+    match dtype.ggml() {
+        Some(ggml) if expected == Some(bytes.len()) => {
+            qtensor_from_ggml(ggml, bytes, vec![rows, columns], &Device::Cpu)
+        }
+        _ => candle_core::bail!("{} bytes are no matrix of {dtype}", bytes.len()),
+    }
 }
 
 /// A block of IQ4_NL: a scale in f16, then 32 numbers of 4 bits that choose from this table. The first half

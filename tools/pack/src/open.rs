@@ -58,6 +58,11 @@ impl PackIndex {
         &self.path
     }
 
+    /// Bytes of the index in memory.
+    pub fn resident_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Length of the file, bytes.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes

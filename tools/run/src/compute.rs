@@ -4,18 +4,18 @@
 use anyhow::{Context, Result};
 use lnp_engine::ffn::Ffn;
 pub use lnp_engine::limits::GAP_BYTES_USUAL;
-use lnp_engine::limits::QUEUE_DEPTH_DEFAULT;
+use lnp_engine::limits::{BATCH_TOKENS_MAX, QUEUE_DEPTH_DEFAULT};
 use lnp_engine::queue::TimedQueue;
 use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions, cpu};
 use lnp_engine::{Collapse, Config, Engine, open_engine, required_bytes};
 use lnp_format::Pack;
-use lnp_kernels::{CpuFeatures, TOKENS_MAX};
+use lnp_kernels::CpuFeatures;
 
 use crate::check::check_weights;
 use crate::fit::{ffn_memory, fit_memory, prefetch_bytes};
 use lnp_device::memory::{ArenaMemory, arena};
 use lnp_device::open_direct;
-use lnp_model::Model;
+use lnp_model::{Model, ModelConfig};
 use lnp_pack::{PackIndex, Recipe};
 
 /// Share of the bundles that the cache holds where nothing else is said.
@@ -30,7 +30,8 @@ pub struct ComputeOptions {
     pub queue_depth: u32,
     /// Whether each bundle read is checked against its checksum.
     pub verify_reads: bool,
-    /// Bytes of the engine's arena, if they are limited; then `cache_ratio` does not count.
+    /// Bytes of all that is opened here, if they are limited: the engine's arena and what the FFN is computed in. Then
+    /// `cache_ratio` does not count.
     pub memory: Option<usize>,
     /// Share of the bundles that the cache holds.
     pub cache_ratio: f64,
@@ -55,7 +56,7 @@ impl Default for ComputeOptions {
             memory: None,
             cache_ratio: CACHE_RATIO_USUAL,
             features: cpu::detect(),
-            batch: TOKENS_MAX,
+            batch: BATCH_TOKENS_MAX,
             ahead: false,
             read: ReadOptions::default(),
             buffered: false,
@@ -79,22 +80,20 @@ impl<'p> ComputePack<'p> {
     ///
     /// # Errors
     /// A pack of another shape, a memory limit that is too small, or a file that cannot be read so.
-    pub fn open(index: &'p PackIndex, model: &Model, options: ComputeOptions) -> Result<Self> {
+    pub fn open(
+        index: &'p PackIndex,
+        model: &ModelConfig,
+        options: ComputeOptions,
+    ) -> Result<Self> {
         let pack = index.pack()?;
-        Recipe::check_pack(&pack, model.config())
-            .with_context(|| index.path().display().to_string())?;
+        Recipe::check_pack(&pack, model).with_context(|| index.path().display().to_string())?;
         let ffn_memory = ffn_memory(&pack, options.features, options.batch)
             .with_context(|| index.path().display().to_string())?;
-        let base = Config {
-            collapse: options.collapse,
-            queue_depth: options.queue_depth,
-            verify_reads: options.verify_reads,
-            ..Config::new(&pack)
-        };
-        let prefetch_bytes =
-            if options.ahead { prefetch_bytes(&pack, &base, options.memory)? } else { 0 };
+        let base = base(&pack, &options);
+        let left = options.memory.map(|memory| memory.saturating_sub(ffn_memory.len()));
+        let prefetch_bytes = if options.ahead { prefetch_bytes(&pack, &base, left)? } else { 0 };
         let base = Config { prefetch_bytes, ..base };
-        let config = fit_memory(&pack, base, options.memory, options.cache_ratio)?;
+        let config = fit_memory(&pack, base, left, options.cache_ratio)?;
         let file = open_direct(index.path(), options.buffered)?;
         let memory = arena(required_bytes(&config, &pack)?)?;
         Ok(Self { index, pack, options, config, file, memory, ffn_memory })
@@ -103,6 +102,26 @@ impl<'p> ComputePack<'p> {
     /// The engine's settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The least that [`ComputeOptions::memory`] can be.
+    ///
+    /// # Errors
+    /// A number type without kernels, or settings that break a rule.
+    pub fn bytes_min(index: &PackIndex, options: &ComputeOptions) -> Result<usize> {
+        let pack = index.pack()?;
+        let least = Config {
+            staging_bytes: Config::staging_bytes_min(&pack),
+            cache_bundles: 0,
+            ..base(&pack, options)
+        };
+        let of_ffn = Ffn::required_bytes(pack.shape(), options.features, options.batch)?;
+        Ok(required_bytes(&least, &pack)? + of_ffn)
+    }
+
+    /// Bytes of all that was opened.
+    pub fn bytes(&self) -> usize {
+        self.memory.len() + self.ffn_memory.len()
     }
 
     /// Bytes of the engine's arena: staging area, cache, and what keeps account of them.
@@ -123,6 +142,16 @@ impl<'p> ComputePack<'p> {
         check_weights(&mut engine, model.checkpoint(), model.config()).with_context(named)?;
         warm(&mut engine).with_context(named)?;
         Ok((engine, ffn))
+    }
+}
+
+/// The engine's settings, but for how its memory is divided.
+fn base(pack: &Pack<'_>, options: &ComputeOptions) -> Config {
+    Config {
+        collapse: options.collapse,
+        queue_depth: options.queue_depth,
+        verify_reads: options.verify_reads,
+        ..Config::new(pack)
     }
 }
 

@@ -7,7 +7,6 @@ use lnp_engine::FetchStats;
 use lnp_engine::engine::{Session, Workers};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::TimedQueue;
-use lnp_kernels::TOKENS_MAX;
 use lnp_model::{FeedForward, Times};
 
 use crate::ahead::ReadAhead;
@@ -103,7 +102,7 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
         if let Some(ahead) = &mut ahead {
             ahead.begins(self.session, self.predictor, layer);
         }
-        self.ffn.begin(self.session, layer as u32, &sets_of(&sets[..first])[..first])?;
+        begin(&mut self.ffn, self.session, layer, &sets[..first])?;
         self.begun = Some(layer);
         if let Some(ahead) = ahead {
             ahead.begun(self.predictor, layer, x)?;
@@ -122,8 +121,7 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
         let batches = x.chunks(tokens * hidden).zip(y.chunks_mut(tokens * hidden));
         for (number, ((x, y), active)) in batches.zip(sets.chunks(tokens)).enumerate() {
             if number > 0 {
-                let sets = sets_of(active);
-                self.ffn.begin(self.session, layer as u32, &sets[..active.len()])?;
+                begin(&mut self.ffn, self.session, layer, active)?;
             }
             if let Some(cutoffs) = cutoffs.chunks(tokens).nth(number) {
                 self.ffn.cut(cutoffs)?;
@@ -143,11 +141,21 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
     }
 }
 
-/// The active sets of a batch.
-fn sets_of(active: &[Vec<u32>]) -> [&[u32]; TOKENS_MAX] {
-    let mut sets = [&[][..]; TOKENS_MAX];
-    for (set, active) in sets.iter_mut().zip(active) {
-        *set = active;
+/// Begins a layer for a batch.
+fn begin<'a, Q: TimedQueue<'a>>(
+    ffn: &mut Ffn<'_>,
+    session: &mut Session<'_, 'a, Q>,
+    layer: usize,
+    active: &[Vec<u32>],
+) -> Result<()> {
+    let layer = layer as u32;
+    // A single token, which comes most often, needs no list.
+    match active {
+        [active] => ffn.begin(session, layer, &[active])?,
+        _ => {
+            let active: Vec<&[u32]> = active.iter().map(Vec::as_slice).collect();
+            ffn.begin(session, layer, &active)?;
+        }
     }
-    sets
+    Ok(())
 }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lnp_engine::ffn::Ffn;
+use lnp_engine::limits::BATCH_TOKENS_MAX;
 use lnp_engine::sys::{DirectFile, ReadOptions, cpu};
 use lnp_engine::{Collapse, Config, DeviceLaw, open_engine, required_bytes};
 use lnp_format::Dtype;
-use lnp_kernels::TOKENS_MAX;
 
 use super::{link, trace};
 use lnp_common::files::check_room_of_all;
@@ -277,8 +277,8 @@ impl Demo<'_> {
         let file = open_direct(path, self.args.buffered)?;
         let mut memory = memory::arena(required_bytes(&config, &pack)?)?;
         let mut engine = open_engine(&file, pack, &config, &mut memory, ReadOptions::default())?;
-        let mut ffn_memory = ffn_memory(&pack, cpu::detect(), TOKENS_MAX)?;
-        let ffn = Ffn::new(pack.shape(), cpu::detect(), TOKENS_MAX, &mut ffn_memory)?;
+        let mut ffn_memory = ffn_memory(&pack, cpu::detect(), BATCH_TOKENS_MAX)?;
+        let ffn = Ffn::new(pack.shape(), cpu::detect(), BATCH_TOKENS_MAX, &mut ffn_memory)?;
         let predictor = ExactPredictor::load(model.checkpoint(), model.config())?;
         let tokenizer = Tokenizer::load(&self.model_dir())?;
         let prompt_ids = prompt_ids(&self.model_dir(), model.config(), &tokenizer, PROMPT, false)?;

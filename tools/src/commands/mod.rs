@@ -26,8 +26,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
+use lnp_engine::limits::BATCH_TOKENS_MAX;
 use lnp_engine::sys::{BackEnd, BackEndChoice, Polling, ReadOptions, RingKind, cpu};
-use lnp_kernels::{CpuFeatures, TOKENS_MAX, Tier};
+use lnp_kernels::{CpuFeatures, Tier};
 
 use lnp_common::report::{ReaderGone, plain, say};
 use lnp_device::Threads;
@@ -124,10 +125,10 @@ pub(crate) struct KernelArgs {
     /// Kernels of this tier at most, to compare: for example avx2 or neon [default: the best]
     #[arg(long, value_name = "TIER", value_parser = parse_tier)]
     tier: Option<Tier>,
-    /// Tokens fed at once that share their reads, 1 to 8; the bits do not depend on it
-    #[arg(long, value_name = "N", default_value_t = TOKENS_MAX as u8,
-          value_parser = clap::value_parser!(u8).range(1..=TOKENS_MAX as i64))]
-    batch: u8,
+    /// Tokens of a prompt that share their reads, 1 to 256; the bits do not depend on it
+    #[arg(long, value_name = "N", default_value_t = BATCH_TOKENS_MAX as u16,
+          value_parser = clap::value_parser!(u16).range(1..=BATCH_TOKENS_MAX as i64))]
+    batch: u16,
     /// Threads that compute, the one that reads among them; the bits do not depend on it [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,

@@ -1,10 +1,10 @@
-//! Which model: the options of all commands that take one.
+//! Which model, and how it is held: the options of all commands that take one.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use lnp_kernels::CpuFeatures;
-use lnp_model::{Activation, Checkpoint, DenseOptions, DenseType, Model};
+use lnp_model::{Activation, Checkpoint, DenseNumbers, DenseOptions, DenseType, KvType, Model};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelArgs {
@@ -20,30 +20,67 @@ pub(super) struct ModelArgs {
 /// How attention, embeddings and head are held.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(super) struct DenseArgs {
-    /// Type in which attention, embeddings and head are held: f32, f16 or q8_0. f16 and q8_0 round what the checkpoint has
-    /// in other types [default: what loses nothing: f16 of a checkpoint in f16, else f32]
+    /// Type in which attention, embeddings and head are held: f32, f16, bf16, q8_0 or q4_0, to which what the checkpoint
+    /// has in other types is rounded; or `stored`: as the model's files have them, what is quantised too [default: what loses
+    /// nothing: f16 or bf16 of a checkpoint in it, else f32]
     #[arg(long, value_name = "TYPE", value_parser = parse_dense_type)]
-    dense_dtype: Option<DenseType>,
+    dense_dtype: Option<DenseNumbers>,
+    /// Where the embeddings are: in memory, or on flash, in the model's files, of which a row is read for each token
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t)]
+    embeddings: Embeddings,
+}
+
+/// Values of `--embeddings`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Embeddings {
+    #[default]
+    Memory,
+    Flash,
 }
 
 impl DenseArgs {
     /// What was asked for, in JSON.
     pub(super) fn name(self) -> &'static str {
-        self.dense_dtype.map_or("lossless", DenseType::name)
+        match self.dense_dtype.unwrap_or_default() {
+            DenseNumbers::Lossless => "lossless",
+            DenseNumbers::Stored => STORED,
+            DenseNumbers::Of(dtype) => dtype.name(),
+        }
     }
 
-    /// Loads a model so, for a CPU's features.
-    pub(super) fn load(self, checkpoint: Checkpoint, features: CpuFeatures) -> Result<Model> {
+    /// How they are held, for a CPU's features: where nothing was asked for, none of the kernels that round.
+    pub(super) fn options(self, features: CpuFeatures) -> DenseOptions {
+        let usual = DenseOptions {
+            embeddings_on_flash: self.embeddings == Embeddings::Flash,
+            ..DenseOptions::default()
+        };
         match self.dense_dtype {
-            None => Model::of(checkpoint),
-            numbers => Model::held(checkpoint, DenseOptions { numbers, features }),
+            None => usual,
+            Some(numbers) => DenseOptions { numbers, features, ..usual },
         }
+    }
+
+    /// Loads a model so.
+    pub(super) fn load(self, checkpoint: Checkpoint, features: CpuFeatures) -> Result<Model> {
+        Model::held(checkpoint, self.options(features))
     }
 }
 
-fn parse_dense_type(name: &str) -> Result<DenseType> {
+const STORED: &str = "stored";
+
+fn parse_dense_type(name: &str) -> Result<DenseNumbers> {
+    if name == STORED {
+        return Ok(DenseNumbers::Stored);
+    }
     let names = DenseType::ALL.map(DenseType::name).join(", ");
-    DenseType::from_name(name).with_context(|| format!("must be one of {names}"))
+    let found = DenseType::from_name(name).map(DenseNumbers::Of);
+    found.with_context(|| format!("must be one of {names}, {STORED}"))
+}
+
+/// `--kv-dtype`.
+pub(super) fn parse_kv_type(name: &str) -> Result<KvType> {
+    let names = KvType::ALL.map(KvType::name).join(", ");
+    KvType::from_name(name).with_context(|| format!("must be one of {names}"))
 }
 
 impl ModelArgs {

@@ -216,7 +216,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
                 index.path().display()
             );
         }
-        let mut pack = ComputePack::open(index, &model, options)?;
+        let mut pack = ComputePack::open(index, model.config(), options)?;
         say_back_end(pack.engine(&model)?.0.queue().back_end());
     }
 
@@ -312,7 +312,7 @@ fn judge_pack(
     (text, dense): (&Text, Option<&Row>),
     bar: &ProgressBar,
 ) -> Result<(Row, LeftOut)> {
-    let mut pack = ComputePack::open(index, model, options)?;
+    let mut pack = ComputePack::open(index, model.config(), options)?;
     let (mut engine, ffn) = pack.engine(model)?;
     let subject = Subject {
         what: file_name(index.path()),

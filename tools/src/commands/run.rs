@@ -21,15 +21,17 @@ use summary::{Made, Memory, Summary, engine_facts};
 use turns::Turns;
 
 use super::byte_count::ByteCount;
-use super::model::{DenseArgs, ModelArgs};
+use super::model::{DenseArgs, ModelArgs, parse_kv_type};
 use super::perplexity::parse_share;
-use super::thresholds::with_activity;
+use super::thresholds::of_file_or_packs;
 use super::{KernelArgs, ReadArgs, say_back_end};
+use lnp_common::report::{bytes, say};
+use lnp_device::memory_bytes;
 use lnp_measure::profile::DeviceProfile;
-use lnp_model::{Text, Tokenizer};
+use lnp_model::{KvOptions, KvType, Model, ModelConfig, Text, Tokenizer};
 use lnp_pack::PackIndex;
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
-use lnp_run::{AheadChoice, Leaving, ReadAhead, SparseFfn};
+use lnp_run::{AheadChoice, Leaving, MemoryPlan, PROGRAM_BYTES_MORE, ReadAhead, SparseFfn};
 
 /// Generate text, reading the FFN weights from a pack
 ///
@@ -95,9 +97,17 @@ pub(super) struct Args {
     /// saves most device time; not of a prompt, whose tokens share their reads. 0.002 to 0.02 are usual
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     leave_out: Option<f64>,
-    /// Bytes of the engine's arena: staging area and cache (64M)
+    /// Most memory that everything may take, the program and its tokenizer too (800M): what is left beside attention,
+    /// embeddings, predictors, keys and values is the engine's, most of it cache. Told before anything is loaded
     #[arg(long, value_name = "BYTES", conflicts_with = "cache_ratio")]
     memory: Option<ByteCount>,
+    /// Type in which keys and values are held: f32 or f16
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = parse_kv_type)]
+    kv_dtype: KvType,
+    /// Most tokens of a text, prompt and all replies: memory for their keys and values is set aside [default: what the prompt
+    /// and -n ask for; of a chat what the model can]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    context: Option<u32>,
     /// Share of the bundles that the cache holds
     #[arg(long, value_name = "R", default_value_t = CACHE_RATIO_USUAL)]
     cache_ratio: f64,
@@ -138,28 +148,59 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let begin = Instant::now();
     let mut sampler = args.sampling.sampler()?;
     let index = PackIndex::open(&args.pack)?;
-    // Before the model, which takes longer to load.
+    let checkpoint = args.model.open()?;
+    let config = ModelConfig::load(&checkpoint)?;
+    let packs = slice::from_ref(&index);
+    let activity = of_file_or_packs(&checkpoint, &config, args.activity.as_deref(), packs)?;
+    let config = config.with_activity(activity.clone())?;
     let tokenizer = Tokenizer::load(&args.model.path)?;
-    let model = args.dense.load(args.model.open()?, args.kernels.features()?)?;
-    let model = with_activity(model, args.activity.as_deref(), slice::from_ref(&index))?;
-    let options = options(args)?;
-    let source = Source::of(args, &model, &index.pack()?)?;
+    let mut turns = Turns::of(args, &config, &tokenizer)?;
+    let most =
+        args.context.map_or(config.max_positions, |most| config.max_positions.min(most as usize));
+    let (prompt, tokens) = turns.sizes(args.count, most);
+    let kv = KvOptions { dtype: args.kv_dtype, tokens };
+    let source = Source::of(args, (&checkpoint, &config), &index.pack()?)?;
+
+    // All that memory goes to, before what takes it is loaded.
+    let options = ComputeOptions {
+        ahead: source.ahead(),
+        batch: usize::from(args.kernels.batch).min(prompt).max(1),
+        ..options(args)?
+    };
+    let dense = args.dense.options(options.features);
     let mut memory = source.memory(options.features)?;
-    let predictor = source.predictor(&model, options.features, &mut memory)?;
+    let plan = MemoryPlan {
+        program: memory_bytes() as usize - index.resident_bytes() + PROGRAM_BYTES_MORE,
+        index: index.resident_bytes(),
+        model: Model::bytes_needed(&checkpoint, dense)?,
+        predictor: source.bytes_needed(&checkpoint, &config)? + memory.len(),
+        keys_and_values: config.kv_bytes(kv),
+        scratch: config.scratch_bytes(prompt, source.exact()),
+        engine: 0,
+    };
+    let least = ComputePack::bytes_min(&index, &options)?;
+    let limit = args.memory.map(|limit| plan.left_for_arena(limit.saturating_usize(), least));
+    let options = ComputeOptions { memory: limit.transpose()?, ..options };
+    let mut pack = ComputePack::open(&index, &config, options)?;
+    let (engine_config, arena_bytes) = (*pack.config(), pack.arena_bytes());
+    let plan = MemoryPlan { engine: pack.bytes(), ..plan };
+    if args.memory.is_some() {
+        say(&format!("memory {}: {}\n", bytes(plan.total() as f64), plan.in_words()));
+    }
+
+    let model = Model::held(checkpoint, dense)?.with_activity(activity)?;
+    let of_model = (model.checkpoint(), model.config());
+    let predictor = source.predictor(of_model, options.features, &mut memory)?;
     if let (Some(_), false) = (args.leave_out, predictor.tells_strengths) {
         bail!(
             "--leave-out: what tells the active set here tells no strengths; make predictors with `lnp predict` and \
              use them (no --quality exact)"
         );
     }
-    let options = ComputeOptions { ahead: predictor.ahead, ..options };
-    let mut pack = ComputePack::open(&index, &model, options)?;
-    let (config, arena_bytes) = (*pack.config(), pack.arena_bytes());
     let (mut engine, ffn) = pack.engine(&model)?;
     let back_end = engine.queue().back_end().clone();
     say_back_end(&back_end);
 
-    let mut turns = Turns::of(args, &model, &tokenizer)?;
     let loaded_s = begin.elapsed().as_secs_f64();
     let eos: &[u32] = if args.ignore_eos { &[] } else { &model.config().eos_token_ids };
     let tier = ffn.tier().name();
@@ -167,15 +208,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let threads = args.kernels.start_threads()?;
     let shape = *engine.pack().shape();
     let mut leaving_memory = args.leave_out.map(|_| Leaving::memory(&shape)).unwrap_or_default();
-    let leaving = args
-        .leave_out
-        .map(|share| Leaving::new(&shape, &config.collapse, share, false, &mut leaving_memory));
+    let leaving = args.leave_out.map(|share| {
+        Leaving::new(&shape, &engine_config.collapse, share, false, &mut leaving_memory)
+    });
     let leaving = leaving.transpose()?;
     // One session for the whole generation, on one of the threads that compute.
     let made = threads.run(|| {
         engine.session(|session| {
             let mut sparse = SparseFfn::new(session, ffn, &*predictor.predict, &threads);
-            if config.prefetch_bytes > 0 {
+            if engine_config.prefetch_bytes > 0 {
                 let layers = model.config().layers;
                 sparse =
                     sparse.reading_ahead(ReadAhead::new(args.ahead, layers, predictor.quality));
@@ -183,10 +224,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
             if let Some(leaving) = leaving {
                 sparse = sparse.leaving_out(leaving);
             }
-            let (mut text, mut made) = (Text::new(&model), Made::default());
+            let (mut text, mut made) = (Text::with(&model, kv), Made::default());
             while let Some(ids) = turns.next()? {
                 let mut stream = Stream::new(tokenizer.decoder(false), eos, &args.stop, args.json);
-                let count = turns.count(args.count, ids.len(), model.config().max_positions);
+                let count = turns.count(args.count, ids.len(), most);
+                ensure!(
+                    ids.len() + count <= most + 1 || args.context.is_none(),
+                    "--context {most} is too small: the text has {} tokens and {count} are to follow",
+                    ids.len()
+                );
                 let take = &mut |token| stream.take(token);
                 let generated = text.go_on(&model, &mut sparse, &ids, count, &mut sampler, take)?;
                 let told = stream.end()?;
@@ -206,10 +252,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let summary = Summary {
         args,
         memory: Memory {
+            plan,
             model: model.resident_bytes(),
             predictor: predictor.predict.resident_bytes(),
             arena: arena_bytes,
-            staging: config.staging_bytes,
+            staging: engine_config.staging_bytes,
             state: made.state_bytes,
         },
         made,
@@ -226,7 +273,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     };
     if args.json {
         return summary.print_json(&engine_facts(
-            &config,
+            &engine_config,
             tier,
             &back_end,
             (&summary.memory, &summary.told_active),
@@ -241,7 +288,7 @@ fn options(args: &Args) -> Result<ComputeOptions> {
         collapse: collapse(args)?,
         queue_depth: args.queue_depth,
         verify_reads: args.verify_reads,
-        memory: args.memory.map(ByteCount::saturating_usize),
+        memory: None,
         cache_ratio: args.cache_ratio,
         features: args.kernels.features()?,
         batch: args.kernels.batch.into(),

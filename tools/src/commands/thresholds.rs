@@ -25,23 +25,30 @@ pub(super) fn of_pack(index: &PackIndex) -> Result<Option<Activity>> {
     of_provenance(|key| provenance.value(key)).with_context(|| index.path().display().to_string())
 }
 
+/// Those of a file, else those that the packs tell of, which have to be the same.
+pub(super) fn of_file_or_packs(
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+    file: Option<&Path>,
+    packs: &[PackIndex],
+) -> Result<Option<Activity>> {
+    let of_packs = packs.iter().map(of_pack).collect::<Result<Vec<_>>>()?;
+    ensure!(
+        of_packs.windows(2).all(|two| two[0] == two[1]),
+        "packs of different thresholds: one after the other, please"
+    );
+    match file {
+        Some(path) => Ok(Some(of_file(path, checkpoint, config)?)),
+        None => Ok(of_packs.into_iter().next().flatten()),
+    }
+}
+
 /// The model, told from where on its neurons are active, if that is not in its activation.
 pub(super) fn with_activity(
     model: Model,
     file: Option<&Path>,
     packs: &[PackIndex],
 ) -> Result<Model> {
-    let of_packs = packs.iter().map(of_pack).collect::<Result<Vec<_>>>()?;
-    ensure!(
-        of_packs.windows(2).all(|two| two[0] == two[1]),
-        "packs of different thresholds: one after the other, please"
-    );
-    let told = match file {
-        Some(path) => Some(of_file(path, model.checkpoint(), model.config())?),
-        None => of_packs.into_iter().next().flatten(),
-    };
-    match told {
-        Some(activity) => model.with_activity(activity),
-        None => Ok(model),
-    }
+    let told = of_file_or_packs(model.checkpoint(), model.config(), file, packs)?;
+    model.with_activity(told)
 }

@@ -89,7 +89,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let activity = args.activity.as_deref().map(|path| of_file(path, &checkpoint, &config));
     let activity = activity.transpose()?;
     let model = match activity {
-        Some(activity) => Model::of(checkpoint)?.with_activity(activity)?,
+        Some(activity) => Model::of(checkpoint)?.with_activity(Some(activity))?,
         None => {
             config.check_active(&checkpoint)?;
             Model::of(checkpoint)?

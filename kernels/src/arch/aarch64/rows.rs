@@ -7,7 +7,7 @@ use super::bytes::{Multiply as Widening, Products};
 use super::fhm;
 use crate::arch::quad::{self, Apart};
 use crate::arch::rows::{Multiply, RowsCode};
-use crate::arch::vector::{self, Bits, F16, F32, Load, Q8};
+use crate::arch::vector::{self, Bf16, Bits, F16, F32, Load, Q4, Q8};
 use crate::arch::{Ahead, Prepare, Tier, prepare_values};
 use crate::input::{Form, Input, quantise};
 use crate::numbers::Numbers;
@@ -25,7 +25,9 @@ pub(in crate::arch) fn rows_code(tier: Tier, numbers: Numbers) -> Option<RowsCod
     match (tier, numbers) {
         (Tier::Neon, Numbers::F32) => values(neon::<F32>),
         (Tier::Neon, Numbers::F16) => values(neon::<F16>),
+        (Tier::Neon, Numbers::Bf16) => values(neon::<Bf16>),
         (Tier::Neon, Numbers::Q8_0) => q8(neon_integer::<Widening<Q8>>),
+        (Tier::Neon, Numbers::Q4_0) => q8(neon_integer::<Widening<Q4>>),
         (Tier::Neon, Numbers::Bits1) => q8(neon_integer::<Widening<Bits<1>>>),
         (Tier::Neon, Numbers::Bits2) => q8(neon_integer::<Widening<Bits<2>>>),
         (Tier::Neon, Numbers::Bits4) => q8(neon_integer::<Widening<Bits<4>>>),
@@ -34,6 +36,7 @@ pub(in crate::arch) fn rows_code(tier: Tier, numbers: Numbers) -> Option<RowsCod
             Some(RowsCode { form: Form::F16Scaled, prepare: fhm::prepare, multiply: neon_fhm })
         }
         (Tier::NeonDotprod, Numbers::Q8_0) => q8(neon_dotprod::<Products<Q8>>),
+        (Tier::NeonDotprod, Numbers::Q4_0) => q8(neon_dotprod::<Products<Q4>>),
         (Tier::NeonDotprod, Numbers::Bits1) => q8(neon_dotprod::<Products<Bits<1>>>),
         (Tier::NeonDotprod, Numbers::Bits2) => q8(neon_dotprod::<Products<Bits<2>>>),
         (Tier::NeonDotprod, Numbers::Bits4) => q8(neon_dotprod::<Products<Bits<4>>>),

@@ -252,6 +252,25 @@ impl Integers for Q4 {
     }
 }
 
+impl Apart for Q4 {
+    type Four = __m128;
+    const OFFSET: i32 = 8;
+
+    #[inline(always)]
+    unsafe fn multiply(w: [*const u8; STEP], x: *const u8) -> __m128i {
+        // SAFETY: the caller vouches for 32 bytes.
+        let x = unsafe { _mm256_loadu_si256(x.cast()) };
+        let block = |w: *const u8| {
+            // SAFETY: the numbers of one of four blocks, for which the caller vouches.
+            let w = unsafe { _mm_loadu_si128(w.wrapping_add(Self::SCALE_BYTES).cast()) };
+            // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
+            unsafe { multiply_nibbles(w, x) }
+        };
+        // SAFETY: AVX2 is of the instruction set for which the caller of this method vouches.
+        unsafe { sums([block(w[0]), block(w[1]), block(w[2]), block(w[3])]) }
+    }
+}
+
 /// Sums of four products of nibbles, 0 to 15, with signed bytes.
 #[inline]
 #[target_feature(enable = "avx2")]

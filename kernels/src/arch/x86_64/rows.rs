@@ -5,7 +5,7 @@ use core::arch::x86_64::{__m256, __m512};
 use super::avx512::Q8Vnni;
 use crate::arch::quad::{self, Apart};
 use crate::arch::rows::{Multiply, RowsCode};
-use crate::arch::vector::{self, Bits, F16, F32, Load, Q8};
+use crate::arch::vector::{self, Bf16, Bits, F16, F32, Load, Q4, Q8};
 use crate::arch::{Ahead, Prepare, Tier, prepare_values};
 use crate::input::{Form, Input, quantise};
 use crate::numbers::Numbers;
@@ -23,13 +23,16 @@ pub(in crate::arch) fn rows_code(tier: Tier, numbers: Numbers) -> Option<RowsCod
     match (tier, numbers) {
         (Tier::Avx2, Numbers::F32) => values(avx2::<F32>),
         (Tier::Avx2, Numbers::F16) => values(avx2::<F16>),
+        (Tier::Avx2, Numbers::Bf16) => values(avx2::<Bf16>),
         (Tier::Avx2, Numbers::Q8_0) => q8(avx2_integer::<Q8>),
+        (Tier::Avx2, Numbers::Q4_0) => q8(avx2_integer::<Q4>),
         (Tier::Avx2, Numbers::Bits1) => q8(avx2_integer::<Bits<1>>),
         (Tier::Avx2, Numbers::Bits2) => q8(avx2_integer::<Bits<2>>),
         (Tier::Avx2, Numbers::Bits4) => q8(avx2_integer::<Bits<4>>),
         (Tier::Avx2, Numbers::Bits8) => q8(avx2_integer::<Bits<8>>),
         (Tier::Avx512, Numbers::F32) => values(avx512::<F32>),
         (Tier::Avx512, Numbers::F16) => values(avx512::<F16>),
+        (Tier::Avx512, Numbers::Bf16) => values(avx512::<Bf16>),
         (Tier::Avx512Vnni, Numbers::Q8_0) => q8(avx512_vnni::<Q8Vnni>),
         _ => None,
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use lnp_format::Pack;
 use lnp_kernels::CpuFeatures;
-use lnp_model::{ExactPredictor, Model};
+use lnp_model::{Checkpoint, ExactPredictor, ModelConfig};
 use lnp_predict::Predictors;
 use lnp_run::ahead::HORIZON_MAX;
 use lnp_run::stored::{Stored, StoredPredictors};
@@ -52,8 +52,6 @@ pub(super) struct Predictor<'s> {
     pub(super) told: String,
     /// The operating points that layers ahead are predicted at, where the law does not choose them.
     pub(super) quality: f64,
-    /// Whether layers may be read ahead.
-    pub(super) ahead: bool,
     /// Bytes of what tells who is active, as a share of the FFN in f16.
     pub(super) bytes_share: f64,
     /// Whether it tells how much what it names matters.
@@ -62,7 +60,11 @@ pub(super) struct Predictor<'s> {
 
 impl<'p> Source<'p> {
     /// Those of `--predictors`, else those of the pack.
-    pub(super) fn of(args: &Args, model: &Model, pack: &Pack<'p>) -> Result<Self> {
+    pub(super) fn of(
+        args: &Args,
+        (checkpoint, config): (&Checkpoint, &ModelConfig),
+        pack: &Pack<'p>,
+    ) -> Result<Self> {
         let named = || match &args.predictors {
             Some(path) => path.display().to_string(),
             None => args.pack.display().to_string(),
@@ -71,8 +73,8 @@ impl<'p> Source<'p> {
             None => (Stored::of_pack(pack), made_for(pack)),
             Some(path) => {
                 let predictors = Predictors::read(path)?;
-                predictors.check_model(model.checkpoint(), model.config()).with_context(named)?;
-                let stored = Stored::of_file(&predictors, model.config()).with_context(named)?;
+                predictors.check_model(checkpoint, config).with_context(named)?;
+                let stored = Stored::of_file(&predictors, config).with_context(named)?;
                 (Some(stored), predictors.recall)
             }
         };
@@ -102,6 +104,35 @@ impl<'p> Source<'p> {
         Ok(Self { stored: found.filter(|_| !exact || ahead), exact, quality, ahead })
     }
 
+    /// Whether layers may be read ahead.
+    pub(super) fn ahead(&self) -> bool {
+        self.ahead
+    }
+
+    /// Whether what is needed is told exactly, from rows in memory.
+    pub(super) fn exact(&self) -> bool {
+        self.exact
+    }
+
+    /// Bytes that it will hold, but for what is in the pack's index.
+    ///
+    /// # Errors
+    /// As [`ExactPredictor::load`].
+    pub(super) fn bytes_needed(
+        &self,
+        checkpoint: &Checkpoint,
+        config: &ModelConfig,
+    ) -> Result<usize> {
+        let of_file = match &self.stored {
+            Some(Stored::Sections(_, sections)) => {
+                sections.iter().map(|section| section.bytes.len()).sum()
+            }
+            _ => 0,
+        };
+        let exact = if self.exact { ExactPredictor::bytes_needed(checkpoint, config)? } else { 0 };
+        Ok(of_file + exact)
+    }
+
     /// Memory for the predictors to be computed in.
     pub(super) fn memory(&self, features: CpuFeatures) -> Result<Vec<u8>> {
         self.stored.as_ref().map_or(Ok(Vec::new()), |stored| stored.memory(features))
@@ -110,11 +141,11 @@ impl<'p> Source<'p> {
     /// Makes them ready.
     pub(super) fn predictor<'s>(
         &'s self,
-        model: &Model,
+        (checkpoint, config): (&Checkpoint, &ModelConfig),
         features: CpuFeatures,
         memory: &'s mut [u8],
     ) -> Result<Predictor<'s>> {
-        let (quality, ahead) = (self.quality, self.ahead);
+        let quality = self.quality;
         let stored = self.stored.as_ref();
         let own = match stored {
             Some(stored) => Some(StoredPredictors::new(stored, quality, features, memory)?),
@@ -126,8 +157,7 @@ impl<'p> Source<'p> {
                 (Box::new(own), format!("predicted, quality {quality}"), bytes_share)
             }
             (own, _) => {
-                let config = model.config();
-                let exact = ExactPredictor::load(model.checkpoint(), config)?;
+                let exact = ExactPredictor::load(checkpoint, config)?;
                 let resident_bytes = exact.resident_bytes() as f64;
                 let bytes_share = resident_bytes / lnp_predict::settings::ffn_bytes(config) as f64;
                 let predict: Box<dyn Predict + 's> = match own {
@@ -138,7 +168,7 @@ impl<'p> Source<'p> {
             }
         };
         let tells_strengths = !self.exact && stored.is_some_and(Stored::tells_strengths);
-        Ok(Predictor { predict, told, quality, ahead, bytes_share, tells_strengths })
+        Ok(Predictor { predict, told, quality, bytes_share, tells_strengths })
     }
 }
 

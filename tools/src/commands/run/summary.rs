@@ -9,15 +9,18 @@ use lnp_engine::engine::LeftOut;
 use lnp_engine::sys::BackEnd;
 use lnp_engine::{Config, FetchStats};
 use lnp_model::{Generated, Times};
+use lnp_run::MemoryPlan;
 
 use super::Args;
 use super::stream::{End, Told};
 
-/// What memory went to, bytes.
+/// What memory went to.
 pub(super) struct Memory {
-    /// Attention, embeddings, norms.
+    /// As it was told before anything was loaded.
+    pub(super) plan: MemoryPlan,
+    /// What was held, bytes: attention, embeddings, norms.
     pub(super) model: usize,
-    /// Rows that tell which neurons are active.
+    /// What tells which neurons are active.
     pub(super) predictor: usize,
     /// Of the engine.
     pub(super) arena: usize,
@@ -31,15 +34,18 @@ impl Memory {
     fn in_words(&self) -> String {
         let of = |count: usize| bytes(count as f64);
         format!(
-            "peak memory {}: attention and embeddings {}, what tells who is active {}, the \
-             engine's arena {} ({} of it staging, the rest cache), keys and values {}",
+            "peak memory {} of {} told: {}; of the engine's, {} are staging",
             bytes(peak_memory_bytes() as f64),
-            of(self.model),
-            of(self.predictor),
-            of(self.arena),
+            of(self.plan.total()),
+            self.plan.in_words(),
             of(self.staging),
-            of(self.state),
         )
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let mut told: BTreeMap<_, _> = self.plan.parts().into_iter().collect();
+        told.insert("total", self.plan.total());
+        serde_json::json!(told)
     }
 }
 
@@ -227,7 +233,9 @@ impl Summary<'_> {
             "reads_per_active": self.reads_per_active(), "recall": self.recall,
             "predictor_bytes_share": self.predictor_bytes_share,
             "hit_rate": self.hit_rate(), "threads": self.threads, "dense_dtype": self.args.dense.name(),
-            "peak_memory_bytes": peak_memory_bytes(),
+            "peak_memory_bytes": peak_memory_bytes(), "memory_told_bytes": self.memory.json(),
+            "memory_limit_bytes": self.args.memory.map(|limit| limit.0),
+            "kv_dtype": self.args.kv_dtype.name(),
             "engine": engine,
         }))
     }

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stdin};
 
 use anyhow::{Result, bail};
 use lnp_common::report::say;
-use lnp_model::{ChatTemplate, Message, Model, Role, Tokenizer, prompt_ids};
+use lnp_model::{ChatTemplate, Message, ModelConfig, PIECE_TOKENS, Role, Tokenizer, prompt_ids};
 
 use super::Args;
 
@@ -33,10 +33,14 @@ pub(super) struct Chat<'a> {
 impl<'a> Turns<'a> {
     /// # Errors
     /// A prompt that cannot be encoded, or a model without a chat template.
-    pub(super) fn of(args: &'a Args, model: &Model, tokenizer: &'a Tokenizer) -> Result<Self> {
+    pub(super) fn of(
+        args: &'a Args,
+        config: &ModelConfig,
+        tokenizer: &'a Tokenizer,
+    ) -> Result<Self> {
         let path = &args.model.path;
         if args.chat {
-            let template = ChatTemplate::load(path, model.config(), tokenizer)?;
+            let template = ChatTemplate::load(path, config, tokenizer)?;
             let system = args.system.iter().map(|content| message(Role::System, content));
             return Ok(Self::Chat(Box::new(Chat {
                 template,
@@ -47,8 +51,19 @@ impl<'a> Turns<'a> {
             })));
         }
         let prompt = args.prompt.as_deref().unwrap_or_default();
-        let ids = prompt_ids(path, model.config(), tokenizer, prompt, args.no_bos)?;
+        let ids = prompt_ids(path, config, tokenizer, prompt, args.no_bos)?;
         Ok(Self::Text(Some(ids)))
+    }
+
+    /// Most tokens that are fed at once, and tokens of the whole text where the context holds `most`.
+    pub(super) fn sizes(&self, asked: Option<usize>, most: usize) -> (usize, usize) {
+        match self {
+            Self::Text(ids) => {
+                let prompt = ids.as_ref().map_or(0, Vec::len);
+                (prompt, most.min(prompt + self.count(asked, prompt, most)))
+            }
+            Self::Chat(_) => (most.min(PIECE_TOKENS), most),
+        }
     }
 
     /// The whole text so far, where there is something to go on with.
