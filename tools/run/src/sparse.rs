@@ -102,7 +102,7 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
         if let Some(ahead) = &mut ahead {
             ahead.begins(self.session, self.predictor, layer);
         }
-        begin(&mut self.ffn, self.session, layer, &sets[..first])?;
+        begin_batch(&mut self.ffn, self.session, layer, &sets[..first])?;
         self.begun = Some(layer);
         if let Some(ahead) = ahead {
             ahead.begun(self.predictor, layer, x)?;
@@ -121,7 +121,7 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
         let batches = x.chunks(tokens * hidden).zip(y.chunks_mut(tokens * hidden));
         for (number, ((x, y), active)) in batches.zip(sets.chunks(tokens)).enumerate() {
             if number > 0 {
-                begin(&mut self.ffn, self.session, layer, active)?;
+                begin_batch(&mut self.ffn, self.session, layer, active)?;
             }
             if let Some(cutoffs) = cutoffs.chunks(tokens).nth(number) {
                 self.ffn.cut(cutoffs)?;
@@ -142,7 +142,7 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
 }
 
 /// Begins a layer for a batch.
-fn begin<'a, Q: TimedQueue<'a>>(
+fn begin_batch<'a, Q: TimedQueue<'a>>(
     ffn: &mut Ffn<'_>,
     session: &mut Session<'_, 'a, Q>,
     layer: usize,
