@@ -104,3 +104,10 @@ pub fn fails(args: &[&str]) -> String {
     assert!(told.starts_with("lnp: ") && output.stdout.is_empty(), "lnp {args:?}: {told}");
     told
 }
+
+/// The least that a `run` can do with, bytes, as it says when it is given too little.
+pub fn least_memory(run: &[&str]) -> u64 {
+    let told = fails(&[run, &["--memory", "1"]].concat());
+    let mut words = told.split_whitespace().skip_while(|word| *word != "least");
+    words.nth(1).and_then(|bytes| bytes.parse().ok()).unwrap()
+}
