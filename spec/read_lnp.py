@@ -59,8 +59,8 @@ ENTRY = struct.Struct("<IIIIQQ16s")
 Section = namedtuple("Section", "kind layer placement section_crc offset bytes reserved")
 FIRST_BULK_KIND, WHOLE_PACK = 256, 0xFFFFFFFF
 KIND = {1: "model_shape", 2: "provenance", 3: "link_index", 4: "side_data", 5: "bundle_checksums", 6: "predictor",
-        256: "bundle_region"}
-MODEL_SHAPE, PROVENANCE, LINK_INDEX, SIDE_DATA, BUNDLE_CHECKSUMS, PREDICTOR, BUNDLE_REGION = KIND  # the codes
+        256: "bundle_region", 257: "resident"}
+MODEL_SHAPE, PROVENANCE, LINK_INDEX, SIDE_DATA, BUNDLE_CHECKSUMS, PREDICTOR, BUNDLE_REGION, RESIDENT = KIND  # the codes
 
 def name_of(s):
     kind = KIND.get(s.kind, f"kind {s.kind}")
@@ -95,10 +95,10 @@ def read_section_table(file, sb):
 def check_kinds(sections, found, layers):
     """5.1: for whom a section may be, and which ones there have to be (R21, R22)."""
     for s in sections:
-        right = s.layer == WHOLE_PACK if s.kind in (MODEL_SHAPE, PROVENANCE) else s.layer < layers
+        right = s.layer == WHOLE_PACK if s.kind in (MODEL_SHAPE, PROVENANCE, RESIDENT) else s.layer < layers
         rule = "R48" if s.kind == PREDICTOR else "R21"
         refuse_if(s.kind in KIND and not right, rule, f"{name_of(s)} has layer {s.layer} of {layers}")
-        if s.kind in (MODEL_SHAPE, PROVENANCE, SIDE_DATA):
+        if s.kind in (MODEL_SHAPE, PROVENANCE, SIDE_DATA, RESIDENT):
             refuse_if(s.placement != 0, "R21", f"{name_of(s)} has placement {s.placement}")
     for kind, layer in itertools.product((LINK_INDEX, BUNDLE_CHECKSUMS, BUNDLE_REGION), range(layers)):
         refuse_if((kind, layer) not in found, "R22", f"there is no {KIND[kind]} of layer {layer}")

@@ -50,6 +50,8 @@ codes! {
         Predictor = 6 "predictor",
         /// The bundles of one placement of one layer, in slot order.
         BundleRegion = 256 "bundle_region",
+        /// The model's other weights, a safetensors file; optional.
+        Resident = 257 "resident",
     }
 }
 

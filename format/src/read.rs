@@ -104,6 +104,13 @@ impl<'a> Pack<'a> {
         self.provenance
     }
 
+    /// Where in the file the model's other weights are, first byte and length: a safetensors file, of which nothing is
+    /// checked here. `None` where the pack has none.
+    pub fn resident(&self) -> Option<(u64, u64)> {
+        let entry = find_entry(self.sections, SectionKind::Resident, WHOLE_PACK, 0)?;
+        Some((entry.offset.get(), entry.bytes.get()))
+    }
+
     /// Whether the bundles are placeholders, nothing to compute from.
     pub fn is_placeholder(&self) -> bool {
         self.shape.dtype == Dtype::Placeholder
@@ -174,11 +181,17 @@ impl<'a> Pack<'a> {
     fn check_owners(&self) -> Result<(), FormatError> {
         for (number, entry) in self.sections.iter().enumerate() {
             let Some(kind) = SectionKind::from_code(entry.kind.get()) else { continue };
-            let whole = matches!(kind, SectionKind::ModelShape | SectionKind::Provenance);
+            let whole = matches!(
+                kind,
+                SectionKind::ModelShape | SectionKind::Provenance | SectionKind::Resident
+            );
             let layer = entry.layer.get();
             let owner_ok = if whole { layer == WHOLE_PACK } else { layer < self.shape.layers };
             let placement_max = match kind {
-                SectionKind::ModelShape | SectionKind::Provenance | SectionKind::SideData => 0,
+                SectionKind::ModelShape
+                | SectionKind::Provenance
+                | SectionKind::SideData
+                | SectionKind::Resident => 0,
                 // its horizon: what is so far before the layer is a layer too
                 SectionKind::Predictor => layer,
                 _ => u32::MAX,

@@ -432,7 +432,8 @@ fn memory_limits_are_kept_and_their_minimum_is_the_minimum() {
     let wide = json_with("200M");
     for (told, limit) in [(&tight, least + some), (&wide, 200 << 20)] {
         let parts = told["memory_told_bytes"].as_object().unwrap();
-        let sum = parts.iter().filter(|(name, _)| *name != "total").map(|(_, bytes)| bytes.as_u64());
+        let sum =
+            parts.iter().filter(|(name, _)| *name != "total").map(|(_, bytes)| bytes.as_u64());
         let total = parts["total"].as_u64().unwrap();
         assert_eq!(sum.map(Option::unwrap).sum::<u64>(), total);
         assert!(total <= limit && told["peak_memory_bytes"].as_u64() <= Some(total), "{told}");

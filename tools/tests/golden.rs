@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use common::{readers_agree, second_reader};
 use invalid::invalid;
 use lnp_format::checksum::crc32;
+use lnp_format::codes::WHOLE_PACK;
 use lnp_format::layout::{SectionEntry, Superblock};
 use lnp_format::{Activation, Dtype, Pack, SectionKind, Shape, write};
 use lnp_pack::inspect::describe;
@@ -105,6 +106,11 @@ fn valid() -> Vec<Golden> {
             with_last(&three, SectionKind::BundleChecksums, |body| body[3] ^= 0x80),
         ),
         (
+            "resident.lnp",
+            "the model's other weights, a safetensors file of two tensors, one of them in blocks",
+            with_resident(WHOLE_PACK, 0),
+        ),
+        (
             "predictors.lnp",
             "predictors of four layers: low rank and rows, of four number types, some a layer ahead",
             Recipe::small(4, 8).with_predictors().build(),
@@ -121,6 +127,24 @@ fn valid() -> Vec<Golden> {
             ),
         ),
     ]
+}
+
+/// The plain pack with resident weights that belong to such a layer and placement.
+pub(crate) fn with_resident(layer: u32, placement: u32) -> Vec<u8> {
+    let file = plain();
+    let pack = Pack::parse(&file, file.len() as u64).unwrap();
+    let body = |e: &SectionEntry| {
+        file[e.offset.get() as usize..(e.offset.get() + e.bytes.get()) as usize].to_vec()
+    };
+    let mut sections: Vec<_> = pack.sections().iter().map(|e| (*e, body(e))).collect();
+    let header = r#"{"__metadata__":{"stored.head":"Q8_0"},"head":{"dtype":"U8","shape":[2,34],"data_offsets":[8,76]},"norm":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+    let padded = header.len().next_multiple_of(8);
+    let mut resident = (padded as u64).to_le_bytes().to_vec();
+    resident.extend(format!("{header:padded$}").bytes());
+    resident.extend((0..76).map(|at| 3 * at as u8));
+    let entry = write::entry(SectionKind::Resident, layer, placement, resident.len() as u64);
+    sections.push((entry, resident));
+    assemble(sections, 512, 0)
 }
 
 /// The plain pack with everything in it that a reader of version 1.0 does not know.

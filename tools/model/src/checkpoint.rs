@@ -30,6 +30,8 @@ pub struct Checkpoint {
     /// What the model is, where the files of the weights say it themselves: GGUF files do.
     config: Option<Arc<ModelConfig>>,
     activation: Option<Activation>,
+    /// Whether the weights of the FFN are there too.
+    has_ffn: bool,
 }
 
 /// Where the tensors of a model are.
@@ -90,7 +92,24 @@ impl Checkpoint {
         } else {
             (None, folder::find(path)?)
         };
-        Ok(Self { path: path.to_owned(), found: Arc::new(found), config, activation: None })
+        Ok(Self {
+            path: path.to_owned(),
+            found: Arc::new(found),
+            config,
+            activation: None,
+            has_ffn: true,
+        })
+    }
+
+    /// What a pack holds of a model besides its FFN.
+    pub(super) fn resident(path: &Path, found: Found, config: Option<Arc<ModelConfig>>) -> Self {
+        let (path, found) = (path.to_owned(), Arc::new(found));
+        Self { path, found, config, activation: None, has_ffn: false }
+    }
+
+    /// Whether the weights of the FFN are there: not where a pack holds the rest.
+    pub fn has_ffn(&self) -> bool {
+        self.has_ffn
     }
 
     /// The same model with another activation than its files say, if one is given.

@@ -53,6 +53,7 @@ pub mod perplexity;
 mod predictor;
 mod prompt;
 mod remembered;
+mod resident;
 mod rotary;
 mod sampler;
 #[cfg(test)]
@@ -76,6 +77,7 @@ pub use inputs::{InputSample, forward_windows};
 pub use predictor::ExactPredictor;
 pub use prompt::prompt_ids;
 pub use remembered::{KvOptions, KvType};
+pub use resident::Resident;
 pub use sampler::{Sampler, Sampling};
 pub use times::Times;
 pub use tokenizer::{Decoder, Tokenizer};

@@ -1,12 +1,14 @@
 //! From checkpoint tensors to matrices, and to norms and biases in f32, with the bytes held counted.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::{LayerNorm, RmsNorm};
 
 use super::architecture::NormKind;
 use super::checkpoint::Checkpoint;
-use super::dense_type::DenseOptions;
+use super::dense_type::{DenseOptions, HeldType};
 use super::matrix::Matrix;
 
 /// A norm of either kind.
@@ -39,11 +41,21 @@ pub(crate) struct Loader<'a> {
     bytes: usize,
     /// Whether nothing is read: tensors are zeros then, and matrices have no numbers at all.
     counting: bool,
+    /// All that was asked for, by name.
+    wanted: BTreeMap<String, Wanted>,
+}
+
+/// What a model wants of its checkpoint.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) shape: Vec<usize>,
+    /// How a matrix is held; none for what is no matrix, or is cut up before.
+    pub(crate) held: Option<HeldType>,
 }
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(checkpoint: &'a Checkpoint, options: DenseOptions) -> Self {
-        Self { checkpoint, options, bytes: 0, counting: false }
+        Self { checkpoint, options, bytes: 0, counting: false, wanted: BTreeMap::new() }
     }
 
     /// One that reads no weights: for telling how much memory they will take.
@@ -76,6 +88,22 @@ impl<'a> Loader<'a> {
         name.map(|name| self.tensor(name, &[width])).transpose()
     }
 
+    /// All that was asked for so far, by name.
+    pub(crate) fn wanted(self) -> BTreeMap<String, Wanted> {
+        self.wanted
+    }
+
+    fn want(&mut self, name: &str, shape: &[usize], held: Option<HeldType>) {
+        self.wanted.insert(name.to_owned(), Wanted { shape: shape.to_vec(), held });
+    }
+
+    /// A table of which rows are read when they are asked for, by whoever asks: checks its shape.
+    pub(crate) fn on_demand(&mut self, name: &str, shape: &[usize]) -> Result<()> {
+        self.check_shape(name, shape)?;
+        self.want(name, shape, None);
+        Ok(())
+    }
+
     /// Checks that a tensor is of a shape.
     pub(crate) fn check_shape(&self, name: &str, shape: &[usize]) -> Result<()> {
         let found = self.checkpoint.shape(name)?;
@@ -91,6 +119,7 @@ impl<'a> Loader<'a> {
     /// A tensor as f32, after a check of its shape.
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.check_shape(name, shape)?;
+        self.want(name, shape, None);
         self.bytes += shape.iter().product::<usize>() * size_of::<f32>();
         if self.counting {
             return Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
@@ -114,8 +143,9 @@ impl<'a> Loader<'a> {
     fn read(&mut self, name: &str, shape: [usize; 2], options: DenseOptions) -> Result<Matrix> {
         self.check_shape(name, &shape)?;
         let [rows, columns] = shape;
+        let held = options.held(self.checkpoint.dtype(name)?, columns);
+        self.want(name, &shape, Some(held));
         if self.counting {
-            let held = options.held(self.checkpoint.dtype(name)?, columns);
             self.bytes += rows * held.row_bytes(columns);
             return Matrix::on_flash(self.checkpoint, name, shape, &options);
         }
@@ -134,6 +164,7 @@ impl<'a> Loader<'a> {
     ) -> Result<[Matrix; 3]> {
         self.check_shape(name, &[rows, columns])?;
         let (stored, options) = (self.checkpoint.dtype(name)?, self.options);
+        self.want(name, &[rows, columns], None);
         let all = match self.counting {
             true => None,
             false => {
@@ -158,6 +189,7 @@ impl<'a> Loader<'a> {
         let options = self.options.lossless();
         if options.embeddings_on_flash {
             self.check_shape(name, &shape)?;
+            self.want(name, &shape, None);
             return Matrix::on_flash(self.checkpoint, name, shape, &options);
         }
         self.read(name, shape, options)

@@ -111,6 +111,16 @@ impl Matrix {
         Ok(Self { held, rows, columns, kernel, bias: None })
     }
 
+    /// What is held, row after row; numbers in f32 as the caller makes them bytes.
+    pub(crate) fn bytes_or(self, of_f32: impl Fn(Tensor) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
+        match self.held {
+            Held::F32(tensor) => of_f32(tensor),
+            Held::Bytes(_, bytes) => Ok(bytes),
+            Held::Ggml(_, tensor) => Ok(tensor.data()?.into_owned()),
+            Held::Flash(checkpoint, name) => Ok(checkpoint.read_raw(&name)?.1),
+        }
+    }
+
     /// The same with a bias `[rows]`, if there is one.
     pub(crate) fn with_bias(self, bias: Option<Tensor>) -> Self {
         Self { bias, ..self }

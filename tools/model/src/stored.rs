@@ -45,6 +45,34 @@ impl StoredType {
         }
     }
 
+    /// The type of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        const ALL: [StoredType; 15] = [
+            StoredType::F64,
+            StoredType::F32,
+            StoredType::F16,
+            StoredType::Bf16,
+            StoredType::Q4_0,
+            StoredType::Q4_1,
+            StoredType::Q5_0,
+            StoredType::Q5_1,
+            StoredType::Q8_0,
+            StoredType::Q2K,
+            StoredType::Q3K,
+            StoredType::Q4K,
+            StoredType::Q5K,
+            StoredType::Q6K,
+            StoredType::Iq4Nl,
+        ];
+        ALL.into_iter().find(|stored| stored.name() == name)
+    }
+
+    /// Elements of a row of so many bytes; none where they are no whole blocks.
+    pub fn columns(self, row_bytes: usize) -> Option<usize> {
+        let block_bytes = self.row_bytes(self.block())?;
+        row_bytes.is_multiple_of(block_bytes).then(|| row_bytes / block_bytes * self.block())
+    }
+
     /// Bytes of a row of so many elements, whole blocks; none for what is no type of weights.
     pub fn row_bytes(self, columns: usize) -> Option<usize> {
         let block_bytes = match self {

@@ -65,7 +65,7 @@ impl Streams {
         };
         let (into, out) = (square("altup_projections")?, square("altup_unembed_projections")?);
         let table = name("embed_tokens_per_layer.weight");
-        loader.check_shape(&table, &[input_vocab, layers * input_width])?;
+        loader.on_demand(&table, &[input_vocab, layers * input_width])?;
         let projection = name("per_layer_model_projection.weight");
         let norm = name("per_layer_projection_norm");
         let own_inputs = OwnInputs {

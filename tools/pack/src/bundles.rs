@@ -1,11 +1,13 @@
 //! Where the bytes of bundles come from: a checkpoint, or a generator of placeholders.
 
+use std::io::Write;
+
 use anyhow::{Context, Result, ensure};
 use lnp_format::Dtype;
 
 use super::convert::{convert, decode_stored};
 use lnp_model::checkpoint::StoredType;
-use lnp_model::{Checkpoint, ModelConfig};
+use lnp_model::{Checkpoint, ModelConfig, Resident};
 
 /// Delivers the bundles of a layer, one neuron at a time.
 pub trait BundleSource {
@@ -20,6 +22,14 @@ pub trait BundleSource {
     /// # Errors
     /// There is no such neuron, or its weights do not fit the type.
     fn bundle(&mut self, neuron: u32, out: &mut [u8]) -> Result<()>;
+
+    /// Writes the model's other weights, as many bytes as the recipe says.
+    ///
+    /// # Errors
+    /// They cannot be read or written.
+    fn write_resident(&mut self, _out: &mut dyn Write) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The bundles of a Hugging Face checkpoint; one layer's FFN is in memory at a time.
@@ -29,6 +39,7 @@ pub struct CheckpointBundles<'a> {
     dtype: Dtype,
     /// Each part of the layer, row-major `[neurons][hidden]`.
     parts: Vec<Matrix>,
+    resident: Option<&'a Resident>,
 }
 
 /// Weights as they are stored.
@@ -47,7 +58,13 @@ impl<'a> CheckpointBundles<'a> {
     pub fn new(checkpoint: &'a Checkpoint, config: &'a ModelConfig, dtype: Dtype) -> Result<Self> {
         ensure!(dtype != Dtype::Placeholder, "placeholders are not made from weights");
         config.check_ffn(checkpoint)?;
-        Ok(Self { checkpoint, config, dtype, parts: Vec::new() })
+        Ok(Self { checkpoint, config, dtype, parts: Vec::new(), resident: None })
+    }
+
+    /// The same, with the model's other weights.
+    #[must_use]
+    pub fn with_resident(self, resident: Option<&'a Resident>) -> Self {
+        Self { resident, ..self }
     }
 
     fn read(&self, name: &str) -> Result<Matrix> {
@@ -96,6 +113,10 @@ impl BundleSource for CheckpointBundles<'_> {
                 .with_context(|| format!("{}, neuron {neuron}", part.name))?;
         }
         Ok(())
+    }
+
+    fn write_resident(&mut self, out: &mut dyn Write) -> Result<()> {
+        self.resident.map_or(Ok(()), |resident| resident.write(self.checkpoint, out))
     }
 }
 

@@ -101,6 +101,8 @@ pub struct Recipe {
     pub side_data: Vec<SideData>,
     /// Predictors, by layer, then by horizon.
     pub predictors: Vec<PackedPredictor>,
+    /// Bytes of the model's other weights, which [`super::BundleSource::write_resident`] writes; 0 for none.
+    pub resident_bytes: u64,
     /// Where the pack comes from.
     pub provenance: BTreeMap<String, String>,
 }
@@ -302,6 +304,7 @@ impl Recipe {
             profile_tokens,
             side_data,
             predictors: Vec::new(),
+            resident_bytes: 0,
             provenance,
         }
     }
@@ -396,6 +399,9 @@ impl Recipe {
             (SectionKind::Predictor, *layer, *horizon, bytes.len() as u64)
         }));
         sections.extend(each(SectionKind::BundleRegion, self.shape.region_bytes()));
+        if self.resident_bytes > 0 {
+            sections.push((SectionKind::Resident, WHOLE_PACK, 0, self.resident_bytes));
+        }
         Ok(sections)
     }
 
@@ -450,6 +456,19 @@ impl PackLayout {
     pub fn region_offset(&self, layer: u32, placement: u32) -> Option<u64> {
         let at = self.find(SectionKind::BundleRegion, layer, placement)?;
         Some(self.sections[at].offset.get())
+    }
+
+    /// Where the model's other weights begin in the file, bytes; none where there are none.
+    pub fn resident_offset(&self) -> Option<u64> {
+        let at = self.find(SectionKind::Resident, WHOLE_PACK, 0)?;
+        Some(self.sections[at].offset.get())
+    }
+
+    /// Enters their checksum.
+    pub fn set_resident_checksum(&mut self, checksum: u32) {
+        if let Some(at) = self.find(SectionKind::Resident, WHOLE_PACK, 0) {
+            self.sections[at].section_crc = U32::new(checksum);
+        }
     }
 
     /// Enters the checksums of a placement of a layer: of each bundle in slot order, and of the region.

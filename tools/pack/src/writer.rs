@@ -1,10 +1,10 @@
 //! Writes a pack: streamed, one layer's weights in memory at a time, whole under its name or not
 //! at all.
 
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lnp_format::checksum::{Crc32, crc32};
 
 use super::bundles::BundleSource;
@@ -24,7 +24,7 @@ pub fn write_pack(
     progress: &mut dyn FnMut(u64),
 ) -> Result<PackLayout> {
     // First what costs nothing to know: an index of gigabytes is not made for a disk that is full.
-    check_room(path, recipe.bundle_bytes())?;
+    check_room(path, recipe.bundle_bytes().saturating_add(recipe.resident_bytes))?;
     let mut layout = recipe.layout()?;
     write_whole(path, layout.bytes.file_bytes, |file| {
         let mut out = BufWriter::with_capacity(1 << 20, file);
@@ -41,6 +41,20 @@ pub fn write_pack(
                 .with_context(|| format!("layer {layer}"))?;
             layout.set_checksums(layer, placement, &sums, region);
             written = begin + recipe.shape.region_bytes();
+            progress(written);
+        }
+        if let Some(begin) = layout.resident_offset() {
+            pad(&mut out, begin - written)?;
+            let mut counted = Counted { out: &mut out, bytes: 0, checksum: Crc32::new() };
+            bundles.write_resident(&mut counted).context("the resident section")?;
+            let (bytes, checksum) = (counted.bytes, counted.checksum.finish());
+            ensure!(
+                bytes == recipe.resident_bytes,
+                "the resident section has {bytes} bytes, {} were promised",
+                recipe.resident_bytes
+            );
+            layout.set_resident_checksum(checksum);
+            written = begin + bytes;
             progress(written);
         }
         pad(&mut out, layout.bytes.file_bytes - written)?;
@@ -71,6 +85,26 @@ fn write_region(
         out.write_all(&bundle)?;
     }
     Ok((sums, region.finish()))
+}
+
+/// Counts what goes through it, and sums it up.
+struct Counted<W> {
+    out: W,
+    bytes: u64,
+    checksum: Crc32,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.bytes += count as u64;
+        self.checksum.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 fn pad(out: &mut impl Write, bytes: u64) -> Result<()> {

@@ -139,7 +139,10 @@ impl<'p> ComputePack<'p> {
         let ffn = Ffn::new(pack.shape(), options.features, options.batch, ffn_memory)
             .with_context(named)?;
         let mut engine = open_engine(file, *pack, config, memory, options.read)?;
-        check_weights(&mut engine, model.checkpoint(), model.config()).with_context(named)?;
+        // What is of the pack itself has nothing to be compared with.
+        if model.checkpoint().has_ffn() {
+            check_weights(&mut engine, model.checkpoint(), model.config()).with_context(named)?;
+        }
         warm(&mut engine).with_context(named)?;
         Ok((engine, ffn))
     }

@@ -1,6 +1,6 @@
 //! Which model, and how it is held: the options of all commands that take one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use lnp_kernels::CpuFeatures;
@@ -48,6 +48,16 @@ impl DenseArgs {
         }
     }
 
+    /// Whether a type was asked for.
+    pub(super) fn is_asked(self) -> bool {
+        self.dense_dtype.is_some()
+    }
+
+    /// The same of what a pack holds: as it is there, unless it was asked for otherwise.
+    pub(super) fn or_stored(self) -> Self {
+        Self { dense_dtype: self.dense_dtype.or(Some(DenseNumbers::Stored)), ..self }
+    }
+
     /// How they are held, for a CPU's features: where nothing was asked for, none of the kernels that round.
     pub(super) fn options(self, features: CpuFeatures) -> DenseOptions {
         let usual = DenseOptions {
@@ -68,7 +78,8 @@ impl DenseArgs {
 
 const STORED: &str = "stored";
 
-fn parse_dense_type(name: &str) -> Result<DenseNumbers> {
+/// `--dense-dtype`.
+pub(super) fn parse_dense_type(name: &str) -> Result<DenseNumbers> {
     if name == STORED {
         return Ok(DenseNumbers::Stored);
     }
@@ -87,5 +98,11 @@ impl ModelArgs {
     /// Opens its weights.
     pub(super) fn open(&self) -> Result<Checkpoint> {
         Ok(Checkpoint::open(&self.path)?.with_activation(self.activation))
+    }
+
+    /// The same where a pack holds all but the FFN's weights: so many bytes from this one on.
+    pub(super) fn open_of_pack(&self, pack: &Path, offset: u64, bytes: u64) -> Result<Checkpoint> {
+        let checkpoint = Checkpoint::of_pack(&self.path, pack, offset, bytes)?;
+        Ok(checkpoint.with_activation(self.activation))
     }
 }

@@ -7,13 +7,13 @@ use lnp_format::Dtype;
 use lnp_format::limits::BUNDLE_STRIDE_MAX;
 
 use super::byte_count::ByteCount;
-use super::model::ModelArgs;
+use super::model::{ModelArgs, parse_dense_type};
 use super::thresholds::of_file;
 use lnp_common::files::{check_room, check_target};
 use lnp_common::report::{bytes, plain, print_json, progress, say, shown};
 use lnp_link::Links;
 use lnp_model::checkpoint::StoredType;
-use lnp_model::{Checkpoint, ModelConfig};
+use lnp_model::{Checkpoint, DenseNumbers, DenseOptions, ModelConfig, Resident};
 use lnp_pack::compare::{PartDeviation, rounding};
 use lnp_pack::convert::same_type;
 use lnp_pack::recipe::{ModelSize, PackLayout, PackedPredictor};
@@ -28,6 +28,7 @@ use lnp_predict::section::Section;
 ///
 /// Example: lnp pack --model opt-relu --links links.safetensors --dtype f16 -o opt.lnp
 /// Example: lnp pack --model opt-relu --links links.safetensors --predictors opt.predictors -o opt.lnp
+/// Example: lnp pack --model opt-relu --predictors opt.predictors --resident q8_0 -o phone.lnp
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -45,6 +46,11 @@ pub(super) struct Args {
     /// where the model's own are quantised]
     #[arg(long, value_name = "TYPE", value_parser = parse_dtype)]
     dtype: Option<Dtype>,
+    /// The rest of the model too, in the pack: attention, embeddings, head and norms, as --dense-dtype of `lnp run` says, or as
+    /// they are stored. `lnp run` then needs config.json and tokenizer.json, and no other weights
+    #[arg(long, value_name = "TYPE", num_args = 0..=1, default_missing_value = "stored",
+          value_parser = parse_dense_type, conflicts_with = "placeholder_bundle")]
+    resident: Option<DenseNumbers>,
     /// No weights, but bundles of so many pseudo-random bytes (--dtype plays no role then): to load
     /// the device like a large model does; the pack says so inside
     #[arg(long, value_name = "BYTES")]
@@ -96,12 +102,17 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let stored = checkpoint.dtype(&config.ffn_tensors(0).up)?;
         let usual = if stored.is_quantised() { Dtype::Q8_0 } else { Dtype::F16 };
         let dtype = args.dtype.unwrap_or(usual);
-        let mut bundles = CheckpointBundles::new(&checkpoint, &config, dtype)?;
+        let dense = |numbers| DenseOptions { numbers, ..DenseOptions::default() };
+        let resident = args.resident.map(|numbers| Resident::of(&checkpoint, dense(numbers)));
+        let resident = resident.transpose()?;
+        let bundles = CheckpointBundles::new(&checkpoint, &config, dtype)?;
+        let mut bundles = bundles.with_resident(resident.as_ref());
         let placements = links.as_ref().map_or(1, Links::placements);
         let shape = Recipe::shape_of(&config, dtype);
         let regions = u64::from(shape.layers) * placements as u64;
         check_room(&args.output, shape.region_bytes().saturating_mul(regions))?;
         let mut recipe = Recipe::for_checkpoint(&checkpoint, &config, links.as_ref(), dtype)?;
+        recipe.resident_bytes = resident.as_ref().map_or(0, Resident::bytes);
         if let (Some(predictors), Some(path)) = (&predictors, &args.predictors) {
             add_predictors(&mut recipe, predictors, &checkpoint, &config)
                 .with_context(|| path.display().to_string())?;
@@ -201,7 +212,7 @@ pub(super) fn write_with_progress(
     let shape = &recipe.shape;
     let placements = u64::from(recipe.placements());
     let all = recipe.bundle_bytes();
-    let bar = progress("packing", all);
+    let bar = progress("packing", all + recipe.resident_bytes);
     let layout = write_pack(output, recipe, bundles, &mut |written| bar.set_position(written))?;
     bar.finish_and_clear();
     say(&format!(
@@ -217,6 +228,10 @@ pub(super) fn write_with_progress(
     if !recipe.predictors.is_empty() {
         let all: usize = recipe.predictors.iter().map(|predictor| predictor.bytes.len()).sum();
         say(&format!("of it {} predictors, {}\n", recipe.predictors.len(), bytes(all as f64)));
+    }
+    if recipe.resident_bytes > 0 {
+        let resident = bytes(recipe.resident_bytes as f64);
+        say(&format!("of it the rest of the model, {resident}\n"));
     }
     if placements > 1 {
         say(&format!(

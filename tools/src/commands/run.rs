@@ -28,14 +28,15 @@ use super::{KernelArgs, ReadArgs, say_back_end};
 use lnp_common::report::{bytes, say};
 use lnp_device::memory_bytes;
 use lnp_measure::profile::DeviceProfile;
-use lnp_model::{KvOptions, KvType, Model, ModelConfig, Text, Tokenizer};
+use lnp_model::{Checkpoint, KvOptions, KvType, Model, ModelConfig, Text, Tokenizer};
 use lnp_pack::PackIndex;
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
+use lnp_run::stored::Stored;
 use lnp_run::{AheadChoice, Leaving, MemoryPlan, PROGRAM_BYTES_MORE, ReadAhead, SparseFfn};
 
 /// Generate text, reading the FFN weights from a pack
 ///
-/// Attention, embeddings and norms are in memory. Which neurons are active is told by the predictors in the pack, or
+/// Attention, embeddings and norms are in memory: those of the model, or those in the pack (`lnp pack --resident`). Which neurons are active is told by the predictors in the pack, or
 /// those of --predictors, made by `lnp predict`; or it is computed exactly, from gate weights, or up where there is no
 /// gate, that are in memory too. Where the predictors know layers ahead (`lnp predict --horizon 0,1,2`), these are read while the ones before are computed.
 /// The text ends at the model's end-of-text token (generation_config.json, else config.json), or after
@@ -148,7 +149,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let begin = Instant::now();
     let mut sampler = args.sampling.sampler()?;
     let index = PackIndex::open(&args.pack)?;
-    let checkpoint = args.model.open()?;
+    let (checkpoint, dense) = checkpoint(args, &index)?;
     let config = ModelConfig::load(&checkpoint)?;
     let packs = slice::from_ref(&index);
     let activity = of_file_or_packs(&checkpoint, &config, args.activity.as_deref(), packs)?;
@@ -167,7 +168,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         batch: usize::from(args.kernels.batch).min(prompt).max(1),
         ..options(args)?
     };
-    let dense = args.dense.options(options.features);
+    let dense = dense.options(options.features);
     let mut memory = source.memory(options.features)?;
     let plan = MemoryPlan {
         program: memory_bytes() as usize - index.resident_bytes() + PROGRAM_BYTES_MORE,
@@ -251,6 +252,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         })?;
     let summary = Summary {
         args,
+        resident: !model.checkpoint().has_ffn(),
         memory: Memory {
             plan,
             model: model.resident_bytes(),
@@ -281,6 +283,24 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     summary.print();
     Ok(())
+}
+
+/// The weights besides the FFN, and how they are held: those in the pack, where it has some, and nothing is asked for that
+/// needs the model's own.
+fn checkpoint(args: &Args, index: &PackIndex) -> Result<(Checkpoint, DenseArgs)> {
+    let pack = index.pack()?;
+    let asked = args.dense.is_asked()
+        || args.predictors.is_some()
+        || args.activity.is_some()
+        || args.quality == Some(Quality::Exact)
+        || Stored::of_pack(&pack).is_none();
+    match pack.resident().filter(|_| !asked) {
+        Some((offset, bytes)) => {
+            let checkpoint = args.model.open_of_pack(index.path(), offset, bytes)?;
+            Ok((checkpoint, args.dense.or_stored()))
+        }
+        None => Ok((args.model.open()?, args.dense)),
+    }
 }
 
 fn options(args: &Args) -> Result<ComputeOptions> {

@@ -1,12 +1,13 @@
 //! The packs that break a rule of the specification each, and as far as can be no other.
 
 use lnp_format::checksum::crc32;
+use lnp_format::codes::WHOLE_PACK;
 use lnp_format::layout::{SectionEntry, Superblock};
 use lnp_format::{Dtype, Pack, PredictorNumbers, SectionKind};
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::{U16, U32, U64};
 
-use super::plain;
+use super::{plain, with_resident};
 use crate::recipe::predictor::{POINTS_AT, PredictorRecipe};
 use crate::recipe::{Recipe, with_section, with_superblock, with_table};
 
@@ -156,6 +157,13 @@ fn places() -> Vec<Broken> {
         ),
         ("side-data-of-no-layer.lnp", "R21", "side data of layer 1 of 1", another_layer),
         ("side-data-of-a-placement.lnp", "R21", "side data of placement 1", another_placement),
+        ("resident-of-a-layer.lnp", "R21", "resident weights of layer 0", with_resident(0, 0)),
+        (
+            "resident-of-a-placement.lnp",
+            "R21",
+            "resident weights of placement 1",
+            with_resident(WHOLE_PACK, 1),
+        ),
         ("no-bundle-checksums.lnp", "R22", "no bundle checksums, but a kind to come", unknown_kind),
     ]
 }
