@@ -12,8 +12,8 @@ use lnp_engine::engine::Alone;
 use lnp_format::Dtype;
 use lnp_link::trace::active;
 use lnp_model::{
-    Checkpoint, DenseFfn, ExactPredictor, FeedForward, Model, ModelConfig, PIECE_TOKENS, Sampler,
-    generate,
+    Checkpoint, DenseFfn, DenseNumbers, DenseOptions, DenseType, ExactPredictor, FeedForward,
+    KvOptions, KvType, Model, ModelConfig, PIECE_TOKENS, Sampler, generate,
 };
 use lnp_pack::verify::verify_file;
 use lnp_pack::{CheckpointBundles, PackIndex, Recipe, write_pack};
@@ -83,11 +83,11 @@ impl Known {
         Ok(())
     }
 
-    /// The same with the FFN from a pack, for one token and for eight at a time.
+    /// The same with the FFN from a pack, for one token, eight, and a whole piece of a prompt at a time.
     fn check_pack(&self, path: &Path) -> Result<()> {
         let index = PackIndex::open(path)?;
         let predictor = ExactPredictor::load(self.model.checkpoint(), self.config())?;
-        for batch in [1, 8] {
+        for batch in [1, 8, PIECE_TOKENS] {
             let options = ComputeOptions { buffered: true, batch, ..ComputeOptions::default() };
             let mut pack = ComputePack::open(&index, self.model.config(), options)?;
             let (mut engine, ffn) = pack.engine(&self.model)?;
@@ -154,6 +154,50 @@ fn pieces_of_any_size() -> Result<()> {
             }
             let off = off(&logits, &expected);
             assert!(off <= LOGIT_ERROR_MAX, "{}: pieces of {size}: off by {off:e}", known.name);
+        }
+        Ok(())
+    })
+}
+
+/// What weights, keys and values take is told before anything is loaded, whatever the types; keys and values in f16 and
+/// embeddings on flash make little or no difference.
+#[test]
+fn memory_is_told_before_loading() -> Result<()> {
+    /// How far a logit may be off with keys and values in f16.
+    const F16_ERROR_MAX: f32 = 2e-2;
+    each(|known| {
+        let (checkpoint, config) = (known.model.checkpoint(), known.config());
+        let types = DenseType::ALL.map(DenseNumbers::Of);
+        for numbers in [&types[..], &[DenseNumbers::Lossless, DenseNumbers::Stored]].concat() {
+            let options = DenseOptions { numbers, ..DenseOptions::default() };
+            let needed = Model::bytes_needed(checkpoint, options)?;
+            let held = Model::held(checkpoint.clone(), options)?.resident_bytes();
+            assert_eq!(needed, held, "{} {numbers:?}", known.name);
+        }
+        if known.is_sparse() {
+            let held = ExactPredictor::load(checkpoint, config)?.resident_bytes();
+            assert_eq!(ExactPredictor::bytes_needed(checkpoint, config)?, held, "{}", known.name);
+        }
+        let (ids, mut dense) = (&known.prompts[1].prompt_ids, known.dense()?);
+        let kv = KvOptions { dtype: KvType::F16, tokens: ids.len() };
+        let mut state = known.model.new_state_with(kv);
+        let logits = known.model.forward(&mut state, ids, &mut dense)?;
+        let off = off(&logits, &known.tensors.read_f32("logits.1")?);
+        assert!(off <= F16_ERROR_MAX, "{}: off by {off:e}", known.name);
+        assert_eq!(state.bytes(), config.kv_bytes(kv), "{}", known.name);
+
+        let on_flash = DenseOptions { embeddings_on_flash: true, ..DenseOptions::default() };
+        match Model::held(checkpoint.clone(), on_flash) {
+            Err(error) => {
+                assert!(config.tie_word_embeddings, "{}: {error:#}", known.name);
+                assert!(error.to_string().contains("cannot stay on flash"), "{error:#}");
+            }
+            Ok(model) => {
+                assert!(model.resident_bytes() < known.model.resident_bytes());
+                let logits =
+                    |model: &Model| model.forward(&mut model.new_state(), ids, &mut known.dense()?);
+                assert_eq!(logits(&model)?, logits(&known.model)?, "{}", known.name);
+            }
         }
         Ok(())
     })

@@ -43,6 +43,6 @@ pub use ahead::{AheadChoice, ReadAhead};
 pub use compute::{ComputeOptions, ComputePack};
 pub use leaving::Leaving;
 pub use memory::{MemoryPlan, PROGRAM_BYTES_MORE};
-pub use predict::{ExactAndAhead, Needed, Predict};
+pub use predict::{Every, ExactAndAhead, Needed, Predict};
 pub use record::{Further, PredictedBy, record, record_with};
 pub use sparse::SparseFfn;

@@ -69,6 +69,34 @@ impl Predict for ExactPredictor {
     }
 }
 
+/// Says that every neuron is needed: the layer as a whole is read and computed.
+pub struct Every {
+    /// Of a layer.
+    pub neurons: usize,
+    /// Values of a token.
+    pub hidden: usize,
+}
+
+impl Predict for Every {
+    fn active(&self, _layer: usize, x: &[f32], out: &mut Needed) -> Result<()> {
+        out.strengths.clear();
+        out.cutoffs.clear();
+        out.sets.resize_with(x.len() / self.hidden.max(1), Vec::new);
+        for set in out.sets.iter_mut().filter(|set| set.len() != self.neurons) {
+            *set = (0..self.neurons as u32).collect();
+        }
+        Ok(())
+    }
+
+    fn recall(&self) -> f64 {
+        1.0
+    }
+
+    fn resident_bytes(&self) -> usize {
+        0
+    }
+}
+
 /// What is needed told exactly, what will be by predictors.
 pub struct ExactAndAhead<'s> {
     /// Of what is needed.

@@ -2,6 +2,7 @@
 
 mod predictor;
 mod sampling;
+mod strategy;
 mod stream;
 mod summary;
 mod turns;
@@ -16,6 +17,7 @@ use lnp_engine::{Collapse, EngineError};
 pub(super) use predictor::parse_ahead;
 use predictor::{Quality, Source, parse_quality};
 use sampling::SamplingArgs;
+use strategy::Strategy;
 use stream::Stream;
 use summary::{Made, Memory, Summary, engine_facts};
 use turns::Turns;
@@ -90,6 +92,10 @@ pub(super) struct Args {
     /// point [default: the one that they were made for; exact where there are none]
     #[arg(long, value_name = "exact|R", value_parser = parse_quality)]
     quality: Option<Quality>,
+    /// To compare: read every layer as a whole (dense), or what is active from a pack in this order, and no other [default:
+    /// what is active, whatever the order]
+    #[arg(long, value_name = "NAME", value_enum)]
+    strategy: Option<Strategy>,
     /// Read so many layers ahead by --predictors; `auto`: those for which it takes less time, by the law and by what is
     /// measured meanwhile. The text is the same
     #[arg(long, value_name = "auto|0|1|2", default_value = "auto", value_parser = parse_ahead)]
@@ -160,7 +166,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
         args.context.map_or(config.max_positions, |most| config.max_positions.min(most as usize));
     let (prompt, tokens) = turns.sizes(args.count, most);
     let kv = KvOptions { dtype: args.kv_dtype, tokens };
-    let source = Source::of(args, (&checkpoint, &config), &index.pack()?)?;
+    let strategy = Strategy::chosen(args.strategy, &index.pack()?)?;
+    let source = match strategy {
+        Strategy::Dense => Source::every(args)?,
+        _ => Source::of(args, (&checkpoint, &config), &index.pack()?)?,
+    };
 
     // All that memory goes to, before what takes it is loaded.
     let options = ComputeOptions {
@@ -252,6 +262,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         })?;
     let summary = Summary {
         args,
+        strategy: strategy.name(),
         resident: !model.checkpoint().has_ffn(),
         memory: Memory {
             plan,

@@ -1,13 +1,13 @@
 //! Who tells which neurons are active, and which will be.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use lnp_format::Pack;
 use lnp_kernels::CpuFeatures;
 use lnp_model::{Checkpoint, ExactPredictor, ModelConfig};
 use lnp_predict::Predictors;
 use lnp_run::ahead::HORIZON_MAX;
 use lnp_run::stored::{Stored, StoredPredictors};
-use lnp_run::{AheadChoice, ExactAndAhead, Predict};
+use lnp_run::{AheadChoice, Every, ExactAndAhead, Predict};
 
 use super::Args;
 
@@ -41,6 +41,8 @@ pub(in crate::commands) fn parse_ahead(text: &str) -> Result<AheadChoice> {
 pub(super) struct Source<'p> {
     /// None where all is told exactly and nothing is read ahead.
     stored: Option<Stored<'p>>,
+    /// Whether nobody is asked: all are needed.
+    every: bool,
     exact: bool,
     quality: f64,
     ahead: bool,
@@ -101,7 +103,17 @@ impl<'p> Source<'p> {
         if let (false, Some(layer)) = (exact, found.as_ref().and_then(Stored::missing)) {
             bail!("{}: no predictor of layer {layer} itself", named());
         }
-        Ok(Self { stored: found.filter(|_| !exact || ahead), exact, quality, ahead })
+        let stored = found.filter(|_| !exact || ahead);
+        Ok(Self { stored, every: false, exact, quality, ahead })
+    }
+
+    /// Every neuron, always.
+    pub(super) fn every(args: &Args) -> Result<Self> {
+        ensure!(
+            args.predictors.is_none() && args.quality.is_none() && args.leave_out.is_none(),
+            "--strategy dense reads all there is: no --predictors, --quality or --leave-out"
+        );
+        Ok(Self { stored: None, every: true, exact: false, quality: 1.0, ahead: false })
     }
 
     /// Whether layers may be read ahead.
@@ -146,6 +158,16 @@ impl<'p> Source<'p> {
         memory: &'s mut [u8],
     ) -> Result<Predictor<'s>> {
         let quality = self.quality;
+        if self.every {
+            let (neurons, hidden) = (config.neurons, config.hidden);
+            return Ok(Predictor {
+                predict: Box::new(Every { neurons, hidden }),
+                told: "every neuron".to_owned(),
+                quality,
+                bytes_share: 0.0,
+                tells_strengths: false,
+            });
+        }
         let stored = self.stored.as_ref();
         let own = match stored {
             Some(stored) => Some(StoredPredictors::new(stored, quality, features, memory)?),

@@ -103,6 +103,8 @@ pub(super) struct Summary<'a> {
     pub(super) kernels: String,
     pub(super) threads: usize,
     pub(super) loaded_s: f64,
+    /// What was read.
+    pub(super) strategy: &'static str,
     /// Whether attention, embeddings and head are the pack's.
     pub(super) resident: bool,
     pub(super) memory: Memory,
@@ -237,7 +239,7 @@ impl Summary<'_> {
             "hit_rate": self.hit_rate(), "threads": self.threads, "dense_dtype": self.args.dense.name(),
             "peak_memory_bytes": peak_memory_bytes(), "memory_told_bytes": self.memory.json(),
             "memory_limit_bytes": self.args.memory.map(|limit| limit.0),
-            "resident": self.resident, "kv_dtype": self.args.kv_dtype.name(),
+            "strategy": self.strategy, "resident": self.resident, "kv_dtype": self.args.kv_dtype.name(),
             "engine": engine,
         }))
     }
