@@ -1,7 +1,7 @@
 //! Writes a pack: streamed, one layer's weights in memory at a time, whole under its name or not
 //! at all.
 
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -108,6 +108,6 @@ impl<W: Write> Write for Counted<W> {
 }
 
 fn pad(out: &mut impl Write, bytes: u64) -> Result<()> {
-    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), bytes), out)?;
+    io::copy(&mut io::repeat(0).take(bytes), out)?;
     Ok(())
 }
