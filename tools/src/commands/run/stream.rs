@@ -21,8 +21,8 @@ pub(super) struct Stream<'a> {
 pub(super) struct Told {
     pub(super) text: String,
     pub(super) end: End,
-    /// When the first token was there, seconds after the prompt was given; none came: `seconds`.
-    pub(super) first_token_s: Option<f64>,
+    /// When each token was there, seconds after the prompt was given.
+    pub(super) tokens_at_s: Vec<f64>,
     /// In all.
     pub(super) seconds: f64,
 }
@@ -57,14 +57,14 @@ impl<'a> Stream<'a> {
         json: bool,
     ) -> Self {
         let told =
-            Told { text: String::new(), end: End::Length, first_token_s: None, seconds: 0.0 };
+            Told { text: String::new(), end: End::Length, tokens_at_s: Vec::new(), seconds: 0.0 };
         let stops = Stops { texts: stops, held: String::new() };
         Self { decoder, eos, stops, json, begin: Instant::now(), told }
     }
 
     /// Takes a token; false where it ends the text.
     pub(super) fn take(&mut self, token: u32) -> Result<bool> {
-        self.told.first_token_s.get_or_insert_with(|| self.begin.elapsed().as_secs_f64());
+        self.told.tokens_at_s.push(self.begin.elapsed().as_secs_f64());
         if self.eos.contains(&token) {
             self.told.end = End::Eos;
             return Ok(false);

@@ -66,6 +66,8 @@ pub(super) struct Made {
     /// From each prompt to its first token, all added up.
     prompt_s: f64,
     seconds: f64,
+    /// When each token was there, seconds of those.
+    tokens_at_s: Vec<f64>,
     replies: usize,
 }
 
@@ -78,7 +80,8 @@ impl Made {
         self.state_bytes = generated.state_bytes;
         self.text += &told.text;
         self.end = Some(told.end);
-        self.prompt_s += told.first_token_s.unwrap_or(told.seconds);
+        self.prompt_s += told.tokens_at_s.first().copied().unwrap_or(told.seconds);
+        self.tokens_at_s.extend(told.tokens_at_s.iter().map(|at| at + self.seconds));
         self.seconds += told.seconds;
         self.times += generated.times;
         self.replies += 1;
@@ -217,7 +220,7 @@ impl Summary<'_> {
             "finish_reason": self.made.end.unwrap_or(End::Length).name(),
             "pack": self.args.pack, "model": self.args.model.path,
             "load_s": self.loaded_s, "prompt_s": self.made.prompt_s, "total_s": self.made.seconds,
-            "tokens_per_s": self.tokens_per_s(),
+            "tokens_per_s": self.tokens_per_s(), "tokens_at_s": self.made.tokens_at_s,
             "us_per_token": self.us_per_token().map(|parts| parts.into_iter().collect::<BTreeMap<_, _>>()),
             "active_bundles_per_token": self.active_bundles as f64 / self.fed(),
             "reads_per_token": self.per_token(self.stats.reads + self.stats.ahead_reads),
