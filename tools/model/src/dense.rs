@@ -13,7 +13,7 @@ use super::matrix::Matrix;
 use super::predictor::{check_numbers, token_rows};
 use super::{FeedForward, Model};
 
-/// The FFN weights of all layers as f32, multiplied densely. Can record which neurons were active.
+/// The FFN weights of all layers, multiplied densely. Can record which neurons were active.
 pub struct DenseFfn {
     layers: Vec<Layer>,
     hidden: usize,
@@ -36,13 +36,26 @@ struct Layer {
 }
 
 impl DenseFfn {
-    /// Loads the FFN weights of every layer.
+    /// Loads the FFN weights of every layer, in f32.
     ///
     /// # Errors
     /// A missing tensor, one of another shape, or a failed read.
     pub fn load(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Self> {
+        Self::held(checkpoint, config, DenseOptions::in_f32())
+    }
+
+    /// The same, held as the caller says: without loss a checkpoint in f16 takes half the memory, and long windows
+    /// little more time.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn held(
+        checkpoint: &Checkpoint,
+        config: &ModelConfig,
+        options: DenseOptions,
+    ) -> Result<Self> {
         let (neurons, hidden) = (config.neurons, config.hidden);
-        let mut loader = Loader::new(checkpoint, DenseOptions::in_f32());
+        let mut loader = Loader::new(checkpoint, options);
         let mut layers = Vec::new();
         for layer in 0..config.layers {
             let names = config.ffn_tensors(layer);

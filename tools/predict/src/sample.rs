@@ -7,7 +7,9 @@ use anyhow::{Context, Result, ensure};
 use half::f16;
 use lnp_link::inputs::sampled_rows;
 use lnp_link::trace::TraceReader;
-use lnp_model::{Checkpoint, DenseFfn, InputSample, Model, ModelConfig, forward_windows};
+use lnp_model::{
+    Checkpoint, DenseFfn, DenseOptions, InputSample, Model, ModelConfig, forward_windows,
+};
 
 /// What a row is used for. Text goes to one of them only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,7 +177,7 @@ impl Source {
             )
         })?;
         let model = Model::of(checkpoint.clone())?;
-        let mut dense = DenseFfn::load(model.checkpoint(), config)?;
+        let mut dense = DenseFfn::held(model.checkpoint(), config, DenseOptions::default())?;
         let mut sample = InputSample::new(&mut dense, config, &chosen);
         forward_windows(&model, &mut sample, &ids, self.trace.window(), progress)
             .with_context(|| self.path.display().to_string())?;

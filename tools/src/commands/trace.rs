@@ -11,7 +11,7 @@ use lnp_common::files::{check_room, check_target, read_stream, sha256_hex};
 use lnp_common::report::{print_json, progress, say, shown, thousands};
 use lnp_link::inputs::InputRows;
 use lnp_link::trace::{TraceData, TraceReader, write_trace};
-use lnp_model::{DenseFfn, Model, ModelConfig, Tokenizer};
+use lnp_model::{DenseFfn, DenseOptions, Model, ModelConfig, Tokenizer};
 use lnp_predict::Predictors;
 use lnp_run::{Further, PredictedBy, record_with};
 
@@ -135,7 +135,7 @@ pub(super) fn trace_tokens(
     corpus: String,
 ) -> Result<TraceData> {
     ensure!(!ids.is_empty(), "no token is left to trace: --tokens must be above 0");
-    let mut dense = DenseFfn::load(model.checkpoint(), model.config())?;
+    let mut dense = DenseFfn::held(model.checkpoint(), model.config(), DenseOptions::default())?;
     let bar = progress("tracing", ids.len() as u64);
     let progress = &mut |done| bar.set_position(done as u64);
     let mut data = record_with(model, &mut dense, ids, window, further, progress)?;
