@@ -5,7 +5,7 @@ use lnp_common::report::bytes;
 use serde::Serialize;
 
 /// What the program will take beside what is told of, bytes: its code as far as it runs, threads, small things.
-pub const PROGRAM_BYTES_MORE: usize = 10 << 20;
+pub const PROGRAM_BYTES_MORE: usize = 6 << 20;
 
 /// Bytes by what they go to. All of them add up to the most memory that the process will hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
