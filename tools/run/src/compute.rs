@@ -115,7 +115,8 @@ impl<'p> ComputePack<'p> {
             cache_bundles: 0,
             ..base(&pack, options)
         };
-        let of_ffn = Ffn::required_bytes(pack.shape(), options.features, options.batch)?;
+        let of_ffn = Ffn::required_bytes(pack.shape(), options.features, options.batch)
+            .with_context(|| index.path().display().to_string())?;
         Ok(required_bytes(&least, &pack)? + of_ffn)
     }
 

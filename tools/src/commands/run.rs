@@ -189,9 +189,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
         scratch: config.scratch_bytes(prompt, source.exact()),
         engine: 0,
     };
-    let least = ComputePack::bytes_min(&index, &options)?;
-    let limit = args.memory.map(|limit| plan.left_for_arena(limit.saturating_usize(), least));
-    let options = ComputeOptions { memory: limit.transpose()?, ..options };
+    let left = |limit: ByteCount| {
+        plan.left_for_arena(limit.saturating_usize(), ComputePack::bytes_min(&index, &options)?)
+    };
+    let options = ComputeOptions { memory: args.memory.map(left).transpose()?, ..options };
     let mut pack = ComputePack::open(&index, &config, options)?;
     let (engine_config, arena_bytes) = (*pack.config(), pack.arena_bytes());
     let plan = MemoryPlan { engine: pack.bytes(), ..plan };
@@ -240,7 +241,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
                 let mut stream = Stream::new(tokenizer.decoder(false), eos, &args.stop, args.json);
                 let count = turns.count(args.count, ids.len(), most);
                 ensure!(
-                    ids.len() + count <= most + 1 || args.context.is_none(),
+                    ids.len().saturating_add(count) <= most + 1 || args.context.is_none(),
                     "--context {most} is too small: the text has {} tokens and {count} are to follow",
                     ids.len()
                 );

@@ -60,7 +60,7 @@ impl<'a> Turns<'a> {
         match self {
             Self::Text(ids) => {
                 let prompt = ids.as_ref().map_or(0, Vec::len);
-                (prompt, most.min(prompt + self.count(asked, prompt, most)))
+                (prompt, most.min(prompt.saturating_add(self.count(asked, prompt, most))))
             }
             Self::Chat(_) => (most.min(PIECE_TOKENS), most),
         }
