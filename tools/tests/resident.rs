@@ -73,7 +73,7 @@ fn a_folder_without_weights_is_enough() {
     ] {
         let pack = work.pack(name, asked);
         ok(&["verify", &pack]);
-        assert!(ok(&["inspect", &pack]).contains("resident"));
+        assert!(ok(&["inspect", &pack]).contains("the rest of the model"));
         let expected = work.run(&without, model, dense);
         let found = work.run(&pack, &light, &[]);
         assert_eq!(found["token_ids"], expected["token_ids"]);

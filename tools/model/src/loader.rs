@@ -149,7 +149,7 @@ impl<'a> Loader<'a> {
             self.bytes += rows * held.row_bytes(columns);
             return Matrix::on_flash(self.checkpoint, name, shape, &options);
         }
-        let matrix = Matrix::read(self.checkpoint, name, shape, &options)?;
+        let matrix = Matrix::read(self.checkpoint, name, shape, held, &options)?;
         self.bytes += matrix.bytes();
         Ok(matrix)
     }

@@ -47,10 +47,11 @@ impl Matrix {
         checkpoint: &Checkpoint,
         name: &str,
         [rows, columns]: [usize; 2],
+        held: HeldType,
         options: &DenseOptions,
     ) -> Result<Self> {
         let stored = checkpoint.dtype(name)?;
-        let held = match options.held(stored, columns) {
+        let held = match held {
             HeldType::Ggml(dtype) => {
                 let bytes = checkpoint.read_raw(name)?.1;
                 Held::Ggml(dtype, Arc::new(quantised(dtype, &bytes, (rows, columns))?))

@@ -104,8 +104,9 @@ impl Resident {
         out.write_all(&self.header)?;
         for Part { name, shape, held } in &self.parts {
             let bytes = match (held, shape.as_slice()) {
-                (Some(_), &[rows, columns]) => {
-                    Matrix::read(checkpoint, name, [rows, columns], &self.options)?.into_bytes()?
+                (Some(held), &[rows, columns]) => {
+                    let shape = [rows, columns];
+                    Matrix::read(checkpoint, name, shape, *held, &self.options)?.into_bytes()?
                 }
                 _ => plain(checkpoint, name)?.1,
             };

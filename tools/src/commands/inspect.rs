@@ -68,6 +68,9 @@ fn render(pack: &Description) -> Result<String> {
         shape.dtype,
         thousands(shape.bundle_stride.into())
     )?;
+    if let Some(resident) = pack.sections.iter().find(|at| at.kind == "resident") {
+        writeln!(out, "with the rest of the model, {}\n", bytes(resident.bytes as f64))?;
+    }
     for (layers, activation) in other_activations(pack) {
         writeln!(out, "{activation} instead in {layers}\n")?;
     }
