@@ -49,7 +49,7 @@ pub(crate) struct Loader<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) shape: Vec<usize>,
-    /// How a matrix is held; none for what is no matrix, or is cut up before.
+    /// How a matrix is held; none for what is no matrix.
     pub(crate) held: Option<HeldType>,
 }
 
@@ -164,7 +164,8 @@ impl<'a> Loader<'a> {
     ) -> Result<[Matrix; 3]> {
         self.check_shape(name, &[rows, columns])?;
         let (stored, options) = (self.checkpoint.dtype(name)?, self.options);
-        self.want(name, &[rows, columns], None);
+        // Rows of blocks are rounded one by one: cut up before or after, they are the same.
+        self.want(name, &[rows, columns], Some(options.held(stored, columns)));
         let all = match self.counting {
             true => None,
             false => {

@@ -73,5 +73,7 @@ pub fn fit_memory(
         if enough { fits = middle } else { too_many = middle }
     }
     let left = memory - required_bytes(&with(staging, fits), pack)?;
-    Ok(with(usual.min(staging + left), fits))
+    let more = with(usual.min(staging + left), fits);
+    // What follows the staging area is aligned: the last bytes may be one too many.
+    if required_bytes(&more, pack)? <= memory { Ok(more) } else { Ok(with(staging, fits)) }
 }
