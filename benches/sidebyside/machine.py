@@ -37,8 +37,10 @@ class Cgroup:
                 try:
                     (v2[0] / "cgroup.subtree_control").write_text(f"+{controller}")
                 except OSError as error:
-                    self.memory = self.memory if controller == "io" else None
                     self.why = f"the {controller} controller of {v2[0]} cannot be had: {error.strerror}"
+                    self.io = None
+                    if controller == "memory":
+                        self.memory = None
         self.folders = []
 
     def open(self, limit, disk, held):
@@ -124,53 +126,63 @@ def drop_cache(files):
         pass
 
 
-def measured(command, group, limit, disk, held, seconds, environment):
-    """Runs a program in the group: what it printed as JSON, its resources, how it ended."""
+def measured(command, group, limit, disk, held, seconds):
+    """Runs a program in the group, for so many seconds at most: what it told as JSON, what it took, how it ended."""
     process = None
     try:
         group.open(limit, disk, held)
         with tempfile.TemporaryFile("w+") as said:
             begin, busy = time.monotonic(), busy_s()
             process = subprocess.Popen(group.command([str(part) for part in command]), stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=said, text=True, env=environment)
-            timer = threading.Timer(seconds, process.kill)
+                                       stdout=subprocess.PIPE, stderr=said, text=True)
+            late = threading.Event()
+            timer = threading.Timer(seconds, lambda: (late.set(), os.kill(process.pid, signal.SIGKILL)))
             timer.start()
             lines, first = [], {}
             for line in process.stdout:
-                lines.append(line)
                 # llama_tokens says when its first token is there: reads after that are of tokens.
                 if line.startswith('{"first_token"'):
                     first = group.told()
+                else:
+                    lines.append(line)
+            # Not Popen's wait, which does not tell what the process took.
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            timer.cancel()
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-            late = not timer.is_alive()
-            timer.cancel()
-            wall_s = time.monotonic() - begin
-            others_s = max(0.0, busy_s() - busy - usage.ru_utime - usage.ru_stime)
+            wall_s, cpu_s = time.monotonic() - begin, usage.ru_utime + usage.ru_stime
+            others_s = max(0.0, busy_s() - busy - cpu_s)
             said.seek(0)
             last = group.told()
-            found = {
-                "exit": process.returncode, "wall_s": wall_s, "others_cpu_share": others_s / wall_s / os.cpu_count(), "cpu_user_s": usage.ru_utime, "cpu_system_s": usage.ru_stime,
-                "process_peak_bytes": usage.ru_maxrss * 1024, "device_bytes_read": usage.ru_inblock * 512,
-                "major_faults": usage.ru_majflt, "group_peak_bytes": last.get("peak"), "device_reads": last.get("reads"),
-                "device_reads_before_first": first.get("reads"), "told": None, "failure": None,
+            told, failure = outcome(process.returncode, "".join(lines), said.read(), late.is_set(), seconds, last.get("killed"))
+            return {
+                "exit": process.returncode, "failure": failure, "wall_s": wall_s,
+                "others_cpu_share": others_s / wall_s / os.cpu_count(),
+                "cpu_user_s": usage.ru_utime, "cpu_system_s": usage.ru_stime, "major_faults": usage.ru_majflt,
+                "process_peak_bytes": usage.ru_maxrss * 1024, "group_peak_bytes": last.get("peak"),
+                "device_bytes_read": usage.ru_inblock * 512, "device_reads": last.get("reads"),
+                "device_reads_before_first": first.get("reads"), "told": told,
             }
-            if process.returncode == -signal.SIGKILL:
-                found["failure"] = (f"killed: after {seconds:.0f} s" if late else
-                                    "killed: out of memory" if last.get("killed") else "killed")
-            elif process.returncode < 0:
-                found["failure"] = f"died of {signal.Signals(-process.returncode).name}"
-            elif process.returncode:
-                found["failure"] = one_line(said.read())
-            else:
-                found["told"] = json.loads("".join(lines[1:] if first or lines[0].startswith('{"first') else lines))
-            return found
     finally:
         # Where this script is ended, the program ends too.
         if process and process.returncode is None:
             process.kill()
             process.wait()
         group.close()
+
+
+def outcome(code, printed, said, late, seconds, killed):
+    """What a program told, or how it failed."""
+    if code == -signal.SIGKILL:
+        return None, f"killed: not done after {seconds:.0f} s" if late else "killed: out of memory" if killed else "killed"
+    if code < 0:
+        return None, f"died of {signal.Signals(-code).name}"
+    if code:
+        return None, one_line(said)
+    try:
+        return json.loads(printed), None
+    except ValueError:
+        return None, "printed no JSON"
 
 
 def disk_of(path):

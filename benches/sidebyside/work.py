@@ -139,9 +139,8 @@ class Work:
         """Traces of the model, those given or recorded over a text."""
         if self.args.traces:
             return self.args.traces
-        text = self.args.text or ROOT / "README.md"
-        return self.make("text.trace", [self.lnp, "trace", "--model", self.args.model, "--text", text, "--tokens",
-                                    self.args.trace_tokens, "--inputs", self.args.trace_tokens, "-o"])
+        return self.make("text.trace", [self.lnp, "trace", "--model", self.args.model, "--text", self.args.text, "--tokens",
+                                        self.args.trace_tokens, "--inputs", self.args.trace_tokens, "-o"])
 
     def predictors(self):
         """Predictors for all packs; none where asked for none, or where the model has none."""
