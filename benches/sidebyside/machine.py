@@ -15,7 +15,7 @@ def one_line(text):
     """What a program died of: the line that says so, else its last one."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = [line for line in lines if re.match(r"(lnp|error|llama_tokens|to_gguf): ", line)]
-    return re.sub(r"^(lnp|llama_tokens|to_gguf): ", "", told[-1] if told else lines[-1] if lines else "no message")[:200]
+    return re.sub(r"^(lnp|llama_tokens|to_gguf): ", "", told[-1] if told else lines[-1] if lines else "no message")[:400]
 
 
 class Cgroup:
