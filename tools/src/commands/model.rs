@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use lnp_common::report::{say, shown};
 use lnp_kernels::CpuFeatures;
 use lnp_model::{Activation, Checkpoint, DenseOptions, DenseType, Model};
 
@@ -47,8 +48,12 @@ fn parse_dense_type(name: &str) -> Result<DenseType> {
 }
 
 impl ModelArgs {
-    /// Opens its weights.
+    /// Opens its weights, and says where they were made up.
     pub(super) fn open(&self) -> Result<Checkpoint> {
-        Ok(Checkpoint::open(&self.path)?.with_activation(self.activation))
+        let checkpoint = Checkpoint::open(&self.path)?.with_activation(self.activation);
+        if let Some(how) = checkpoint.synthetic() {
+            say(&format!("lnp: {} is a synthetic model, by {how}\n", shown(&self.path)));
+        }
+        Ok(checkpoint)
     }
 }
