@@ -30,11 +30,11 @@ impl Likeness {
     pub(crate) fn of(family: Family) -> Self {
         if family.gated() {
             return Self {
-                of_cluster: 0.45,
-                decay: 1.0,
+                of_cluster: 0.2,
+                decay: 0.9,
                 unseen: 0.01,
                 topic: 0.22,
-                neighbour: 0.25,
+                neighbour: 0.35,
                 spread: [1.1, 1.2],
             };
         }
@@ -43,8 +43,8 @@ impl Likeness {
             decay: 1.1,
             unseen: 0.01,
             topic: 0.2,
-            neighbour: 0.1,
-            spread: [1.1, 2.2],
+            neighbour: 0.2,
+            spread: [1.1, 1.9],
         }
     }
 }

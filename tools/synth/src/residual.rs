@@ -96,9 +96,13 @@ impl Residual {
         libm::sqrt(square * self.hidden() as f64 / COMMON_COORDINATES as f64) as f32
     }
 
-    fn add_common(&self, row: &mut [f32], size: f32) {
+    /// Gives a row so much of the common direction, whatever it had of it.
+    fn set_common(&self, row: &mut [f32], size: f32) {
+        let coordinates = || (0..row.len()).filter(|at| self.common_sign(*at) != 0.0);
+        let found: f32 = coordinates().map(|at| row[at] * self.common_sign(at)).sum();
+        let missing = size - found / COMMON_COORDINATES as f32;
         for (coordinate, value) in row.iter_mut().enumerate() {
-            *value += size * self.common_sign(coordinate);
+            *value += missing * self.common_sign(coordinate);
         }
     }
 
@@ -113,7 +117,7 @@ impl Residual {
         }
         self.embedding_rotation.apply(scratch, row);
         if self.has_common {
-            self.add_common(row, self.common_coordinate(COMMON_SQUARE));
+            self.set_common(row, self.common_coordinate(COMMON_SQUARE));
         }
     }
 
@@ -137,6 +141,9 @@ impl Residual {
             *sum += other;
         }
         self.embedding_rotation.apply(scratch, row);
+        if self.has_common {
+            self.set_common(row, 0.0);
+        }
     }
 
     /// What is a token's own, times a factor.
@@ -245,7 +252,7 @@ impl Residual {
         }
         self.rotation.apply(scratch, row);
         if self.has_common {
-            self.add_common(row, reading.threshold as f32 * own.threshold);
+            self.set_common(row, reading.threshold as f32 * own.threshold);
         }
     }
 

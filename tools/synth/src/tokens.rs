@@ -55,7 +55,8 @@ impl Words {
         for _ in 0..tokens.div_ceil(DOCUMENT_TOKENS) {
             let mut place = below(&mut random, length);
             for at in 0..DOCUMENT_TOKENS {
-                text.push_str(if at == 0 { "" } else { " " });
+                // a blank goes with every word, after the end of a line too
+                text.push_str(if at == 0 && text.is_empty() { "" } else { " " });
                 text.push_str(&word(begin + place));
                 place = (place + 1 + below(&mut random, 2)) % length;
             }
@@ -65,14 +66,14 @@ impl Words {
     }
 }
 
-/// The word of a place: syllables, as digits of a number, so that no two are alike. Three of them at least: no word of a
-/// language is likely to be met.
+/// The word of a place: three syllables, the digits of a number, so that no two are alike up to 343,000.
 fn word(place: usize) -> String {
     const CONSONANTS: &[u8] = b"bdfgklmnprstvz";
     const VOWELS: &[u8] = b"aeiou";
     let syllables = CONSONANTS.len() * VOWELS.len();
-    let (mut rest, mut word) = (place, String::new());
-    while word.len() < 6 || rest > 0 {
+    // 70^3 words; a factor without common divisor takes them in an order that shows no pattern
+    let (mut rest, mut word) = (place * 127_471 % syllables.pow(3), String::new());
+    for _ in 0..3 {
         let syllable = rest % syllables;
         word.push(char::from(CONSONANTS[syllable / VOWELS.len()]));
         word.push(char::from(VOWELS[syllable % VOWELS.len()]));

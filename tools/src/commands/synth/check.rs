@@ -12,8 +12,23 @@ use lnp_link::trace::TraceReader;
 
 /// The same of the traces of the two real models, `alpaca.profile.safetensors` of 12,288 tokens each: means over their
 /// 6 layers, by `lnp synth --check`.
-const REAL: [(&str, [f64; NAMES.len()]); 2] =
-    [("opt-relu-small", [0.0; NAMES.len()]), ("llama-relu-small", [0.0; NAMES.len()])];
+#[rustfmt::skip]
+const REAL: [(&str, [f64; NAMES.len()]); 2] = [
+    ("opt-relu-small", [
+        0.0731, 0.0438, 0.1097,
+        0.0047, 0.0177, 0.0472, 0.1035, 0.1793, 0.3436,
+        0.0582, 0.8092, 3.9237, 10.0865,
+        0.4554, 0.1859, 0.3800, 0.5761,
+        0.2563, 0.2076, 1.0970, 2.2579, 2.0461,
+    ]),
+    ("llama-relu-small", [
+        0.1385, 0.0833, 0.2021,
+        0.0381, 0.0589, 0.1059, 0.1807, 0.2816, 0.5664,
+        0.3847, 1.2322, 3.3607, 7.2198,
+        0.4446, 0.1094, 0.3274, 0.5001,
+        0.3780, 0.3158, 1.2098, 2.2767, 1.8664,
+    ]),
+];
 
 pub(super) fn run(path: &Path, json: bool) -> Result<()> {
     let trace = TraceReader::open(path)?;
