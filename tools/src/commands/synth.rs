@@ -4,7 +4,7 @@ mod check;
 mod models;
 mod traces;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ArgGroup;
@@ -107,12 +107,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if let Some(trace) = &args.check {
         return check::run(trace, args.json);
     }
-    // clap makes sure of it
-    let output = args.output.as_deref().context("--output is needed")?;
+    // clap asks for it, and below for the others
+    let output = args.output.as_deref().unwrap_or(Path::new(""));
     if let Some(shape) = args.model {
         return models::run(args, shape, output);
     }
-    let layers = args.layers.context("--layers is needed")?;
-    let neurons = args.neurons.context("--neurons is needed")?;
+    let [layers, neurons] = [args.layers, args.neurons].map(Option::unwrap_or_default);
     traces::run(&traces::Wanted { args, layers, neurons, output })
 }

@@ -104,9 +104,9 @@ pub const SHAPES: [Shape; 15] = [
     shape("llama-100m",      Family::Llama,  [12,  2_560,   768],  [12, 12],   [4_096,  2_048],  0.237),
     shape("arcee-100m",      Family::Arcee,  [12,  3_072,   768],  [12, 12],   [4_096,  2_048],  0.032),
     // For tests: made in a moment.
-    shape("opt-tiny",        OPT,            [ 3,    512,   128],  [ 4,  4],   [1_024,  1_024],  0.08),
-    shape("llama-tiny",      Family::Llama,  [ 3,    512,   128],  [ 4,  2],   [1_024,  1_024],  0.237),
-    shape("arcee-tiny",      Family::Arcee,  [ 3,    512,   128],  [ 4,  2],   [1_024,  1_024],  0.08),
+    shape("opt-tiny",        OPT,            [ 3,    512,   256],  [ 4,  4],   [1_024,  1_024],  0.08),
+    shape("llama-tiny",      Family::Llama,  [ 3,    512,   256],  [ 4,  2],   [1_024,  1_024],  0.237),
+    shape("arcee-tiny",      Family::Arcee,  [ 3,    512,   256],  [ 4,  2],   [1_024,  1_024],  0.08),
 ];
 
 /// The shape of this name.
