@@ -8,7 +8,7 @@
 use crate::activity::Likeness;
 use crate::random::{Purpose, below, fill_normal, stream};
 use crate::rotation::Rotation;
-use crate::shapes::Shape;
+use crate::shapes::{Family, Shape};
 use crate::tokens::Words;
 
 /// Share of a token's variance that is in the latents; the rest is its code.
@@ -20,6 +20,9 @@ const COMMON_COORDINATES: usize = 32;
 /// Variance that all FFNs together add to that of the tokens, 1: neighbouring layers' inputs then have a cosine of 0.98
 /// (Kairox, 2026, tells that of real ones).
 const FFN_SQUARE: f64 = 1.0;
+/// The same where activations are squared: a few of them are then much larger than the others, and would make whole tokens
+/// more active than others.
+const FFN_SQUARE_OF_SQUARES: f64 = 0.3;
 /// The same of attention, where it sees one token; the mean of several is smaller.
 const ATTENTION_SQUARE: f64 = 0.3;
 /// Tokens of a stretch in which what changes slowly turns into something else.
@@ -43,6 +46,7 @@ pub(crate) struct Residual {
     words: Words,
     has_common: bool,
     norm_after: bool,
+    ffn_square: f64,
 }
 
 impl Residual {
@@ -62,6 +66,10 @@ impl Residual {
             words: Words::of(shape.vocab, seed),
             has_common: !shape.family.is_opt(),
             norm_after: shape.embedding_width() < shape.hidden,
+            ffn_square: match shape.family {
+                Family::Arcee => FFN_SQUARE_OF_SQUARES,
+                _ => FFN_SQUARE,
+            },
         }
     }
 
@@ -75,7 +83,7 @@ impl Residual {
             return 0.0;
         }
         let others =
-            1.0 + (FFN_SQUARE + ATTENTION_SQUARE * 0.3) * layer as f64 / self.layers as f64;
+            1.0 + (self.ffn_square + ATTENTION_SQUARE * 0.3) * layer as f64 / self.layers as f64;
         COMMON_SQUARE / (COMMON_SQUARE + others)
     }
 
@@ -131,7 +139,8 @@ impl Residual {
             row.fill(0.0);
             return;
         };
-        let added = if self.norm_after { libm::exp(FFN_SQUARE) } else { 1.0 + FFN_SQUARE };
+        let added =
+            if self.norm_after { libm::exp(self.ffn_square) } else { 1.0 + self.ffn_square };
         let common = if self.has_common { COMMON_SQUARE } else { 0.0 };
         let size = (1.0 - LATENT_SHARE) * self.hidden() as f64 / libm::sqrt(added + common);
         let factor = (LOGIT / size) as f32;
@@ -259,7 +268,7 @@ impl Residual {
     /// How the columns of a matrix write, which take numbers whose squares add up to `squares`.
     pub(crate) fn writing(&self, what: Writer, squares: f64, columns: usize) -> Writing {
         let added = match what {
-            Writer::Ffn => FFN_SQUARE,
+            Writer::Ffn => self.ffn_square,
             Writer::Attention => ATTENTION_SQUARE,
         } / self.layers as f64;
         let latents = self.deviations.len() as f64;
