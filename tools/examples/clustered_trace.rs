@@ -74,6 +74,7 @@ fn main() -> Result<()> {
         token_ids: None,
         inputs: None,
         predicted: None,
+        synthetic: None,
         layers: (0..layers).map(|at| layer(neurons, active, tokens, seed + at)).collect(),
     };
     write_trace(Path::new(output), &data)

@@ -55,6 +55,7 @@ fn made() -> &'static Made {
             token_ids: Some(ids),
             inputs: None,
             predicted: None,
+            synthetic: None,
             layers: vec![vec![0; TOKENS * row]; config.layers],
         };
         let path = folder.join("ids.trace");

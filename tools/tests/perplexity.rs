@@ -153,6 +153,7 @@ fn trouble_is_one_clear_line() {
             token_ids,
             inputs: None,
             predicted: None,
+            synthetic: None,
             layers: vec![vec![0; 3]],
         };
         write_trace(Path::new(&path(name)), &data).unwrap();

@@ -45,6 +45,7 @@ fn write_small(path: &str, corpus: &str, seed: u64) {
         token_ids: None,
         inputs: None,
         predicted: None,
+        synthetic: None,
         layers: vec![layer(0), layer(1)],
     };
     write_trace(Path::new(path), &data).unwrap();

@@ -39,6 +39,7 @@ fn write_small(path: &Path, model: &str) {
         token_ids: None,
         inputs: None,
         predicted: None,
+        synthetic: None,
         layers: vec![layer(), layer()],
     };
     write_trace(path, &data).unwrap();

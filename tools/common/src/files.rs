@@ -100,8 +100,13 @@ fn check_length(file_bytes: u64) -> Result<()> {
 fn find_room(path: &Path, file_bytes: u64) -> Result<()> {
     let path = &target_of(path);
     check_name(path)?;
+    check_free(folder_of(path), file_bytes)
+}
+
+/// Checks that so many bytes are free in a folder.
+pub(crate) fn check_free(folder: &Path, file_bytes: u64) -> Result<()> {
     // Where a file system does not tell (some network ones), the write itself will.
-    let Ok(room) = rustix::fs::statvfs(folder_of(path)) else { return Ok(()) };
+    let Ok(room) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let room = room.f_bavail.saturating_mul(room.f_frsize);
     let (wanted, free) = (bytes(file_bytes as f64), bytes(room as f64));
     ensure!(

@@ -1,5 +1,5 @@
 //! What the tools share and what has nothing to do with language models or flash: [`files`] that
-//! appear whole or not at all, [`data_file`] (tensors read where they lie), [`tensor_file`] (safetensors:
+//! appear whole or not at all, [`folders`] likewise, [`data_file`] (tensors read where they lie), [`tensor_file`] (safetensors:
 //! checkpoints, traces and links are such files), [`report`] (tables, progress, JSON, numbers for people) and [`interrupt`].
 //!
 //! ```
@@ -18,6 +18,7 @@
 
 pub mod data_file;
 pub mod files;
+pub mod folders;
 pub mod interrupt;
 pub mod report;
 pub mod tensor_file;

@@ -24,6 +24,9 @@ const PREFIX_BYTES: u64 = 8;
 /// The header is padded so that the data begin at a multiple of this.
 const HEADER_ALIGN_BYTES: usize = 8;
 
+/// Metadata entry of what `lnp synth` made up, traces and weights: how it was made.
+pub const SYNTHETIC: &str = "synthetic";
+
 /// A validated header: tensors lie back to back and end where the file ends.
 pub struct Header {
     /// The `__metadata__` entries.

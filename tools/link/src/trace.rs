@@ -4,7 +4,7 @@
 //! layer, bit k of byte j = neuron 8j + k, and optionally `token_ids` I32 `[tokens]`, the FFN inputs of
 //! some tokens ([`crate::inputs`]) and the sets that predictors would have read ([`crate::predicted`]). Its metadata
 //! says `neurons`, `layers`, `tokens`, `window` (positions restart every so many tokens) and where
-//! it comes from: `model`, `corpus`, `split`. A made-up trace has the entry `synthetic`, which says
+//! it comes from: `model`, `corpus`, `split`. A made-up trace, or one of a made-up model, has the entry `synthetic`, which says
 //! how it was made, and says `synthetic(...)` in its `model` and `corpus` ([`crate::synth`]).
 
 use std::collections::BTreeMap;
@@ -18,13 +18,12 @@ use crate::inputs::{INPUT_ROWS, InputRows, check_inputs, inputs_name, rows_of};
 use crate::predicted::{PredictedSets, about, check_predicted, predicted_name};
 use crate::rows::active_neurons;
 use lnp_common::files::{sha256_hex, write_whole};
+pub use lnp_common::tensor_file::SYNTHETIC;
 use lnp_common::tensor_file::{Elements, TensorData, TensorFile, write_tensors};
 
 const FORMAT: &str = "ffn-activation-bits-v1";
 const BIT_ORDER: &str = "little";
 const TOKEN_IDS: &str = "token_ids";
-/// Metadata entry of made-up traces: how they were made.
-pub const SYNTHETIC: &str = "synthetic";
 
 /// An open trace: its header is validated, its bits are read layer by layer.
 pub struct TraceReader {
@@ -120,7 +119,7 @@ impl TraceReader {
         self.text("model")
     }
 
-    /// Whether the trace was made up by `lnp synth` and is of no model.
+    /// Whether the trace was made up by `lnp synth`, or the model that it is of.
     pub fn is_synthetic(&self) -> bool {
         self.metadata().contains_key(SYNTHETIC)
     }
@@ -243,6 +242,8 @@ pub struct TraceData {
     pub inputs: Option<InputRows>,
     /// What predictors would have read.
     pub predicted: Option<PredictedSets>,
+    /// How the model's weights were made up, where they were: the trace is then synthetic too.
+    pub synthetic: Option<String>,
     /// Per layer, one row of ceil(neurons / 8) bytes per token.
     pub layers: Vec<Vec<u8>>,
 }
@@ -278,6 +279,7 @@ impl TraceData {
         let numbers = [self.layers.len(), self.neurons, self.tokens, self.window];
         let mut entries = metadata([&self.model, &self.corpus, &self.split, &self.active], numbers);
         entries.extend(self.predicted.iter().flat_map(PredictedSets::metadata));
+        entries.extend(self.synthetic.iter().map(|how| (SYNTHETIC.to_owned(), how.clone())));
         entries
     }
 

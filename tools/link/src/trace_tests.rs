@@ -29,6 +29,7 @@ fn data() -> TraceData {
                 })
                 .into(),
         }),
+        synthetic: None,
         layers: (0..12).map(|l| (0..5).flat_map(|t| row(t, l)).collect()).collect(),
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Found {
     pub(super) tensors: BTreeMap<String, Place>,
     /// What PowerInfer's files have beside the weights.
     pub(super) powerinfer: Option<PowerInfer>,
+    /// How the weights were made up, where they were.
+    pub(super) synthetic: Option<String>,
 }
 
 /// Where a tensor is, and what.
@@ -162,8 +164,19 @@ impl Checkpoint {
         inputs
     }
 
-    /// Name of the model: the last component of the folder's path, or the GGUF file's without its ending.
+    /// How the weights were made up, where `lnp synth` made them: their metadata says so.
+    pub fn synthetic(&self) -> Option<&str> {
+        self.found.synthetic.as_deref()
+    }
+
+    /// Name of the model: the last component of the folder's path, or the GGUF file's without its ending; of synthetic
+    /// weights `synthetic(...)`.
     pub fn name(&self) -> String {
+        let name = self.file_name();
+        if self.synthetic().is_some() { format!("synthetic({name})") } else { name }
+    }
+
+    fn file_name(&self) -> String {
         if self.config.is_some() {
             return gguf::model_name(&self.path);
         }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use lnp_common::data_file::DataFile;
 use lnp_common::files;
-use lnp_common::tensor_file::TensorFile;
+use lnp_common::tensor_file::{SYNTHETIC, TensorFile};
 
 use super::checkpoint::{Found, Laid, Place};
 
@@ -58,13 +58,15 @@ pub(super) fn find(dir: &Path) -> Result<Found> {
     };
     let mut files: Vec<DataFile> = Vec::new();
     let mut tensors: BTreeMap<String, Place> = BTreeMap::new();
+    let mut synthetic = None;
     for name in &names {
         let path = dir.join(name);
         let file = TensorFile::open(&path).or_else(|error| {
             files::check_is_no_pointer(&path)?;
             Err(error)
         })?;
-        let (file, header) = file.into_parts();
+        let (file, mut header) = file.into_parts();
+        synthetic = synthetic.or_else(|| header.metadata.remove(SYNTHETIC));
         for (tensor, info) in header.tensors {
             if let Some(other) = tensors.get(&tensor) {
                 bail!(
@@ -98,7 +100,7 @@ pub(super) fn find(dir: &Path) -> Result<Found> {
             }
         }
     }
-    Ok(Found { files, tensors, powerinfer: None })
+    Ok(Found { files, tensors, powerinfer: None, synthetic })
 }
 
 fn read_index(dir: &Path) -> Result<Option<Index>> {

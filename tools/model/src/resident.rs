@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Tensor;
 use lnp_common::data_file::DataFile;
-use lnp_common::tensor_file::{Header, TensorShape, write_header};
+use lnp_common::tensor_file::{Header, SYNTHETIC, TensorShape, write_header};
 use safetensors::Dtype;
 
 use crate::checkpoint::{Checkpoint, Found, Laid, Place, StoredType};
@@ -67,6 +67,8 @@ impl Resident {
         let parts: Vec<Part> = parts.collect();
         let told = parts.iter().map(|part| part.told(checkpoint)).collect::<Result<Vec<_>>>()?;
         let mut metadata = BTreeMap::from([("model".to_owned(), checkpoint.name())]);
+        let synthetic = checkpoint.synthetic().map(|how| (SYNTHETIC.to_owned(), how.to_owned()));
+        metadata.extend(synthetic);
         for (part, told) in parts.iter().zip(&told) {
             if let Some(stored) = told.stored {
                 metadata.insert(format!("{STORED_KEY}{}", part.name), stored.to_string());
@@ -196,7 +198,8 @@ impl Checkpoint {
             }
             tensors.insert(name, place);
         }
-        let found = Found { files: vec![data], tensors, powerinfer: None };
+        let synthetic = header.metadata.get(SYNTHETIC).cloned();
+        let found = Found { files: vec![data], tensors, powerinfer: None, synthetic };
         Ok(Self::resident(path, found, config))
     }
 }

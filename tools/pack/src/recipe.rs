@@ -191,6 +191,9 @@ impl Recipe {
         let mut recipe = Self::with_links(Self::shape_of(config, dtype), 1, links)?;
         recipe.provenance.insert("model".into(), plain(&checkpoint.name()));
         recipe.provenance.insert("model.family".into(), config.family.into());
+        if let Some(how) = checkpoint.synthetic() {
+            recipe.provenance.insert("synthetic".into(), plain(how));
+        }
         for (number, source) in checkpoint.sources()?.into_iter().enumerate() {
             let mut put = |key: &str, value: String| {
                 recipe.provenance.insert(format!("source.{number}.{key}"), value);

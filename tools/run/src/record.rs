@@ -86,6 +86,7 @@ pub fn record_with(
         token_ids: Some(token_ids.to_vec()),
         inputs,
         predicted,
+        synthetic: model.checkpoint().synthetic().map(str::to_owned),
         layers,
     })
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use lnp_common::report::{say, shown};
 use lnp_kernels::CpuFeatures;
 use lnp_model::{Activation, Checkpoint, DenseNumbers, DenseOptions, DenseType, KvType, Model};
 
@@ -95,14 +96,20 @@ pub(super) fn parse_kv_type(name: &str) -> Result<KvType> {
 }
 
 impl ModelArgs {
-    /// Opens its weights.
+    /// Opens its weights, and says where they were made up.
     pub(super) fn open(&self) -> Result<Checkpoint> {
-        Ok(Checkpoint::open(&self.path)?.with_activation(self.activation))
+        Ok(self.told(Checkpoint::open(&self.path)?))
     }
 
     /// The same where a pack holds all but the FFN's weights: so many bytes from this one on.
     pub(super) fn open_of_pack(&self, pack: &Path, offset: u64, bytes: u64) -> Result<Checkpoint> {
-        let checkpoint = Checkpoint::of_pack(&self.path, pack, offset, bytes)?;
-        Ok(checkpoint.with_activation(self.activation))
+        Ok(self.told(Checkpoint::of_pack(&self.path, pack, offset, bytes)?))
+    }
+
+    fn told(&self, checkpoint: Checkpoint) -> Checkpoint {
+        if let Some(how) = checkpoint.synthetic() {
+            say(&format!("lnp: {} is a synthetic model, by {how}\n", shown(&self.path)));
+        }
+        checkpoint.with_activation(self.activation)
     }
 }

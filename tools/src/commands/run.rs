@@ -284,6 +284,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         kernels,
         threads: threads.count(),
         loaded_s,
+        synthetic: model.checkpoint().synthetic().is_some(),
     };
     if args.json {
         return summary.print_json(&engine_facts(

@@ -177,7 +177,7 @@ fn summarise(data: &TraceData, output: &Path, json: bool) -> Result<()> {
     let share = shares.iter().sum::<f64>() / shares.len() as f64;
     if json {
         return print_json(&serde_json::json!({
-            "trace": output, "model": data.model, "corpus": data.corpus, "split": data.split,
+            "trace": output, "model": data.model, "synthetic": data.synthetic.is_some(), "corpus": data.corpus, "split": data.split,
             "layers": data.layers.len(), "neurons": data.neurons, "tokens": data.tokens,
             "window": data.window, "input_rows": data.inputs.as_ref().map_or(0, |inputs| inputs.rows.len()),
             "active_share": share, "active_share_by_layer": shares,

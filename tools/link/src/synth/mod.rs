@@ -98,6 +98,11 @@ fn stream(seed: u64, purpose: Purpose, layer: usize) -> Xoshiro256PlusPlus {
     random
 }
 
+/// The stream that the statistics of a layer sample by.
+pub fn sample_stream(seed: u64, layer: usize) -> Xoshiro256PlusPlus {
+    stream(seed, Purpose::Sample, layer)
+}
+
 /// A number below `end`, by the high half of a draw times `end`; drawn here and not by `rand`, whose
 /// ways may change between versions. The bias is under `end` / 2^64.
 fn below(random: &mut Xoshiro256PlusPlus, end: usize) -> usize {
@@ -258,7 +263,7 @@ impl<'a> Synthesis<'a> {
 
     /// The stream that a layer's statistics sample by.
     pub fn sample_stream(&self, layer: usize) -> Xoshiro256PlusPlus {
-        stream(self.seed, Purpose::Sample, layer)
+        sample_stream(self.seed, layer)
     }
 
     /// The metadata entry that tells a synthetic trace, JSON.

@@ -35,6 +35,7 @@ fn the_name_comes_first_then_the_trace_then_the_file() {
             token_ids: None,
             inputs: None,
             predicted: None,
+            synthetic: None,
             layers: vec![vec![1]],
         };
         write_trace(&path, &data).unwrap();

@@ -106,7 +106,7 @@ impl GgufFile {
             Ok((config, tensors, powerinfer))
         };
         let (config, tensors, powerinfer) = read().with_context(|| shown(self.files[0].path()))?;
-        Ok((config, Found { files: self.files, tensors, powerinfer }))
+        Ok((config, Found { files: self.files, tensors, powerinfer, synthetic: None }))
     }
 
     /// The tokenizer.

@@ -110,6 +110,8 @@ pub(super) struct Summary<'a> {
     pub(super) strategy: &'static str,
     /// Whether attention, embeddings and head are the pack's.
     pub(super) resident: bool,
+    /// Whether the weights are made up.
+    pub(super) synthetic: bool,
     pub(super) memory: Memory,
 }
 
@@ -218,7 +220,7 @@ impl Summary<'_> {
         print_json(&serde_json::json!({
             "prompt_ids": self.made.prompt_ids, "token_ids": self.made.tokens, "text": self.made.text,
             "finish_reason": self.made.end.unwrap_or(End::Length).name(),
-            "pack": self.args.pack, "model": self.args.model.path,
+            "pack": self.args.pack, "model": self.args.model.path, "synthetic": self.synthetic,
             "load_s": self.loaded_s, "prompt_s": self.made.prompt_s, "total_s": self.made.seconds,
             "tokens_per_s": self.tokens_per_s(), "tokens_at_s": self.made.tokens_at_s,
             "us_per_token": self.us_per_token().map(|parts| parts.into_iter().collect::<BTreeMap<_, _>>()),

@@ -40,6 +40,7 @@ fn trace(folder: &std::path::Path, in_vain: usize) -> TraceReader {
         window: TOKENS,
         token_ids: None,
         inputs: None,
+        synthetic: None,
         predicted: Some(PredictedSets {
             predictors: "00".repeat(32),
             quality: 0.9,
@@ -127,6 +128,7 @@ fn a_trace_without_predictions_is_refused() {
         token_ids: None,
         inputs: None,
         predicted: None,
+        synthetic: None,
         layers,
     };
     write_trace(&path, &data).unwrap();
