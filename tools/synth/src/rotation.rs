@@ -97,9 +97,10 @@ mod tests {
                 }
             }
             let mut row = vec![0.0; width];
-            for at in 0..width {
-                rotation.row(at, &mut row);
-                assert!((0..width).all(|j| row[j] == columns[j][at]), "{width}: row {at}");
+            for number in 0..width {
+                rotation.row(number, &mut row);
+                let told = columns.iter().map(|column| column[number]);
+                assert!(row.iter().copied().eq(told), "{width}: row {number}");
             }
         }
     }
