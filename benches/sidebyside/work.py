@@ -37,6 +37,11 @@ def call(*command, **more):
     return done.stdout
 
 
+def memory_to_make():
+    """What linking and predicting may take here, as `--memory`: three fifths of what there is."""
+    return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') * 3 // 5 >> 20}M"
+
+
 def key_of(parts):
     """A short name for what something is made from."""
     return f"{zlib.crc32(repr([str(part) for part in parts]).encode()):08x}"
@@ -146,11 +151,13 @@ class Work:
         """Predictors for all packs; none where asked for none, or where the model has none."""
         if self.args.no_predictors or self.args.predictors:
             return self.args.predictors
-        return self.make("low-rank.predictors", [self.lnp, "predict", "--model", self.args.model, "--traces", self.traces(), "-o"])
+        return self.make("low-rank.predictors", [self.lnp, "predict", "--model", self.args.model, "--traces", self.traces(),
+                                                 "--memory", memory_to_make(), "-o"])
 
     def pack(self, name):
         order, more = self.packs[name]
-        links = self.make(f"{order}.links", [self.lnp, "link", "--traces", self.traces(), "--order", order, "-o"])
+        links = self.make(f"{order}.links", [self.lnp, "link", "--traces", self.traces(), "--order", order,
+                                              "--memory", memory_to_make(), "-o"])
         predictors = self.predictors()
         more = more.split() + (["--predictors", predictors] if predictors else [])
         return self.make(f"{name}.lnp", [self.lnp, "pack", "--model", self.args.model, "--links", links, *more, "-o"])
