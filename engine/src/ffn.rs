@@ -1,10 +1,13 @@
 //! The FFN: joins the engine to the kernels.
 
 use lnp_format::{self as format, Layer, Shape};
-use lnp_kernels::{
-    Activation, Bias, CpuFeatures, Dtype, Input, Kernel, KernelError, KernelShape, TOKENS_MAX,
-    Tier, inverse_rms,
-};
+use lnp_kernels::{Activation, CpuFeatures, Dtype, Kernel, KernelError, KernelShape, Tier};
+
+mod batch;
+mod sums;
+
+use batch::{Batch, Inputs};
+use sums::{Norms, bias, start_with_bias};
 
 use crate::arena::{Arena, ArenaSize};
 use crate::engine::{ActiveSet, Alone, Engine, FetchStats, Session, Workers};
@@ -12,8 +15,7 @@ use crate::error::EngineError;
 use crate::limits::{ARENA_ALIGN, BATCH_TOKENS_MAX};
 use crate::predictors::Predictors;
 use crate::queue::TimedQueue;
-use crate::sync::{AtomicU32, Ordering};
-use zerocopy::byteorder::{F32, LE};
+use crate::sync::AtomicU32;
 
 /// The sparse FFN of a pack's layers, for up to [`BATCH_TOKENS_MAX`] tokens at a time.
 #[derive(Debug)]
@@ -312,101 +314,6 @@ impl<'m> Ffn<'m> {
     }
 }
 
-/// The hidden states of a batch in the kernel's form.
-#[derive(Clone, Copy)]
-struct Inputs<'b> {
-    kernel: Kernel,
-    x: &'b [f32],
-    prepared: &'b [u8],
-    cutoffs: &'b [f32],
-}
-
-impl<'b> Inputs<'b> {
-    fn of(&self, token: usize) -> Result<Input<'b>, KernelError> {
-        let (hidden, bytes) = (self.kernel.shape().hidden, self.kernel.input_bytes());
-        let x = &self.x[token * hidden..(token + 1) * hidden];
-        let input = self.kernel.prepared(x, &self.prepared[token * bytes..])?;
-        Ok(input.cut(self.cutoffs[token]))
-    }
-}
-
-/// What the tokens of a batch are computed from.
-struct Batch<'b> {
-    inputs: Inputs<'b>,
-    tokens: usize,
-    masks: &'b [u8],
-    mask_bytes: usize,
-    coefficients: &'b [AtomicU32],
-}
-
-impl Batch<'_> {
-    /// Computes a neuron's coefficients for the tokens that it is active for.
-    fn arrive(
-        &self,
-        neuron: u32,
-        bundle: &[u8],
-        later: &[u8],
-        bias: Bias,
-    ) -> Result<f32, EngineError> {
-        let mut tokens = self.tokens(neuron);
-        loop {
-            // As many at a time as the kernels take.
-            let mut inputs = [Input::default(); TOKENS_MAX];
-            let mut group = [0; TOKENS_MAX];
-            let mut count = 0;
-            for ((input, own), token) in inputs.iter_mut().zip(&mut group).zip(&mut tokens) {
-                (*input, *own) = (self.inputs.of(token)?, token);
-                count += 1;
-            }
-            if count == 0 {
-                return Ok(0.0);
-            }
-            let mut out = [0.0; TOKENS_MAX];
-            let (inputs, out) = (&inputs[..count], &mut out[..count]);
-            self.inputs.kernel.coefficients(inputs, bundle, bias, later, out)?;
-            for (token, value) in group.iter().zip(out) {
-                // The engine publishes this with what it stores for the neuron itself.
-                self.place(neuron, *token).store(value.to_bits(), Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Adds the neuron's share to the output of each of these tokens; whether there was any.
-    fn finish(
-        &self,
-        neuron: u32,
-        bundle: &[u8],
-        later: &[u8],
-        norms: &mut Norms<'_>,
-        y: &mut [f32],
-    ) -> Result<bool, EngineError> {
-        let mut any = false;
-        for token in self.tokens(neuron) {
-            let value = f32::from_bits(self.place(neuron, token).load(Ordering::Relaxed));
-            any |= value != 0.0;
-            let hidden = self.inputs.kernel.shape().hidden;
-            let y = &mut y[token * hidden..(token + 1) * hidden];
-            let share = norms.share(token, neuron, value);
-            self.inputs.kernel.accumulate(share, bundle, later, y)?;
-        }
-        Ok(any)
-    }
-
-    /// The tokens that a neuron is active for.
-    fn tokens(&self, neuron: u32) -> impl Iterator<Item = usize> {
-        let mask = self.masks.chunks_exact(self.mask_bytes).nth(neuron as usize);
-        let mask = mask.unwrap_or_default();
-        (0..self.tokens).filter(move |token| {
-            mask.get(token / 8).is_some_and(|bits| bits >> (token % 8) & 1 != 0)
-        })
-    }
-
-    fn place(&self, neuron: u32, token: usize) -> &AtomicU32 {
-        // By the tokens that there are: few of them keep to little of the memory.
-        &self.coefficients[neuron as usize * self.tokens + token]
-    }
-}
-
 fn kernel(shape: &Shape, features: CpuFeatures, tokens_max: usize) -> Result<Kernel, EngineError> {
     if !(1..=BATCH_TOKENS_MAX).contains(&tokens_max) {
         let found = tokens_max as u64;
@@ -470,61 +377,4 @@ fn check_lengths(kernel: &Kernel, tokens: usize, x: &[f32], y: &[f32]) -> Result
         }
     }
     Ok(())
-}
-
-/// The output bias; zeros where a norm comes first, which does not concern it.
-fn start_with_bias(layer: &Layer<'_>, y: &mut [f32]) {
-    y.fill(0.0);
-    if layer.down_norm().is_none() {
-        add_bias(layer, y);
-    }
-}
-
-fn add_bias(layer: &Layer<'_>, y: &mut [f32]) {
-    for (y, bias) in y.iter_mut().zip(layer.output_bias()) {
-        *y += bias.get();
-    }
-}
-
-fn bias(layer: &Layer<'_>, neuron: u32) -> Bias {
-    let of = |list: &[F32<LE>]| list.get(neuron as usize).map_or(0.0, |bias| bias.get());
-    Bias { first: of(layer.neuron_bias()), up: of(layer.up_bias()) }
-}
-
-/// A norm over the coefficients of each token, where the layer has one. It is a factor of the whole sum, so that what is
-/// added up needs only its weights, and the factor comes last.
-struct Norms<'a> {
-    weights: &'a [F32<LE>],
-    eps: f32,
-    /// Sums of the squares of the coefficients, by token.
-    squares: &'a mut [f64],
-}
-
-impl<'a> Norms<'a> {
-    fn of(layer: &Layer<'a>, squares: &'a mut [f64]) -> Self {
-        let (weights, eps) = layer.down_norm().unwrap_or_default();
-        Self { weights, eps, squares }
-    }
-
-    /// What is to be added of a neuron's down column; its coefficient where there is no norm.
-    fn share(&mut self, token: usize, neuron: u32, coefficient: f32) -> f32 {
-        let Some(weight) = self.weights.get(neuron as usize) else { return coefficient };
-        if let Some(squares) = self.squares.get_mut(token) {
-            *squares += f64::from(coefficient) * f64::from(coefficient);
-        }
-        coefficient * weight.get()
-    }
-
-    /// Makes the sums of all tokens outputs.
-    fn finish(&self, layer: &Layer<'_>, shape: &Shape, y: &mut [f32]) {
-        if self.weights.is_empty() {
-            return;
-        }
-        let tokens = y.chunks_exact_mut((shape.hidden as usize).max(1));
-        for (y, squares) in tokens.zip(&*self.squares) {
-            let factor = inverse_rms(*squares, shape.neurons, self.eps);
-            y.iter_mut().for_each(|y| *y = (f64::from(*y) * factor) as f32);
-            add_bias(layer, y);
-        }
-    }
 }

@@ -146,17 +146,32 @@ impl<'m> Predictors<'m> {
         self.predict_by(&predictor, quality, x)
     }
 
-    /// The neurons that a predictor names at the operating point of a `quality` (0 to 1: the first point of at least
-    /// that, or the last) for the inputs `x`: `[tokens][hidden]`, row-major.
+    /// As [`Predictors::predict_by_with`], with all products on this thread.
     ///
     /// # Errors
-    /// [`EngineError::OtherShape`] for a predictor of another shape or a higher rank than this was made for;
-    /// [`EngineError::Kernel`] where `x` is no whole tokens, none, or more than `tokens_max`.
+    /// As there.
     pub fn predict_by(
         &mut self,
         predictor: &Predictor<'_>,
         quality: f32,
         x: &[f32],
+    ) -> Result<Predicted<'_>, EngineError> {
+        self.predict_by_with(predictor, quality, x, &multiply_here)
+    }
+
+    /// The neurons that a predictor names at the operating point of a `quality` (0 to 1: the first point of at least
+    /// that, or the last) for the inputs `x`: `[tokens][hidden]`, row-major. `multiply` makes the products, on as many
+    /// threads as it likes: each row's bits are its own.
+    ///
+    /// # Errors
+    /// [`EngineError::OtherShape`] for a predictor of another shape or a higher rank than this was made for;
+    /// [`EngineError::Kernel`] where `x` is no whole tokens, none, or more than `tokens_max`.
+    pub fn predict_by_with(
+        &mut self,
+        predictor: &Predictor<'_>,
+        quality: f32,
+        x: &[f32],
+        multiply: &Multiply<'_>,
     ) -> Result<Predicted<'_>, EngineError> {
         let (hidden, neurons) = (self.shape.hidden as usize, (self.shape.neurons as usize).max(1));
         if predictor.rank() > self.rank_max || predictor.offsets(0).len() != neurons {
@@ -167,7 +182,7 @@ impl<'m> Predictors<'m> {
             let (expected, found) = (hidden, x.len());
             return Err(KernelError::Length { what: "hidden state", expected, found }.into());
         }
-        self.score(predictor, x, tokens)?;
+        self.score(predictor, x, tokens, multiply)?;
         let point = predictor.point_of(quality);
         let threshold = predictor.points().get(point).map_or(f32::MAX, |at| at.threshold.get());
         let offsets = predictor.offsets(point).as_bytes();
@@ -201,17 +216,18 @@ impl<'m> Predictors<'m> {
         predictor: &Predictor<'_>,
         x: &[f32],
         tokens: usize,
+        multiply: &Multiply<'_>,
     ) -> Result<(), EngineError> {
         let (hidden, neurons) = (self.shape.hidden as usize, self.shape.neurons as usize);
         let numbers = numbers(predictor.numbers());
         let scores = self.scores.get_mut(..tokens * neurons).unwrap_or_default();
         let first = Rows::new(numbers, hidden, self.features)?;
         match predictor.body() {
-            PredictorBody::Rows(rows) => times(&first, x, rows, self.inputs, scores),
+            PredictorBody::Rows(rows) => times(&first, x, rows, (self.inputs, scores), multiply),
             PredictorBody::LowRank { rank, reduce, expand, reduce_bias } => {
                 let rank = rank as usize;
                 let between = self.between.get_mut(..tokens * rank).unwrap_or_default();
-                times(&first, x, reduce, self.inputs, between)?;
+                times(&first, x, reduce, (self.inputs, between), multiply)?;
                 for between in between.chunks_exact_mut(rank) {
                     let biased = between.iter_mut().zip(reduce_bias);
                     biased.for_each(|(value, bias)| *value += bias.get());
@@ -220,19 +236,36 @@ impl<'m> Predictors<'m> {
                     between.iter_mut().for_each(|value| *value = value.max(0.0));
                 }
                 let second = Rows::new(numbers, rank, self.features)?;
-                times(&second, between, expand, self.between_inputs, scores)
+                times(&second, between, expand, (self.between_inputs, scores), multiply)
             }
         }
     }
 }
 
-/// `out = rows x` for each of some vectors.
+/// Makes the products of all rows with each of some vectors, as [`Rows::multiply_batch`] does.
+pub type Multiply<'m> =
+    dyn Fn(&Rows, &[Input<'_>], &[u8], &mut [f32]) -> Result<(), KernelError> + 'm;
+
+/// On this thread.
+fn multiply_here(
+    kernel: &Rows,
+    inputs: &[Input<'_>],
+    rows: &[u8],
+    out: &mut [f32],
+) -> Result<(), KernelError> {
+    match inputs {
+        [only] => kernel.multiply(only, rows, out),
+        several => kernel.multiply_batch(several, rows, out),
+    }
+}
+
+/// `out = rows x` for each of some vectors, in `memory` for these.
 fn times(
     kernel: &Rows,
     x: &[f32],
     rows: &[u8],
-    memory: &mut [u8],
-    out: &mut [f32],
+    (memory, out): (&mut [u8], &mut [f32]),
+    multiply: &Multiply<'_>,
 ) -> Result<(), EngineError> {
     let mut inputs = [Input::default(); TOKENS_MAX];
     let mut rest = memory;
@@ -248,11 +281,7 @@ fn times(
         *input = kernel.prepare(x, own)?;
         count += 1;
     }
-    match inputs.get(..count).unwrap_or_default() {
-        [only] => kernel.multiply(only, rows, out)?,
-        several => kernel.multiply_batch(several, rows, out)?,
-    }
-    Ok(())
+    Ok(multiply(kernel, inputs.get(..count).unwrap_or_default(), rows, out)?)
 }
 
 /// What one token takes.

@@ -74,6 +74,7 @@ pub use dense::DenseFfn;
 pub use dense_type::{DenseNumbers, DenseOptions, DenseType};
 pub use generate::{Generated, Text, generate};
 pub use inputs::{InputSample, forward_windows};
+pub use matrix::multiply_rows;
 pub use predictor::ExactPredictor;
 pub use prompt::prompt_ids;
 pub use remembered::{KvOptions, KvType};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{Device, Module, Result as Computed, Tensor};
-use lnp_kernels::{Input, Numbers, Rows, TOKENS_MAX};
+use lnp_kernels::{Input, KernelError, Numbers, Rows, TOKENS_MAX};
 use rayon::prelude::*;
 use zerocopy::IntoBytes;
 
@@ -176,7 +176,7 @@ impl Matrix {
                     *input = kernel.prepare(x, own)?;
                     rest = after;
                 }
-                multiply_rows(kernel, &inputs[..tokens], weights, &mut out)
+                Ok(multiply_rows(kernel, &inputs[..tokens], weights, &mut out)?)
             })
         };
         let done = match &self.held {
@@ -227,25 +227,31 @@ impl Matrix {
     }
 }
 
-/// `out[t * rows + i] = row i . xs[t]`, on as many threads as it is worth.
-fn multiply_rows(
+/// `out[t * rows + i] = row i . xs[t]`, on as many of rayon's threads as it is worth.
+///
+/// # Errors
+/// As [`Rows::multiply_batch`].
+pub fn multiply_rows(
     kernel: &Rows,
     inputs: &[Input<'_>],
     weights: &[u8],
     out: &mut [f32],
-) -> Result<()> {
+) -> Result<(), KernelError> {
     let row_bytes = kernel.row_bytes().max(1);
     let rows = weights.len() / row_bytes;
     let threads = rayon::current_num_threads().min(weights.len() / THREAD_BYTES_MIN).max(1);
     if threads == 1 {
-        return Ok(kernel.multiply_batch(inputs, weights, out)?);
+        return match inputs {
+            [only] => kernel.multiply(only, weights, out),
+            several => kernel.multiply_batch(several, weights, out),
+        };
     }
     // Whole groups of four, which some kernels take together.
     let each = rows.div_ceil(threads).next_multiple_of(4);
     let pieces = weights.par_chunks(each * row_bytes);
     if let [input] = inputs {
         let done = pieces.zip(out.par_chunks_mut(each));
-        return Ok(done.try_for_each(|(weights, out)| kernel.multiply(input, weights, out))?);
+        return done.try_for_each(|(weights, out)| kernel.multiply(input, weights, out));
     }
     let products = pieces.map(|weights| {
         let mut out = vec![0.0; weights.len() / row_bytes * inputs.len()];

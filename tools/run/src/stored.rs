@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use lnp_engine::predictors::Predictors as Computing;
 use lnp_format::{Pack, Predictor, Shape};
 use lnp_kernels::{CpuFeatures, TOKENS_MAX};
-use lnp_model::ModelConfig;
+use lnp_model::{ModelConfig, multiply_rows};
 use lnp_pack::Recipe;
 use lnp_predict::Predictors;
 use lnp_predict::points::Point;
@@ -200,7 +200,7 @@ impl<'s> StoredPredictors<'s> {
         // What a panic left half computed is computed anew.
         let mut computing = self.computing.lock().unwrap_or_else(PoisonError::into_inner);
         for x in x.chunks(TOKENS_MAX * self.stored.shape().hidden as usize) {
-            let predicted = computing.predict_by(&predictor, quality, x)?;
+            let predicted = computing.predict_by_with(&predictor, quality, x, &multiply_rows)?;
             let sets = predicted.sets().iter().zip(predicted.strengths());
             sets.for_each(|(set, strengths)| take(set, strengths));
         }

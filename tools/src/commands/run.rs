@@ -181,7 +181,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let dense = dense.options(options.features);
     let mut memory = source.memory(options.features)?;
     let plan = MemoryPlan {
-        program: memory_bytes() as usize - index.resident_bytes() + PROGRAM_BYTES_MORE,
+        program: (memory_bytes() as usize).saturating_sub(index.resident_bytes())
+            + PROGRAM_BYTES_MORE,
         index: index.resident_bytes(),
         model: Model::bytes_needed(&checkpoint, dense)?,
         predictor: source.bytes_needed(&checkpoint, &config)? + memory.len(),
