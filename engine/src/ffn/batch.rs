@@ -18,9 +18,11 @@ pub(super) struct Inputs<'b> {
 impl<'b> Inputs<'b> {
     pub(super) fn of(&self, token: usize) -> Result<Input<'b>, KernelError> {
         let (hidden, bytes) = (self.kernel.shape().hidden, self.kernel.input_bytes());
-        let x = &self.x[token * hidden..(token + 1) * hidden];
-        let input = self.kernel.prepared(x, &self.prepared[token * bytes..])?;
-        Ok(input.cut(self.cutoffs[token]))
+        // What is not there has the wrong length, which is an error there.
+        let x = self.x.get(token * hidden..(token + 1) * hidden).unwrap_or_default();
+        let prepared = self.prepared.get(token * bytes..).unwrap_or_default();
+        let cutoff = self.cutoffs.get(token).copied().unwrap_or_default();
+        Ok(self.kernel.prepared(x, prepared)?.cut(cutoff))
     }
 }
 
