@@ -304,7 +304,7 @@ impl<'m> Ffn<'m> {
             }
         }
         let mut count = 0;
-        for (neuron, mask) in (0..).zip(self.masks.chunks_exact(mask_bytes)) {
+        for (neuron, mask) in (0..).zip(self.masks.chunks_exact(mask_bytes.max(1))) {
             if mask.iter().any(|bits| *bits != 0) {
                 self.active[count] = neuron;
                 count += 1;

@@ -90,7 +90,8 @@ impl Batch<'_> {
 
     /// The tokens that a neuron is active for.
     fn tokens(&self, neuron: u32) -> impl Iterator<Item = usize> {
-        let mask = self.masks.chunks_exact(self.mask_bytes).nth(neuron as usize);
+        let begin = neuron as usize * self.mask_bytes;
+        let mask = self.masks.get(begin..begin + self.mask_bytes);
         let mask = mask.unwrap_or_default();
         (0..self.tokens).filter(move |token| {
             mask.get(token / 8).is_some_and(|bits| bits >> (token % 8) & 1 != 0)
