@@ -2,10 +2,14 @@
 
 use candle_core::{Device, Module, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
+use rayon::prelude::*;
 
 use super::loader::Norm;
 use super::remembered::Rows;
 use super::with_numbers;
+
+/// Keys that a thread goes through at least: fewer numbers are not worth waking one up.
+const THREAD_NUMBERS_MIN: usize = 1 << 17;
 
 /// How the columns of queries, keys and values divide into heads, and how these are compared.
 #[derive(Clone, Copy)]
@@ -59,31 +63,44 @@ impl Heads {
 
 impl Heads {
     /// The same for a single token, which sees all: in one pass over keys and one over values, without copies of them.
+    /// Where there are many, threads share the heads.
     fn attend_one(&self, q: &Tensor, k: Rows<'_>, v: Rows<'_>) -> Result<Tensor> {
         let Self { heads, kv_heads, head_dim, .. } = *self;
-        let share = heads / kv_heads;
+        let numbers = k.count() * kv_heads * head_dim;
+        let threads = rayon::current_num_threads().min(numbers / THREAD_NUMBERS_MIN).max(1);
+        // Heads that share keys and values stay together.
+        let each = kv_heads.div_ceil(threads);
         let mut out = vec![0.0_f32; heads * head_dim];
-        let mut scores = vec![0.0_f32; k.count() * heads];
         with_numbers(q, |q| {
-            k.each(|position, k| {
-                let scores = &mut scores[position * heads..][..heads];
-                for (head, score) in scores.iter_mut().enumerate() {
-                    let key = &k[head / share * head_dim..][..head_dim];
-                    *score = self.score(dot(&q[head * head_dim..][..head_dim], key));
-                }
-            });
+            let width = each * (heads / kv_heads) * head_dim;
+            let parts = out.par_chunks_mut(width).zip(q.par_chunks(width)).enumerate();
+            parts.for_each(|(part, (out, q))| self.attend_heads(part * each, q, [k, v], out));
         })?;
+        Tensor::from_vec(out, (1, heads * head_dim), &Device::Cpu)
+    }
+
+    /// Of the heads of some keys and values, from `first` on: their queries, and what comes out.
+    fn attend_heads(&self, first: usize, q: &[f32], [k, v]: [Rows<'_>; 2], out: &mut [f32]) {
+        let head_dim = self.head_dim;
+        let (heads, share) = (q.len() / head_dim, self.heads / self.kv_heads);
+        let columns = first * head_dim..(first + heads / share) * head_dim;
+        let mut scores = vec![0.0_f32; k.count() * heads];
+        k.each(columns.clone(), |position, k| {
+            let scores = &mut scores[position * heads..][..heads];
+            for (head, score) in scores.iter_mut().enumerate() {
+                let key = &k[head / share * head_dim..][..head_dim];
+                *score = self.score(dot(&q[head * head_dim..][..head_dim], key));
+            }
+        });
         softmax_by_head(&mut scores, heads);
-        v.each(|position, v| {
+        v.each(columns, |position, v| {
             let scores = &scores[position * heads..][..heads];
-            for (head, (score, out)) in
-                scores.iter().zip(out.chunks_exact_mut(head_dim)).enumerate()
-            {
+            let outs = out.chunks_exact_mut(head_dim);
+            for (head, (score, out)) in scores.iter().zip(outs).enumerate() {
                 let value = &v[head / share * head_dim..][..head_dim];
                 out.iter_mut().zip(value).for_each(|(out, value)| *out += score * value);
             }
         });
-        Tensor::from_vec(out, (1, heads * head_dim), &Device::Cpu)
     }
 
     fn score(&self, product: f32) -> f32 {

@@ -1,5 +1,7 @@
 //! What attention remembers of a layer: the keys and values of all tokens so far.
 
+use std::ops::Range;
+
 use candle_core::{Device, Result, Tensor};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -188,16 +190,17 @@ impl<'c> Rows<'c> {
         }
     }
 
-    /// Gives each row, one after the other, with its number.
-    pub(crate) fn each(&self, mut take: impl FnMut(usize, &[f32])) {
+    /// Gives some columns of each row, one after the other, with its number.
+    pub(crate) fn each(&self, columns: Range<usize>, mut take: impl FnMut(usize, &[f32])) {
         match self.table {
             Slice::F32(numbers) => {
-                numbers.chunks_exact(self.width).enumerate().for_each(|(at, row)| take(at, row));
+                let rows = numbers.chunks_exact(self.width).enumerate();
+                rows.for_each(|(at, row)| take(at, &row[columns.clone()]));
             }
             Slice::F16(numbers) => {
-                let mut wide = vec![0.0; self.width];
+                let mut wide = vec![0.0; columns.len()];
                 for (at, row) in numbers.chunks_exact(self.width).enumerate() {
-                    row.convert_to_f32_slice(&mut wide);
+                    row[columns.clone()].convert_to_f32_slice(&mut wide);
                     take(at, &wide);
                 }
             }
@@ -227,8 +230,17 @@ mod tests {
                 assert_eq!(keys.tensor()?.to_vec2::<f32>()?, [[1.0, 2.0], [9.0, 0.5]]);
                 assert_eq!(values.after(1).tensor()?.to_vec2::<f32>()?, [[1.5, 2.5]]);
                 let mut rows = Vec::new();
-                keys.each(|at, row| rows.push((at, row.to_vec())));
-                assert_eq!(rows, [(0, vec![1.0, 2.0]), (1, vec![9.0, 0.5])]);
+                keys.each(0..2, |at, row| rows.push((at, row.to_vec())));
+                keys.each(1..2, |at, row| rows.push((at, row.to_vec())));
+                let (whole, second) = ([vec![1.0, 2.0], vec![9.0, 0.5]], [vec![2.0], vec![0.5]]);
+                assert_eq!(
+                    rows,
+                    [whole, second]
+                        .map(|rows| (0..).zip(rows))
+                        .into_iter()
+                        .flatten()
+                        .collect::<Vec<_>>()
+                );
                 let room = if tokens == 0 { CAPACITY_TOKENS_MIN } else { tokens };
                 assert_eq!(cache.bytes(), 2 * 2 * room * dtype.bytes());
             }
