@@ -1,13 +1,15 @@
 //! Running a language model whose FFN is computed elsewhere.
 //!
-//! Attention, embeddings and norms are dense and small: candle computes them in f32 on the CPU.
+//! Attention, embeddings and norms are dense: held in the checkpoint's types or rounded, multiplied by our kernels for few
+//! tokens, by candle for many.
 //! The FFN, which the rest of this project reads sparsely from flash, comes in through [`FeedForward`].
 //!
 //! Reading order: [`checkpoint`] (weights) with `stored` (their types), `folder` and [`gguf`] (where they lie), `config`
 //! (what they mean, with `activity` for what is zero nowhere), `architecture` (what a decoder is
-//! made of) and `families` (a page of facts each), this file, then `decoder` with `attention` and
-//! `rotary`, `streams` (what Gemma 3n has around layers), `predictor` (which neurons are active), `dense` (the FFN in memory), `inputs` (what reaches it),
-//! `tokenizer`, `prompt`, `chat`, `generate` with its `sampler`, and [`perplexity`].
+//! made of) and `families` (a page of facts each), this file, then `loader`, `dense_type` and `matrix` (how weights are held),
+//! `decoder` with `attention`, `remembered` (keys and values) and `rotary`, `streams` (what Gemma 3n has around layers), `predictor` (which neurons are active), `dense` (the FFN in memory), `inputs` (what reaches it),
+//! `tokenizer`, `prompt`, `chat`, `generate` with its `sampler`, and [`perplexity`]; `needed` tells what memory it will take,
+//! `resident` what of it a pack may hold.
 //!
 //! ```no_run
 //! use lnp_model::{DenseFfn, Model, Sampler, Tokenizer, generate};
