@@ -62,9 +62,9 @@ impl Ahead {
 #[inline(always)]
 #[cfg(target_arch = "x86_64")]
 fn fetch(line: *const u8) {
-    use core::arch::x86_64::{_MM_HINT_NTA, _mm_prefetch};
+    use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     // SAFETY: SSE is part of x86-64; a prefetch of any address has no effect that can be seen.
-    unsafe { _mm_prefetch::<_MM_HINT_NTA>(line.cast()) };
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) };
 }
 
 #[inline(always)]
