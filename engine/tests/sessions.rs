@@ -12,7 +12,7 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use common::Recipe;
-use lnp_engine::engine::{Session, Workers};
+use lnp_engine::engine::{ActiveSet, Session, Workers};
 use lnp_engine::queue::simulated::{Faults, Image, SimulatedQueue, Switch};
 use lnp_engine::queue::{Clock, Completion, Read, ReadError, ReadFailure, ReadQueue, TimedQueue};
 use lnp_engine::{
@@ -94,6 +94,47 @@ fn what_is_prefetched_serves_after_other_layers_and_in_every_round() {
             });
         }
     }
+}
+
+/// While something else is computed, as much is read as is gone on with, and never more than the queue takes.
+#[test]
+fn going_on_reads_all_that_was_prefetched_and_what_was_begun() {
+    let recipe = Recipe::placeholder(2, 60, 4096);
+    let (everything, alternate): (Vec<u32>, Vec<u32>) =
+        ((0..60).collect(), (0..60).step_by(2).collect());
+    let change = |config: &mut Config| {
+        (config.queue_depth, config.collapse) = (4, Collapse::Off);
+    };
+    for turns in [0, 1, 3, 1000] {
+        let stats = with_engine(&recipe, change, 1_000_000, |engine| {
+            engine.session(|session| {
+                session.prefetch(1, &alternate).unwrap();
+                for _ in 0..turns {
+                    session.go_on();
+                    assert!(session.engine().queue().in_flight() <= 4);
+                }
+                fetch(session, &Threads(0), &recipe, 1, &alternate)
+            })
+        });
+        // A prefetch leaves a quarter of the queue free.
+        assert_eq!(stats.ahead_reads, 30.min(3 * (turns + 1)), "{turns}");
+        assert_eq!(stats.ahead_reads + stats.reads, 30);
+    }
+    with_engine(&recipe, change, 1_000_000, |engine| {
+        engine.session(|session| {
+            let ids = ActiveSet::new(&everything, 60).unwrap();
+            session.begin(0, ids).unwrap();
+            for _ in 0..1000 {
+                session.go_on();
+            }
+            // All of it is there: there is nothing to wait for.
+            assert_eq!(session.engine().queue().in_flight(), 0);
+            let mut finish = |_, _, _: &[u8], _: &[u8]| Ok(());
+            let arrive = |_: u32, _: &[u8], _: &[u8]| Ok(1.0);
+            let stats = session.finish(&Threads(0), 0, ids, arrive, &mut finish).unwrap();
+            assert_eq!((stats.active, stats.waits), (60, 0));
+        });
+    });
 }
 
 /// Polling may take the last read in flight before the next one is submitted.

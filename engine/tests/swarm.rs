@@ -152,6 +152,9 @@ impl<'a> Run<'a> {
                 if !self.dice.one_in(4) {
                     self.prefetch(session, coming.0, &coming.1);
                 }
+                while self.dice.one_in(3) {
+                    session.go_on();
+                }
                 if self.dice.one_in(10) {
                     session.cancel_prefetch();
                     assert_eq!(session.engine().queue().in_flight(), 0);
@@ -231,6 +234,9 @@ impl<'a> Run<'a> {
             if self.dice.one_in(2) {
                 let (other, likely) = (self.dice.below(self.setup.layers), active.to_vec());
                 self.prefetch(session, other, &likely);
+            }
+            while self.dice.one_in(3) {
+                session.go_on();
             }
         }
         let mut seen = Vec::new();

@@ -256,6 +256,41 @@ fn reading_ahead_changes_no_text() {
     }
 }
 
+/// A layer's own predictor, asked with the input of the layer before, reads ahead too, and changes no text either.
+#[test]
+fn a_layers_own_predictor_reads_ahead() {
+    let folder = disk_folder();
+    let (file, _) = demo_predictors(folder.path(), "p", &["--rank", "32"]);
+    let pack = folder.path().join("pack").to_str().unwrap().to_owned();
+    let model = demo_model();
+    let model = model.to_str().unwrap();
+    ok(&["pack", "--model", model, "--predictors", &file, "-o", &pack]);
+    for quality in ["exact", "0.9"] {
+        let run = |ahead: &str| {
+            let args = ["run", &pack, "--model", model, "--prompt", "To be", "-n", "24"];
+            let more =
+                ["--ignore-eos", "--cache-ratio", "0", "--quality", quality, "--ahead", ahead];
+            json(&[&args[..], &more].concat())
+        };
+        let without = run("0");
+        for (ahead, layers) in [("1", &[0, 1, 1, 1][..]), ("2", &[0, 1, 1, 1]), ("auto", &[])] {
+            let told = run(ahead);
+            assert_eq!(told["token_ids"], without["token_ids"], "{quality} {ahead}: {told}");
+            if layers.is_empty() || told["engine"]["back_end"] == "pread" {
+                continue;
+            }
+            assert_eq!(told["ahead"]["layers"], serde_json::json!(layers));
+            let (all, generated) = (&told["ahead"], &told["generated"]);
+            assert!(number(all, "used_bundles_per_token") > 0.0, "{told}");
+            // Of what is needed most is named a layer before already.
+            let [used, needed] = ["ahead_used_bundles_per_token", "active_bundles_per_token"]
+                .map(|name| number(generated, name));
+            assert!(used > 0.3 * needed && used < needed, "{told}");
+            assert_eq!(number(generated, "tokens"), 23.0);
+        }
+    }
+}
+
 /// Exact predictors at the threshold that reads all that is active leave the model as it is; the same
 /// inputs give the same file; and what is read back is what was written.
 #[test]

@@ -6,7 +6,7 @@ use super::placing::Purpose;
 use super::round::{bank_of, submit};
 use super::{ActiveSet, Engine, FetchStats};
 use crate::error::EngineError;
-use crate::queue::{Feeder, TimedQueue, drain};
+use crate::queue::{Completion, Feeder, TimedQueue, drain};
 
 impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
     /// Gives up all that is begun or prefetched, and waits until nothing is in flight.
@@ -24,15 +24,42 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         self.banks.0[number].abandon();
         while self.banks.0[number].in_flight() {
             let Some(completion) = self.queue.wait() else { break };
-            let (number, extent) = bank_of(completion.tag);
-            let Some(bank) = self.banks.0.get_mut(number) else { continue };
-            bank.progress.completed += 1;
-            let wanted = number == DEMANDED || bank.reads.positions(extent).next().is_some();
-            if let (Err(error), Some(begun), true) = (completion.result, &mut self.begun, wanted) {
+            self.take(&completion);
+        }
+        self.banks.0[number].drained();
+    }
+
+    /// Takes note of a completion between two calls.
+    fn take(&mut self, completion: &Completion) {
+        let (number, extent) = bank_of(completion.tag);
+        let Some(bank) = self.banks.0.get_mut(number) else { return };
+        bank.progress.completed += 1;
+        let wanted = number == DEMANDED || bank.reads.positions(extent).next().is_some();
+        if let (Err(error), Some(begun), true) = (completion.result, &mut self.begun, wanted) {
+            begun.failed.get_or_insert(error);
+        }
+    }
+
+    /// See [`super::Session::go_on`].
+    pub(super) fn go_on(&mut self) {
+        if !self.queue.reads_in_background() {
+            return;
+        }
+        while let Some(completion) = self.queue.poll() {
+            self.take(&completion);
+        }
+        let now_ns = self.queue.now_ns();
+        // What is demanded first, then what was prefetched of the same layer, then the oldest.
+        let layer = self.begun.map_or(u32::MAX, |begun| begun.layer);
+        for number in self.banks.reading_order(layer) {
+            let feeder = if number == DEMANDED { Feeder::Demanded } else { Feeder::Prefetched };
+            let bank = self.banks.0[number].split();
+            let result = submit(&mut self.queue, feeder, bank, number, now_ns);
+            // What is refused of another layer is for the fetch that needs it, which asks again.
+            if let (Err(error), DEMANDED, Some(begun)) = (result, number, &mut self.begun) {
                 begun.failed.get_or_insert(error);
             }
         }
-        self.banks.0[number].drained();
     }
 
     /// See [`super::Session::prefetch`].

@@ -116,6 +116,13 @@ impl<'s, 'a, Q: TimedQueue<'a>> Session<'s, 'a, Q> {
         self.engine.prefetch(layer, predicted, Cut { most: usize::MAX, strengths: Some(strengths) })
     }
 
+    /// Goes on with what is begun and prefetched: takes what has come, and hands over what the queue now has room for,
+    /// waiting for nothing. For whoever does something long between two layers: without it no more is read in that time
+    /// than the queue took at its begin. What fails, the layer tells that needs it.
+    pub fn go_on(&mut self) {
+        self.engine.go_on();
+    }
+
     /// Gives up what was prefetched, and what was begun.
     pub fn cancel_prefetch(&mut self) {
         self.engine.settle();

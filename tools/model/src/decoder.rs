@@ -69,6 +69,9 @@ struct OwnKeysAndValues {
     v_norm: Option<Norm>,
 }
 
+/// Attention of a layer's tokens; who reads for its FFN goes on meanwhile.
+type Attend<'a> = dyn FnMut(&Tensor, &mut LayerFfn<'_>) -> Result<Tensor> + 'a;
+
 /// Where keys and values come from.
 enum KeysAndValues {
     Own(Box<OwnKeysAndValues>),
@@ -167,20 +170,24 @@ impl Decoder {
         };
         let mut ffn_time = Duration::ZERO;
         for (index, layer) in self.layers.iter().enumerate() {
-            let mut attend = |x: &Tensor| -> Result<Tensor> {
+            let mut attend = |x: &Tensor, ffn: &mut LayerFfn<'_>| -> Result<Tensor> {
                 let attention = &layer.attention;
                 let angles = layer.kind.rope.and_then(|rope| places.angles.get(rope));
                 let q = attention.queries(x, angles)?;
+                ffn.go_on()?;
                 let of = match &attention.own {
                     KeysAndValues::Of(before) => *before,
                     KeysAndValues::Own(own) => {
                         let [k, v] = own.of(&attention.heads, x, angles)?;
+                        ffn.go_on()?;
                         state.caches[index].append(places.position, &k, &v)?;
                         index
                     }
                 };
                 let kv = state.caches[of].up_to(places.position + tokens.len())?;
-                attention.finish(&attention.heads.attend(&q, kv, places.mask(&layer.kind))?)
+                let attended = attention.heads.attend(&q, kv, places.mask(&layer.kind))?;
+                ffn.go_on()?;
+                attention.finish(&attended)
             };
             let mut own = LayerFfn { ffn: &mut *ffn, layer: index, time: &mut ffn_time };
             if let Some(flow) = &mut flow {
@@ -275,7 +282,7 @@ impl Layer {
     fn forward(
         &self,
         x: Tensor,
-        attend: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
+        attend: &mut Attend<'_>,
         ffn: &mut LayerFfn<'_>,
         scale: Option<f64>,
     ) -> Result<Tensor> {
@@ -287,7 +294,7 @@ impl Layer {
         match self.order {
             Order::Before | Order::Around => {
                 let before = self.attention_norm.forward(&x)?;
-                let attended = attend(&before)?;
+                let attended = attend(&before, ffn)?;
                 let mut x = (x + scaled(normed(attended, after_attention)?, scale)?)?;
                 if let Some(beside) = &self.beside {
                     x = ((x + beside.forward(&before)?)? / 2f64.sqrt())?;
@@ -296,7 +303,7 @@ impl Layer {
                 Ok((x + scaled(normed(out, after_ffn)?, scale)?)?)
             }
             Order::After => {
-                let attended = attend(&x)?;
+                let attended = attend(&x, ffn)?;
                 let x = self.attention_norm.forward(&(x + attended)?)?;
                 let out = ffn.forward(&x)?;
                 Ok(ffn_norm.forward(&(x + out)?)?)
@@ -307,7 +314,7 @@ impl Layer {
                 let input = own.map_or(Ok(before.clone()), |norm| norm.forward(&x))?;
                 // Its weights are read while attention computes.
                 ffn.begin(&input)?;
-                let attended = attend(&before)?;
+                let attended = attend(&before, ffn)?;
                 let out = ffn.forward(&input)?;
                 Ok(((attended + out)? + x)?)
             }

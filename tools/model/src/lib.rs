@@ -113,6 +113,14 @@ pub trait FeedForward {
     /// state where it was.
     fn forward(&mut self, layer: usize, x: &[f32], y: &mut [f32]) -> Result<()>;
 
+    /// Told now and then while something else is computed: who reads meanwhile goes on with it.
+    ///
+    /// # Errors
+    /// As [`FeedForward::forward`].
+    fn go_on(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Of the time that all of it took so far, what went to telling which neurons are active and to waiting for reads;
     /// the other parts are empty.
     fn times(&self) -> Times {
@@ -322,6 +330,11 @@ impl LayerFfn<'_> {
         let layer = self.layer;
         timed(self.time, || with_numbers(x, |x| self.ffn.begin(layer, x)))?
             .with_context(|| format!("FFN of layer {layer}"))
+    }
+
+    fn go_on(&mut self) -> Result<()> {
+        let layer = self.layer;
+        self.ffn.go_on().with_context(|| format!("FFN of layer {layer}"))
     }
 
     fn forward(&mut self, x: &Tensor) -> Result<Tensor> {

@@ -45,4 +45,4 @@ pub use leaving::Leaving;
 pub use memory::{MemoryPlan, PROGRAM_BYTES_MORE};
 pub use predict::{Every, ExactAndAhead, Needed, Predict};
 pub use record::{Further, PredictedBy, record, record_with};
-pub use sparse::SparseFfn;
+pub use sparse::{Alone, SparseFfn};

@@ -47,6 +47,20 @@ pub trait Predict: Sync {
         bail!("no prediction of layer {layer}, {horizon} layers ahead")
     }
 
+    /// Whether it can say by what it knows of `layer` itself, from the input of the layer before in place of its own,
+    /// what that will probably need. How much that finds, nobody has measured.
+    fn lends(&self, _layer: usize) -> bool {
+        false
+    }
+
+    /// Says so, as [`Self::ahead`] does.
+    ///
+    /// # Errors
+    /// As [`Self::ahead`].
+    fn lent(&self, layer: usize, _x: &[f32], _out: &mut Vec<u32>) -> Result<()> {
+        bail!("no prediction of layer {layer} to lend")
+    }
+
     /// Share of the active neurons that it names, by what is known of it; 1 for all.
     fn recall(&self) -> f64;
 
@@ -123,6 +137,14 @@ impl Predict for ExactAndAhead<'_> {
         out: &mut Vec<u32>,
     ) -> Result<()> {
         self.ahead.ahead(layer, horizon, point, x, out)
+    }
+
+    fn lends(&self, layer: usize) -> bool {
+        self.ahead.lends(layer)
+    }
+
+    fn lent(&self, layer: usize, x: &[f32], out: &mut Vec<u32>) -> Result<()> {
+        self.ahead.lent(layer, x, out)
     }
 
     fn recall(&self) -> f64 {

@@ -13,6 +13,17 @@ use crate::ahead::ReadAhead;
 use crate::leaving::Leaving;
 use crate::predict::{Needed, Predict};
 
+/// What was fetched for tokens that came one by one, as those do that are generated.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Alone {
+    /// How many came.
+    pub tokens: u64,
+    /// The sum of the sizes of the sets that were asked for.
+    pub active_bundles: u64,
+    /// What was fetched.
+    pub stats: FetchStats,
+}
+
 /// The FFN of a model, sparse, from a pack: asks which neurons are active, fetches their bundles and computes from
 /// them, all in one session.
 pub struct SparseFfn<'e, 's, 'a, Q: TimedQueue<'a>> {
@@ -27,6 +38,7 @@ pub struct SparseFfn<'e, 's, 'a, Q: TimedQueue<'a>> {
     leaving: Option<Leaving<'e>>,
     stats: FetchStats,
     active_bundles: u64,
+    alone: Alone,
     /// What telling the active sets took.
     prediction: Duration,
 }
@@ -51,6 +63,7 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
             leaving: None,
             stats,
             active_bundles: 0,
+            alone: Alone::default(),
             prediction: Duration::ZERO,
         }
     }
@@ -80,6 +93,11 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
         &self.stats
     }
 
+    /// Of these, what was fetched for tokens that came one by one.
+    pub fn alone(&self) -> &Alone {
+        &self.alone
+    }
+
     /// The sum of the sizes of all sets that were asked for so far.
     pub fn active_bundles(&self) -> u64 {
         self.active_bundles
@@ -100,12 +118,12 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
         // Tokens of a prompt share their reads; those that are generated come one by one.
         let mut ahead = self.ahead.as_mut().filter(|_| sets.len() == 1);
         if let Some(ahead) = &mut ahead {
-            ahead.begins(self.session, self.predictor, layer);
+            ahead.begins(self.session, self.predictor, layer, sets.first());
         }
         begin_batch(&mut self.ffn, self.session, layer, &sets[..first])?;
         self.begun = Some(layer);
         if let Some(ahead) = ahead {
-            ahead.begun(self.predictor, layer, x)?;
+            ahead.begun(self.session, self.predictor, layer, x)?;
         }
         Ok(())
     }
@@ -128,10 +146,23 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
             }
             let stats = self.ffn.finish(self.session, self.workers, layer as u32, x, y)?;
             self.stats.add(&stats);
+            if let [active] = &sets[..] {
+                self.alone.tokens += u64::from(layer == 0);
+                self.alone.active_bundles += active.len() as u64;
+                self.alone.stats.add(&stats);
+            }
             if let (Some(ahead), 1) = (&mut self.ahead, sets.len()) {
                 ahead.finished(self.session, layer, &stats)?;
             }
         }
+        Ok(())
+    }
+
+    fn go_on(&mut self) -> Result<()> {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.goes_on();
+        }
+        self.session.go_on();
         Ok(())
     }
 

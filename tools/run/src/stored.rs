@@ -274,6 +274,15 @@ impl Predict for StoredPredictors<'_> {
         self.predict((layer, horizon), point.quality, x, &mut |set, _| out.extend_from_slice(set))
     }
 
+    fn lends(&self, layer: usize) -> bool {
+        !self.points_ahead(layer, 0).is_empty()
+    }
+
+    fn lent(&self, layer: usize, x: &[f32], out: &mut Vec<u32>) -> Result<()> {
+        out.clear();
+        self.predict((layer, 0), self.quality, x, &mut |set, _| out.extend_from_slice(set))
+    }
+
     fn recall(&self) -> f64 {
         self.stored.recall(self.quality.into())
     }

@@ -96,8 +96,9 @@ pub(super) struct Args {
     /// what is active, whatever the order]
     #[arg(long, value_name = "NAME", value_enum)]
     strategy: Option<Strategy>,
-    /// Read so many layers ahead by --predictors; `auto`: those for which it takes less time, by the law and by what is
-    /// measured meanwhile. The text is the same
+    /// Read so many layers ahead by predictors: those of `lnp predict --horizon`, or, one layer ahead, each layer's own on
+    /// the input of the layer before; `auto`: those for which it takes less time, by the law and by what is measured
+    /// meanwhile. The text is the same
     #[arg(long, value_name = "auto|0|1|2", default_value = "auto", value_parser = parse_ahead)]
     ahead: AheadChoice,
     /// Lossy: of the squared strength of a layer's neurons, as predictors estimate it, leave this share unread where that
@@ -254,10 +255,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
             }
             let ahead = sparse.ahead().map(ReadAhead::horizons);
             let left_out = sparse.leaving().map(Leaving::left_out);
-            Ok((made, *sparse.stats(), sparse.active_bundles(), ahead, left_out))
+            Ok((made, *sparse.stats(), sparse.active_bundles(), *sparse.alone(), ahead, left_out))
         })
     });
-    let (made, stats, active_bundles, ahead, left_out) =
+    let (made, stats, active_bundles, generated, ahead, left_out) =
         made.map_err(|error: anyhow::Error| match error.downcast_ref::<EngineError>() {
             Some(_) => error.context(index.path().display().to_string()),
             None => error,
@@ -277,6 +278,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         made,
         stats,
         active_bundles,
+        generated,
         ahead: ahead.unwrap_or_default(),
         left_out,
         told_active: predictor.told,

@@ -92,11 +92,10 @@ impl<'p> Source<'p> {
                  `lnp pack --predictors`"
             );
         }
-        let ahead = wanted && found.as_ref().and_then(Stored::farthest) > Some(0);
+        let ahead = wanted && found.is_some();
         if let (AheadChoice::Layers(layers @ 1..), false) = (args.ahead, ahead) {
             bail!(
-                "{}: no predictors of layers ahead, as --ahead {layers} needs them; make them with `lnp predict \
-                 --horizon 0,1,2`",
+                "{}: no predictors, as --ahead {layers} needs them; make them with `lnp predict`",
                 named()
             );
         }

@@ -9,7 +9,7 @@ use lnp_engine::engine::LeftOut;
 use lnp_engine::sys::BackEnd;
 use lnp_engine::{Config, FetchStats};
 use lnp_model::{Generated, Times};
-use lnp_run::MemoryPlan;
+use lnp_run::{Alone, MemoryPlan};
 
 use super::Args;
 use super::stream::{End, Told};
@@ -94,6 +94,8 @@ pub(super) struct Summary<'a> {
     pub(super) made: Made,
     pub(super) stats: FetchStats,
     pub(super) active_bundles: u64,
+    /// The same of the tokens after a prompt, which share no reads.
+    pub(super) generated: Alone,
     /// Of each layer, how many layers ahead it was read at last; empty where there was no reading ahead.
     pub(super) ahead: Vec<usize>,
     /// Where bundles may be left out.
@@ -181,6 +183,26 @@ impl Summary<'_> {
         )
     }
 
+    /// What tokens after the prompt took, each; none where none went through the model.
+    fn generated(&self) -> Option<serde_json::Value> {
+        let Alone { tokens, active_bundles, stats } = &self.generated;
+        let per_token = |count: u64| count as f64 / *tokens as f64;
+        (*tokens > 0).then(|| {
+            serde_json::json!({
+                "tokens": tokens,
+                "active_bundles_per_token": per_token(*active_bundles),
+                "reads_per_token": per_token(stats.reads + stats.ahead_reads),
+                "bytes_read_per_token": per_token(stats.bytes_read + stats.ahead_bytes),
+                "useful_bytes_per_token": per_token(stats.useful_bytes),
+                "ahead_reads_per_token": per_token(stats.ahead_reads),
+                "ahead_bytes_per_token": per_token(stats.ahead_bytes),
+                "ahead_used_bundles_per_token": per_token(stats.prefetched),
+                "hit_rate": stats.hits as f64 / stats.active.max(1) as f64,
+                "io_us_per_token": per_token(stats.io_ns) / 1e3,
+            })
+        })
+    }
+
     fn hit_rate(&self) -> f64 {
         self.stats.hits as f64 / self.stats.active.max(1) as f64
     }
@@ -227,6 +249,7 @@ impl Summary<'_> {
             "active_bundles_per_token": self.active_bundles as f64 / self.fed(),
             "reads_per_token": self.per_token(self.stats.reads + self.stats.ahead_reads),
             "bytes_read_per_token": self.per_token(self.stats.bytes_read + self.stats.ahead_bytes),
+            "generated": self.generated(),
             "ahead": {
                 "layers": self.ahead,
                 "reads_per_token": self.per_token(self.stats.ahead_reads),
