@@ -13,7 +13,7 @@
 //! whatever the path the bytes took.
 //!
 //! [`Rows`] is a matrix of rows, in one of the [`Numbers`], times vectors: what predicts which neurons
-//! are active.
+//! are active, and attention. [`Sums`] adds up rows times numbers: attention's values.
 //!
 //! [`portable`] is the reference: plain loops, ships with the crate, and the oracle of the tests.
 //! [`arch`] holds the instruction sets; the [`CpuFeatures`] that the caller passes choose one, once.
@@ -34,6 +34,7 @@ pub mod numbers;
 pub mod portable;
 pub mod rows;
 pub mod select;
+pub mod sums;
 
 pub use activation::Activation;
 pub use arch::{CpuFeatures, Feature, Tier};
@@ -45,3 +46,4 @@ pub use norm::inverse_rms;
 pub use numbers::Numbers;
 pub use rows::Rows;
 pub use select::{estimate_strengths, select};
+pub use sums::Sums;

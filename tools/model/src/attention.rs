@@ -2,10 +2,11 @@
 
 use candle_core::{Device, Module, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
+use lnp_kernels::KernelError;
 use rayon::prelude::*;
 
 use super::loader::Norm;
-use super::remembered::Rows;
+use super::remembered::Span;
 use super::with_numbers;
 
 /// Keys that a thread goes through at least: fewer numbers are not worth waking one up.
@@ -33,7 +34,7 @@ impl Heads {
 
     /// Attention of queries [tokens, heads * head_dim] over keys and values
     /// [positions, kv_heads * head_dim]; the result has the shape of the queries.
-    pub(crate) fn attend(&self, q: &Tensor, kv: [Rows<'_>; 2], mask: &Mask) -> Result<Tensor> {
+    pub(crate) fn attend(&self, q: &Tensor, kv: [Span<'_>; 2], mask: &Mask) -> Result<Tensor> {
         let Self { heads, kv_heads, head_dim, .. } = *self;
         let [k, v] = kv.map(|all| all.after(mask.begin));
         if q.dim(0)? == 1 {
@@ -46,9 +47,7 @@ impl Heads {
         let rows = heads / kv_heads * tokens;
         let q = (q * self.scale)?.reshape((tokens, heads, head_dim))?.transpose(0, 1)?;
         let q = q.contiguous()?.reshape((kv_heads, rows, head_dim))?;
-        let k = k.reshape((positions, kv_heads, head_dim))?.permute((1, 2, 0))?;
-        let v = v.reshape((positions, kv_heads, head_dim))?.transpose(0, 1)?;
-        let mut scores = q.matmul(&k)?.reshape((heads, tokens, positions))?;
+        let mut scores = q.matmul(&k.transpose(1, 2)?)?.reshape((heads, tokens, positions))?;
         if let Some(cap) = self.cap {
             scores = capped(&scores, cap)?;
         }
@@ -64,43 +63,50 @@ impl Heads {
 impl Heads {
     /// The same for a single token, which sees all: in one pass over keys and one over values, without copies of them.
     /// Where there are many, threads share the heads.
-    fn attend_one(&self, q: &Tensor, k: Rows<'_>, v: Rows<'_>) -> Result<Tensor> {
+    fn attend_one(&self, q: &Tensor, k: Span<'_>, v: Span<'_>) -> Result<Tensor> {
         let Self { heads, kv_heads, head_dim, .. } = *self;
         let numbers = k.count() * kv_heads * head_dim;
         let threads = rayon::current_num_threads().min(numbers / THREAD_NUMBERS_MIN).max(1);
         // Heads that share keys and values stay together.
         let each = kv_heads.div_ceil(threads);
         let mut out = vec![0.0_f32; heads * head_dim];
-        with_numbers(q, |q| {
+        let done = with_numbers(q, |q| {
             let width = each * (heads / kv_heads) * head_dim;
             let parts = out.par_chunks_mut(width).zip(q.par_chunks(width)).enumerate();
-            parts.for_each(|(part, (out, q))| self.attend_heads(part * each, q, [k, v], out));
+            parts.try_for_each(|(part, (out, q))| self.attend_heads(part * each, q, [k, v], out))
         })?;
+        done.map_err(|error| candle_core::Error::Msg(error.to_string()))?;
         Tensor::from_vec(out, (1, heads * head_dim), &Device::Cpu)
     }
 
     /// Of the heads of some keys and values, from `first` on: their queries, and what comes out.
-    fn attend_heads(&self, first: usize, q: &[f32], [k, v]: [Rows<'_>; 2], out: &mut [f32]) {
-        let head_dim = self.head_dim;
-        let (heads, share) = (q.len() / head_dim, self.heads / self.kv_heads);
-        let columns = first * head_dim..(first + heads / share) * head_dim;
-        let mut scores = vec![0.0_f32; k.count() * heads];
-        k.each(columns.clone(), |position, k| {
-            let scores = &mut scores[position * heads..][..heads];
-            for (head, score) in scores.iter_mut().enumerate() {
-                let key = &k[head / share * head_dim..][..head_dim];
-                *score = self.score(dot(&q[head * head_dim..][..head_dim], key));
+    fn attend_heads(
+        &self,
+        first: usize,
+        q: &[f32],
+        [k, v]: [Span<'_>; 2],
+        out: &mut [f32],
+    ) -> std::result::Result<(), KernelError> {
+        let (share, count, columns) = (self.heads / self.kv_heads, k.count(), k.columns());
+        // Of the queries that share keys and values.
+        let mut queries = vec![0.0; share * columns];
+        let mut scores = vec![0.0; share * count];
+        let mut sum = vec![0.0; columns];
+        let width = share * self.head_dim;
+        for (head, (q, out)) in q.chunks_exact(width).zip(out.chunks_exact_mut(width)).enumerate() {
+            let each = q.chunks_exact(self.head_dim).zip(queries.chunks_exact_mut(columns));
+            each.for_each(|(q, query)| query[..q.len()].copy_from_slice(q));
+            k.products(first + head, &queries, &mut scores)?;
+            let weights = scores.chunks_exact_mut(count.max(1));
+            for (weights, out) in weights.zip(out.chunks_exact_mut(self.head_dim)) {
+                weights.iter_mut().for_each(|score| *score = self.score(*score));
+                softmax(weights);
+                sum.fill(0.0);
+                v.add(first + head, weights, &mut sum)?;
+                out.copy_from_slice(&sum[..out.len()]);
             }
-        });
-        softmax_by_head(&mut scores, heads);
-        v.each(columns, |position, v| {
-            let scores = &scores[position * heads..][..heads];
-            let outs = out.chunks_exact_mut(head_dim);
-            for (head, (score, out)) in scores.iter().zip(outs).enumerate() {
-                let value = &v[head / share * head_dim..][..head_dim];
-                out.iter_mut().zip(value).for_each(|(out, value)| *out += score * value);
-            }
-        });
+        }
+        Ok(())
     }
 
     fn score(&self, product: f32) -> f32 {
@@ -112,32 +118,15 @@ impl Heads {
     }
 }
 
-/// Softmax over the positions, for each of the heads that lie beside each other.
-fn softmax_by_head(scores: &mut [f32], heads: usize) {
-    for head in 0..heads {
-        let of_head = || (head..).step_by(heads);
-        let most =
-            scores.iter().skip(head).step_by(heads).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-        let mut sum = 0.0;
-        for at in of_head().take(scores.len() / heads) {
-            scores[at] = (scores[at] - most).exp();
-            sum += scores[at];
-        }
-        for at in of_head().take(scores.len() / heads) {
-            scores[at] /= sum;
-        }
+/// Scores to weights, over the positions.
+fn softmax(scores: &mut [f32]) {
+    let most = scores.iter().fold(f32::NEG_INFINITY, |most, score| most.max(*score));
+    let mut sum = 0.0;
+    for score in scores.iter_mut() {
+        *score = (*score - most).exp();
+        sum += *score;
     }
-}
-
-/// In eight sums, as wide as the registers of any machine may be.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    let mut sums = [0.0; 8];
-    for (a, b) in a.iter().zip(b) {
-        sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| *sum += a * b);
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + rest
+    scores.iter_mut().for_each(|weight| *weight /= sum);
 }
 
 /// `cap * tanh(x / cap)`: no value beyond the cap.

@@ -133,6 +133,8 @@ pub struct Model {
     config: ModelConfig,
     checkpoint: Checkpoint,
     decoder: decoder::Decoder,
+    /// How keys and values are held, in f32 or f16.
+    remembering: [remembered::Shape; 2],
     resident_bytes: usize,
 }
 
@@ -193,7 +195,10 @@ impl Model {
         let mut loader = Loader::new(&checkpoint, options);
         let decoder = decoder::Decoder::load(&mut loader, &config)?;
         let resident_bytes = loader.bytes();
-        Ok(Self { config, checkpoint, decoder, resident_bytes })
+        let heads = [config.kv_heads, config.head_dim];
+        let shape = |dtype| remembered::Shape::new(dtype, heads, options.features);
+        let remembering = [shape(KvType::F32)?, shape(KvType::F16)?];
+        Ok(Self { config, checkpoint, decoder, remembering, resident_bytes })
     }
 
     /// The same, told from where on its neurons are active, if that is not in its activation.
@@ -226,7 +231,9 @@ impl Model {
 
     /// The same, with keys and values held as the caller says.
     pub fn new_state_with(&self, options: KvOptions) -> State {
-        let caches = (0..self.config.layers).map(|_| LayerCache::new(options)).collect();
+        let shape = self.remembering[usize::from(options.dtype == KvType::F16)];
+        let cache = |_| LayerCache::new(shape, options.tokens);
+        let caches = (0..self.config.layers).map(cache).collect();
         State { position: 0, caches, times: Times::default() }
     }
 

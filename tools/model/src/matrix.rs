@@ -1,7 +1,8 @@
 //! Matrices of the dense parts, held in the type that they are stored in, or another, and never expanded as a whole.
 //!
 //! Few tokens are multiplied straight from the bytes, by the kernels: all that there is to do is to read the matrix
-//! once. For many, pieces of it become f32, and candle multiplies them.
+//! once. For many, pieces of it become f32, and candle multiplies them, but for types whose products the kernels make of
+//! bytes: these are faster than that for any number of tokens, and the same whatever their number.
 
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use super::with_numbers;
 
 /// Bytes of rows that a thread multiplies at least: less is not worth waking one up.
 const THREAD_BYTES_MIN: usize = 1 << 20;
+/// Most tokens that are multiplied straight from numbers of 16 bits: for more it pays to make them f32.
+const TOKENS_16_BITS_MAX: usize = 64;
 /// Numbers of a piece that is made f32 at once.
 pub(crate) const PIECE_NUMBERS: usize = 1 << 20;
 
@@ -141,12 +144,21 @@ impl Matrix {
     pub(crate) fn forward(&self, x: &Tensor) -> Computed<Tensor> {
         let tokens = x.dim(0)?;
         let products = match &self.kernel {
-            Some(kernel) if tokens <= TOKENS_MAX => self.few(kernel, x, tokens)?,
+            Some(kernel) if tokens <= self.few_tokens() => self.few(kernel, x, tokens)?,
             _ => self.many(x)?,
         };
         match &self.bias {
             Some(bias) => products.broadcast_add(bias),
             None => Ok(products),
+        }
+    }
+
+    /// Most tokens that are multiplied straight from the bytes.
+    fn few_tokens(&self) -> usize {
+        match &self.held {
+            Held::Bytes(DenseType::Q8_0 | DenseType::Q4_0, _) => usize::MAX,
+            Held::Bytes(..) => TOKENS_16_BITS_MAX,
+            _ => TOKENS_MAX,
         }
     }
 
@@ -168,15 +180,20 @@ impl Matrix {
         let mut out = vec![0.0; tokens * self.rows];
         let mut multiply = |weights: &[u8]| {
             with_numbers(x, |x| -> Result<()> {
-                let mut memory = vec![0; tokens * kernel.input_bytes()];
-                let mut inputs = [Input::default(); TOKENS_MAX];
-                let mut rest = &mut memory[..];
-                for (input, x) in inputs.iter_mut().zip(x.chunks_exact(self.columns)) {
-                    let (own, after) = rest.split_at_mut(kernel.input_bytes());
-                    *input = kernel.prepare(x, own)?;
-                    rest = after;
+                let batches = x.chunks(TOKENS_MAX * self.columns);
+                for (x, out) in batches.zip(out.chunks_mut(TOKENS_MAX * self.rows)) {
+                    let tokens = x.len() / self.columns;
+                    let mut memory = vec![0; tokens * kernel.input_bytes()];
+                    let mut inputs = [Input::default(); TOKENS_MAX];
+                    let mut rest = &mut memory[..];
+                    for (input, x) in inputs.iter_mut().zip(x.chunks_exact(self.columns)) {
+                        let (own, after) = rest.split_at_mut(kernel.input_bytes());
+                        *input = kernel.prepare(x, own)?;
+                        rest = after;
+                    }
+                    multiply_rows(kernel, &inputs[..tokens], weights, out)?;
                 }
-                Ok(multiply_rows(kernel, &inputs[..tokens], weights, &mut out)?)
+                Ok(())
             })
         };
         let done = match &self.held {

@@ -26,7 +26,7 @@ impl ModelConfig {
     pub fn kv_bytes(&self, options: KvOptions) -> usize {
         let shared = self.architecture.attention.sharing_layers;
         let layers = self.layers.saturating_sub(shared);
-        2 * layers * self.kv_heads * self.head_dim * options.tokens * options.dtype.bytes()
+        2 * layers * self.kv_heads * options.dtype.row_bytes(self.head_dim) * options.tokens
     }
 
     /// About the most that a pass takes beside what is held, bytes: hidden states, attention's scores, logits; of a prompt
