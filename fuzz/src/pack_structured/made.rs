@@ -42,6 +42,8 @@ pub(super) struct Made {
     /// Sections of kinds that this version does not know.
     unknown: [Option<(u8, u8)>; 2],
     predictors: [Option<MadePredictor>; 3],
+    /// Bytes of resident weights, where there are some: whatever they are, a pack's reader leaves them alone.
+    resident: Option<u8>,
 }
 
 /// A predictor, in few bytes.
@@ -94,7 +96,11 @@ pub(super) struct Built {
     /// By layer and placement.
     links: Vec<Vec<Links>>,
     predictors: Vec<(u32, u32, PredictorRecipe)>,
+    resident: Option<u8>,
 }
+
+/// What resident weights are made of.
+const RESIDENT_BYTE: u8 = 0xa5;
 
 struct Links {
     order: Vec<u32>,
@@ -217,7 +223,8 @@ impl Made {
         predictors.sort_by_key(|(layer, horizon, _)| (*layer, *horizon));
         predictors.dedup_by_key(|(layer, horizon, _)| (*layer, *horizon));
         let (file, tokens) = (Vec::new(), self.tokens);
-        let mut built = Built { file, recipe, tokens, side, links, predictors };
+        let resident = self.resident;
+        let mut built = Built { file, recipe, tokens, side, links, predictors, resident };
         built.file = self.assemble(&built);
         built
     }
@@ -244,11 +251,14 @@ impl Made {
         for (layer, horizon, predictor) in &built.predictors {
             add(SectionKind::Predictor, *layer, *horizon, predictor.build());
         }
+        if let Some(bytes) = built.resident {
+            add(SectionKind::Resident, WHOLE_PACK, 0, vec![RESIDENT_BYTE; bytes.into()]);
+        }
         for (kind, bytes) in self.unknown.iter().flatten() {
             let mut entry =
                 write::entry(SectionKind::Provenance, u32::from(kind % 5), 0, (*bytes).into());
-            // Of the index from 7 on, bulk from 257 on.
-            entry.kind.set(if kind % 2 == 0 { 7 } else { 257 } + u32::from(kind / 2));
+            // Of the index from 7 on, bulk from 258 on.
+            entry.kind.set(if kind % 2 == 0 { 7 } else { 258 } + u32::from(kind / 2));
             sections.push((entry, vec![*kind; (*bytes).into()]));
         }
         let key =
@@ -337,6 +347,13 @@ impl Built {
             pack.provenance().entries().map(|(key, value)| format!("{key}={value}\n")).collect();
         assert_eq!(text, recipe.provenance);
         self.compare_predictors(pack);
+        let resident = pack
+            .resident()
+            .map(|(offset, bytes)| &self.file[offset as usize..(offset + bytes) as usize]);
+        assert_eq!(
+            resident,
+            self.resident.map(|bytes| vec![RESIDENT_BYTE; bytes.into()]).as_deref()
+        );
         for (number, placements) in (0..).zip(&self.links) {
             for (placement, links) in (0..).zip(placements) {
                 let layer = pack.placement(number, placement).expect("there is one");
