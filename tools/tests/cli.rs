@@ -42,8 +42,8 @@ impl Work {
 
 #[test]
 fn every_command_explains_itself_with_an_example() {
-    let commands =
-        "demo trace link pack inspect verify probe replay run perplexity synth".split_whitespace();
+    let commands = "demo trace link pack relink inspect verify probe replay run perplexity synth"
+        .split_whitespace();
     for command in commands {
         let help = ok(&[command, "--help"]);
         assert!(help.contains(&format!("Example: lnp {command}")), "{help}");

@@ -5,7 +5,7 @@
 //! neurons are active, alone and in pairs (`rows` of bits; `counts`, on `bits` in vectors); `pairs`
 //! hands the pairs out by descending count in bounded memory; `greedy` joins them into chains; [`price`]
 //! says what an order costs on a device, `refine` improves one in that cost (`holes` counts it),
-//! `replicas` makes several; [`hot`] is what a cache pins; `orders` is the menu of orders, and `linking`
+//! `replicas` makes several; [`relink`] makes that of a pack anew from what its user needed; [`hot`] is what a cache pins; `orders` is the menu of orders, and `linking`
 //! makes one of every layer; [`choose`] picks the cheapest by cross-validation; `file` writes and `read`
 //! reads the links file, `placement` is what is in it; [`stats`] counts runs independently of all of
 //! them; `baselines` are orders that lose.
@@ -44,6 +44,7 @@ pub mod price;
 pub mod profile;
 mod read;
 mod refine;
+pub mod relink;
 mod replicas;
 mod rows;
 pub mod stats;

@@ -1,7 +1,7 @@
 //! Packs: [`bundles`] says where their bytes come from, [`convert`] knows the types of weights,
 //! [`recipe`] says what else goes in, [`writer`] writes them, [`open`] brings an index into memory,
 //! [`verify`] checks every byte, [`compare`] sets the weights against the checkpoint's, [`inspect`]
-//! describes one.
+//! describes one, [`relink`] writes one again in another order.
 //!
 //! ```no_run
 //! use lnp_pack::{PackIndex, inspect::describe};
@@ -21,6 +21,7 @@ mod convert_tests;
 pub mod inspect;
 pub mod open;
 pub mod recipe;
+pub mod relink;
 pub mod verify;
 pub mod writer;
 

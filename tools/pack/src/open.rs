@@ -53,6 +53,13 @@ impl PackIndex {
         Pack::parse(&self.bytes, self.file_bytes)
     }
 
+    /// The bytes of a section of the index; none of one that is bulk.
+    pub fn section(&self, entry: &SectionEntry) -> Option<&[u8]> {
+        let begin = usize::try_from(entry.offset.get()).ok()?;
+        let end = begin.checked_add(usize::try_from(entry.bytes.get()).ok()?)?;
+        self.bytes.get(begin..end)
+    }
+
     /// Where the pack is, or what it was made from.
     pub fn path(&self) -> &Path {
         &self.path

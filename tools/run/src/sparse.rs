@@ -12,6 +12,7 @@ use lnp_model::{FeedForward, Times};
 use crate::ahead::ReadAhead;
 use crate::leaving::Leaving;
 use crate::predict::{Needed, Predict};
+use crate::seen::Seen;
 
 /// What was fetched for tokens that came one by one, as those do that are generated.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,6 +37,7 @@ pub struct SparseFfn<'e, 's, 'a, Q: TimedQueue<'a>> {
     begun: Option<usize>,
     ahead: Option<ReadAhead>,
     leaving: Option<Leaving<'e>>,
+    seen: Option<Seen>,
     stats: FetchStats,
     active_bundles: u64,
     alone: Alone,
@@ -61,6 +63,7 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
             begun: None,
             ahead: None,
             leaving: None,
+            seen: None,
             stats,
             active_bundles: 0,
             alone: Alone::default(),
@@ -76,6 +79,16 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
     /// The same, leaving out what is not worth its device time.
     pub fn leaving_out(self, leaving: Leaving<'e>) -> Self {
         Self { leaving: Some(leaving), ..self }
+    }
+
+    /// The same, keeping which neurons are active.
+    pub fn recording(self, seen: Option<Seen>) -> Self {
+        Self { seen, ..self }
+    }
+
+    /// What was seen so far, where it is kept; nothing is kept from now on.
+    pub fn take_seen(&mut self) -> Option<Seen> {
+        self.seen.take()
     }
 
     /// What is left out, where anything is.
@@ -109,6 +122,9 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
         let begin = Instant::now();
         self.predictor.active(layer, x, &mut self.needed)?;
         self.prediction += begin.elapsed();
+        if let Some(seen) = &mut self.seen {
+            seen.take(layer, &self.needed.sets);
+        }
         if let Some(leaving) = &mut self.leaving {
             leaving.shorten(self.session, layer, &mut self.needed)?;
         }

@@ -14,6 +14,7 @@ mod pack;
 mod perplexity;
 mod predict;
 mod probe;
+mod relink;
 mod replay;
 mod run;
 mod study;
@@ -52,6 +53,7 @@ enum Command {
     Link(link::Args),
     Predict(predict::Args),
     Pack(pack::Args),
+    Relink(relink::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Probe(probe::Args),
@@ -203,6 +205,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Link(args) => link::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Pack(args) => pack::run(&args),
+        Command::Relink(args) => relink::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Probe(args) => probe::run(&args),

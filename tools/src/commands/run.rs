@@ -27,14 +27,16 @@ use super::model::{DenseArgs, ModelArgs, parse_kv_type};
 use super::perplexity::parse_share;
 use super::thresholds::of_file_or_packs;
 use super::{KernelArgs, ReadArgs, say_back_end};
+use lnp_common::files::check_target;
 use lnp_common::report::{bytes, say};
 use lnp_device::memory_bytes;
+use lnp_link::trace::write_trace;
 use lnp_measure::profile::DeviceProfile;
 use lnp_model::{Checkpoint, KvOptions, KvType, Model, ModelConfig, Text, Tokenizer};
 use lnp_pack::PackIndex;
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
 use lnp_run::stored::Stored;
-use lnp_run::{AheadChoice, Leaving, MemoryPlan, PROGRAM_BYTES_MORE, ReadAhead, SparseFfn};
+use lnp_run::{AheadChoice, Leaving, MemoryPlan, PROGRAM_BYTES_MORE, ReadAhead, Seen, SparseFfn};
 
 /// Generate text, reading the FFN weights from a pack
 ///
@@ -116,6 +118,10 @@ pub(super) struct Args {
     /// and -n ask for; of a chat what the model can]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     context: Option<u32>,
+    /// Write which neurons were active, of each token that went through the model, as a trace for `lnp relink --seen`;
+    /// no text and no token ids are in it. It is kept in memory until the end
+    #[arg(long, value_name = "FILE", conflicts_with = "strategy")]
+    record: Option<PathBuf>,
     /// Share of the bundles that the cache holds
     #[arg(long, value_name = "R", default_value_t = CACHE_RATIO_USUAL)]
     cache_ratio: f64,
@@ -153,6 +159,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if args.chat && args.json && args.prompt.is_none() {
         bail!("--json tells of one reply: give the question with --prompt");
     }
+    if let Some(path) = &args.record {
+        check_target(path, &[&args.pack])?;
+    }
     let begin = Instant::now();
     let mut sampler = args.sampling.sampler()?;
     let index = PackIndex::open(&args.pack)?;
@@ -181,12 +190,17 @@ pub(super) fn run(args: &Args) -> Result<()> {
     };
     let dense = dense.options(options.features);
     let mut memory = source.memory(options.features)?;
+    let seen = args.record.as_ref().map(|_| Seen::new(config.layers, config.neurons));
+    let seen_bytes = match &seen {
+        Some(_) => Seen::bytes(config.layers, config.neurons, tokens),
+        None => 0,
+    };
     let plan = MemoryPlan {
         program: (memory_bytes() as usize).saturating_sub(index.resident_bytes())
             + PROGRAM_BYTES_MORE,
         index: index.resident_bytes(),
         model: Model::bytes_needed(&checkpoint, dense)?,
-        predictor: source.bytes_needed(&checkpoint, &config)? + memory.len(),
+        predictor: source.bytes_needed(&checkpoint, &config)? + memory.len() + seen_bytes,
         keys_and_values: config.kv_bytes(kv),
         scratch: config.scratch_bytes(prompt, source.exact()),
         engine: 0,
@@ -238,6 +252,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             if let Some(leaving) = leaving {
                 sparse = sparse.leaving_out(leaving);
             }
+            sparse = sparse.recording(seen);
             let (mut text, mut made) = (Text::with(&model, kv), Made::default());
             while let Some(ids) = turns.next()? {
                 let mut stream = Stream::new(tokenizer.decoder(false), eos, &args.stop, args.json);
@@ -255,14 +270,19 @@ pub(super) fn run(args: &Args) -> Result<()> {
             }
             let ahead = sparse.ahead().map(ReadAhead::horizons);
             let left_out = sparse.leaving().map(Leaving::left_out);
-            Ok((made, *sparse.stats(), sparse.active_bundles(), *sparse.alone(), ahead, left_out))
+            let seen = sparse.take_seen();
+            let facts = (*sparse.stats(), sparse.active_bundles(), *sparse.alone());
+            Ok((made, facts, ahead, left_out, seen))
         })
     });
-    let (made, stats, active_bundles, generated, ahead, left_out) =
+    let (made, (stats, active_bundles, generated), ahead, left_out, seen) =
         made.map_err(|error: anyhow::Error| match error.downcast_ref::<EngineError>() {
             Some(_) => error.context(index.path().display().to_string()),
             None => error,
         })?;
+    if let (Some(seen), Some(path)) = (seen, &args.record) {
+        write_trace(path, &seen.trace(&model, &predictor.told))?;
+    }
     let summary = Summary {
         args,
         strategy: strategy.name(),

@@ -1,0 +1,291 @@
+//! Linking again for what one user's model was seen to need, without the first profile's traces.
+//!
+//! A pack holds its order and how often each neuron was active, and no pairs. So the counts are mixed
+//! (the pack's weigh as much as [`PRIOR_TOKENS`] tokens at most), and with them the hot set; of a layer's
+//! order three are compared: as it is, as it is but improved by what was seen, and made anew from that.
+//! Each is made from one half of what was seen and priced on the other, and the other way round: a gain
+//! is what it brings on text that it was not made from. A layer whose gain is too small stays as it is.
+
+use anyhow::{Result, ensure};
+use rayon::prelude::*;
+
+use super::coactivation::LayerActivity;
+use super::hot::{hot_bundles, hot_sets};
+use super::linking::Linking;
+use super::orders::{Order, by_frequency};
+use super::price::{Objective, price_layer};
+use super::profile::{Part, Profile};
+use super::refine::refine;
+
+/// Tokens that a pack's own counts weigh at most: so little that a new text is followed soon, and so
+/// much that few tokens do not decide alone.
+pub const PRIOR_TOKENS: u64 = 512;
+
+/// Least tokens to learn from: with fewer, halves say nothing.
+pub const SEEN_TOKENS_MIN: u64 = 64;
+
+/// A layer as a pack has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldLayer {
+    /// Neuron id by slot, a permutation.
+    pub neuron_of_slot: Vec<u32>,
+    /// In how many tokens of the pack's profile each neuron was active, by neuron id.
+    pub active_count: Vec<u32>,
+    /// Tokens of that profile; 0 for none.
+    pub profile_tokens: u64,
+}
+
+impl HeldLayer {
+    /// As how many tokens its counts go on.
+    fn prior_tokens(&self) -> u64 {
+        self.profile_tokens.min(PRIOR_TOKENS)
+    }
+}
+
+/// What relinking goes by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Relinking {
+    /// The device and the size of a bundle.
+    pub objective: Objective,
+    /// Share of the model's bundles that a cache pins and that are placed apart.
+    pub pin: f64,
+    /// A layer is linked again where that saves at least this share of its time.
+    pub gain_min: f64,
+}
+
+/// A layer relinked, or left as it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RelinkedLayer {
+    /// The new order: neuron ids by slot, and where links begin; none where the layer keeps its own.
+    pub order: Option<(Vec<u32>, Vec<u32>)>,
+    /// Counts by neuron id, for [`Relinked::profile_tokens`].
+    pub active_count: Vec<u32>,
+    /// What it costs.
+    pub cost: Cost,
+}
+
+/// Device time of a layer, microseconds per token, on halves of what was seen that the other was not
+/// made from.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Cost {
+    /// As it was.
+    pub before_us: f64,
+    /// With the new hot set and no bundle moved.
+    pub counted_us: f64,
+    /// As it is now.
+    pub after_us: f64,
+}
+
+/// What came of [`Relinking::relink`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Relinked {
+    /// By layer.
+    pub layers: Vec<RelinkedLayer>,
+    /// Tokens that the new counts are of.
+    pub profile_tokens: u64,
+}
+
+/// What was seen of a layer.
+struct Seen {
+    all: LayerActivity,
+    halves: [LayerActivity; 2],
+}
+
+/// Counts of all layers, and the hot set that they make.
+struct Counted {
+    counts: Vec<Vec<u32>>,
+    hot: Vec<Vec<bool>>,
+}
+
+impl Relinking {
+    /// Links the layers of a pack again for `seen`; `progress` is called once for each layer.
+    ///
+    /// # Errors
+    /// Traces of another shape, too few tokens, or traces that cannot be read.
+    pub fn relink(
+        &self,
+        held: &[HeldLayer],
+        seen: &Profile,
+        progress: impl Fn() + Sync,
+    ) -> Result<Relinked> {
+        let neurons = held.first().map_or(0, |held| held.neuron_of_slot.len());
+        let (expected, found) = ((held.len(), neurons), (seen.layers(), seen.neurons()));
+        ensure!(
+            expected == found,
+            "what was seen has {} layers of {} neurons, the pack {} of {}: record it with this pack's model",
+            found.0,
+            found.1,
+            expected.0,
+            expected.1
+        );
+        ensure!(
+            seen.tokens() >= SEEN_TOKENS_MIN,
+            "{} tokens were seen: at least {SEEN_TOKENS_MIN} are needed to learn from",
+            seen.tokens()
+        );
+        let old = Counted::of(held.iter().map(|held| held.active_count.clone()), self.pin);
+        // Counts first, all layers: which bundles are hot is decided over the whole model.
+        let counted: Vec<Result<[Vec<u32>; 3]>> = (0..held.len())
+            .into_par_iter()
+            .map(|layer| {
+                let seen = Seen::of(seen, layer)?;
+                let of = |activity: &LayerActivity| mixed(&held[layer], activity);
+                Ok([of(&seen.all), of(&seen.halves[0]), of(&seen.halves[1])])
+            })
+            .collect();
+        let counted: Vec<[Vec<u32>; 3]> = counted.into_iter().collect::<Result<_>>()?;
+        let new =
+            [0, 1, 2].map(|of| Counted::of(counted.iter().map(|by| by[of].clone()), self.pin));
+        let layers: Vec<Result<RelinkedLayer>> = (0..held.len())
+            .into_par_iter()
+            .map(|layer| {
+                let relinked = self.layer(layer, &held[layer], &Seen::of(seen, layer)?, &old, &new);
+                progress();
+                relinked
+            })
+            .collect();
+        let layers = layers.into_iter().collect::<Result<_>>()?;
+        let prior = held.iter().map(HeldLayer::prior_tokens).max().unwrap_or(0);
+        Ok(Relinked { layers, profile_tokens: seen.tokens() + prior })
+    }
+
+    /// `new` are the counts with all that was seen, with its first and with its second half.
+    fn layer(
+        &self,
+        layer: usize,
+        held: &HeldLayer,
+        seen: &Seen,
+        old: &Counted,
+        new: &[Counted; 3],
+    ) -> Result<RelinkedLayer> {
+        let mut cost = Cost::default();
+        let mut made_us = [0.0; MADE.len()];
+        for (half, counted) in new[1..].iter().enumerate() {
+            let (learned, tried) = (&seen.halves[half], &seen.halves[1 - half]);
+            let hot = &counted.hot[layer];
+            cost.before_us += self.us(tried, &held.neuron_of_slot, &old.hot[layer])?;
+            cost.counted_us += self.us(tried, &held.neuron_of_slot, hot)?;
+            for (made, us) in MADE.iter().zip(&mut made_us) {
+                let (order, _) = self.make(*made, layer, held, learned, counted)?;
+                *us += self.us(tried, &order, hot)?;
+            }
+        }
+        let best = (0..MADE.len()).min_by(|a, b| made_us[*a].total_cmp(&made_us[*b])).unwrap_or(0);
+        let saved_us = cost.counted_us - made_us[best];
+        let worth = saved_us > 0.0 && saved_us >= self.gain_min * cost.counted_us;
+        cost.after_us = if worth { made_us[best] } else { cost.counted_us };
+        let tokens = seen.all.tokens().max(1) as f64;
+        for us in [&mut cost.before_us, &mut cost.counted_us, &mut cost.after_us] {
+            *us /= tokens;
+        }
+        let order = worth.then(|| self.make(MADE[best], layer, held, &seen.all, &new[0]));
+        let active_count = new[0].counts[layer].clone();
+        Ok(RelinkedLayer { order: order.transpose()?, active_count, cost })
+    }
+
+    /// An order and where its links begin; what is hot stands at the end, as [`Linking`] has it.
+    fn make(
+        &self,
+        made: Made,
+        layer: usize,
+        held: &HeldLayer,
+        learned: &LayerActivity,
+        counted: &Counted,
+    ) -> Result<(Vec<u32>, Vec<u32>)> {
+        let hot = &counted.hot[layer];
+        let start = match made {
+            Made::Improved => held.neuron_of_slot.clone(),
+            Made::Anew => {
+                let linking =
+                    Linking { order: Order::Refined, objective: self.objective, pin: self.pin };
+                linking.link_layer(layer, learned, hot)?.neuron_of_slot
+            }
+        };
+        let (pinned, members): (Vec<u32>, Vec<u32>) =
+            start.into_iter().partition(|id| hot[*id as usize]);
+        let mut order = match made {
+            Made::Improved => refine(learned, &self.objective, members, |_| ()).0,
+            Made::Anew => members,
+        };
+        let mut link_begin = if order.is_empty() { vec![0] } else { vec![0, order.len() as u32] };
+        link_begin.extend((order.len()..hot.len()).map(|slot| slot as u32 + 1));
+        let mut pinned = pinned;
+        pinned.sort_unstable();
+        order.extend(by_frequency(&counted.counts[layer], pinned));
+        Ok((order, link_begin))
+    }
+
+    /// Microseconds of all tokens of `activity` where what is `hot` is not read.
+    fn us(&self, activity: &LayerActivity, order: &[u32], hot: &[bool]) -> Result<f64> {
+        let slots = super::slot_of_neuron(order)?;
+        let bits = activity.token_bits();
+        let rows = bits.chunks_exact(hot.len().div_ceil(8));
+        Ok(price_layer(&self.objective, rows, &[slots], hot)?.time_us)
+    }
+}
+
+/// How a layer's order is made.
+#[derive(Debug, Clone, Copy)]
+enum Made {
+    /// From the order that it has.
+    Improved,
+    /// From what was seen alone.
+    Anew,
+}
+
+const MADE: [Made; 2] = [Made::Improved, Made::Anew];
+
+impl Seen {
+    /// All traces, and the first and second halves of each.
+    fn of(profile: &Profile, layer: usize) -> Result<Self> {
+        let (neurons, bits) = (profile.neurons(), profile.bits(layer, Part::All)?);
+        let row_bytes = neurons.div_ceil(8);
+        let half = |which: usize| {
+            let parts = bits.iter().map(|bits| {
+                let tokens = bits.len() / row_bytes;
+                let (first, second) = bits.split_at(row_bytes * (tokens / 2));
+                let part = if which == 0 { first } else { second };
+                (part, part.len() / row_bytes)
+            });
+            LayerActivity::from_bits(neurons, &parts.collect::<Vec<_>>())
+        };
+        Ok(Self { all: profile.activity(layer, Part::All)?, halves: [half(0)?, half(1)?] })
+    }
+}
+
+impl Counted {
+    fn of(counts: impl Iterator<Item = Vec<u32>>, pin: f64) -> Self {
+        let counts: Vec<Vec<u32>> = counts.collect();
+        let neurons = counts.first().map_or(0, Vec::len);
+        let hot = hot_sets(&counts, hot_bundles(counts.len(), neurons, pin));
+        Self { counts, hot }
+    }
+}
+
+/// The counts of the pack, as if of fewer tokens, and those of what was seen.
+fn mixed(held: &HeldLayer, seen: &LayerActivity) -> Vec<u32> {
+    let (prior, tokens) = (held.prior_tokens(), held.profile_tokens.max(1));
+    let sum = |(held, seen): (&u32, &u32)| u64::from(*held) * prior / tokens + u64::from(*seen);
+    let sums = held.active_count.iter().zip(seen.active_count()).map(sum);
+    sums.map(|count| u32::try_from(count).unwrap_or(u32::MAX)).collect()
+}
+
+impl Relinked {
+    /// What a token costs over all layers.
+    pub fn cost(&self) -> Cost {
+        self.layers.iter().fold(Cost::default(), |sum, layer| Cost {
+            before_us: sum.before_us + layer.cost.before_us,
+            counted_us: sum.counted_us + layer.cost.counted_us,
+            after_us: sum.after_us + layer.cost.after_us,
+        })
+    }
+
+    /// Layers whose bundles move.
+    pub fn moved(&self) -> usize {
+        self.layers.iter().filter(|layer| layer.order.is_some()).count()
+    }
+}
+
+#[cfg(test)]
+#[path = "relink_tests.rs"]
+mod tests;

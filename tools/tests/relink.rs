@@ -1,0 +1,132 @@
+//! Learning on the device: what a run records makes its pack better, and changes no bit of what is computed.
+
+mod common;
+
+use std::path::Path;
+
+use common::{demo_model, fails, json, lnp, ok, readers_agree};
+use serde_json::Value;
+
+/// A pack of the demo model with predictors of nothing, in model order, and what a run of it was seen to need.
+struct Work {
+    folder: tempfile::TempDir,
+}
+
+const PROMPT: &str =
+    "It is a truth universally acknowledged, that a single man in possession of a good fortune";
+
+impl Work {
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn new() -> Self {
+        let work = Self { folder: common::disk_folder() };
+        let model = model();
+        let text = format!("{model}/text/profile.txt");
+        let trace = work.path("profile.trace");
+        ok(&["trace", "--model", &model, "--text", &text, "--tokens", "1024", "-o", &trace]);
+        let links = work.path("first.links");
+        ok(&["link", "--traces", &trace, "--order", "identity", "-o", &links]);
+        let pack = work.path("first.lnp");
+        ok(&["pack", "--model", &model, "--links", &links, "--resident", "-o", &pack]);
+        work
+    }
+
+    /// Runs the model from a pack; the tokens, and what else is told.
+    fn run(&self, pack: &str, more: &[&str]) -> Value {
+        let (pack, model) = (self.path(pack), model());
+        let mut args = vec!["run", &pack, "--model", &model, "--prompt", PROMPT, "-n", "100"];
+        args.push("--ignore-eos");
+        args.extend(more);
+        json(&args)
+    }
+}
+
+fn model() -> String {
+    demo_model().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_was_seen_makes_the_pack_better_and_no_bit_different() {
+    let work = Work::new();
+    let seen = work.path("seen.trace");
+    let old = work.run("first.lnp", &["--record", &seen]);
+    // Every token that went through the model is a row: all but the last.
+    let tokens = old["prompt_ids"].as_array().unwrap().len() + 99;
+    let reader = lnp_link::trace::TraceReader::open(Path::new(&seen)).unwrap();
+    assert_eq!((reader.tokens(), reader.window()), (tokens, tokens));
+    assert_eq!(reader.token_ids().unwrap(), None);
+
+    let (first, better) = (work.path("first.lnp"), work.path("better.lnp"));
+    let told = json(&["relink", &first, "--seen", &seen, "-o", &better]);
+    assert_eq!(told["written"], true, "{told}");
+    assert_eq!(told["seen_tokens"], tokens as u64);
+    assert!(told["gain"].as_f64().unwrap() > 0.1, "{told}");
+    assert!(told["layers_linked"].as_u64().unwrap() > 0, "{told}");
+    let us = &told["predicted_us_per_token"];
+    assert!(us["after"].as_f64() <= us["counted"].as_f64(), "{told}");
+    let written = std::fs::metadata(&better).unwrap().len();
+    assert_eq!(told["written_bytes"], written);
+    assert!(told["written_bytes_per_percent"].as_f64().unwrap() > 0.0);
+
+    // Whole, of the same weights, and read by the second reader too.
+    ok(&["verify", &better, "--model", &model()]);
+    readers_agree(Path::new(&better));
+    let inspected = json(&["inspect", &better]);
+    let provenance = &inspected["provenance"];
+    assert_eq!(provenance["relink.0.tokens"], tokens.to_string(), "{inspected}");
+    assert_eq!(provenance["relink.0.trace.0.file"], "seen.trace");
+    assert_eq!(provenance["order"], "identity");
+    assert!(provenance["source.0.sha256"].is_string() && provenance["profile.tokens"] == "1024");
+
+    // The same tokens, in fewer reads; with the rest of the model from the pack.
+    let new = work.run("better.lnp", &[]);
+    assert_eq!(old["token_ids"], new["token_ids"]);
+    let reads = |told: &Value| told["reads_per_token"].as_f64().unwrap();
+    assert!(reads(&new) < 0.9 * reads(&old), "{} {}", reads(&new), reads(&old));
+
+    // Again, from the new pack: counted on, noted beside the first.
+    let again = work.path("again.lnp");
+    let profile = work.path("profile.trace");
+    let told = json(&["relink", &better, "--seen", &profile, &seen, "-o", &again]);
+    assert_eq!(told["written"], true, "{told}");
+    let inspected = json(&["inspect", &again]);
+    assert_eq!(inspected["provenance"]["relink.1.trace.1.file"], "seen.trace");
+    assert_eq!(inspected["provenance"]["relink.0.tokens"], tokens.to_string());
+    assert_eq!(old["token_ids"], work.run("again.lnp", &[])["token_ids"]);
+}
+
+#[test]
+fn nothing_is_written_where_nothing_is_gained_or_something_is_wrong() {
+    let work = Work::new();
+    let (first, seen) = (work.path("first.lnp"), work.path("profile.trace"));
+    let target = work.path("x.lnp");
+    let relink = |pack: &str, more: &[&str]| {
+        let mut args = vec!["relink", pack, "--seen", &seen, "-o", &target];
+        args.extend(more);
+        let output = lnp(&args);
+        assert!(!Path::new(&target).exists());
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    // The pack knows this text's counts already, and no layer may move.
+    let (code, told) = relink(&first, &["--gain-min", "1"]);
+    assert!(code == Some(0) && told.contains("nothing to gain"), "{told}");
+    // A bundle that was damaged gets no checksum that fits.
+    let mut bytes = std::fs::read(&first).unwrap();
+    let index = lnp_pack::PackIndex::open(Path::new(&first)).unwrap();
+    let begin = index.pack().unwrap().layer(2).unwrap().region_offset() as usize;
+    bytes[begin + 1000] ^= 1;
+    let damaged = work.path("damaged.lnp");
+    std::fs::write(&damaged, bytes).unwrap();
+    let (code, told) = relink(&damaged, &[]);
+    assert!(code == Some(1) && told.contains("layer 2: the bundle in slot"), "{told}");
+    // Several placements, and the pack itself as the target.
+    let links = work.path("two.links");
+    ok(&["link", "--traces", &seen, "--order", "replicas:2", "-o", &links]);
+    let two = work.path("two.lnp");
+    ok(&["pack", "--model", &model(), "--links", &links, "-o", &two]);
+    let (code, told) = relink(&two, &[]);
+    assert!(code == Some(1) && told.contains("2 placements of each layer"), "{told}");
+    fails(&["relink", &first, "--seen", &seen, "-o", &first]);
+}
