@@ -245,6 +245,12 @@ impl Linking {
     }
 }
 
+/// An order of some neurons of a layer, improved in device time as [`Order::Refined`] is from its start, by the costs of
+/// holes.
+pub fn refined_order(activity: &LayerActivity, objective: &Objective, order: Vec<u32>) -> Vec<u32> {
+    refine(activity, objective, order, |_| ()).0
+}
+
 /// Orders one layer, nothing pinned, for the default law and bundles of 4 KiB where that
 /// matters: [`Linking`] has the choice. `layer` only chooses the stream of [`Order::Random`].
 ///
