@@ -75,5 +75,5 @@ pub use engine::{Config, Dimensions, Engine, FetchStats, required_bytes};
 pub use error::EngineError;
 pub use law::{Combine, Curve, DeviceLaw};
 #[cfg(feature = "sys")]
-pub use open::{open_engine, open_session};
+pub use open::{open_engine, open_logged, open_session};
 pub use plan::Collapse;

@@ -365,6 +365,7 @@ fn replay_counts_what_the_traces_say() {
                     repeats: 1,
                     turn: None,
                     time_max: None,
+                    timeline_tokens: None,
                 };
                 let rows = replay(&[index], &sets, &Target::Simulated, &options, &mut |_| ())
                     .unwrap()

@@ -61,6 +61,7 @@ fn replayed(law: DeviceLaw, percent: u32, strategy: &str) -> Row {
         repeats: 1,
         turn: None,
         time_max: None,
+        timeline_tokens: None,
     };
     let sets = random_sets(percent);
     let rows = replay(&[pack], &sets, &Target::Simulated, &options, &mut |_| ()).unwrap().rows;

@@ -85,6 +85,7 @@ fn decisions_cost_what_they_did() {
                     repeats: 1,
                     turn: None,
                     time_max: None,
+                    timeline_tokens: None,
                 };
                 let rows =
                     replay(&packs, &sets, &Target::Simulated, &options, &mut |_| ()).unwrap();
@@ -134,6 +135,7 @@ fn the_price_of_an_order_is_that_of_its_replay() {
             repeats: 1,
             turn: None,
             time_max: None,
+            timeline_tokens: None,
         };
         let links = link_layers(Order::Greedy, LAYERS, activity, |_| ()).unwrap();
         let counts: Vec<Vec<u32>> = links.iter().map(|of| of.active_count.clone()).collect();

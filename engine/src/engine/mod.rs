@@ -30,13 +30,14 @@ use crate::cache::Cache;
 use crate::error::EngineError;
 use crate::limits::{ARENA_ALIGN, HIT_GROUP_BUNDLES, STAGING_ALIGN};
 use crate::plan::Collapse;
-use crate::queue::{Read, TimedQueue, drain};
+use crate::queue::{Read, ReadLog, TimedQueue, drain};
 use crate::sync::AtomicU32;
 pub use active::ActiveSet;
 use bank::{Bank, Banks, DEMANDED};
 use begin::Begun;
 pub use config::{Config, Dimensions, required_bytes};
 pub use leave_out::{LeaveOut, LeftOut};
+pub use placing::Whereabouts;
 pub use session::Session;
 pub use stats::{FetchStats, Latencies};
 use work::Place;
@@ -149,6 +150,11 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
     /// The read queue. Nothing is in flight between two calls of the engine outside a session.
     pub const fn queue(&self) -> &Q {
         &self.queue
+    }
+
+    /// The log of the queue's reads, where it keeps one: [`crate::queue::Logged`] does.
+    pub fn read_log(&mut self) -> Option<&mut ReadLog<'a>> {
+        self.queue.log()
     }
 
     /// Whether nothing is in flight, and nobody writes or reads the staging areas: always so between

@@ -23,6 +23,17 @@ pub(super) struct Planned {
     pub(super) fits: bool,
 }
 
+/// Where a bundle is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// In the cache.
+    Cached,
+    /// Prefetched, or on its way.
+    Prefetched,
+    /// On the device alone.
+    Device,
+}
+
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose<'s> {
@@ -168,22 +179,32 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         missing
     }
 
-    /// Where a bundle of a layer is to be read from, by its first placement; `None` where it is in the cache or prefetched.
-    pub(super) fn missing_slot(&self, layer: u32, neuron: u32) -> Option<u32> {
+    /// Where a bundle is at present. Of a layer that was begun and not finished, this tells where each of its active
+    /// bundles comes from.
+    pub fn whereabouts(&self, layer: u32, neuron: u32) -> Whereabouts {
         let shape = self.pack.shape();
-        let slot_in = |placement: u32| {
-            let view = self.pack.placement(layer, placement)?;
-            Some(view.slot_of_neuron().get(neuron as usize)?.get())
-        };
         if self.cache.peek(layer * shape.neurons + neuron).is_some() {
-            return None;
+            return Whereabouts::Cached;
         }
         let held = self.banks.prefetched(layer).map(|bank| &self.banks.0[bank]);
         let is_held = held.is_some_and(|held| {
-            let slot = slot_in(held.progress.placement);
+            let slot = self.slot_in(layer, held.progress.placement, neuron);
             slot.is_some_and(|slot| held.holds(slot, u64::from(shape.bundle_stride)))
         });
-        if is_held { None } else { slot_in(0) }
+        if is_held { Whereabouts::Prefetched } else { Whereabouts::Device }
+    }
+
+    /// Where a bundle of a layer is to be read from, by its first placement; `None` where it is in the cache or prefetched.
+    pub(super) fn missing_slot(&self, layer: u32, neuron: u32) -> Option<u32> {
+        match self.whereabouts(layer, neuron) {
+            Whereabouts::Device => self.slot_in(layer, 0, neuron),
+            Whereabouts::Cached | Whereabouts::Prefetched => None,
+        }
+    }
+
+    fn slot_in(&self, layer: u32, placement: u32, neuron: u32) -> Option<u32> {
+        let view = self.pack.placement(layer, placement)?;
+        Some(view.slot_of_neuron().get(neuron as usize)?.get())
     }
 
     /// Fills the front of `scratch` with what the cache lacks, in slot order; returns how many that are.

@@ -4,7 +4,7 @@
 use super::cut::Cut;
 use super::{ActiveSet, Arrive, Engine, FetchStats, Finish, Workers};
 use crate::error::EngineError;
-use crate::queue::TimedQueue;
+use crate::queue::{ReadLog, TimedQueue};
 
 /// An engine that may have reads in flight between two calls: of a layer that was begun, and of what
 /// was prefetched. It ends with [`Engine::session`], and nothing is in flight afterwards: that is
@@ -30,6 +30,11 @@ impl<'s, 'a, Q: TimedQueue<'a>> Session<'s, 'a, Q> {
     /// The engine.
     pub const fn engine(&self) -> &Engine<'a, Q> {
         self.engine
+    }
+
+    /// See [`Engine::read_log`].
+    pub fn read_log(&mut self) -> Option<&mut ReadLog<'a>> {
+        self.engine.read_log()
     }
 
     /// Begins a layer: plans the reads of its active bundles and submits as many as the queue takes. What the

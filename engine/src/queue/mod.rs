@@ -10,9 +10,11 @@ use crate::arena::Lease;
 use crate::limits::{SUBMIT_EARLY_PARTS, SUBMIT_EARLY_READS_MIN};
 
 mod feeder;
+mod logged;
 pub mod simulated;
 
 pub use feeder::{Feeder, drain, turn};
+pub use logged::{Logged, ReadLog, ReadNote};
 
 /// Where time comes from.
 pub trait Clock {
@@ -146,6 +148,11 @@ pub trait ReadQueue<'a> {
     /// Told at the end of a batch, when nothing is in flight: what the device law has its `t0` for
     /// passes here on a device whose time is simulated. Real ones have taken it by then.
     fn end_batch(&mut self);
+
+    /// The log of its reads, where it keeps one: [`Logged`] does.
+    fn log(&mut self) -> Option<&mut ReadLog<'a>> {
+        None
+    }
 }
 
 /// A queue that knows the time.
@@ -199,6 +206,9 @@ macro_rules! forward_read_queue {
             }
             fn end_batch(&mut self) {
                 self.$one_mut().end_batch();
+            }
+            fn log(&mut self) -> Option<&mut $crate::queue::ReadLog<$life>> {
+                self.$one_mut().log()
             }
         }
     };

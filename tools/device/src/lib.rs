@@ -1,6 +1,6 @@
 //! The device and the machine at hand: the [`LawText`] of a device as people write it, files opened
 //! for direct reads ([`open_direct`]), [`memory`] to read into, [`Threads`] that compute meanwhile,
-//! and the [`Machine`] that a number was measured on.
+//! the [`Machine`] that a number was measured on, and the [`timeline`] of some tokens.
 //!
 //! ```
 //! use lnp_device::LawText;
@@ -17,6 +17,7 @@ mod law;
 mod machine;
 pub mod memory;
 mod open;
+pub mod timeline;
 mod workers;
 
 pub use law::{CombineName, LawText};

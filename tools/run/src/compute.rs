@@ -5,16 +5,16 @@ use anyhow::{Context, Result};
 use lnp_engine::ffn::Ffn;
 pub use lnp_engine::limits::GAP_BYTES_USUAL;
 use lnp_engine::limits::{BATCH_TOKENS_MAX, QUEUE_DEPTH_DEFAULT};
-use lnp_engine::queue::TimedQueue;
+use lnp_engine::queue::{Logged, ReadLog, ReadNote, TimedQueue};
 use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions, cpu};
-use lnp_engine::{Collapse, Config, Engine, open_engine, required_bytes};
+use lnp_engine::{Collapse, Config, Engine, open_logged, required_bytes};
 use lnp_format::Pack;
 use lnp_kernels::CpuFeatures;
 
 use crate::check::check_weights;
 use crate::fit::{ffn_memory, fit_memory, prefetch_bytes};
 use lnp_device::memory::{ArenaMemory, arena};
-use lnp_device::open_direct;
+use lnp_device::{open_direct, timeline};
 use lnp_model::{Model, ModelConfig};
 use lnp_pack::{PackIndex, Recipe};
 
@@ -45,7 +45,12 @@ pub struct ComputeOptions {
     pub read: ReadOptions,
     /// Whether to go on through the page cache where direct reads are refused.
     pub buffered: bool,
+    /// Whether each read is noted ([`Engine::read_log`]).
+    pub logged: bool,
 }
+
+/// The queue of a pack that is computed with.
+pub type PackQueue<'a> = Logged<'a, DeviceQueue<'a>>;
 
 impl Default for ComputeOptions {
     fn default() -> Self {
@@ -60,6 +65,7 @@ impl Default for ComputeOptions {
             ahead: false,
             read: ReadOptions::default(),
             buffered: false,
+            logged: false,
         }
     }
 }
@@ -73,6 +79,7 @@ pub struct ComputePack<'p> {
     file: DirectFile,
     memory: ArenaMemory,
     ffn_memory: Vec<u8>,
+    notes: Option<Vec<ReadNote>>,
 }
 
 impl<'p> ComputePack<'p> {
@@ -96,7 +103,8 @@ impl<'p> ComputePack<'p> {
         let config = fit_memory(&pack, base, left, options.cache_ratio)?;
         let file = open_direct(index.path(), options.buffered)?;
         let memory = arena(required_bytes(&config, &pack)?)?;
-        Ok(Self { index, pack, options, config, file, memory, ffn_memory })
+        let notes = options.logged.then(timeline::notes);
+        Ok(Self { index, pack, options, config, file, memory, ffn_memory, notes })
     }
 
     /// The engine's settings.
@@ -134,12 +142,13 @@ impl<'p> ComputePack<'p> {
     ///
     /// # Errors
     /// A number type without kernels, a failed read, or a pack of other weights.
-    pub fn engine(&mut self, model: &Model) -> Result<(Engine<'_, DeviceQueue<'_>>, Ffn<'_>)> {
-        let Self { index, pack, options, config, file, memory, ffn_memory } = self;
+    pub fn engine(&mut self, model: &Model) -> Result<(Engine<'_, PackQueue<'_>>, Ffn<'_>)> {
+        let Self { index, pack, options, config, file, memory, ffn_memory, notes } = self;
         let named = || index.path().display().to_string();
         let ffn = Ffn::new(pack.shape(), options.features, options.batch, ffn_memory)
             .with_context(named)?;
-        let mut engine = open_engine(file, *pack, config, memory, options.read)?;
+        let log = notes.as_mut().map(|notes| ReadLog::new(notes));
+        let mut engine = open_logged(file, *pack, config, memory, options.read, log)?;
         // What is of the pack itself has nothing to be compared with.
         if model.checkpoint().has_ffn() {
             check_weights(&mut engine, model.checkpoint(), model.config()).with_context(named)?;

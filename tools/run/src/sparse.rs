@@ -13,6 +13,7 @@ use crate::ahead::ReadAhead;
 use crate::leaving::Leaving;
 use crate::predict::{Needed, Predict};
 use crate::seen::Seen;
+use lnp_device::timeline::Timeline;
 
 /// What was fetched for tokens that came one by one, as those do that are generated.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,6 +39,7 @@ pub struct SparseFfn<'e, 's, 'a, Q: TimedQueue<'a>> {
     ahead: Option<ReadAhead>,
     leaving: Option<Leaving<'e>>,
     seen: Option<Seen>,
+    timeline: Option<Timeline>,
     stats: FetchStats,
     active_bundles: u64,
     alone: Alone,
@@ -64,6 +66,7 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
             ahead: None,
             leaving: None,
             seen: None,
+            timeline: None,
             stats,
             active_bundles: 0,
             alone: Alone::default(),
@@ -89,6 +92,21 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
     /// What was seen so far, where it is kept; nothing is kept from now on.
     pub fn take_seen(&mut self) -> Option<Seen> {
         self.seen.take()
+    }
+
+    /// The same, recording the first passes: a prompt is one, and each token after it.
+    pub fn timed(self, passes: Option<usize>) -> Self {
+        let timeline = passes.map(|passes| {
+            Timeline::new("lnp run", Some("attention"), passes, self.session.engine())
+        });
+        Self { timeline, ..self }
+    }
+
+    /// What was recorded, where that was asked for; recording is over then.
+    pub fn timeline(&mut self) -> Option<Timeline> {
+        let mut timeline = self.timeline.take()?;
+        timeline.ends(self.session.read_log());
+        Some(timeline)
     }
 
     /// What is left out, where anything is.
@@ -119,12 +137,14 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
 
 impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
     fn begin(&mut self, layer: usize, x: &[f32]) -> Result<()> {
+        self.note_begin(layer);
         let begin = Instant::now();
         self.predictor.active(layer, x, &mut self.needed)?;
         self.prediction += begin.elapsed();
         if let Some(seen) = &mut self.seen {
             seen.take(layer, &self.needed.sets);
         }
+        mark(&mut self.timeline, self.session, "predict");
         if let Some(leaving) = &mut self.leaving {
             leaving.shorten(self.session, layer, &mut self.needed)?;
         }
@@ -138,8 +158,13 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
         }
         begin_batch(&mut self.ffn, self.session, layer, &sets[..first])?;
         self.begun = Some(layer);
+        mark(&mut self.timeline, self.session, "plan and submit");
+        if let Some(timeline) = &mut self.timeline {
+            timeline.asked(self.session.engine(), layer as u32, ids(&sets[..first]));
+        }
         if let Some(ahead) = ahead {
             ahead.begun(self.session, self.predictor, layer, x)?;
+            mark(&mut self.timeline, self.session, "predict later layers");
         }
         Ok(())
     }
@@ -148,6 +173,8 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
         if self.begun.take() != Some(layer) {
             self.begin(layer, x)?;
             self.begun = None;
+        } else {
+            mark(&mut self.timeline, self.session, "attention beside");
         }
         let Needed { sets, cutoffs, .. } = &self.needed;
         let hidden = x.len() / sets.len().max(1);
@@ -156,6 +183,10 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
         for (number, ((x, y), active)) in batches.zip(sets.chunks(tokens)).enumerate() {
             if number > 0 {
                 begin_batch(&mut self.ffn, self.session, layer, active)?;
+                mark(&mut self.timeline, self.session, "plan and submit");
+                if let Some(timeline) = &mut self.timeline {
+                    timeline.asked(self.session.engine(), layer as u32, ids(active));
+                }
             }
             if let Some(cutoffs) = cutoffs.chunks(tokens).nth(number) {
                 self.ffn.cut(cutoffs)?;
@@ -167,9 +198,17 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
                 self.alone.active_bundles += active.len() as u64;
                 self.alone.stats.add(&stats);
             }
+            mark(&mut self.timeline, self.session, "read and compute");
             if let (Some(ahead), 1) = (&mut self.ahead, sets.len()) {
                 ahead.finished(self.session, layer, &stats)?;
+                mark(&mut self.timeline, self.session, "submit later layers");
             }
+            if let Some(timeline) = &mut self.timeline {
+                timeline.fetched(&stats, self.session.read_log());
+            }
+        }
+        if let Some(timeline) = &mut self.timeline {
+            timeline.layer_ends(self.session.engine().queue().now_ns());
         }
         Ok(())
     }
@@ -186,6 +225,33 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
         let waiting = Duration::from_nanos(self.stats.wait_ns);
         Times { prediction: self.prediction, waiting, ..Times::default() }
     }
+}
+
+impl<'a, Q: TimedQueue<'a> + Send> SparseFfn<'_, '_, 'a, Q> {
+    /// Notes that a layer begins, and with the first one a token, or a prompt.
+    fn note_begin(&mut self, layer: usize) {
+        let Some(timeline) = &mut self.timeline else { return };
+        let now_ns = self.session.engine().queue().now_ns();
+        if layer == 0 {
+            timeline.pass_begins(now_ns, self.session.read_log());
+        }
+        timeline.layer_begins(layer as u32, now_ns);
+    }
+}
+
+/// Notes what was done since the mark before, where anything is recorded.
+fn mark<'a, Q: TimedQueue<'a>>(
+    timeline: &mut Option<Timeline>,
+    session: &Session<'_, 'a, Q>,
+    name: &str,
+) {
+    if let Some(timeline) = timeline {
+        timeline.mark(name, session.engine().queue().now_ns());
+    }
+}
+
+fn ids(sets: &[Vec<u32>]) -> impl Iterator<Item = &[u32]> {
+    sets.iter().map(Vec::as_slice)
 }
 
 /// Begins a layer for a batch.

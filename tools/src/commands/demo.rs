@@ -335,6 +335,7 @@ impl Demo<'_> {
                 repeats: REPEATS,
                 turn: None,
                 time_max: Some(REPLAY_TIME_MAX),
+                timeline_tokens: None,
             };
             let bar = progress("replaying", 1000);
             let target = Target::Device(&files, ReadOptions::default());

@@ -20,6 +20,7 @@ mod run;
 mod study;
 mod synth;
 mod thresholds;
+mod timeline;
 mod trace;
 mod verify;
 

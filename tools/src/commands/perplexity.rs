@@ -217,7 +217,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             );
         }
         let mut pack = ComputePack::open(index, model.config(), options)?;
-        say_back_end(pack.engine(&model)?.0.queue().back_end());
+        say_back_end(pack.engine(&model)?.0.queue().inner().back_end());
     }
 
     let tokens: usize = texts.iter().map(|text| text.windows.tokens()).sum();

@@ -15,6 +15,7 @@ use lnp_engine::{CachePolicy, DeviceLaw};
 use super::ReadArgs;
 use super::byte_count::{parse_bytes, parse_short_length};
 use super::run::parse_ahead;
+use super::timeline::TimelineArgs;
 use lnp_common::report::{plain, progress, say, shown};
 use lnp_device::{LawText, open_direct};
 use lnp_link::Links;
@@ -115,6 +116,8 @@ pub(super) struct Args {
     /// Go on through the page cache where the file system refuses direct reads
     #[arg(long)]
     buffered: bool,
+    #[command(flatten)]
+    timeline: TimelineArgs,
     /// Print the rows as JSON
     #[arg(long)]
     json: bool,
@@ -159,6 +162,8 @@ impl FromStr for PolicyNames {
 const PROBE_TIME: Duration = Duration::from_secs(4);
 
 pub(super) fn run(args: &Args) -> Result<()> {
+    let inputs = args.packs.iter().chain(&args.links).chain([&args.traces]).chain(&args.device);
+    args.timeline.check(&inputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
     let trace = TraceReader::open(&args.traces)?;
     let packs = open_packs(args)?;
     warn_about_profiles(&packs, &trace)?;
@@ -189,11 +194,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
         time_max: turns
             .seconds()
             .map(|_| args.seconds.map_or(sustained::TIME_MAX, Duration::from_secs_f64)),
+        timeline_tokens: args.timeline.tokens(),
     };
     turns.say();
     let bar = progress("replaying", 1000);
     let mut told = |share: f64| bar.set_position((share * 1000.0) as u64);
-    let replayed = replay(&packs, &sets, &target, &options, &mut told)?;
+    let mut replayed = replay(&packs, &sets, &target, &options, &mut told)?;
     bar.finish_and_clear();
     let mut overlapped = Vec::new();
     if args.overlap {
@@ -209,9 +215,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let bar = progress("reading ahead", 1000);
         let mut told = |share: f64| bar.set_position((share * 1000.0) as u64);
         let how = (&modes(choice)[..], compute_us);
-        ahead = lookahead(&packs, sets, &target, &options, how, &mut told)?;
+        let (rows, timelines) = lookahead(&packs, sets, &target, &options, how, &mut told)?;
+        ahead = rows;
+        replayed.timelines.extend(timelines);
         bar.finish_and_clear();
     }
+    args.timeline.write(&replayed.timelines)?;
     let replayed_tokens = replayed.rows.iter().map(|row| row.tokens).max().unwrap_or(0);
     if turns.seconds().is_some() && replayed_tokens < sets.tokens() {
         say(&format!(

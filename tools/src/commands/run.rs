@@ -26,6 +26,7 @@ use super::byte_count::ByteCount;
 use super::model::{DenseArgs, ModelArgs, parse_kv_type};
 use super::perplexity::parse_share;
 use super::thresholds::of_file_or_packs;
+use super::timeline::TimelineArgs;
 use super::{KernelArgs, ReadArgs, say_back_end};
 use lnp_common::files::check_target;
 use lnp_common::report::{bytes, say};
@@ -147,6 +148,8 @@ pub(super) struct Args {
     /// Go on through the page cache where the file system refuses direct reads
     #[arg(long)]
     buffered: bool,
+    #[command(flatten)]
+    timeline: TimelineArgs,
     /// Print {prompt_ids, token_ids, text, ...} as JSON; an end-of-text token that was stopped at is the
     /// last of token_ids, and not in the text
     #[arg(long)]
@@ -163,6 +166,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
         check_target(path, &[&args.pack])?;
     }
     let begin = Instant::now();
+    let inputs =
+        [Some(&args.pack), Some(&args.model.path), args.predictors.as_ref(), args.device.as_ref()];
+    args.timeline.check(&inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
     let mut sampler = args.sampling.sampler()?;
     let index = PackIndex::open(&args.pack)?;
     let (checkpoint, dense) = checkpoint(args, &index)?;
@@ -226,7 +232,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         );
     }
     let (mut engine, ffn) = pack.engine(&model)?;
-    let back_end = engine.queue().back_end().clone();
+    let back_end = engine.queue().inner().back_end().clone();
     say_back_end(&back_end);
 
     let loaded_s = begin.elapsed().as_secs_f64();
@@ -243,7 +249,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     // One session for the whole generation, on one of the threads that compute.
     let made = threads.run(|| {
         engine.session(|session| {
-            let mut sparse = SparseFfn::new(session, ffn, &*predictor.predict, &threads);
+            let mut sparse = SparseFfn::new(session, ffn, &*predictor.predict, &threads)
+                .timed(args.timeline.tokens());
             if engine_config.prefetch_bytes > 0 {
                 let layers = model.config().layers;
                 sparse =
@@ -272,6 +279,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             let left_out = sparse.leaving().map(Leaving::left_out);
             let seen = sparse.take_seen();
             let facts = (*sparse.stats(), sparse.active_bundles(), *sparse.alone());
+            args.timeline.write(&sparse.timeline().into_iter().collect::<Vec<_>>())?;
             Ok((made, facts, ahead, left_out, seen))
         })
     });
@@ -351,6 +359,7 @@ fn options(args: &Args) -> Result<ComputeOptions> {
         ahead: false,
         read: args.read.into(),
         buffered: args.buffered,
+        logged: args.timeline.tokens().is_some(),
     })
 }
 

@@ -16,9 +16,10 @@ use super::record::{Record, TURN_TOKENS};
 use super::rows::Row;
 use super::sets::ActiveSets;
 use super::sustained;
+use lnp_device::timeline::Timeline;
 
 /// Lets all contestants take turns; returns the rows of each, and the law that they obeyed on a real
-/// device. Turns are of a few tokens, or, on a real device and where the options say so, seconds long:
+/// device; and timelines, where the options ask for them. Turns are of a few tokens, or, on a real device and where the options say so, seconds long:
 /// no law is fitted then, since single tokens say nothing.
 pub(super) fn compete<'a, Q: TimedQueue<'a> + Send>(
     mut contestants: Vec<Contestant<'a, Q>>,
@@ -26,7 +27,7 @@ pub(super) fn compete<'a, Q: TimedQueue<'a> + Send>(
     options: &ReplayOptions,
     simulated: bool,
     progress: &mut dyn FnMut(f64),
-) -> Result<(Vec<Vec<Row>>, Option<DeviceLaw>)> {
+) -> Result<(Vec<Vec<Row>>, Option<DeviceLaw>, Vec<Timeline>)> {
     let turn = options.turn.filter(|_| !simulated);
     let tokens = match turn {
         Some(turn) => {
@@ -52,7 +53,16 @@ pub(super) fn compete<'a, Q: TimedQueue<'a> + Send>(
             contestant.rows(options, sets, simulated, [of(2 * at), of(2 * at + 1)])
         })
         .collect::<Result<_>>()?;
-    Ok((rows, calibrated.map(|(law, _)| law)))
+    let law = calibrated.as_ref().map(|(law, _)| *law);
+    // Once more, so that recording is in no number.
+    let timelines = match options.timeline_tokens {
+        Some(tokens) => contestants
+            .iter_mut()
+            .map(|contestant| contestant.record_timeline(sets, tokens))
+            .collect::<Result<_>>()?,
+        None => Vec::new(),
+    };
+    Ok((rows, law, timelines))
 }
 
 /// Turns of [`TURN_TOKENS`]; returns the tokens that were replayed.

@@ -10,7 +10,9 @@ use super::record::Record;
 use super::rows::{Belief, Label, Row, row};
 use super::sets::ActiveSets;
 use super::strategy::Strategy;
+use lnp_common::report::shown;
 use lnp_device::LawText;
+use lnp_device::timeline::Timeline;
 use lnp_link::trace::active;
 use lnp_pack::PackIndex;
 
@@ -84,6 +86,30 @@ impl<'a, Q: TimedQueue<'a> + Send> Contestant<'a, Q> {
         }
         self.note_belief();
         Ok(())
+    }
+
+    /// Replays the first tokens once more, from an empty cache, and records every read.
+    pub(super) fn record_timeline(&mut self, sets: &ActiveSets, tokens: usize) -> Result<Timeline> {
+        let engine = &mut self.engine;
+        engine.clear_cache();
+        let name = format!("{}, {}", self.strategy.name, shown(self.pack.path()));
+        let mut timeline = Timeline::new(name, None, tokens, engine);
+        let layers = sets.layers.len();
+        for token in 0..tokens.min(self.tokens) {
+            timeline.pass_begins(engine.queue().now_ns(), engine.read_log());
+            for (layer, bits) in sets.asked(self.strategy.predicted).iter().enumerate() {
+                let ids: Vec<u32> = active(bits, sets.neurons, token).collect();
+                let placed = (token % self.copies * layers + layer) as u32;
+                timeline.layer_begins(placed, engine.queue().now_ns());
+                timeline.asked(engine, placed, [&ids[..]]);
+                let stats = engine.fetch(placed, &ids, |_, _| Ok(()));
+                let stats = stats.with_context(|| self.pack.path().display().to_string())?;
+                timeline.fetched(&stats, engine.read_log());
+                timeline.layer_ends(engine.queue().now_ns());
+            }
+        }
+        timeline.ends(engine.read_log());
+        Ok(timeline)
     }
 
     /// Notes the law that is believed now, if it adapts and that is another than before.

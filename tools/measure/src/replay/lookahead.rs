@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 use lnp_engine::ahead::{Demand, Guess, choose, use_idle};
 use lnp_engine::engine::{ActiveSet, Alone, Session};
 use lnp_engine::queue::simulated::{Image, Meanwhile, SimulatedQueue};
-use lnp_engine::queue::{Feeder, TimedQueue};
-use lnp_engine::{Collapse, Config, Engine, EngineError, FetchStats, open_engine, required_bytes};
+use lnp_engine::queue::{Feeder, Logged, ReadLog, TimedQueue};
+use lnp_engine::{Collapse, Config, Engine, EngineError, FetchStats, open_logged, required_bytes};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -23,6 +23,7 @@ use super::record::TURN_TOKENS;
 use super::rows::Times;
 use lnp_common::report::quantile;
 use lnp_device::memory;
+use lnp_device::timeline::{self, Timeline};
 use lnp_link::trace::active;
 use lnp_pack::PackIndex;
 
@@ -65,8 +66,8 @@ pub fn lookahead(
     options: &ReplayOptions,
     (modes, compute_us): (&[Mode], f64),
     progress: &mut dyn FnMut(f64),
-) -> Result<Vec<AheadRow>> {
-    let mut rows = Vec::new();
+) -> Result<(Vec<AheadRow>, Vec<Timeline>)> {
+    let (mut rows, mut timelines) = (Vec::new(), Vec::new());
     for (number, index) in packs.iter().enumerate() {
         let pack = index.pack()?;
         let named = || index.path().display().to_string();
@@ -74,26 +75,30 @@ pub fn lookahead(
         let mut memory = memory::arena(required_bytes(&config, &pack)?)?;
         let mut told = |share: f64| progress((number as f64 + share) / packs.len().max(1) as f64);
         let meanwhile = Meanwhile::default();
+        let mut notes = options.timeline_tokens.map(|_| timeline::notes());
+        let log = notes.as_mut().map(|notes| ReadLog::new(notes));
         let run = |clock| Run { sets, options, compute_us, clock, modes };
         let found = match target {
             Target::Simulated => {
                 let image = Image::Opaque(index.file_bytes());
                 let device = SimulatedQueue::new(image, options.law, options.queue_depth, 0);
                 let device = device.meanwhile(&meanwhile);
-                let opened = |_| Ok::<_, EngineError>(device);
+                let opened = |_| Ok::<_, EngineError>(Logged::new(device, log));
                 let mut engine = Engine::open(pack, &config, &mut memory, opened)?;
                 run(Clock::Simulated(&meanwhile)).rows(&mut engine, &mut told)
             }
             Target::Device(files, read) => {
                 let file = &files[number];
-                let mut engine =
-                    open_engine(file, pack, &config, &mut memory, *read).with_context(named)?;
+                let mut engine = open_logged(file, pack, &config, &mut memory, *read, log)
+                    .with_context(named)?;
                 run(Clock::Real).rows(&mut engine, &mut told)
             }
         };
-        rows.extend(found.with_context(named)?);
+        let (found, recorded) = found.with_context(named)?;
+        rows.extend(found);
+        timelines.extend(recorded);
     }
-    Ok(rows)
+    Ok((rows, timelines))
 }
 
 fn config(pack: &lnp_format::Pack<'_>, options: &ReplayOptions) -> Config {
@@ -152,7 +157,7 @@ impl Run<'_> {
         &self,
         engine: &mut Engine<'a, Q>,
         progress: &mut dyn FnMut(f64),
-    ) -> Result<Vec<AheadRow>> {
+    ) -> Result<(Vec<AheadRow>, Vec<Timeline>)> {
         let horizons: Vec<Horizons> =
             self.modes.iter().map(|mode| self.horizons(engine, *mode)).collect::<Result<_>>()?;
         let simulated = matches!(self.clock, Clock::Simulated(_));
@@ -170,7 +175,7 @@ impl Run<'_> {
             for mode in &order {
                 let Timed { wall_us, stats } = &mut timed[*mode];
                 let block = first..tokens.min(first + TURN_TOKENS);
-                self.turn(engine, block, &horizons[*mode], |token, us, _, of| {
+                self.turn(engine, block, &horizons[*mode], None, |token, us, _, of| {
                     stats.add(of);
                     if let Some(us) = us {
                         wall_us[token].push(us);
@@ -179,7 +184,31 @@ impl Run<'_> {
             }
             progress((turn + 1) as f64 / (repeats * blocks) as f64);
         }
-        Ok(self.rows_of(engine, horizons, &timed, (simulated, repeats)))
+        let timelines = match self.options.timeline_tokens {
+            Some(most) => self.timelines(engine, &horizons, most)?,
+            None => Vec::new(),
+        };
+        Ok((self.rows_of(engine, horizons, &timed, (simulated, repeats)), timelines))
+    }
+
+    /// The first tokens once more in every mode, recorded: so that recording is in no number.
+    fn timelines<'a, Q: TimedQueue<'a> + Send>(
+        &self,
+        engine: &mut Engine<'a, Q>,
+        horizons: &[Horizons],
+        most: usize,
+    ) -> Result<Vec<Timeline>> {
+        let tokens = most.min(self.sets.needed.tokens);
+        let mut timelines = Vec::new();
+        for (mode, horizons) in self.modes.iter().zip(horizons) {
+            let name =
+                format!("read ahead: {}, {}", mode.name(), engine.pack().provenance().order());
+            let mut timeline = Timeline::new(name, Some("computing"), tokens, engine);
+            self.turn(engine, 0..tokens, horizons, Some(&mut timeline), |_, _, _, _| {})?;
+            timeline.ends(engine.read_log());
+            timelines.push(timeline);
+        }
+        Ok(timelines)
     }
 
     /// Replays some tokens, beginning with an empty cache; `each` is told of each layer its stats, and of the last
@@ -189,6 +218,7 @@ impl Run<'_> {
         engine: &mut Engine<'a, Q>,
         tokens: std::ops::Range<usize>,
         horizons: &Horizons,
+        mut timeline: Option<&mut Timeline>,
         mut each: impl FnMut(usize, Option<f64>, usize, &FetchStats),
     ) -> Result<()> {
         engine.clear_cache();
@@ -198,8 +228,17 @@ impl Run<'_> {
             for token in tokens {
                 let first = token % copies * layers;
                 let begin_ns = session.engine().queue().now_ns();
+                if let Some(timeline) = &mut timeline {
+                    timeline.pass_begins(begin_ns, session.read_log());
+                }
                 for layer in 0..layers {
-                    let stats = self.layer(session, (token, first), layer, horizons)?;
+                    let stats = self.layer(
+                        session,
+                        (token, first),
+                        layer,
+                        horizons,
+                        timeline.as_deref_mut(),
+                    )?;
                     let end_ns = session.engine().queue().now_ns();
                     let wall_us = end_ns.saturating_sub(begin_ns) as f64 / 1e3;
                     each(token, (layer + 1 == layers).then_some(wall_us), layer, &stats);
@@ -216,16 +255,27 @@ impl Run<'_> {
         (token, first): (usize, usize),
         layer: usize,
         horizons: &Horizons,
+        mut timeline: Option<&mut Timeline>,
     ) -> Result<FetchStats> {
         let neurons = self.sets.needed.neurons;
         let ids = |bits: &[u8]| -> Vec<u32> { active(bits, neurons, token).collect() };
         let now = ids(&self.sets.needed.layers[layer]);
         let now = ActiveSet::new(&now, neurons as u32)?;
         self.clock.pass(self.compute_us);
-        session.begin((first + layer) as u32, now)?;
-        let mut ignore = |_, _, _: &[u8], _: &[u8]| Ok(());
         let number = (first + layer) as u32;
+        if let Some(timeline) = &mut timeline {
+            timeline.layer_begins(number, session.engine().queue().now_ns());
+        }
+        session.begin(number, now)?;
+        if let Some(timeline) = &mut timeline {
+            timeline.asked(session.engine(), number, [now.ids()]);
+        }
+        let mut ignore = |_, _, _: &[u8], _: &[u8]| Ok(());
         let stats = session.finish(&Alone, number, now, |_, _, _| Ok(0.0), &mut ignore)?;
+        if let Some(timeline) = timeline {
+            timeline.fetched(&stats, session.read_log());
+            timeline.layer_ends(session.engine().queue().now_ns());
+        }
         // Not sooner: it would take the device's time from what was waited for.
         for horizon in 1..=HORIZON_MAX {
             let target = layer + horizon;
@@ -266,7 +316,7 @@ impl Run<'_> {
         for first in (0..tokens).step_by(TURN_TOKENS) {
             let block = first..tokens.min(first + TURN_TOKENS);
             let each = |_, _, layer: usize, stats: &FetchStats| read[layer].add(stats);
-            self.turn(engine, block, &vec![0; layers], each)?;
+            self.turn(engine, block, &vec![0; layers], None, each)?;
         }
         let stride = engine.pack().shape().bundle_stride;
         let alone_bytes = f64::from(stride.next_multiple_of(engine.pack().block_bytes()));

@@ -21,12 +21,14 @@ pub mod table;
 
 use anyhow::{Context, Result, ensure};
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
-use lnp_engine::sys::{DeviceQueue, DirectFile, ReadOptions};
-use lnp_engine::{Config, DeviceLaw, Engine, EngineError, open_engine, required_bytes};
+use lnp_engine::queue::{Logged, ReadLog, ReadNote};
+use lnp_engine::sys::{DirectFile, ReadOptions};
+use lnp_engine::{Config, DeviceLaw, Engine, EngineError, open_logged, required_bytes};
 
 use contest::compete;
 use contestant::Contestant;
 use lnp_device::memory::{self, ArenaMemory};
+use lnp_device::timeline::{self, Timeline};
 use lnp_pack::PackIndex;
 pub use options::{CacheState, Caches, ReplayOptions, Rules};
 pub use record::TURN_TOKENS;
@@ -49,6 +51,8 @@ pub struct Replayed {
     pub rows: Vec<Row>,
     /// The law that the device obeyed meanwhile; `None` for the simulated one.
     pub calibrated_law: Option<DeviceLaw>,
+    /// Of each strategy its first tokens, where that was asked for.
+    pub timelines: Vec<Timeline>,
 }
 
 /// Replays `sets` with every strategy on every pack; `progress` is told the share done.
@@ -68,7 +72,8 @@ pub fn replay(
     );
     options.caches.check()?;
     let plans = plan_all(packs, sets, options)?;
-    let (mut rows, calibrated_law) = contest(packs, sets, target, options, plans, progress)?;
+    let (mut rows, calibrated_law, timelines) =
+        contest(packs, sets, target, options, plans, progress)?;
     if options.caches.belady {
         let tokens = rows.iter().map(|(_, row)| row.tokens).max().unwrap_or(0);
         for (at, index) in packs.iter().enumerate() {
@@ -79,7 +84,7 @@ pub fn replay(
         rows.sort_by_key(|(at, _)| *at);
     }
     let rows = rows.into_iter().map(|(_, row)| row).collect();
-    Ok(Replayed { rows, calibrated_law })
+    Ok(Replayed { rows, calibrated_law, timelines })
 }
 
 /// What a contestant is made from: its pack's place in the list, and its engine's settings and memory.
@@ -88,6 +93,8 @@ struct EnginePlan {
     strategy: Strategy,
     config: Config,
     memory: ArenaMemory,
+    /// For what the engine notes of its reads, where that is asked for.
+    notes: Option<Vec<ReadNote>>,
 }
 
 fn plan_all(
@@ -113,7 +120,8 @@ fn plan_all(
         for strategy in all {
             let config = strategy.config(&pack, options.queue_depth);
             let memory = memory::arena(required_bytes(&config, &pack)?)?;
-            plans.push(EnginePlan { at, strategy, config, memory });
+            let notes = options.timeline_tokens.map(|_| timeline::notes());
+            plans.push(EnginePlan { at, strategy, config, memory, notes });
         }
     }
     Ok(plans)
@@ -130,26 +138,28 @@ fn contest(
     options: &ReplayOptions,
     mut plans: Vec<EnginePlan>,
     progress: &mut dyn FnMut(f64),
-) -> Result<(Vec<PlacedRow>, Option<DeviceLaw>)> {
+) -> Result<(Vec<PlacedRow>, Option<DeviceLaw>, Vec<Timeline>)> {
     let places: Vec<usize> = plans.iter().map(|plan| plan.at).collect();
-    let (rows, law) = match target {
+    let (rows, law, timelines) = match target {
         Target::Simulated => {
             let mut contestants = Vec::new();
-            for EnginePlan { at, strategy, config, memory } in &mut plans {
+            for EnginePlan { at, strategy, config, memory, notes } in &mut plans {
                 let image = Image::Opaque(packs[*at].file_bytes());
                 let engine = Engine::open(packs[*at].pack()?, config, memory, |_| {
-                    let depth = options.queue_depth;
-                    Ok::<_, EngineError>(SimulatedQueue::new(image, options.law, depth, 0))
+                    let device = SimulatedQueue::new(image, options.law, options.queue_depth, 0);
+                    let log = notes.as_mut().map(|notes| ReadLog::new(notes));
+                    Ok::<_, EngineError>(Logged::new(device, log))
                 })?;
                 contestants.push(Contestant::new(strategy, &packs[*at], engine, sets)?);
             }
             compete(contestants, sets, options, true, progress)?
         }
         Target::Device(files, read) => {
-            let mut contestants: Vec<Contestant<'_, DeviceQueue<'_>>> = Vec::new();
-            for EnginePlan { at, strategy, config, memory } in &mut plans {
+            let mut contestants = Vec::new();
+            for EnginePlan { at, strategy, config, memory, notes } in &mut plans {
                 let pack = packs[*at].pack()?;
-                let engine = open_engine(&files[*at], pack, config, memory, *read)
+                let log = notes.as_mut().map(|notes| ReadLog::new(notes));
+                let engine = open_logged(&files[*at], pack, config, memory, *read, log)
                     .with_context(|| packs[*at].path().display().to_string())?;
                 contestants.push(Contestant::new(strategy, &packs[*at], engine, sets)?);
             }
@@ -158,5 +168,5 @@ fn contest(
     };
     let placed = places.into_iter().zip(rows);
     let rows = placed.flat_map(|(at, rows)| rows.into_iter().map(move |row| (at, row))).collect();
-    Ok((rows, law))
+    Ok((rows, law, timelines))
 }

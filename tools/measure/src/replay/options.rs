@@ -26,6 +26,8 @@ pub struct ReplayOptions {
     pub turn: Option<Duration>,
     /// Ends the replay early, after whole turns of all strategies.
     pub time_max: Option<Duration>,
+    /// Tokens that are replayed once more afterwards, each read of which is recorded.
+    pub timeline_tokens: Option<usize>,
 }
 
 /// How full a cache is at the beginning.

@@ -114,6 +114,7 @@ fn compete_of(repeats: usize, turn: Duration, time_max: Option<Duration>) -> (us
         repeats,
         turn: Some(turn),
         time_max,
+        timeline_tokens: None,
     };
     let sets = sets();
     let model = ModelSize { layers: LAYERS as u32, neurons: NEURONS as u32, hidden: 64, parts: 2 };

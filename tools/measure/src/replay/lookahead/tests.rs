@@ -69,10 +69,12 @@ fn rows(in_vain: usize, compute_us: f64) -> Vec<AheadRow> {
         repeats: 1,
         turn: None,
         time_max: None,
+        timeline_tokens: None,
     };
     let modes = [Mode::Layers(0), Mode::Layers(1), Mode::Layers(2), Mode::Auto];
     lookahead(&[index], &sets, &Target::Simulated, &options, (&modes, compute_us), &mut |_| ())
         .unwrap()
+        .0
 }
 
 /// What is computed between layers is time to read in: up to the time of what the queue takes.
