@@ -11,7 +11,7 @@
 
 // Version of the library: major << 16 | minor << 8 | patch. Programs compiled for another major
 // version, or another minor version of 0, must not use it.
-#define LNP_VERSION 256
+#define LNP_VERSION 512
 
 // What memory for `lnp_open` must be a multiple of, bytes.
 #define LNP_MEMORY_ALIGN 64

@@ -4,7 +4,7 @@ use core::ffi::{c_char, c_int, c_void};
 
 /// Version of the library: major << 16 | minor << 8 | patch. Programs compiled for another major
 /// version, or another minor version of 0, must not use it.
-pub const LNP_VERSION: u32 = 0x00_01_00;
+pub const LNP_VERSION: u32 = 0x00_02_00;
 /// What memory for `lnp_open` must be a multiple of, bytes.
 pub const LNP_MEMORY_ALIGN: usize = 64;
 

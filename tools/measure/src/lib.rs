@@ -4,7 +4,7 @@
 //! [`mod@replay`] reads recorded active sets from packs, or simulates it: contestants (`contestant`) take
 //! turns (`contest`), which gives rows beside the baselines ([`replay::strategy`]), a law fitted to every
 //! other block (`calibrate`) and the best possible cache ([`replay::belady`]). [`study`] compares every
-//! order on every corpus by the price that `link` plans with. `svg` draws, in `colours` that mean the
+//! order on every corpus by the price that `link` plans with; [`report`] shows on a page what a pack is and does. `svg` draws, in `colours` that mean the
 //! same everywhere.
 //!
 //! ```no_run
@@ -24,9 +24,11 @@
 
 mod colours;
 mod date;
+mod lengths;
 pub mod probe;
 pub mod profile;
 pub mod replay;
+pub mod report;
 pub mod study;
 mod svg;
 

@@ -10,7 +10,9 @@ use plotters::prelude::*;
 
 /// Size of a chart, pixels.
 const SIZE: (u32, u32) = (1060, 580);
-/// What of it is the legend, to the right, and the note, below.
+/// Size of one for a page, where a phone shows it at three quarters.
+const BARE_SIZE: (u32, u32) = (480, 340);
+/// What of a chart is the legend, to the right, and the note, below.
 const LEGEND_WIDTH: u32 = 210;
 const NOTE_HEIGHT: u32 = 26;
 /// From one line of the legend to the next.
@@ -69,54 +71,84 @@ impl Chart<'_> {
     /// # Errors
     /// No points that can be drawn.
     pub(crate) fn lines(&self, lines: &[Line]) -> Result<String> {
-        let Self { title, note, x, y } = *self;
-        let drawable =
-            |point: &(f64, f64)| can_stand(point.0, x.scale) && can_stand(point.1, y.scale);
-        let kept: Vec<Line> = lines
-            .iter()
-            .map(|line| Line {
-                points: line.points.iter().copied().filter(drawable).collect(),
-                ..line.clone()
-            })
-            .filter(|line| !line.points.is_empty())
-            .collect();
-        let all = || kept.iter().flat_map(|line| &line.points);
-        let no_points = || format!("chart '{title}': no points");
-        let across = Divided::over(all().map(|point| point.0), x).with_context(no_points)?;
-        let up = Divided::over(all().map(|point| point.1), y).with_context(no_points)?;
+        let kept = self.drawable(lines);
         let mut text = String::new();
         let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
         area.fill(&WHITE).map_err(trouble)?;
         let (upper, foot) = area.split_vertically(SIZE.1 - NOTE_HEIGHT);
         let (plot, side) = upper.split_horizontally(SIZE.0 - LEGEND_WIDTH);
         let grey = (FONT, 12).into_font().color(&BLACK.mix(0.6));
-        foot.draw(&Text::new(note, (14, 4), grey)).map_err(trouble)?;
-        let mut chart = ChartBuilder::on(&plot)
-            .caption(title, (FONT, 18))
-            .margin(14)
-            .x_label_area_size(44)
-            .y_label_area_size(76)
-            .build_cartesian_2d(across, up)
-            .map_err(trouble)?;
-        let mut mesh = chart.configure_mesh();
-        mesh.x_desc(x.name).y_desc(y.name).label_style((FONT, 13)).axis_desc_style((FONT, 15));
-        mesh.light_line_style(WHITE).bold_line_style(BLACK.mix(0.12)).draw().map_err(trouble)?;
+        foot.draw(&Text::new(self.note, (14, 4), grey)).map_err(trouble)?;
+        self.draw(&plot, &kept, Some(self.title))?;
         for (line, at) in kept.iter().zip(0..) {
-            let style = line.colour.stroke_width(2);
-            let series = LineSeries::new(line.points.iter().copied(), style).point_size(3);
-            chart.draw_series(series).map_err(trouble)?;
             // Beside the plot, where it covers no line.
             let middle = 60 + LEGEND_STEP * at;
+            let style = line.colour.stroke_width(2);
             let dash = PathElement::new([(0, middle), (24, middle)], style);
             side.draw(&dash).map_err(trouble)?;
             let name = Text::new(line.name.as_str(), (32, middle - 6), (FONT, 13).into_font());
             side.draw(&name).map_err(trouble)?;
         }
         area.present().map_err(trouble)?;
-        drop((chart, plot, side, upper, foot, area));
+        drop((plot, side, upper, foot, area));
         Ok(text)
     }
+
+    /// The same for a page, small enough for a phone: title, note and legend stand beside it.
+    ///
+    /// # Errors
+    /// As [`Chart::lines`].
+    pub(crate) fn bare(&self, lines: &[Line]) -> Result<String> {
+        let mut text = String::new();
+        let area = SVGBackend::with_string(&mut text, BARE_SIZE).into_drawing_area();
+        area.fill(&WHITE).map_err(trouble)?;
+        self.draw(&area, &self.drawable(lines), None)?;
+        area.present().map_err(trouble)?;
+        drop(area);
+        Ok(text)
+    }
+
+    /// What of the lines can stand on the axes.
+    fn drawable(&self, lines: &[Line]) -> Vec<Line> {
+        let (x, y) = (self.x.scale, self.y.scale);
+        let drawable = |point: &(f64, f64)| can_stand(point.0, x) && can_stand(point.1, y);
+        let kept = |line: &Line| Line {
+            points: line.points.iter().copied().filter(drawable).collect(),
+            ..line.clone()
+        };
+        lines.iter().map(kept).filter(|line| !line.points.is_empty()).collect()
+    }
+
+    fn draw(&self, plot: &Area<'_>, lines: &[Line], caption: Option<&str>) -> Result<()> {
+        let Self { title, x, y, .. } = *self;
+        let all = || lines.iter().flat_map(|line| &line.points);
+        let no_points = || format!("chart '{title}': no points");
+        let across = Divided::over(all().map(|point| point.0), x).with_context(no_points)?;
+        let up = Divided::over(all().map(|point| point.1), y).with_context(no_points)?;
+        let mut builder = ChartBuilder::on(plot);
+        builder.margin(14).x_label_area_size(44);
+        match caption {
+            Some(caption) => builder.caption(caption, (FONT, 18)).y_label_area_size(76),
+            None => builder.y_label_area_size(62),
+        };
+        let mut chart = builder.build_cartesian_2d(across, up).map_err(trouble)?;
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc(x.name).y_desc(y.name).label_style((FONT, 13)).axis_desc_style((FONT, 15));
+        if caption.is_none() {
+            // Numbers must not touch.
+            mesh.x_labels(6).y_labels(6);
+        }
+        mesh.light_line_style(WHITE).bold_line_style(BLACK.mix(0.12)).draw().map_err(trouble)?;
+        for line in lines {
+            let style = line.colour.stroke_width(2);
+            let series = LineSeries::new(line.points.iter().copied(), style).point_size(3);
+            chart.draw_series(series).map_err(trouble)?;
+        }
+        Ok(())
+    }
 }
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 fn trouble(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("a chart cannot be drawn: {error}")

@@ -15,7 +15,7 @@ use lnp_format::{FormatError, Pack};
 use lnp_common::files::open_file;
 
 /// The index bytes of a pack, which its views borrow.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PackIndex {
     path: PathBuf,
     bytes: Vec<u8>,

@@ -55,11 +55,11 @@ pub(super) struct Args {
 
 /// The demo model and its texts.
 const FILES: [(&str, &[u8]); 5] = [
-    ("config.json", include_bytes!("../../../demo/config.json")),
-    ("model.safetensors", include_bytes!("../../../demo/model.safetensors")),
-    ("tokenizer.json", include_bytes!("../../../demo/tokenizer.json")),
-    ("profile.txt", include_bytes!("../../../demo/text/profile.txt")),
-    ("test.txt", include_bytes!("../../../demo/text/test.txt")),
+    ("config.json", include_bytes!("../../demo/config.json")),
+    ("model.safetensors", include_bytes!("../../demo/model.safetensors")),
+    ("tokenizer.json", include_bytes!("../../demo/tokenizer.json")),
+    ("profile.txt", include_bytes!("../../demo/text/profile.txt")),
+    ("test.txt", include_bytes!("../../demo/text/test.txt")),
 ];
 const PROMPT: &str = "ROMEO:\n";
 const GENERATED_TOKENS: usize = 48;

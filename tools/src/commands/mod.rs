@@ -4,11 +4,13 @@
 //! line on stderr where not, 2 for wrong usage.
 
 mod byte_count;
+mod completions;
 mod demo;
 #[cfg(test)]
 mod documented;
 mod inspect;
 mod link;
+mod man;
 mod model;
 mod pack;
 mod perplexity;
@@ -16,6 +18,7 @@ mod predict;
 mod probe;
 mod relink;
 mod replay;
+mod report;
 mod run;
 mod study;
 mod synth;
@@ -59,10 +62,13 @@ enum Command {
     Verify(verify::Args),
     Probe(probe::Args),
     Replay(replay::Args),
+    Report(report::Args),
     Run(run::Args),
     Perplexity(perplexity::Args),
     Synth(synth::Args),
     Study(study::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// How reads reach the device.
@@ -211,9 +217,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Verify(args) => verify::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Study(args) => study::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }

@@ -281,7 +281,7 @@ fn open_packs(args: &Args) -> Result<Vec<PackIndex>> {
 }
 
 /// An order judged on the trace that it was made from looks better than it is.
-fn warn_about_profiles(packs: &[PackIndex], trace: &TraceReader) -> Result<()> {
+pub(super) fn warn_about_profiles(packs: &[PackIndex], trace: &TraceReader) -> Result<()> {
     let hash = trace.sha256_hex()?;
     for index in packs {
         let pack = index.pack()?;

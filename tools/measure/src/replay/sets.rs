@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use lnp_format::Pack;
-use lnp_link::trace::TraceReader;
+use lnp_link::trace::{TraceReader, active};
 
 /// The active sets to replay.
 pub struct ActiveSets {
@@ -48,6 +48,21 @@ impl ActiveSets {
         self.tokens
     }
 
+    /// Layers.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Ids, ascending, of what is active of a layer in a token.
+    pub fn active_ids(&self, layer: usize, token: usize) -> Vec<u32> {
+        active(&self.layers[layer], self.neurons, token).collect()
+    }
+
+    /// The bits of a layer, of the tokens that are replayed.
+    pub(crate) fn bits(&self, layer: usize) -> &[u8] {
+        &self.layers[layer][..self.tokens * self.neurons.div_ceil(8)]
+    }
+
     /// What is asked for of each layer: what predictors named, where there is that, or what is active.
     pub(super) fn asked(&self, predicted: bool) -> &[Vec<u8>] {
         self.predicted.as_ref().filter(|_| predicted).unwrap_or(&self.layers)
@@ -68,7 +83,7 @@ impl ActiveSets {
     }
 
     /// How many copies of the model's layers a pack holds; successive tokens use successive copies.
-    pub(super) fn copies(&self, pack: &Pack<'_>) -> Result<usize> {
+    pub(crate) fn copies(&self, pack: &Pack<'_>) -> Result<usize> {
         let shape = pack.shape();
         let layers = self.layers.len();
         ensure!(

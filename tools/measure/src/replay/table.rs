@@ -73,14 +73,14 @@ fn by_bundle_bytes(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
 
 /// What others are compared with: model order, one read per run, or else the first row that is not
 /// dense.
-fn base_of(group: &[Row]) -> &Row {
+pub(crate) fn base_of(group: &[Row]) -> &Row {
     let named = |name: &'static str| group.iter().find(move |row| row.strategy == name);
     let sparse = || group.iter().find(|row| row.collapse != "whole");
     named("bundle").or_else(sparse).unwrap_or(&group[0])
 }
 
 /// The strategy, with the file where another has the same.
-fn name_of(row: &Row, group: &[Row]) -> String {
+pub(crate) fn name_of(row: &Row, group: &[Row]) -> String {
     if group.iter().filter(|other| other.strategy == row.strategy).count() < 2 {
         return row.strategy.clone();
     }
@@ -89,7 +89,7 @@ fn name_of(row: &Row, group: &[Row]) -> String {
 }
 
 /// How many times as fast; of no time at all that is no number.
-fn speedup(base_us: f64, us: f64) -> String {
+pub(crate) fn speedup(base_us: f64, us: f64) -> String {
     if base_us > 0.0 && us > 0.0 { format!("{:.2}x", base_us / us) } else { "-".into() }
 }
 

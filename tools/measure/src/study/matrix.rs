@@ -62,6 +62,26 @@ impl Matrices<'_> {
         out + "</svg>\n"
     }
 
+    /// One of the pictures alone, without title, scale and note: they stand beside it.
+    pub(crate) fn draw_one(&self, at: usize) -> String {
+        let picture = self.side * SIDE;
+        let (width, height, top) = (LEFT + picture + 12, picture + 28, HEAD - 6);
+        let mut out = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 {top} {width} {height}\" font-family=\"sans-serif\" \
+             font-size=\"13\">\n<rect y=\"{top}\" width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n"
+        );
+        if let Some((_, values)) = self.matrices.get(at) {
+            self.matrix(&mut out, LEFT, "", values);
+        }
+        out + "</svg>\n"
+    }
+
+    /// The shades from white on, each with what it stands for.
+    pub(crate) fn shades(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        (0..=SHADES)
+            .map(|shade| (grey(shade), (self.told)(self.black * shade as f64 / SHADES as f64)))
+    }
+
     fn matrix(&self, out: &mut String, x: usize, name: &str, values: &[f64]) {
         let (picture, most) = (self.side * SIDE, self.most);
         let (right, bottom) = (x + picture, HEAD + picture);
@@ -136,6 +156,6 @@ fn grey(shade: usize) -> String {
     format!("#{grey:02x}{grey:02x}{grey:02x}")
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -7,18 +7,18 @@ use lnp_device::LawText;
 use plotters::style::RGBColor;
 
 use super::cells::{At, Grid};
-use super::inputs::Test;
 use super::judge::Judge;
 use super::matrix::Matrices;
 use super::missed::Missed;
 use super::summary::main_place;
 use crate::colours;
+use crate::lengths::ReadLengths;
 use crate::svg::{Axis, Chart, Line, Scale};
 use lnp_link::price::{Objective, Pricer};
 use lnp_link::{LayerActivity, Order};
 
 /// Values a side of the co-activation matrix.
-const MATRIX_SIDE: usize = 96;
+pub(crate) const MATRIX_SIDE: usize = 96;
 
 /// File names and contents.
 ///
@@ -131,34 +131,19 @@ fn read_lengths(judge: &Judge<'_>) -> Result<String> {
     let objective =
         Objective { law: grid.settings.law, bundle_bytes: grid.settings.bundle_bytes[main.bundle] };
     let all = shown(judge).into_iter().map(|kind| {
-        let mut of_length = [0_u64; 16];
+        let mut lengths = ReadLengths::default();
         for test in &grid.tests {
             let nothing = vec![vec![false; test.neurons]; test.layers.len()];
             let missed = Missed::but(test, &nothing);
             let mut pricer = Pricer::new(&objective, test.neurons);
-            let mut count = |token, layer: usize| {
-                let slots = &grid.layouts[kind][main.profile].slots[layer];
-                let batch = missed.batch(token, layer);
-                // The one that the price is of must be the last.
-                let (cheapest, _) = pricer.cheapest(batch, slots);
-                pricer.batch(batch, &slots[cheapest]);
-                for read in pricer.reads().iter().filter(|read| read.count > 0) {
-                    of_length[read.count.ilog2().min(15) as usize] += u64::from(read.count);
+            for token in 0..test.tokens {
+                for layer in 0..test.layers.len() {
+                    let slots = &grid.layouts[kind][main.profile].slots[layer];
+                    lengths.add(&mut pricer, missed.batch(token, layer), slots);
                 }
-            };
-            (0..test.tokens)
-                .for_each(|token| (0..test.layers.len()).for_each(|layer| count(token, layer)));
+            }
         }
-        let total: u64 = of_length.iter().sum();
-        let percent = |count: u64| 100.0 * count as f64 / total.max(1) as f64;
-        let points =
-            of_length.iter().enumerate().map(|(at, count)| ((1_u64 << at) as f64, percent(*count)));
-        let longest = of_length.iter().rposition(|count| *count > 0).unwrap_or(0);
-        Line {
-            name: name(grid, kind),
-            colour: colour(grid, kind),
-            points: points.take(longest + 1).collect(),
-        }
+        Line { name: name(grid, kind), colour: colour(grid, kind), points: lengths.percents() }
     });
     let x = Axis {
         name: "wanted bundles of a read: from so many to twice as many",
@@ -190,7 +175,7 @@ fn coactivation(judge: &Judge<'_>) -> Result<String> {
         .flatten()
         .map(|kind| {
             let slots = &grid.layouts[kind][main.profile].slots[layer][0];
-            (name(grid, kind), shades(&activity, test, slots, side))
+            (name(grid, kind), shades(&activity, slots, side))
         })
         .collect();
     // One scale for all: what is black is the darkest hundredth of the darkest.
@@ -212,11 +197,11 @@ fn coactivation(judge: &Judge<'_>) -> Result<String> {
 
 /// The share of tokens in which two neurons are active together, mean over the pairs of a value: its
 /// square root, so that what is rare can be seen too.
-fn shades(activity: &LayerActivity, test: &Test, slots: &[u32], side: usize) -> Vec<f64> {
-    let place = |id: u32| slots[id as usize] as usize * side / test.neurons;
+pub(crate) fn shades(activity: &LayerActivity, slots: &[u32], side: usize) -> Vec<f64> {
+    let place = |id: u32| slots[id as usize] as usize * side / activity.neurons();
     let mut sums = vec![0.0; side * side];
     let mut pairs = vec![0.0_f64; side * side];
-    let ids: Vec<u32> = (0..test.neurons as u32).collect();
+    let ids: Vec<u32> = (0..activity.neurons() as u32).collect();
     for one in &ids {
         for other in &ids {
             pairs[place(*one) * side + place(*other)] += f64::from(u8::from(one != other));
@@ -226,6 +211,6 @@ fn shades(activity: &LayerActivity, test: &Test, slots: &[u32], side: usize) -> 
         sums[place(one) * side + place(other)] += f64::from(count);
         sums[place(other) * side + place(one)] += f64::from(count);
     });
-    let tokens = test.tokens.max(1) as f64;
+    let tokens = activity.tokens().max(1) as f64;
     sums.iter().zip(&pairs).map(|(sum, of)| (sum / of.max(1.0) / tokens).sqrt()).collect()
 }
