@@ -103,10 +103,8 @@ fn a_page_stands_alone_and_has_words_for_its_pictures() {
     ] {
         assert!(page.contains(heading), "{heading}");
     }
-    assert!(
-        page.contains("break-even gap, 19.2 KiB") || page.contains("break-even gap, 19"),
-        "no gap"
-    );
+    // a B of the usual law: 9.64 us at 2,034 MiB/s
+    assert!(page.contains("break-even gap, 20.1 KiB"));
     assert_eq!(told["same_trace"], false);
     let orders: Vec<&str> = told["read_lengths"]
         .as_array()

@@ -18,6 +18,9 @@ use super::sets::ActiveSets;
 use super::sustained;
 use lnp_device::timeline::Timeline;
 
+/// The rows of each contestant, the law that all obeyed, and timelines.
+pub(super) type Competed = (Vec<Vec<Row>>, Option<DeviceLaw>, Vec<Timeline>);
+
 /// Lets all contestants take turns; returns the rows of each, and the law that they obeyed on a real
 /// device; and timelines, where the options ask for them. Turns are of a few tokens, or, on a real device and where the options say so, seconds long:
 /// no law is fitted then, since single tokens say nothing.
@@ -27,7 +30,7 @@ pub(super) fn compete<'a, Q: TimedQueue<'a> + Send>(
     options: &ReplayOptions,
     simulated: bool,
     progress: &mut dyn FnMut(f64),
-) -> Result<(Vec<Vec<Row>>, Option<DeviceLaw>, Vec<Timeline>)> {
+) -> Result<Competed> {
     let turn = options.turn.filter(|_| !simulated);
     let tokens = match turn {
         Some(turn) => {

@@ -218,8 +218,9 @@ fn maps(pack: &Pack<'_>, sets: &ActiveSets) -> Result<Maps> {
     let model_order: Vec<u32> = (0..neurons as u32).collect();
     let placed = slots(pack, layer as u32);
     let shades = |slots: &[u32]| crate::study::pictures::shades(&activity, slots, side);
-    let after = shades(placed.first().context("a pack without placements")?);
-    Ok(Maps { layer, neurons, before: shades(&model_order), after })
+    let before = shades(&model_order);
+    let after = placed.first().map_or_else(|| before.clone(), |slots| shades(slots));
+    Ok(Maps { layer, neurons, before, after })
 }
 
 /// The measured curve at the queue depth: bytes of a read and microseconds; empty where there is none.
