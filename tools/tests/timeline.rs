@@ -38,11 +38,14 @@ fn path(name: &str) -> String {
     folder().join(name).to_str().unwrap().to_owned()
 }
 
+/// Events by process and thread.
+type Threads = BTreeMap<(u64, u64), Vec<Value>>;
+
 /// The events of a file: those that last, by process and thread.
-fn events(name: &str) -> (BTreeMap<u64, String>, BTreeMap<(u64, u64), Vec<Value>>) {
+fn events(name: &str) -> (BTreeMap<u64, String>, Threads) {
     let text = std::fs::read_to_string(path(name)).unwrap();
     let all: Value = serde_json::from_str(&text).unwrap();
-    let (mut names, mut threads) = (BTreeMap::new(), BTreeMap::<_, Vec<Value>>::new());
+    let (mut names, mut threads) = (BTreeMap::new(), Threads::new());
     for event in all["traceEvents"].as_array().unwrap() {
         let [pid, tid] = ["pid", "tid"].map(|key| event[key].as_u64().unwrap());
         match event["ph"].as_str().unwrap() {
@@ -79,7 +82,7 @@ fn assert_nested(events: &[Value]) {
 }
 
 /// Sums over the reads of a process: reads, bytes, gap bytes, reads ahead.
-fn sums(threads: &BTreeMap<(u64, u64), Vec<Value>>, of: u64) -> [f64; 4] {
+fn sums(threads: &Threads, of: u64) -> [f64; 4] {
     let all = threads.iter().filter(|((pid, _), _)| *pid == of).flat_map(|(_, events)| events);
     all.filter(|event| event["cat"] == "read").fold([0.0; 4], |mut sums, event| {
         let number = |key: &str| event["args"][key].as_f64().unwrap();
