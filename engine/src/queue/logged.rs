@@ -61,12 +61,12 @@ impl<'a> ReadLog<'a> {
     pub fn take(&mut self, mut each: impl FnMut(&ReadNote)) {
         let mut kept = 0;
         for at in 0..self.count {
-            let note = self.notes[at];
-            if note.is_open() {
-                self.notes[kept] = note;
-                kept += 1;
-            } else {
+            let Some(note) = self.notes.get(at).copied() else { break };
+            if !note.is_open() {
                 each(&note);
+            } else if let Some(place) = self.notes.get_mut(kept) {
+                *place = note;
+                kept += 1;
             }
         }
         (self.count, self.open) = (kept, 0);
@@ -86,7 +86,7 @@ impl<'a> ReadLog<'a> {
     }
 
     fn arrived(&mut self, tag: u32, now_ns: u64) {
-        let open = &mut self.notes[self.open..self.count];
+        let Some(open) = self.notes.get_mut(self.open..self.count) else { return };
         // A tag is given again only after its read arrived.
         if let Some(note) = open.iter_mut().find(|note| note.tag == tag && note.is_open()) {
             // A device whose time is virtual may begin at 0, which says something else here.
