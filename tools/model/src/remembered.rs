@@ -322,10 +322,10 @@ mod tests {
             let mut queries = vec![0.0; 64];
             queries[..3].copy_from_slice(&[1.0, -2.0, 0.5]);
             queries[32..35].copy_from_slice(&[0.0, 1.0, 0.0]);
-            for head in 0..2 {
+            for (head, keys_of_head) in of_head.iter().enumerate() {
                 let mut found = [0.0; 6];
                 keys.products(head, &queries, &mut found).unwrap();
-                for (position, row) in of_head[head][1..4].iter().enumerate() {
+                for (position, row) in keys_of_head[1..4].iter().enumerate() {
                     assert_eq!(found[position], row[0] - 2.0 * row[1] + 0.5 * row[2]);
                     assert_eq!(found[3 + position], row[1]);
                 }
