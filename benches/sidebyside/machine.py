@@ -1,5 +1,6 @@
 """One program at a time on this machine: in a cgroup, after the page cache was dropped, with what it took counted."""
 
+import contextlib
 import json
 import os
 import re
@@ -136,7 +137,14 @@ def measured(command, group, limit, disk, held, seconds):
             process = subprocess.Popen(group.command([str(part) for part in command]), stdin=subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=said, text=True)
             late = threading.Event()
-            timer = threading.Timer(seconds, lambda: (late.set(), os.kill(process.pid, signal.SIGKILL)))
+
+            def end():
+                late.set()
+                # It may have ended by itself just now.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+
+            timer = threading.Timer(seconds, end)
             timer.start()
             lines, first = [], {}
             for line in process.stdout:
