@@ -23,4 +23,4 @@ mod workers;
 pub use law::{CombineName, LawText};
 pub use machine::{Machine, memory_bytes, peak_memory_bytes};
 pub use open::open_direct;
-pub use workers::Threads;
+pub use workers::{Threads, start_threads};

@@ -36,7 +36,7 @@ use lnp_engine::sys::{BackEnd, BackEndChoice, Polling, ReadOptions, RingKind, cp
 use lnp_kernels::{CpuFeatures, Tier};
 
 use lnp_common::report::{ReaderGone, plain, say};
-use lnp_device::Threads;
+use lnp_device::{Threads, start_threads};
 
 /// Linked neuron packs: sparse language models read from flash.
 ///
@@ -194,15 +194,19 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Starts the threads that compute; where they cannot be had, this one is all.
+/// Starts the threads that compute, as many as `RAYON_NUM_THREADS` says or there are processors; where they cannot be
+/// had, this one is all.
 fn threads() -> anyhow::Result<()> {
-    let pool = rayon::ThreadPoolBuilder::new;
-    // The global pool can be tried once only.
-    let pool = match pool().build() {
-        Ok(_) => pool(),
-        Err(_) => pool().num_threads(1).use_current_thread(),
+    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|count| count.parse().ok());
+    let count = asked
+        .filter(|&count| count > 0)
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let pool = rayon::ThreadPoolBuilder::new();
+    let built = match start_threads(count) {
+        Ok(started) => pool.num_threads(count).spawn_handler(started).build_global(),
+        Err(_) => pool.num_threads(1).use_current_thread().build_global(),
     };
-    pool.build_global().context("no thread can be made")
+    built.context("no thread can be made")
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
