@@ -2,7 +2,10 @@
 
 mod common;
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use common::{demo_model, fails, json, lnp, ok, readers_agree};
 use serde_json::Value;
@@ -129,4 +132,49 @@ fn nothing_is_written_where_nothing_is_gained_or_something_is_wrong() {
     let (code, told) = relink(&two, &[]);
     assert!(code == Some(1) && told.contains("2 placements of each layer"), "{told}");
     fails(&["relink", &first, "--seen", &seen, "-o", &first]);
+}
+
+#[test]
+fn work_that_is_killed_goes_on_and_makes_the_same_pack() {
+    let work = Work::new();
+    let (first, seen) = (work.path("first.lnp"), work.path("profile.trace"));
+    let (whole, target) = (work.path("whole.lnp"), work.path("x.lnp"));
+    let run = |output: &str, more: &[&str]| {
+        let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_lnp"));
+        process.args(["relink", &first, "--seen", &seen, "-o", output]).args(more);
+        process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    assert!(run(&whole, &[]).wait().unwrap().success());
+    let kept =
+        |name: &str| std::fs::metadata(format!("{target}.{name}")).map_or(0, |file| file.len());
+    // Slow enough that a second of it is some of the layers.
+    let bytes = std::fs::metadata(&whole).unwrap().len();
+    let rate = (bytes / 4).to_string();
+    let mut slow = run(&target, &["--resume", "--rate", &rate]);
+    while kept("part") == 0 {
+        assert_eq!(slow.try_wait().unwrap(), None);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(2500));
+    slow.kill().unwrap();
+    slow.wait().unwrap();
+    assert!(!Path::new(&target).exists());
+    let orders = std::fs::read_to_string(format!("{target}.orders")).unwrap();
+    assert_eq!(orders.lines().count(), 4);
+    // A layer that was written is damaged, a line is cut: both are made again.
+    let pack = lnp_pack::PackIndex::open(Path::new(&whole)).unwrap();
+    let region = pack.pack().unwrap().layer(0).unwrap().region_offset();
+    let part =
+        std::fs::OpenOptions::new().read(true).write(true).open(format!("{target}.part")).unwrap();
+    let (mut byte, mut zeros) = ([0], true);
+    for offset in region..region + 4096 {
+        part.read_exact_at(&mut byte, offset).unwrap();
+        zeros &= byte == [0];
+    }
+    assert!(!zeros, "nothing was written before the kill");
+    part.write_all_at(&[!byte[0]], region + 4095).unwrap();
+    std::fs::write(format!("{target}.orders"), &orders[..orders.len() - 40]).unwrap();
+    assert!(run(&target, &["--resume"]).wait().unwrap().success());
+    assert_eq!(std::fs::read(&target).unwrap(), std::fs::read(&whole).unwrap());
+    assert_eq!((kept("part"), kept("orders")), (0, 0));
 }

@@ -52,6 +52,35 @@ pub fn write_new(
     told(path, file_bytes, fill_and_rename(path, file_bytes, false, write))
 }
 
+/// The same for a file that may take several starts: `write` fills `part`, which holds what an earlier start left,
+/// and which stays after an error or a signal; in the end it is renamed.
+///
+/// # Errors
+/// As [`write_whole`]; `part` lies in another file system.
+pub fn write_in_parts(
+    path: &Path,
+    part: &Path,
+    file_bytes: u64,
+    write: impl FnOnce(&mut File) -> Result<()>,
+) -> Result<()> {
+    let fill = || {
+        check_length(file_bytes)?;
+        check_name(part)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(part)?;
+        // What it has needs no more room.
+        let held = file.metadata()?.blocks().saturating_mul(512);
+        find_room(path, file_bytes.saturating_sub(held))?;
+        file.set_len(file_bytes)?;
+        write(&mut file)?;
+        file.sync_all()?;
+        let path = &target_of(path);
+        std::fs::rename(part, path)?;
+        Ok(File::open(folder_of(path))?.sync_all()?)
+    };
+    told(path, file_bytes, fill())
+}
+
 /// An error, with the path and what to do.
 fn told(path: &Path, file_bytes: u64, result: Result<()>) -> Result<()> {
     result.map_err(|error| {

@@ -1,13 +1,14 @@
 //! Linking again for what one user's model was seen to need, without the first profile's traces.
 //!
 //! A pack holds its order and how often each neuron was active, and no pairs. So the counts are mixed
-//! (the pack's weigh as much as [`PRIOR_TOKENS`] tokens at most), and with them the hot set; of a layer's
+//! (the pack's weigh as much as one of [`PRIOR_TOKENS`]), and with them the hot set; of a layer's
 //! order three are compared: as it is, as it is but improved by what was seen, and made anew from that.
 //! Each is made from one half of what was seen and priced on the other, and the other way round: a gain
 //! is what it brings on text that it was not made from. A layer whose gain is too small stays as it is.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::coactivation::LayerActivity;
 use super::hot::{hot_bundles, hot_sets};
@@ -16,10 +17,12 @@ use super::orders::{Order, by_frequency};
 use super::price::{Objective, price_layer};
 use super::profile::{Part, Profile};
 use super::refine::refine;
+pub use kept::KeptLayers;
 
-/// Tokens that a pack's own counts weigh at most: so little that a new text is followed soon, and so
-/// much that few tokens do not decide alone.
-pub const PRIOR_TOKENS: u64 = 512;
+/// Tokens that a pack's own counts may weigh. That is taken with which the hot set from one half of what was seen saves
+/// most on the other: much where the text is much like the profile, little where it is another. The first where none
+/// is better.
+pub const PRIOR_TOKENS: [u64; 4] = [512, 128, 32, 2048];
 
 /// Least tokens to learn from: with fewer, halves say nothing.
 pub const SEEN_TOKENS_MIN: u64 = 64;
@@ -36,9 +39,15 @@ pub struct HeldLayer {
 }
 
 impl HeldLayer {
-    /// As how many tokens its counts go on.
-    fn prior_tokens(&self) -> u64 {
-        self.profile_tokens.min(PRIOR_TOKENS)
+    /// Its counts, as if of `prior` tokens at most, and what was seen.
+    fn mixed(&self, seen: &[u32], prior: u64) -> Vec<u32> {
+        let tokens = self.profile_tokens.max(1);
+        let prior = prior.min(self.profile_tokens);
+        let sum = |(held, seen): (&u32, &u32)| {
+            (u64::from(*held) * prior + tokens / 2) / tokens + u64::from(*seen)
+        };
+        let sums = self.active_count.iter().zip(seen).map(sum);
+        sums.map(|count| u32::try_from(count).unwrap_or(u32::MAX)).collect()
     }
 }
 
@@ -54,7 +63,7 @@ pub struct Relinking {
 }
 
 /// A layer relinked, or left as it was.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RelinkedLayer {
     /// The new order: neuron ids by slot, and where links begin; none where the layer keeps its own.
     pub order: Option<(Vec<u32>, Vec<u32>)>,
@@ -66,7 +75,7 @@ pub struct RelinkedLayer {
 
 /// Device time of a layer, microseconds per token, on halves of what was seen that the other was not
 /// made from.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Cost {
     /// As it was.
     pub before_us: f64,
@@ -83,6 +92,8 @@ pub struct Relinked {
     pub layers: Vec<RelinkedLayer>,
     /// Tokens that the new counts are of.
     pub profile_tokens: u64,
+    /// Of them those that the pack's own counts weigh.
+    pub prior_tokens: u64,
 }
 
 /// What was seen of a layer.
@@ -98,14 +109,16 @@ struct Counted {
 }
 
 impl Relinking {
-    /// Links the layers of a pack again for `seen`; `progress` is called once for each layer.
+    /// Links the layers of a pack again for `seen`; `progress` is called once for each layer. Layers that `kept` has are
+    /// taken from there, the others are put there.
     ///
     /// # Errors
-    /// Traces of another shape, too few tokens, or traces that cannot be read.
+    /// Traces of another shape, too few tokens, or traces that cannot be read; layers that cannot be kept.
     pub fn relink(
         &self,
         held: &[HeldLayer],
         seen: &Profile,
+        kept: Option<&KeptLayers>,
         progress: impl Fn() + Sync,
     ) -> Result<Relinked> {
         let neurons = held.first().map_or(0, |held| held.neuron_of_slot.len());
@@ -125,28 +138,75 @@ impl Relinking {
         );
         let old = Counted::of(held.iter().map(|held| held.active_count.clone()), self.pin);
         // Counts first, all layers: which bundles are hot is decided over the whole model.
-        let counted: Vec<Result<[Vec<u32>; 3]>> = (0..held.len())
+        let counts: Vec<Result<[Vec<u32>; 3]>> = (0..held.len())
             .into_par_iter()
             .map(|layer| {
                 let seen = Seen::of(seen, layer)?;
-                let of = |activity: &LayerActivity| mixed(&held[layer], activity);
-                Ok([of(&seen.all), of(&seen.halves[0]), of(&seen.halves[1])])
+                Ok([&seen.all, &seen.halves[0], &seen.halves[1]]
+                    .map(|of| of.active_count().to_vec()))
             })
             .collect();
-        let counted: Vec<[Vec<u32>; 3]> = counted.into_iter().collect::<Result<_>>()?;
-        let new =
-            [0, 1, 2].map(|of| Counted::of(counted.iter().map(|by| by[of].clone()), self.pin));
+        let counts: Vec<[Vec<u32>; 3]> = counts.into_iter().collect::<Result<_>>()?;
+        let (prior, new) = self.prior(held, seen, &counts)?;
         let layers: Vec<Result<RelinkedLayer>> = (0..held.len())
             .into_par_iter()
             .map(|layer| {
-                let relinked = self.layer(layer, &held[layer], &Seen::of(seen, layer)?, &old, &new);
+                let known = kept.and_then(|kept| kept.get(layer, &new[0].counts[layer]));
+                let relinked = match known {
+                    Some(known) => known,
+                    None => {
+                        let seen = Seen::of(seen, layer)?;
+                        let relinked = self.layer(layer, &held[layer], &seen, &old, &new)?;
+                        kept.map_or(Ok(()), |kept| kept.put(layer, &relinked))?;
+                        relinked
+                    }
+                };
                 progress();
-                relinked
+                Ok(relinked)
             })
             .collect();
         let layers = layers.into_iter().collect::<Result<_>>()?;
-        let prior = held.iter().map(HeldLayer::prior_tokens).max().unwrap_or(0);
-        Ok(Relinked { layers, profile_tokens: seen.tokens() + prior })
+        let profile_tokens = held.iter().map(|held| held.profile_tokens).max().unwrap_or(0);
+        let prior_tokens = prior.min(profile_tokens);
+        Ok(Relinked { layers, profile_tokens: seen.tokens() + prior_tokens, prior_tokens })
+    }
+
+    /// What the pack's own counts are to weigh, and the counts of `seen` (all, its halves) with them.
+    fn prior(
+        &self,
+        held: &[HeldLayer],
+        seen: &Profile,
+        counts: &[[Vec<u32>; 3]],
+    ) -> Result<(u64, [Counted; 3])> {
+        let with = |prior: u64| {
+            [0, 1, 2].map(|of| {
+                let layers = held.iter().zip(counts);
+                Counted::of(layers.map(|(held, seen)| held.mixed(&seen[of], prior)), self.pin)
+            })
+        };
+        let mut tried = PRIOR_TOKENS.map(|prior| (prior, with(prior)));
+        let layers: Vec<Result<[f64; PRIOR_TOKENS.len()]>> = (0..held.len())
+            .into_par_iter()
+            .map(|layer| {
+                let (seen, order) = (Seen::of(seen, layer)?, &held[layer].neuron_of_slot);
+                let mut us = [0.0; PRIOR_TOKENS.len()];
+                for (us, (_, counted)) in us.iter_mut().zip(&tried) {
+                    for half in 0..2 {
+                        let hot = &counted[1 + half].hot[layer];
+                        *us += self.us(&seen.halves[1 - half], order, hot)?;
+                    }
+                }
+                Ok(us)
+            })
+            .collect();
+        let mut us = [0.0; PRIOR_TOKENS.len()];
+        for layer in layers {
+            us.iter_mut().zip(layer?).for_each(|(us, layer)| *us += layer);
+        }
+        let best = (0..us.len()).min_by(|a, b| us[*a].total_cmp(&us[*b])).unwrap_or(0);
+        tried.swap(0, best);
+        let [taken, ..] = tried;
+        Ok(taken)
     }
 
     /// `new` are the counts with all that was seen, with its first and with its second half.
@@ -262,14 +322,6 @@ impl Counted {
     }
 }
 
-/// The counts of the pack, as if of fewer tokens, and those of what was seen.
-fn mixed(held: &HeldLayer, seen: &LayerActivity) -> Vec<u32> {
-    let (prior, tokens) = (held.prior_tokens(), held.profile_tokens.max(1));
-    let sum = |(held, seen): (&u32, &u32)| u64::from(*held) * prior / tokens + u64::from(*seen);
-    let sums = held.active_count.iter().zip(seen.active_count()).map(sum);
-    sums.map(|count| u32::try_from(count).unwrap_or(u32::MAX)).collect()
-}
-
 impl Relinked {
     /// What a token costs over all layers.
     pub fn cost(&self) -> Cost {
@@ -285,6 +337,9 @@ impl Relinked {
         self.layers.iter().filter(|layer| layer.order.is_some()).count()
     }
 }
+
+#[path = "relink_kept.rs"]
+mod kept;
 
 #[cfg(test)]
 #[path = "relink_tests.rs"]

@@ -27,6 +27,10 @@ fn topic(tokens: usize, together: bool) -> Vec<u8> {
 }
 
 fn seen(folder: &tempfile::TempDir, tokens: usize, together: bool) -> Profile {
+    seen_as(folder, tokens, topic(tokens, together))
+}
+
+fn seen_as(folder: &tempfile::TempDir, tokens: usize, bits: Vec<u8>) -> Profile {
     let path: PathBuf = folder.path().join("seen.trace");
     let data = TraceData {
         model: "m".into(),
@@ -40,7 +44,7 @@ fn seen(folder: &tempfile::TempDir, tokens: usize, together: bool) -> Profile {
         inputs: None,
         predicted: None,
         synthetic: None,
-        layers: vec![topic(tokens, together); 2],
+        layers: vec![bits; 2],
     };
     write_trace(&path, &data).unwrap();
     Profile::open(&[path]).unwrap()
@@ -63,8 +67,8 @@ fn relinking(pin: f64) -> Relinking {
 fn another_text_is_learnt() {
     let folder = tempfile::tempdir().unwrap();
     let seen = seen(&folder, 240, false);
-    let relinked = relinking(0.0).relink(&held(), &seen, || ()).unwrap();
-    assert_eq!((relinked.moved(), relinked.profile_tokens), (2, 240 + PRIOR_TOKENS));
+    let relinked = relinking(0.0).relink(&held(), &seen, None, || ()).unwrap();
+    assert_eq!((relinked.moved(), relinked.profile_tokens), (2, 240 + PRIOR_TOKENS[0]));
     // Each token is now one read of eight bundles, and was eight reads.
     let cost = relinked.cost();
     let law = Objective::phone().unwrap().law;
@@ -84,14 +88,14 @@ fn another_text_is_learnt() {
 fn what_fits_already_stays() {
     let folder = tempfile::tempdir().unwrap();
     let seen = seen(&folder, 240, true);
-    let relinked = relinking(0.0).relink(&held(), &seen, || ()).unwrap();
+    let relinked = relinking(0.0).relink(&held(), &seen, None, || ()).unwrap();
     assert_eq!(relinked.moved(), 0);
     let cost = relinked.cost();
     assert!((cost.before_us - cost.after_us).abs() < 1e-9, "{cost:?}");
     // Where a layer has to gain more than there is to be had, it stays too.
     let demanding = Relinking { gain_min: 1.0, ..relinking(0.0) };
     let other = self::seen(&folder, 240, false);
-    assert_eq!(demanding.relink(&held(), &other, || ()).unwrap().moved(), 0);
+    assert_eq!(demanding.relink(&held(), &other, None, || ()).unwrap().moved(), 0);
 }
 
 #[test]
@@ -102,7 +106,7 @@ fn what_is_pinned_stands_at_the_end() {
     for layer in &mut held {
         layer.active_count[..10].fill(8000);
     }
-    let relinked = relinking(0.1).relink(&held, &seen, || ()).unwrap();
+    let relinked = relinking(0.1).relink(&held, &seen, None, || ()).unwrap();
     let (order, link_begin) = relinked.layers[1].order.clone().unwrap();
     let mut pinned = order[NEURONS - 9..].to_vec();
     pinned.sort_unstable();
@@ -116,8 +120,27 @@ fn what_is_pinned_stands_at_the_end() {
 fn what_cannot_be_learnt_from_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let few = seen(&folder, 63, false);
-    let error = relinking(0.0).relink(&held(), &few, || ()).unwrap_err().to_string();
+    let error = relinking(0.0).relink(&held(), &few, None, || ()).unwrap_err().to_string();
     assert!(error.contains("63 tokens were seen: at least 64"), "{error}");
-    let error = relinking(0.0).relink(&held()[..1], &few, || ()).unwrap_err().to_string();
+    let error = relinking(0.0).relink(&held()[..1], &few, None, || ()).unwrap_err().to_string();
     assert!(error.contains("2 layers of 96 neurons, the pack 1 of 96"), "{error}");
+}
+
+#[test]
+fn the_packs_counts_weigh_what_serves_the_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut held = held();
+    for layer in &mut held {
+        layer.active_count[..8].fill(8000);
+    }
+    // Always active: the first eight, as the pack says, or eight that it does not say.
+    for (byte, prior) in [(0, 512), (5, 128)] {
+        let mut bits = topic(240, false);
+        bits.chunks_exact_mut(NEURONS / 8).for_each(|row| row[byte] = 0xff);
+        let seen = seen_as(&folder, 240, bits);
+        let relinked = relinking(0.08).relink(&held, &seen, None, || ()).unwrap();
+        assert_eq!((relinked.prior_tokens, relinked.profile_tokens), (prior, 240 + prior));
+        let cost = relinked.cost();
+        assert_eq!(cost.counted_us < cost.before_us, byte == 5, "{cost:?}");
+    }
 }

@@ -23,6 +23,11 @@ pub trait BundleSource {
     /// There is no such neuron, or its weights do not fit the type.
     fn bundle(&mut self, neuron: u32, out: &mut [u8]) -> Result<()>;
 
+    /// The checksum of a neuron's bundle, where that is known without it: what an earlier start has written is known by it.
+    fn checksum(&self, _neuron: u32) -> Option<u32> {
+        None
+    }
+
     /// Writes the model's other weights, as many bytes as the recipe says.
     ///
     /// # Errors

@@ -28,4 +28,4 @@ pub mod writer;
 pub use bundles::{BundleSource, CheckpointBundles, PlaceholderBundles};
 pub use open::PackIndex;
 pub use recipe::Recipe;
-pub use writer::write_pack;
+pub use writer::{go_on_writing, write_pack};

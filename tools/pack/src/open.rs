@@ -6,6 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use lnp_format::checksum::crc32;
 use lnp_format::layout::SectionEntry;
 use lnp_format::limits::SUPERBLOCK_BYTES;
 use lnp_format::peek::length_on_device;
@@ -63,6 +64,11 @@ impl PackIndex {
     /// Where the pack is, or what it was made from.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// CRC-32 of the index, and so, by its checksums, of all that is in the pack.
+    pub fn checksum(&self) -> u32 {
+        crc32(&self.bytes)
     }
 
     /// Bytes of the index in memory.

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lnp_format::checksum::{Crc32, crc32};
@@ -165,6 +166,12 @@ impl BundleSource for PackBundles<'_> {
         Ok(())
     }
 
+    fn checksum(&self, neuron: u32) -> Option<u32> {
+        let layer = self.layer?;
+        let slot = layer.slot_of_neuron().get(neuron as usize)?.get();
+        Some(layer.bundle_checksums().get(slot as usize)?.get())
+    }
+
     fn write_resident(&mut self, out: &mut dyn Write) -> Result<()> {
         let Some((offset, bytes)) = self.pack.resident() else { return Ok(()) };
         let own = |entry: &&lnp_format::layout::SectionEntry| {
@@ -187,5 +194,74 @@ impl BundleSource for PackBundles<'_> {
             "the rest of the model in the pack is damaged: take the pack that it is a copy of, or pack the model again"
         );
         Ok(())
+    }
+}
+
+/// Bundles at a bounded rate, for work in the background.
+pub struct Paced<'a> {
+    bundles: &'a mut dyn BundleSource,
+    pace: Pace,
+}
+
+impl<'a> Paced<'a> {
+    /// At most so many bytes a second, from now on.
+    pub fn new(bundles: &'a mut dyn BundleSource, bytes_per_second: u64) -> Self {
+        Self { bundles, pace: Pace { bytes_per_second, since: Instant::now(), bytes: 0 } }
+    }
+}
+
+impl BundleSource for Paced<'_> {
+    fn load_layer(&mut self, layer: u32) -> Result<()> {
+        self.bundles.load_layer(layer)
+    }
+
+    fn bundle(&mut self, neuron: u32, out: &mut [u8]) -> Result<()> {
+        self.pace.wait(out.len());
+        self.bundles.bundle(neuron, out)
+    }
+
+    fn checksum(&self, neuron: u32) -> Option<u32> {
+        self.bundles.checksum(neuron)
+    }
+
+    fn write_resident(&mut self, out: &mut dyn Write) -> Result<()> {
+        self.bundles.write_resident(&mut PacedOut { pace: &mut self.pace, out })
+    }
+}
+
+/// How far the bytes may be ahead of their time: less is not worth going to sleep for.
+const AHEAD_MAX: Duration = Duration::from_millis(20);
+
+struct Pace {
+    bytes_per_second: u64,
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    /// Waits until so many bytes more are due.
+    fn wait(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        let due = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_second as f64);
+        let ahead = due.saturating_sub(self.since.elapsed());
+        if ahead > AHEAD_MAX {
+            std::thread::sleep(ahead);
+        }
+    }
+}
+
+struct PacedOut<'a> {
+    pace: &'a mut Pace,
+    out: &'a mut dyn Write,
+}
+
+impl Write for PacedOut<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.pace.wait(bytes.len());
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }

@@ -18,7 +18,8 @@ use lnp_pack::compare::{PartDeviation, rounding};
 use lnp_pack::convert::same_type;
 use lnp_pack::recipe::{ModelSize, PackLayout, PackedPredictor};
 use lnp_pack::{
-    BundleSource, CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, inspect, write_pack,
+    BundleSource, CheckpointBundles, PackIndex, PlaceholderBundles, Recipe, go_on_writing, inspect,
+    write_pack,
 };
 use lnp_predict::Predictors;
 use lnp_predict::activity::provenance;
@@ -125,7 +126,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         for (part, told) in &rounded {
             recipe.provenance.insert(format!("weights.{part}"), told.clone());
         }
-        write_with_progress(&args.output, &recipe, &mut bundles)?;
+        write_with_progress(&args.output, None, &recipe, &mut bundles)?;
         for (part, told) in &rounded {
             say(&format!("{part}: {told}\n"));
         }
@@ -200,12 +201,13 @@ pub(super) fn write_placeholders(
     );
     let model = ModelSize::of_config(config);
     let recipe = Recipe::for_placeholders(links, model, bundle_bytes, copies)?;
-    write_with_progress(output, &recipe, &mut PlaceholderBundles::default())
+    write_with_progress(output, None, &recipe, &mut PlaceholderBundles::default())
 }
 
 /// Writes a pack with a progress bar, and says on stderr what it is.
 pub(super) fn write_with_progress(
     output: &Path,
+    part: Option<&Path>,
     recipe: &Recipe,
     bundles: &mut dyn BundleSource,
 ) -> Result<PackLayout> {
@@ -213,7 +215,11 @@ pub(super) fn write_with_progress(
     let placements = u64::from(recipe.placements());
     let all = recipe.bundle_bytes();
     let bar = progress("packing", all + recipe.resident_bytes);
-    let layout = write_pack(output, recipe, bundles, &mut |written| bar.set_position(written))?;
+    let mut progress = |written| bar.set_position(written);
+    let layout = match part {
+        Some(part) => go_on_writing(output, part, recipe, bundles, &mut progress)?,
+        None => write_pack(output, recipe, bundles, &mut progress)?,
+    };
     bar.finish_and_clear();
     say(&format!(
         "{}: {}, {} layers of {} bundles of {} ({}), {} order\n",
