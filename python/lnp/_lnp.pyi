@@ -2,7 +2,9 @@
 import os
 from typing import final
 
-__all__: list[str]
+__all__ = [
+    "DeviceLaw", "Error", "__version__", "link", "links_places", "pack_places", "replay", "trace_places", "verify", "write_trace"
+]
 __version__: str
 
 class Error(ValueError): ...

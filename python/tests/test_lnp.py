@@ -109,6 +109,27 @@ class Traces(Files):
         self.assertIsNone(trace.predicted(0))
         self.assertIsNone(lnp.Trace(self.test).inputs(0))
 
+    def test_what_is_not_looked_at_is_not_read(self):
+        tokens, neurons = 1 << 15, 1 << 17
+        data = tokens * neurons // 8
+        header = json.dumps({
+            "__metadata__": {"layers": "1", "neurons": str(neurons), "tokens": str(tokens), "window": "64"},
+            "layer.0": {"dtype": "U8", "shape": [tokens, neurons // 8], "data_offsets": [0, data]},
+        }).encode()
+        path = self.at / "sparse.trace"
+        with open(path, "wb") as file:
+            file.write(struct.pack("<Q", len(header)) + header)
+            file.truncate(8 + len(header) + data)
+
+        def resident():
+            return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+        before = resident()
+        bits = lnp.Trace(path).bits(0)
+        self.assertEqual(bits.nbytes, 512 << 20)
+        self.assertEqual(int(bits[::4096].sum()), 0)
+        self.assertLess(resident() - before, 64 << 20)
+
     def test_a_view_outlives_its_trace(self):
         bits = lnp.Trace(self.profile).bits(0)
         np.testing.assert_array_equal(bits, tensors(self.profile)[0]["layer.0"])
