@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use lnp_device::LawText;
-use lnp_format::{Dtype, Pack};
+use lnp_format::{Activation, Dtype, Pack, Predictor, Shape};
 use lnp_link::relink::{HeldLayer, Relinking};
 use lnp_link::trace::{TraceReader, active};
 use lnp_link::{Links, Objective, Profile};
@@ -190,8 +190,23 @@ fn predictors(file: &[u8]) -> Result<(), String> {
             }
         }
     }
-    if let Ok(sections) = read.sections() {
+    // What goes into a pack is what its reader takes, of a model that a pack can be of.
+    let shape = Shape {
+        layers: read.layers as u32,
+        neurons: read.neurons as u32,
+        hidden: read.hidden as u32,
+        parts: 2,
+        activation: Activation::Relu,
+        activation_threshold: 0.0,
+        dtype: Dtype::Placeholder,
+        bundle_stride: 64,
+    };
+    if let (Ok(sections), Ok(())) = (read.sections(), shape.check(0)) {
         assert_eq!(sections.len(), read.predictors.len());
+        for section in sections {
+            let found = Predictor::of_section(&section.bytes, &shape);
+            assert!(matches!(found, Ok(Some(_))), "{found:?}");
+        }
     }
     let (mut once, mut again) = (Vec::new(), Vec::new());
     read.write_to(&mut once).expect("what was read can be written");

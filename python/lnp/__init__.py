@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import operator
 import os
 import warnings
 from collections.abc import Iterable, Sequence
@@ -83,7 +84,7 @@ class _Mapped:
 
     def _has(self, what: str, number: int, count: int) -> int:
         """The number, where there is such a layer or placement."""
-        if not 0 <= number < count:
+        if not 0 <= operator.index(number) < count:
             raise Error(f"{self.path}: no {what} {number}: there are {count}")
         return number
 
@@ -307,7 +308,7 @@ def write_trace(
     tokens, neurons = len(arrays[0]), arrays[0].shape[1]
     _lnp.write_trace(
         path, [np.packbits(array, axis=1, bitorder="little").tobytes() for array in arrays], neurons=neurons,
-        tokens=tokens, window=window or tokens, model=model, corpus=corpus, split=split, active=active,
+        tokens=tokens, window=tokens if window is None else window, model=model, corpus=corpus, split=split, active=active,
         token_ids=None if token_ids is None else [int(token) for token in token_ids],
     )
 

@@ -30,8 +30,13 @@ pub(crate) fn write_trace(
     corpus: String,
     split: String,
     active: String,
-    token_ids: Option<Vec<u32>>,
+    token_ids: Option<Vec<i64>>,
 ) -> PyResult<()> {
+    let id = |id| {
+        u32::try_from(id).map_err(|_| told(anyhow!("token id {id}: 0 to 2^31 - 1 are possible")))
+    };
+    let token_ids =
+        token_ids.map(|ids| ids.into_iter().map(id).collect::<PyResult<_>>()).transpose()?;
     let data = TraceData {
         model,
         corpus,

@@ -154,8 +154,10 @@ class Traces(Files):
         for layers, line in [(ragged, "layer 1 is an array of shape"), ([], "no layers"), ([np.ones(3)], "layer 0 is")]:
             with self.assertRaisesRegex(lnp.Error, line):
                 lnp.write_trace(self.at / "no.trace", layers, model="m", corpus="c")
-        with self.assertRaises(lnp.Error):
-            lnp.write_trace(self.at / "no.trace", [np.ones((0, 4))], model="m", corpus="c")
+        for layers, more in [([np.ones((0, 4))], {}), ([np.ones((2, 4))], {"window": 0}),
+                             ([np.ones((2, 4))], {"token_ids": [1]}), ([np.ones((2, 4))], {"token_ids": [1, -2]})]:
+            with self.assertRaises(lnp.Error):
+                lnp.write_trace(self.at / "no.trace", layers, model="m", corpus="c", **more)
         self.assertFalse((self.at / "no.trace").exists())
 
 
@@ -359,6 +361,8 @@ class Errors(Files):
                     lambda: links.neuron_of_slot(0, 1)]:
             with self.assertRaisesRegex(lnp.Error, "no (layer|placement) "):
                 ask()
+        with self.assertRaises(TypeError):
+            trace.bits(1.5)
 
     def test_names_are_printed_without_control_characters(self):
         with self.assertRaises(lnp.Error) as error:

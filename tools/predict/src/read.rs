@@ -23,6 +23,10 @@ pub(crate) fn parse(file: &TensorFile) -> Result<Predictors> {
     let [layers, neurons, hidden, ffn_bytes, rows] =
         ["layers", "neurons", "hidden", "ffn_bytes", "rows"].map(|key| number(metadata, key));
     let (layers, neurons, hidden) = (layers?, neurons?, hidden?);
+    ensure!(
+        neurons > 0 && hidden > 0,
+        "{neurons} neurons a layer, hidden size {hidden}: at least one of each is needed"
+    );
     let recall = text(metadata, "recall")?;
     let traces = text(metadata, "traces")?;
     let mut predictors = Vec::new();
@@ -92,6 +96,7 @@ fn predictor(
         matrix(file, &tensor_name(array, place.0, place.1), numbers, rows, columns)
     };
     let body = match (about.kind.as_str(), about.rank) {
+        ("low-rank", Some(0)) => bail!("rank 0: at least 1 is needed"),
         ("low-rank", Some(rank)) => Body::LowRank {
             reduce: matrix("reduce", rank, hidden)?,
             expand: matrix("expand", neurons, rank)?,
