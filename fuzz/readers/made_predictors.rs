@@ -9,7 +9,8 @@ const BLOCK: usize = 32;
 pub fn predictors(bytes: &mut Bytes<'_>) -> Made {
     let (layers, neurons) = (bytes.count(3), bytes.count(12));
     let (choice, more) = (bytes.byte(), bytes.byte());
-    let numbers = ["f32", "f16", "q8_0", "bits:2", "bits:4", "bits:6"][usize::from(choice % 6)];
+    let numbers =
+        ["f32", "f16", "q8_0", "bits:1", "bits:2", "bits:4", "bits:8"][usize::from(choice % 7)];
     let in_blocks = !numbers.starts_with('f');
     let (low_rank, relu, biased) = (more & 1 == 0, more & 2 != 0, more & 4 != 0);
     let (by_neuron, scaled, ahead) = (more & 8 != 0, more & 16 != 0, more & 32 != 0);
@@ -91,8 +92,8 @@ fn halves(shape: Vec<usize>) -> (&'static str, Vec<usize>, Vec<u8>) {
     ("F16", shape, bytes)
 }
 
-/// Qualities of 0.5, 1 and 1.5, and what comes of them.
+/// Qualities of a quarter and more, and what comes of them.
 fn operating_points(points: usize) -> (&'static str, Vec<usize>, Vec<u8>) {
-    let numbers = (1..=points).flat_map(|at| [at as f32 / 2.0, 0.25, 0.9, 1.5, 0.99]);
+    let numbers = (1..=points).flat_map(|at| [at as f32 / 4.0, 0.25, 0.9, 1.5, 0.99]);
     ("F32", vec![points, 5], numbers.flat_map(f32::to_le_bytes).collect())
 }
