@@ -52,6 +52,19 @@ fn readers() -> Vec<(&'static str, Vec<u8>)> {
         ("model_opt", vec![0xff, 0b0000_0100, 0, 6, 3, 9]),
         ("model_llama", vec![0xff, 0b0011_0101, 1, 6, 3, 9]),
         ("model_edited", vec![0xff, 0b0101_1001, 1, 6, 3, 9, 0, 3, 0, 11, 31, 3, 0, 9, 0, 14, 130]),
+        ("predictors_made", vec![0xfd, 2, 5, 0, 0b1_0110, 3, 4, 2]),
+        ("predictors_rows", vec![0xfd, 1, 9, 4, 0b10_1001, 9, 0, 1]),
+        ("predictors_few_bits", vec![0xfd, 1, 7, 3, 0, 9, 8, 0]),
+        ("predictors_edited", vec![0xfd, 1, 5, 1, 6, 3, 4, 2, 0, 30, 0, 0, 2, 9, 0, 14, 131]),
+        (
+            "predictors_framed",
+            framed(0xfc, made::predictors(&mut Bytes::new(&[1, 4, 0, 6, 2, 2, 1])).bytes()),
+        ),
+        ("seen", vec![0xfb, 1, 30, 0, 70, 0, 37]),
+        ("seen_too_little", vec![0xfb, 1, 11, 254, 9, 0, 5]),
+        ("seen_edited", vec![0xfb, 1, 11, 0, 9, 0, 5, 4, 9, 0, 255, 0, 11, 0, 14, 130]),
+        ("resident_opt", vec![0xfa, 0b0000_0100, 0, 6, 3, 9]),
+        ("resident_edited", vec![0xfa, 0b0011_0101, 1, 6, 3, 9, 3, 0, 40, 0, 11, 31]),
         ("links_edited", [&[7][..], &shape, &[1, 9, 0, 9, 5, 130]].concat()),
     ]
 }

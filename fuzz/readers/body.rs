@@ -1,5 +1,5 @@
-//! Traces, links files, device profiles, laws, model folders and GGUF files from strangers: an error or a value,
-//! nothing else.
+//! Traces, links files, device profiles, laws, predictors files, model folders, packs' resident sections and GGUF files
+//! from strangers: an error or a value, nothing else.
 //!
 //! Also a test of the tools, which replays what is committed (`tools/tests/readers.rs`).
 #![allow(unreachable_pub)] // a module of a test, and of the target
@@ -15,18 +15,20 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use lnp_device::LawText;
-use lnp_format::{Dtype, Pack};
-use lnp_link::Links;
+use lnp_format::{Activation, Dtype, Pack, Predictor, Shape};
+use lnp_link::relink::{HeldLayer, Relinking};
 use lnp_link::trace::{TraceReader, active};
+use lnp_link::{Links, Objective, Profile};
 use lnp_measure::profile::DeviceProfile;
 use lnp_model::gguf::inspect::describe;
-use lnp_model::{DenseFfn, Model, Tokenizer};
+use lnp_model::{Checkpoint, DenseFfn, Model, Tokenizer};
 use lnp_pack::Recipe;
+use lnp_predict::Predictors;
 use made::{Bytes, Input, Kind};
 
 /// The first byte says what the rest is.
 pub fn run(data: &[u8]) {
-    let Input { kind, file, weights, valid } = made::input(&mut Bytes::new(data));
+    let Input { kind, file, weights, size, valid } = made::input(&mut Bytes::new(data));
     let found = match kind {
         Kind::Trace => trace(&file),
         Kind::Links => links(&file),
@@ -34,6 +36,9 @@ pub fn run(data: &[u8]) {
         Kind::Law => law(&file),
         Kind::Model => model(&file, &weights),
         Kind::Gguf => with_file(&file, |path| gguf(&path)),
+        Kind::Predictors => predictors(&file),
+        Kind::Seen => with_file(&file, |path| seen(path, size)),
+        Kind::Resident => resident(&file, &weights),
     };
     if let Err(told) = &found {
         assert!(!told.is_empty());
@@ -151,6 +156,93 @@ fn gguf(path: &Path) -> Result<(), String> {
         tokenizer.decode(&ids, true).map_err(told)?;
     }
     loaded(&Model::load(path).map_err(told)?)
+}
+
+/// A pack that holds the weights between other bytes, and a folder that says all else: the model is loaded.
+fn resident(config: &[u8], weights: &[u8]) -> Result<(), String> {
+    const BEGIN: usize = 512;
+    let folder = tempfile::tempdir().expect("the temporary folder can be written");
+    std::fs::write(folder.path().join("config.json"), config).expect("there is room");
+    let pack = [&[0xff; BEGIN], weights, &[0xff; 64]].concat();
+    with_file(&pack, |path| {
+        let (begin, bytes) = (BEGIN as u64, weights.len() as u64);
+        let checkpoint = Checkpoint::of_pack(folder.path(), &path, begin, bytes).map_err(told)?;
+        let model = Model::of(checkpoint).map_err(told)?;
+        assert!(!model.checkpoint().has_ffn());
+        let state = model.new_state();
+        assert_eq!(state.position(), 0);
+        Ok(())
+    })
+}
+
+/// Predictors compute, become sections of a pack, and are the same when they are written.
+fn predictors(file: &[u8]) -> Result<(), String> {
+    let read = with_file(file, |path| Predictors::read(&path)).map_err(told)?;
+    let input: Vec<f32> = (0..read.hidden).map(|at| at as f32 - 3.0).collect();
+    for predictor in &read.predictors {
+        assert!(predictor.layer < read.layers && predictor.horizon <= predictor.layer);
+        for point in 0..predictor.points().len() {
+            let mut named = Vec::new();
+            predictor.active(&input, point, &mut named).map_err(told)?;
+            for ids in named {
+                assert!(ids.is_sorted_by(|a, b| a < b));
+                assert!(ids.iter().all(|id| (*id as usize) < read.neurons));
+            }
+        }
+    }
+    // What goes into a pack is what its reader takes, of a model that a pack can be of.
+    let shape = Shape {
+        layers: read.layers as u32,
+        neurons: read.neurons as u32,
+        hidden: read.hidden as u32,
+        parts: 2,
+        activation: Activation::Relu,
+        activation_threshold: 0.0,
+        dtype: Dtype::Placeholder,
+        bundle_stride: 64,
+    };
+    if let (Ok(sections), Ok(())) = (read.sections(), shape.check(0)) {
+        assert_eq!(sections.len(), read.predictors.len());
+        for section in sections {
+            let found = Predictor::of_section(&section.bytes, &shape);
+            assert!(matches!(found, Ok(Some(_))), "{found:?}");
+        }
+    }
+    let (mut once, mut again) = (Vec::new(), Vec::new());
+    read.write_to(&mut once).expect("what was read can be written");
+    let reread = with_file(&once, |path| Predictors::read(&path)).map_err(told)?;
+    reread.write_to(&mut again).expect("what was read can be written");
+    assert!(once == again);
+    Ok(())
+}
+
+/// A pack of these layers and neurons is relinked by a trace.
+fn seen(path: PathBuf, [layers, neurons]: [usize; 2]) -> Result<(), String> {
+    let seen = Profile::open(&[path]).map_err(told)?;
+    let held = |layer: usize| {
+        let mut neuron_of_slot: Vec<u32> = (0..neurons as u32).collect();
+        neuron_of_slot.rotate_left(layer % neurons);
+        let active_count = (0..neurons as u32).map(|neuron| neuron % 8).collect();
+        HeldLayer { neuron_of_slot, active_count, profile_tokens: 8 }
+    };
+    let held: Vec<HeldLayer> = (0..layers).map(held).collect();
+    let objective = Objective::phone().expect("a law of a device");
+    let relinking = Relinking { objective, pin: 0.1, gain_min: 0.01 };
+    let relinked = relinking.relink(&held, &seen, || ()).map_err(told)?;
+    assert_eq!(relinked.layers.len(), layers);
+    for layer in &relinked.layers {
+        assert_eq!(layer.active_count.len(), neurons);
+        assert!(
+            layer.active_count.iter().all(|count| u64::from(*count) <= relinked.profile_tokens)
+        );
+        let Some((order, begins)) = &layer.order else { continue };
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert!(sorted.iter().copied().eq(0..neurons as u32));
+        assert!(begins.is_sorted_by(|a, b| a < b));
+        assert_eq!((begins.first(), begins.last()), (Some(&0), Some(&(neurons as u32))));
+    }
+    Ok(())
 }
 
 fn loaded(model: &Model) -> Result<(), String> {

@@ -4,6 +4,10 @@
 
 #[path = "made_model.rs"]
 mod made_model;
+#[path = "made_predictors.rs"]
+mod made_predictors;
+
+pub use made_predictors::predictors;
 
 use std::fmt::Write;
 
@@ -16,6 +20,11 @@ pub enum Kind {
     Law,
     Model,
     Gguf,
+    Predictors,
+    /// What was seen to be needed, to relink a pack by.
+    Seen,
+    /// The weights of a model folder within a pack.
+    Resident,
 }
 
 /// What is to be read.
@@ -26,6 +35,8 @@ pub struct Input {
     pub file: Vec<u8>,
     /// The weights of a model folder.
     pub weights: Vec<u8>,
+    /// Layers and neurons of the pack that is relinked.
+    pub size: [usize; 2],
     /// Whether it is valid for sure.
     pub valid: bool,
 }
@@ -71,17 +82,38 @@ const MODEL: u8 = 0xff;
 /// The first byte of a GGUF file, which follows as it is: it has no checksum to get behind.
 const GGUF: u8 = 0xfe;
 
+/// The first bytes of predictors files: of a valid one that is then edited, and of a header that ends at a zero byte.
+const PREDICTORS: u8 = 0xfd;
+const PREDICTORS_FRAMED: u8 = 0xfc;
+/// Of a trace that is valid but for edits, by which a pack is relinked.
+const SEEN: u8 = 0xfb;
+/// Of a model folder whose weights lie in a pack.
+const RESIDENT: u8 = 0xfa;
+
+impl Input {
+    fn of(kind: Kind, file: Vec<u8>, valid: bool) -> Self {
+        Self { kind, file, weights: Vec::new(), size: [0; 2], valid }
+    }
+}
+
 /// Takes it from its front.
 pub fn input(bytes: &mut Bytes<'_>) -> Input {
     let mode = bytes.byte();
-    if mode == MODEL {
-        return made_model::input(bytes);
+    let any = |kind, file| Input::of(kind, file, false);
+    match mode {
+        MODEL => return made_model::input(bytes, Kind::Model),
+        RESIDENT => return made_model::input(bytes, Kind::Resident),
+        GGUF => return any(Kind::Gguf, bytes.rest.to_vec()),
+        PREDICTORS_FRAMED => return any(Kind::Predictors, framed(bytes.rest)),
+        PREDICTORS => {
+            let mut made = predictors(bytes);
+            let valid = bytes.rest.is_empty();
+            bytes.edits(|bytes| made.edit(bytes));
+            return Input::of(Kind::Predictors, made.bytes(), valid);
+        }
+        SEEN => return seen(bytes),
+        _ => (),
     }
-    if mode == GGUF {
-        let file = bytes.rest.to_vec();
-        return Input { kind: Kind::Gguf, file, weights: Vec::new(), valid: false };
-    }
-    let any = |kind, file| Input { kind, file, weights: Vec::new(), valid: false };
     match mode % 8 {
         0 => any(Kind::Trace, bytes.rest.to_vec()),
         1 => any(Kind::Links, bytes.rest.to_vec()),
@@ -95,7 +127,7 @@ pub fn input(bytes: &mut Bytes<'_>) -> Input {
             let mut made = if mode == 6 { trace(bytes) } else { links(bytes) };
             let valid = bytes.rest.is_empty();
             bytes.edits(|bytes| made.edit(bytes));
-            Input { kind, file: made.bytes(), weights: Vec::new(), valid }
+            Input::of(kind, made.bytes(), valid)
         }
     }
 }
@@ -196,7 +228,21 @@ fn edit_number(text: &mut Vec<u8>, bytes: &mut Bytes<'_>) {
 
 /// A valid trace.
 pub fn trace(bytes: &mut Bytes<'_>) -> Made {
-    let (layers, neurons, tokens) = (bytes.count(12), bytes.count(40), bytes.count(10));
+    let size = [bytes.count(12), bytes.count(40), bytes.count(10)];
+    trace_of(bytes, size)
+}
+
+/// What was seen: of one more token than are needed to learn from, or some fewer.
+fn seen(bytes: &mut Bytes<'_>) -> Input {
+    let size = [bytes.count(3), bytes.count(40)];
+    let fewer = bytes.byte().saturating_sub(250);
+    let mut made = trace_of(bytes, [size[0], size[1], 65 - usize::from(fewer)]);
+    let valid = bytes.rest.is_empty() && fewer < 2;
+    bytes.edits(|bytes| made.edit(bytes));
+    Input { size, ..Input::of(Kind::Seen, made.bytes(), valid) }
+}
+
+fn trace_of(bytes: &mut Bytes<'_>, [layers, neurons, tokens]: [usize; 3]) -> Made {
     let (window, with_ids) = (bytes.count(20), bytes.byte().is_multiple_of(2));
     let bits = bytes.byte();
     let row = neurons.div_ceil(8);
@@ -205,7 +251,7 @@ pub fn trace(bytes: &mut Bytes<'_>) -> Made {
         for at in 0..tokens * row {
             let last = at % row == row - 1 && neurons % 8 != 0;
             let mask = if last { (1 << (neurons % 8)) - 1 } else { 0xff };
-            rows.push(bits.wrapping_mul(at as u8 + number as u8) & mask);
+            rows.push(bits.wrapping_mul((at + number) as u8) & mask);
         }
         (format!("layer.{number}"), "U8", vec![tokens, row], rows)
     };

@@ -27,7 +27,7 @@ impl Sizes {
 }
 
 /// Takes a model folder from the front of the bytes: sizes, then edits.
-pub(super) fn input(bytes: &mut Bytes<'_>) -> Input {
+pub(super) fn input(bytes: &mut Bytes<'_>, kind: Kind) -> Input {
     let choice = bytes.byte();
     let heads = 1 << (choice >> 2 & 3);
     let sizes = Sizes {
@@ -48,7 +48,7 @@ pub(super) fn input(bytes: &mut Bytes<'_>) -> Input {
         2 => edit_byte(&mut config, bytes),
         _ => weights.edit(bytes),
     });
-    Input { kind: Kind::Model, file: config, weights: weights.bytes(), valid }
+    Input { weights: weights.bytes(), ..Input::of(kind, config, valid) }
 }
 
 /// A tensor of halves.

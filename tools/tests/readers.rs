@@ -1,4 +1,4 @@
-//! The readers of traces, links files and device profiles, on every seed and every regression input of
+//! The readers of traces, links files, predictors, device profiles and models, on every seed and every regression input of
 //! the fuzz target `readers`, and on a few thousand files made at random.
 
 #[path = "../../fuzz/readers/body.rs"]
@@ -45,10 +45,11 @@ proptest! {
         body::run(&file);
     }
 
-    /// Traces, links files and model folders that are valid, and with up to eight edits.
+    /// Traces, links files, predictors, what was seen, model folders and weights in packs that are valid, and with up to
+    /// eight edits.
     #[test]
     fn edited_files_give_an_error_or_a_value(
-        kind in prop::sample::select(vec![6_u8, 7, 0xff]),
+        kind in prop::sample::select(vec![6_u8, 7, 0xfa, 0xfb, 0xfd, 0xff]),
         shape in prop::array::uniform6(any::<u8>()),
         edits in prop::collection::vec(any::<u8>(), 0..32),
     ) {

@@ -36,6 +36,12 @@ pub fn contenders(objective: Objective, cache: f64) -> Vec<Linking> {
     all
 }
 
+/// The note of a links file that says how its order was chosen, with a cache of this share.
+pub fn chosen_by(cache: f64) -> (String, String) {
+    let how = format!("best of {FOLDS}-fold cross-validation, cache {cache}");
+    ("order.chosen_by".into(), how)
+}
+
 /// Prices each of `linkings`; the cheapest comes first, ties in the order given. `progress` is called
 /// with the steps done since the last call: [`LAYER_STEPS`](super::linking::LAYER_STEPS) for every layer
 /// linked, `linkings * FOLDS * layers` of them.

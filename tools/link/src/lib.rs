@@ -56,7 +56,7 @@ pub mod trace;
 pub use coactivation::LayerActivity;
 pub use file::{Links, TraceSource};
 pub use linking::{LAYER_STEPS, Linking, link_layer, link_layers, refined_order};
-pub use orders::{Order, UnknownOrder};
+pub use orders::{Order, PIN_DEFAULT, UnknownOrder};
 pub use placement::{LayerLinks, Placement, slot_of_neuron};
 pub use price::{Objective, Price};
 pub use profile::{Part, Profile};

@@ -10,14 +10,17 @@ use rayon::prelude::*;
 use super::LAYERS_MAX;
 use super::baselines::bisect;
 use super::coactivation::LayerActivity;
+use super::file::Links;
 use super::greedy::chains_of;
 use super::hot::{hot_bundles, hot_sets};
 use super::orders::{Order, by_frequency, shuffled};
 use super::pairs::Weight;
 use super::placement::{LayerLinks, Placement};
 use super::price::{Objective, price_layer};
+use super::profile::{Part, Profile};
 use super::refine::refine;
 use super::replicas::{Arrange, replicas};
+use lnp_common::tensor_file::SYNTHETIC;
 use lnp_device::LawText;
 
 /// Steps that the progress of a layer is told in.
@@ -88,6 +91,31 @@ impl Linking {
             })
             .collect();
         linked.into_iter().collect()
+    }
+
+    /// The links file of a profile: all its layers linked, and where they come from. `progress` as in
+    /// [`Linking::link`].
+    ///
+    /// # Errors
+    /// As [`Linking::link`].
+    pub fn links(&self, profile: &Profile, progress: impl Fn(u64) + Sync) -> Result<Links> {
+        let activity_of = |layer| profile.activity(layer, Part::All);
+        let layers = self.link(profile.layers(), activity_of, progress)?;
+        let mut notes = self.notes();
+        if profile.is_synthetic() {
+            notes.insert(SYNTHETIC.into(), "made from synthetic traces: no model's own".into());
+        }
+        Ok(Links {
+            order: self.order,
+            neurons: profile.neurons(),
+            profile_tokens: profile.tokens(),
+            corpora: profile.corpora(),
+            model: profile.model().to_owned(),
+            traces: profile.sources.clone(),
+            tool: Links::this_tool(),
+            notes,
+            layers,
+        })
     }
 
     /// For each layer which neurons are pinned; empty where none are.

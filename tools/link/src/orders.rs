@@ -36,6 +36,9 @@ pub enum Order {
     },
 }
 
+/// Share of the bundles that is placed apart, where an order is made for what a cache leaves and nothing else is said.
+pub const PIN_DEFAULT: f64 = 0.1;
+
 /// Most placements of a layer: beyond, flash is spent for next to nothing.
 pub(crate) const PLACEMENTS_MAX: usize = 16;
 
@@ -55,6 +58,19 @@ impl Order {
         Self::Miss,
         Self::Replicas { placements: 2 },
     ];
+
+    /// Share of the bundles that is placed apart for a cache to pin, where nothing else is said.
+    pub const fn pin_default(self) -> f64 {
+        match self {
+            Self::Refined | Self::Miss | Self::Replicas { .. } => PIN_DEFAULT,
+            _ => 0.0,
+        }
+    }
+
+    /// Whether it is made from how often pairs are active, which takes memory.
+    pub const fn counts_pairs(self) -> bool {
+        !matches!(self, Self::Identity | Self::Random { .. } | Self::Frequency)
+    }
 
     /// The stable name: that of the variant, in lower case. [`fmt::Display`] adds the number of
     /// placements, as `replicas:4`.

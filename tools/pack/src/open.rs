@@ -14,6 +14,9 @@ use lnp_format::read::{check_superblock, section_table};
 use lnp_format::{FormatError, Pack};
 
 use lnp_common::files::open_file;
+use lnp_link::Links;
+
+use crate::recipe::{ModelSize, Recipe};
 
 /// The index bytes of a pack, which its views borrow.
 #[derive(Debug, Clone)]
@@ -44,6 +47,18 @@ impl PackIndex {
     /// made from.
     pub fn in_memory(path: PathBuf, bytes: Vec<u8>, file_bytes: u64) -> Self {
         Self { path, bytes, file_bytes }
+    }
+
+    /// The index of the pack that links would make, of bundles of so many bytes: for plans and simulations before
+    /// anything is written. `path` is the links file.
+    ///
+    /// # Errors
+    /// Such a pack cannot be.
+    pub fn of_links(path: &Path, links: &Links, bundle_bytes: u32) -> Result<Self> {
+        let model = ModelSize::of_links(links);
+        let recipe = Recipe::for_placeholders(Some(links), model, bundle_bytes, 1)?;
+        let layout = recipe.layout()?;
+        Ok(Self::in_memory(path.to_owned(), layout.index, layout.bytes.file_bytes))
     }
 
     /// The views.

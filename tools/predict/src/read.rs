@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use lnp_common::tensor_file::TensorFile;
+use lnp_format::limits::{HIDDEN_MAX, NEURONS_MAX};
 use lnp_link::trace::check_tensor;
 use lnp_model::Source;
 use safetensors::Dtype;
@@ -23,6 +24,10 @@ pub(crate) fn parse(file: &TensorFile) -> Result<Predictors> {
     let [layers, neurons, hidden, ffn_bytes, rows] =
         ["layers", "neurons", "hidden", "ffn_bytes", "rows"].map(|key| number(metadata, key));
     let (layers, neurons, hidden) = (layers?, neurons?, hidden?);
+    ensure!(
+        (1..=NEURONS_MAX as usize).contains(&neurons) && is_width(hidden),
+        "{neurons} neurons a layer, hidden size {hidden}: 1 to {NEURONS_MAX} and 1 to {HIDDEN_MAX} are possible"
+    );
     let recall = text(metadata, "recall")?;
     let traces = text(metadata, "traces")?;
     let mut predictors = Vec::new();
@@ -55,6 +60,11 @@ pub(crate) fn parse(file: &TensorFile) -> Result<Predictors> {
             .context("metadata entry 'traces' is no list of traces")?,
         predictors,
     })
+}
+
+/// Whether a matrix may be so wide: as wide as a pack's.
+fn is_width(columns: usize) -> bool {
+    (1..=HIDDEN_MAX as usize).contains(&columns)
 }
 
 fn text<'a>(metadata: &'a BTreeMap<String, String>, key: &str) -> Result<&'a str> {
@@ -92,6 +102,9 @@ fn predictor(
         matrix(file, &tensor_name(array, place.0, place.1), numbers, rows, columns)
     };
     let body = match (about.kind.as_str(), about.rank) {
+        ("low-rank", Some(rank)) if !is_width(rank) => {
+            bail!("a predictor of rank {rank}: 1 to {HIDDEN_MAX} are possible")
+        }
         ("low-rank", Some(rank)) => Body::LowRank {
             reduce: matrix("reduce", rank, hidden)?,
             expand: matrix("expand", neurons, rank)?,
@@ -112,6 +125,15 @@ fn predictor(
         file.read(&name)?.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
     ensure!(values.iter().all(|value| value.is_finite()), "a number that is none: damaged");
     let points: Vec<Point> = values.as_chunks().0.iter().map(point).collect();
+    // As a pack's reader has it, which would refuse what became of others.
+    let share = |value: f32| (0.0..=1.0).contains(&value);
+    let sound = |of: &Point| {
+        share(of.quality) && share(of.recall) && share(of.share_kept) && of.reads_per_active >= 0.0
+    };
+    ensure!(
+        points.iter().all(sound),
+        "an operating point with a share that is not 0 to 1: damaged"
+    );
     let name = tensor_name("offset", place.0, place.1);
     let expected = match about.thresholds.as_str() {
         "layer" => vec![neurons],

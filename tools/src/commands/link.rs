@@ -1,6 +1,5 @@
 //! `lnp link`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -11,11 +10,12 @@ use lnp_common::files::{check_room, check_target};
 use lnp_common::report::{bytes, plain, print_json, progress, say, shown, table, thousands};
 use lnp_device::LawText;
 use lnp_link::LAYER_STEPS;
+use lnp_link::PIN_DEFAULT;
 use lnp_link::UnknownOrder;
-use lnp_link::choose::{Candidate, compare, contenders};
+use lnp_link::choose::{Candidate, chosen_by, compare, contenders};
 use lnp_link::profile::FOLDS;
 use lnp_link::trace::SYNTHETIC;
-use lnp_link::{Linking, Links, Objective, Order, Part, Profile, stats::LinkStatistics};
+use lnp_link::{Linking, Links, Objective, Order, Profile, stats::LinkStatistics};
 use lnp_measure::profile::DeviceProfile;
 
 /// Learn from traces in which order to lay out each layer's neurons
@@ -96,9 +96,6 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
 /// Bytes for counts of pairs: the whole matrices of two layers of 16,384 neurons, and their pairs.
 const MEMORY_DEFAULT: ByteCount = ByteCount(2 << 30);
 
-/// Share that is pinned where an order needs one and none is given.
-const PIN_DEFAULT: f64 = 0.1;
-
 pub(super) fn run(args: &Args) -> Result<()> {
     let law = match (&args.device, args.law) {
         (Some(device), _) => DeviceProfile::read(device)?.law,
@@ -107,16 +104,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let objective = Objective { law: law.law()?, bundle_bytes: args.bundle_bytes.saturating_u32() };
     let inputs: Vec<&Path> = args.traces.iter().chain(&args.device).map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
-    let needs_pin = matches!(
-        args.order,
-        OrderName::Best | OrderName::One(Order::Refined | Order::Miss | Order::Replicas { .. })
-    );
-    let pin = args.pin.unwrap_or(if needs_pin { PIN_DEFAULT } else { 0.0 });
+    let pin = args.pin.unwrap_or(match args.order {
+        OrderName::One(order) => order.pin_default(),
+        OrderName::Best => PIN_DEFAULT,
+    });
     let profile = Profile::open(&args.traces)?.with_memory(args.memory.0);
-    let counts_pairs = !matches!(
-        args.order,
-        OrderName::One(Order::Identity | Order::Random { .. } | Order::Frequency)
-    );
+    let counts_pairs = match args.order {
+        OrderName::One(order) => order.counts_pairs(),
+        OrderName::Best => true,
+    };
     let least = profile.memory_min();
     ensure!(
         args.memory.0 >= least || !counts_pairs,
@@ -140,8 +136,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     };
     let mut links = link_profile(&profile, &linking)?;
     if args.order == OrderName::Best {
-        let note = format!("best of {FOLDS}-fold cross-validation, cache {pin}");
-        links.notes.insert("order.chosen_by".into(), note);
+        links.notes.extend([chosen_by(pin)]);
     }
     links.write(&args.output)?;
     summarise(&links, &args.output, args.json)
@@ -180,29 +175,9 @@ pub(super) fn link_traces(paths: &[PathBuf], order: Order) -> Result<Links> {
 /// Links a profile, layers in parallel, with a progress bar.
 fn link_profile(profile: &Profile, linking: &Linking) -> Result<Links> {
     let bar = progress("linking", profile.layers() as u64 * LAYER_STEPS);
-    let activity_of = |layer| profile.activity(layer, Part::All);
-    let layers = linking.link(profile.layers(), activity_of, |steps| bar.inc(steps))?;
+    let links = linking.links(profile, |steps| bar.inc(steps))?;
     bar.finish_and_clear();
-    Ok(Links {
-        order: linking.order,
-        neurons: profile.neurons(),
-        profile_tokens: profile.tokens(),
-        corpora: profile.corpora(),
-        model: profile.model().to_owned(),
-        traces: profile.sources.clone(),
-        tool: Links::this_tool(),
-        notes: notes(profile, linking),
-        layers,
-    })
-}
-
-/// How the order was made; and that the traces were made up, where they were.
-fn notes(profile: &Profile, linking: &Linking) -> BTreeMap<String, String> {
-    let mut notes = linking.notes();
-    if profile.is_synthetic() {
-        notes.insert(SYNTHETIC.into(), "made from synthetic traces: no model's own".into());
-    }
-    notes
+    Ok(links)
 }
 
 fn summarise(links: &Links, output: &Path, json: bool) -> Result<()> {

@@ -16,7 +16,7 @@ use super::ReadArgs;
 use super::byte_count::{parse_bytes, parse_short_length};
 use super::run::parse_ahead;
 use super::timeline::TimelineArgs;
-use lnp_common::report::{plain, progress, say, shown};
+use lnp_common::report::{progress, say, shown};
 use lnp_device::{LawText, open_direct};
 use lnp_link::Links;
 use lnp_link::trace::TraceReader;
@@ -24,10 +24,9 @@ use lnp_measure::probe::{ProbeOptions, probe};
 use lnp_measure::profile::DeviceProfile;
 use lnp_measure::replay::lookahead::{AheadSets, Mode, lookahead};
 use lnp_measure::replay::{
-    ActiveSets, Caches, ReplayOptions, Rules, Target, overlap::overlap, replay, sustained,
+    ActiveSets, Caches, ReplayOptions, Rules, Target, doubts, overlap::overlap, replay, sustained,
 };
-use lnp_pack::recipe::ModelSize;
-use lnp_pack::{PackIndex, Recipe};
+use lnp_pack::PackIndex;
 use lnp_run::AheadChoice;
 use report::Report;
 use turns::Turns;
@@ -271,37 +270,15 @@ fn open_packs(args: &Args) -> Result<Vec<PackIndex>> {
     }
     let bundle_bytes = args.bundle_bytes.context("--links needs --bundle-bytes")?;
     let index_of = |path: &PathBuf| -> Result<PackIndex> {
-        let links = Links::read(path)?;
-        let model = ModelSize::of_links(&links);
-        let recipe = Recipe::for_placeholders(Some(&links), model, bundle_bytes, 1)?;
-        let layout = recipe.layout()?;
-        Ok(PackIndex::in_memory(path.clone(), layout.index, layout.bytes.file_bytes))
+        PackIndex::of_links(path, &Links::read(path)?, bundle_bytes)
     };
     args.links.iter().map(index_of).collect()
 }
 
 /// An order judged on the trace that it was made from looks better than it is.
 pub(super) fn warn_about_profiles(packs: &[PackIndex], trace: &TraceReader) -> Result<()> {
-    let hash = trace.sha256_hex()?;
-    for index in packs {
-        let pack = index.pack()?;
-        let order = pack.provenance().order().to_owned();
-        let model = pack.provenance().value("model").unwrap_or_default();
-        if trace.model().is_some_and(|traced| traced != model) {
-            say(&format!(
-                "lnp: warning: {} is of model {}, the trace of {}\n",
-                shown(index.path()),
-                plain(model),
-                plain(trace.model().unwrap_or_default())
-            ));
-        }
-        let same = |(key, value): (&str, &str)| key.starts_with("profile.trace.") && value == hash;
-        if !matches!(order.as_str(), "identity" | "random") && pack.provenance().entries().any(same)
-        {
-            say(&format!(
-                "lnp: warning: the {order} order was made from this very trace: use another\n"
-            ));
-        }
+    for warning in doubts(packs, trace)? {
+        say(&format!("lnp: warning: {warning}\n"));
     }
     Ok(())
 }

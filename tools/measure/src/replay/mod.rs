@@ -27,8 +27,10 @@ use lnp_engine::{Config, DeviceLaw, Engine, EngineError, open_logged, required_b
 
 use contest::compete;
 use contestant::Contestant;
+use lnp_common::report::{plain, shown};
 use lnp_device::memory::{self, ArenaMemory};
 use lnp_device::timeline::{self, Timeline};
+use lnp_link::trace::TraceReader;
 use lnp_pack::PackIndex;
 pub use options::{CacheState, Caches, ReplayOptions, Rules};
 pub use record::TURN_TOKENS;
@@ -85,6 +87,31 @@ pub fn replay(
     }
     let rows = rows.into_iter().map(|(_, row)| row).collect();
     Ok(Replayed { rows, calibrated_law, timelines })
+}
+
+/// What makes a comparison on this trace doubtful, a line each: a pack of another model, an order that was made from the
+/// trace itself.
+///
+/// # Errors
+/// The trace cannot be read.
+pub fn doubts(packs: &[PackIndex], trace: &TraceReader) -> Result<Vec<String>> {
+    let hash = trace.sha256_hex()?;
+    let mut doubts = Vec::new();
+    for index in packs {
+        let pack = index.pack()?;
+        let order = pack.provenance().order();
+        let model = pack.provenance().value("model").unwrap_or_default();
+        if let Some(traced) = trace.model().filter(|traced| *traced != model) {
+            let path = shown(index.path());
+            let (model, traced) = (plain(model), plain(traced));
+            doubts.push(format!("{path} is of model {model}, the trace of {traced}"));
+        }
+        let same = |(key, value): (&str, &str)| key.starts_with("profile.trace.") && value == hash;
+        if !matches!(order, "identity" | "random") && pack.provenance().entries().any(same) {
+            doubts.push(format!("the {order} order was made from this very trace: use another"));
+        }
+    }
+    Ok(doubts)
 }
 
 /// What a contestant is made from: its pack's place in the list, and its engine's settings and memory.
