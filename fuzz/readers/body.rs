@@ -228,7 +228,7 @@ fn seen(path: PathBuf, [layers, neurons]: [usize; 2]) -> Result<(), String> {
     let held: Vec<HeldLayer> = (0..layers).map(held).collect();
     let objective = Objective::phone().expect("a law of a device");
     let relinking = Relinking { objective, pin: 0.1, gain_min: 0.01 };
-    let relinked = relinking.relink(&held, &seen, || ()).map_err(told)?;
+    let relinked = relinking.relink(&held, &seen, None, || ()).map_err(told)?;
     assert_eq!(relinked.layers.len(), layers);
     for layer in &relinked.layers {
         assert_eq!(layer.active_count.len(), neurons);
