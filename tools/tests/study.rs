@@ -99,7 +99,8 @@ fn number(cell: &BTreeMap<String, String>, column: &str) -> f64 {
     cell[column].parse().unwrap_or_else(|_| panic!("{column} of {cell:?}"))
 }
 
-const POLICIES: &str = "pinned,lru,s3-fifo,linking-aligned,pinned+linking-aligned";
+const POLICIES: &str =
+    "pinned,lru,s3-fifo,linking-aligned,pinned+linking-aligned,decayed-frequency";
 const LAW: &str = "a_us=20,b_mib_s=900,combine=sum,t0_us=30";
 
 /// What `lnp replay --simulate` says of an order made from both profiles, on the test of bbb.
@@ -169,8 +170,8 @@ fn a_cell_is_what_replay_says() {
             }
         }
     }
-    // Four orders, two sizes: a dense stream, no cache, and five policies at two ratios.
-    assert_eq!(compared, 4 * 2 * (1 + 1 + 10));
+    // Four orders, two sizes: a dense stream, no cache, and six policies at two ratios.
+    assert_eq!(compared, 4 * 2 * (1 + 1 + 12));
 }
 
 /// The same traces under names that say nothing: as `lnp trace --text profile.txt` records them.
