@@ -97,12 +97,12 @@ pub const CACHE_RECENT_HALF_LIFE_TICKS: usize = 16;
 /// What a recent use weighs more.
 pub const CACHE_RECENT_WEIGHT: f32 = 28.0;
 /// What a bundle is worth that costs nothing beside others, of one that costs an operation.
-pub const CACHE_COST_LEAST: f32 = 0.2;
+pub const CACHE_COST_LEAST: f32 = 0.1;
 /// What a bundle is taken to cost before it was read, operations.
 pub const CACHE_COST_FIRST: f32 = 0.6;
 /// Share by which each read moves the mean of what a bundle costs.
 pub const CACHE_COST_STEP: f32 = 0.1;
 /// Cells among which the one worth least is looked for.
-pub const CACHE_SAMPLE_CELLS: u32 = 8;
+pub const CACHE_SAMPLE_CELLS: u32 = 16;
 /// Most changes of the simulated device's timing that can be told beforehand.
 pub const TIMING_CHANGES_MAX: usize = 8;

@@ -212,18 +212,19 @@ mod tests {
 
     /// Scaling down keeps what is worth more worth more.
     #[test]
-    fn scores_outlive_being_scaled_down() {
+    fn scores_outlive_being_scaled_down() -> Result<(), ArenaError> {
         let mut size = ArenaSize::default();
         DecayedFrequency::size(&mut size, 32);
         let mut memory = vec![0xee; size.bytes()];
-        let mut rule = DecayedFrequency::new(&mut Arena::new(&mut memory), 32).unwrap();
+        let mut rule = DecayedFrequency::new(&mut Arena::new(&mut memory), 32)?;
         let half_life_uses = 2 * CACHE_STEADY_HALF_LIFE_TICKS;
         for round in 0..50 * half_life_uses {
             rule.count(if round % 4 == 0 { 1 } else { 0 });
             assert!(rule.steady_gain < GROWTH_MAX && rule.recent_gain < GROWTH_MAX);
         }
-        // three times as often, so three times as much, of the kept share of the rate
+        // three times as often, and read at the same cost
         let ratio = rule.score(0) / rule.score(1);
         assert!((ratio - 3.0).abs() < 0.1, "{ratio}");
+        Ok(())
     }
 }
