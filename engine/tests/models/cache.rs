@@ -268,6 +268,8 @@ fn admit(
 /// Every use of every bundle, kept, and weighed anew whenever a worth is asked for.
 struct Uses {
     profiled: Vec<u32>,
+    /// All of these together.
+    profiled_sum: f64,
     /// Ticks since the beginning, and the bundle.
     uses: Vec<(usize, u32)>,
     cost: Vec<f64>,
@@ -279,6 +281,7 @@ impl Uses {
     fn new(bundles: usize, cells: usize) -> Self {
         let mut uses = Self {
             profiled: vec![0; bundles],
+            profiled_sum: 0.0,
             uses: Vec::new(),
             cost: Vec::new(),
             cells: vec![None; cells],
@@ -290,6 +293,7 @@ impl Uses {
     /// Cells are kept for the most frequent once counts were told, however few.
     fn clear(&mut self, keep: bool) {
         self.uses.clear();
+        self.profiled_sum = self.profiled.iter().map(|count| f64::from(*count)).sum();
         self.cost = vec![f64::from(CACHE_COST_FIRST); self.profiled.len()];
         let mut hot: Vec<u32> = (0..self.profiled.len() as u32).collect();
         hot.sort_by_key(|bundle| (std::cmp::Reverse(self.profiled[*bundle as usize]), *bundle));
@@ -323,9 +327,8 @@ impl Uses {
             let ages = self.uses.iter().filter(|(_, used)| *used == bundle).map(|(at, _)| now - at);
             ages.map(|age| 0.5_f64.powf(age as f64 / half_life as f64)).sum::<f64>()
         };
-        let all: f64 = self.profiled.iter().map(|count| f64::from(*count)).sum();
         let half_life = CACHE_STEADY_HALF_LIFE_TICKS as f64;
-        let share = f64::from(self.profiled[bundle as usize]) / all.max(1.0);
+        let share = f64::from(self.profiled[bundle as usize]) / self.profiled_sum.max(1.0);
         let before = share * half_life * self.tick_uses() as f64 / 2_f64.ln();
         let steady =
             before * 0.5_f64.powf(now as f64 / half_life) + decayed(CACHE_STEADY_HALF_LIFE_TICKS);
@@ -378,12 +381,13 @@ fn compare_decayed(bundles: usize, cells: usize, operations: impl IntoIterator<I
                 kept = model.cells.iter().flatten().map(|(bundle, _)| *bundle).collect();
             }
         }
-        for bundle in 0..bundles as u32 {
-            let cell = cache.peek(bundle).map(|cell| cell as usize);
-            assert_eq!(cell, model.cell_of(bundle).filter(|_| model.holds(bundle)));
-        }
-        let held = model.cells.iter().flatten().filter(|(_, read)| *read).count();
-        assert_eq!((cache.len() as usize, cache.is_empty()), (held, held == 0));
+        let held: HashMap<u32, u32> = (0..)
+            .zip(&model.cells)
+            .filter_map(|(cell, of)| of.filter(|(_, read)| *read).map(|(bundle, _)| (bundle, cell)))
+            .collect();
+        let found = |bundle| cache.peek(bundle) == held.get(&bundle).copied();
+        assert!((0..bundles as u32).all(found), "{held:?}");
+        assert_eq!((cache.len() as usize, cache.is_empty()), (held.len(), held.is_empty()));
         assert!(cache.hot().is_empty() || cache.hot() == kept);
     }
 }
