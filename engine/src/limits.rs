@@ -87,5 +87,22 @@ pub const CACHE_LONG_RUN_ADMITS_ONE_IN: u32 = 32;
 /// Share of the cells that the policy `pinned+linking-aligned` pins, per cent: the best of
 /// 50 to 90 measured. All of them is the policy `pinned`.
 pub const CACHE_PINNED_PERCENT: usize = 90;
+/// The clock of the policy `decayed-frequency` ticks so often while as many bundles are asked for as a pack has, which
+/// takes 6 to 30 tokens of the models in view: what is learned goes by how much was seen.
+pub const CACHE_TICKS_PER_ROUND: usize = 16;
+/// Half-life of what it counts in the long run, in ticks: 250 to 1,200 tokens. As much weighs what the profile counted.
+pub const CACHE_STEADY_HALF_LIFE_TICKS: usize = 640;
+/// Half-life of what it counts as recent, in ticks.
+pub const CACHE_RECENT_HALF_LIFE_TICKS: usize = 16;
+/// What a recent use weighs more.
+pub const CACHE_RECENT_WEIGHT: f32 = 28.0;
+/// What a bundle is worth that costs nothing beside others, of one that costs an operation.
+pub const CACHE_COST_LEAST: f32 = 0.1;
+/// What a bundle is taken to cost before it was read, operations.
+pub const CACHE_COST_FIRST: f32 = 0.6;
+/// Share by which each read moves the mean of what a bundle costs.
+pub const CACHE_COST_STEP: f32 = 0.1;
+/// Cells among which the one worth least is looked for.
+pub const CACHE_SAMPLE_CELLS: u32 = 16;
 /// Most changes of the simulated device's timing that can be told beforehand.
 pub const TIMING_CHANGES_MAX: usize = 8;

@@ -2,7 +2,7 @@
 
 use lnp_engine::CachePolicy;
 use lnp_engine::arena::{Arena, ArenaSize};
-use lnp_engine::cache::Cache;
+use lnp_engine::cache::{Cache, Read};
 use lnp_engine::limits::{CACHE_LONG_RUN_ADMITS_ONE_IN, CACHE_LONG_RUN_BUNDLES};
 
 fn with<R>(
@@ -143,5 +143,47 @@ fn long_runs_are_admitted_now_and_then() {
         };
         assert_eq!(admitted(CACHE_LONG_RUN_BUNDLES - 1, 0..100), 100);
         assert_eq!(admitted(CACHE_LONG_RUN_BUNDLES, 100..500), 400 / CACHE_LONG_RUN_ADMITS_ONE_IN);
+    });
+}
+
+#[test]
+fn the_hot_set_gives_way_to_what_is_used() {
+    with(CachePolicy::DecayedFrequency, 1000, 100, |cache| {
+        // the profile saw the first hundred, and only them
+        cache.pin((0..1000).map(|bundle| (bundle, u32::from(bundle < 100))));
+        assert_eq!(cache.hot(), (0..100).collect::<Vec<u32>>());
+        let mut hits = |bundles: std::ops::Range<u32>, rounds: u32| {
+            let mut last = 0;
+            for _ in 0..rounds {
+                last = bundles.clone().filter(|bundle| ask(cache, *bundle)).count();
+            }
+            last
+        };
+        // as long as that is what is used, it stays, whatever passes by once
+        assert_eq!(hits(0..100, 10), 100);
+        hits(100..1000, 1);
+        assert!(hits(0..100, 1) >= 90);
+        // another text
+        assert_eq!(hits(500..600, 400), 100);
+        assert!(cache.hot().is_empty());
+        cache.clear();
+        assert!(cache.is_empty() && cache.hot().len() == 100);
+    });
+}
+
+#[test]
+fn what_is_read_alone_is_kept_rather_than_one_of_many() {
+    with(CachePolicy::DecayedFrequency, 1000, 50, |cache| {
+        // a hundred bundles in turns, all as often; the even ones come one by one, the others together
+        for _ in 0..100 {
+            for bundle in 0..100 {
+                if cache.hit(bundle).is_none() {
+                    let read_bundles = if bundle % 2 == 0 { 1 } else { 50 };
+                    cache.admit_read(bundle, Read { run_bundles: 1, read_bundles });
+                }
+            }
+        }
+        let kept = (0..100).step_by(2).filter(|bundle| cache.peek(*bundle).is_some()).count();
+        assert!(kept >= 40, "{kept} of 50 that are read alone");
     });
 }

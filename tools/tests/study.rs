@@ -99,7 +99,8 @@ fn number(cell: &BTreeMap<String, String>, column: &str) -> f64 {
     cell[column].parse().unwrap_or_else(|_| panic!("{column} of {cell:?}"))
 }
 
-const POLICIES: &str = "pinned,lru,s3-fifo,linking-aligned,pinned+linking-aligned";
+const POLICIES: &str =
+    "pinned,lru,s3-fifo,linking-aligned,pinned+linking-aligned,decayed-frequency";
 const LAW: &str = "a_us=20,b_mib_s=900,combine=sum,t0_us=30";
 
 /// What `lnp replay --simulate` says of an order made from both profiles, on the test of bbb.
@@ -169,8 +170,8 @@ fn a_cell_is_what_replay_says() {
             }
         }
     }
-    // Four orders, two sizes: a dense stream, no cache, and five policies at two ratios.
-    assert_eq!(compared, 4 * 2 * (1 + 1 + 10));
+    // Four orders, two sizes: a dense stream, no cache, and six policies at two ratios.
+    assert_eq!(compared, 4 * 2 * (1 + 1 + 12));
 }
 
 /// The same traces under names that say nothing: as `lnp trace --text profile.txt` records them.
@@ -208,6 +209,48 @@ fn texts_may_be_named_and_nothing_is_claimed_of_unnamed_ones() {
     assert!(fails(&[&["study"], &mixed[..]].concat()).contains("`mixed` is what all"));
 }
 
+/// Warm they are the cells of the order; and nothing hits more often than Belady's.
+#[test]
+fn caches_stand_beside_the_best() {
+    let work = Work::new();
+    let more = ["--orders", "greedy", "--tokens", "64", "--bundle-bytes", "4K,16K"];
+    let study = json(&strs(&work.study("out", &more)));
+    let rows = study["caches_over_belady"]["rows"].as_array().unwrap();
+    // 2 tests, 3 ratios, 3 profiles, 2 sizes, 5 policies and Belady's, cold and warm
+    assert_eq!(rows.len(), 2 * 3 * 3 * 2 * 6 * 2);
+    let csv = std::fs::read_to_string(work.path("out/caches.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + rows.len());
+    let same = |one: &serde_json::Value, other: &serde_json::Value, keys: &[&str]| {
+        keys.iter().all(|key| one[*key] == other[*key])
+    };
+    let place = ["profile", "test", "bundle_bytes", "cache_ratio", "cache_state"];
+    let number_of = |row: &serde_json::Value, key: &str| row[key].as_f64().unwrap();
+    let cells = work.cells("out");
+    let mut warm = 0;
+    for row in rows.iter().filter(|row| row["cache_policy"] != "belady") {
+        let is_best = |other: &&serde_json::Value| {
+            other["cache_policy"] == "belady" && same(row, other, &place)
+        };
+        let best = rows.iter().find(is_best).unwrap();
+        assert!(number_of(row, "hit_rate") <= number_of(best, "hit_rate"), "{row} {best}");
+        let ratio = number_of(row, "us") / number_of(best, "us");
+        assert!((ratio / number_of(row, "to_belady") - 1.0).abs() < 1e-9, "{row} {best}");
+        if row["cache_state"] == "warm" {
+            let is_it = |cell: &&BTreeMap<String, String>| {
+                let text = |key: &str| row[key].as_str().unwrap();
+                cell["order"] == "greedy"
+                    && ["profile", "test", "cache_policy"].iter().all(|key| cell[*key] == text(key))
+                    && number(cell, "bundle_bytes") == number_of(row, "bundle_bytes")
+                    && number(cell, "cache_ratio") == number_of(row, "cache_ratio")
+            };
+            let cell = cells.iter().find(is_it).unwrap();
+            assert!((number(cell, "us") - number_of(row, "us")).abs() < 0.01, "{row} {cell:?}");
+            warm += 1;
+        }
+    }
+    assert_eq!(warm, 2 * 3 * 3 * 2 * 5);
+}
+
 #[test]
 fn the_table_and_the_summary_belong_together() {
     let work = Work::new();
@@ -216,8 +259,8 @@ fn the_table_and_the_summary_belong_together() {
     let written = std::fs::read_to_string(work.path("out/study.json")).unwrap();
     assert_eq!(serde_json::from_str::<serde_json::Value>(&written).unwrap(), summary);
     let cells = work.cells("out");
-    // 3 profiles, 2 tests, 5 sizes, no cache and 4 policies at 3 ratios; 3 orders, dense and bound.
-    assert_eq!(cells.len(), 3 * 2 * 5 * 13 * 5);
+    // 3 profiles, 2 tests, 5 sizes, no cache and 5 policies at 3 ratios; 3 orders, dense and bound.
+    assert_eq!(cells.len(), 3 * 2 * 5 * 16 * 5);
     let relation = |profile: &str, test: &str| {
         let cell = cells.iter().find(|cell| cell["profile"] == profile && cell["test"] == test);
         cell.unwrap()["relation"].clone()
@@ -261,9 +304,14 @@ fn the_table_and_the_summary_belong_together() {
         .env("RAYON_NUM_THREADS", "1")
         .output();
     assert!(status.unwrap().status.success());
-    for name in
-        ["cells.csv", "study.json", "io-over-cache.svg", "read-lengths.svg", "coactivation.svg"]
-    {
+    for name in [
+        "cells.csv",
+        "caches.csv",
+        "study.json",
+        "io-over-cache.svg",
+        "read-lengths.svg",
+        "coactivation.svg",
+    ] {
         let read = |folder: &str| std::fs::read(work.path(&format!("{folder}/{name}"))).unwrap();
         assert_eq!(read("out"), read("again"), "{name}");
         assert!(read("out").len() < 500_000);

@@ -94,6 +94,9 @@
 // Pinned, and linking-aligned in a tenth.
 #define LNP_CACHE_PINNED_LINKING_ALIGNED 5
 
+// The bundles used most, lately and by the profile, each by what it costs to read.
+#define LNP_CACHE_DECAYED_FREQUENCY 6
+
 // `lnp_config_t.flags`: every bundle read is checked against its checksum.
 #define LNP_VERIFY_READS (1 << 0)
 

@@ -111,6 +111,7 @@ fn policy(number: u32) -> Result<CachePolicy, Failure> {
         LNP_CACHE_S3_FIFO => CachePolicy::S3Fifo,
         LNP_CACHE_LINKING_ALIGNED => CachePolicy::LinkingAligned,
         LNP_CACHE_PINNED_LINKING_ALIGNED => CachePolicy::PinnedLinkingAligned,
+        LNP_CACHE_DECAYED_FREQUENCY => CachePolicy::DecayedFrequency,
         _ => return Err(Failure::Setting("cache_policy must be one of LNP_CACHE_...")),
     })
 }

@@ -126,6 +126,8 @@ pub const LNP_CACHE_S3_FIFO: u32 = 3;
 pub const LNP_CACHE_LINKING_ALIGNED: u32 = 4;
 /// Pinned, and linking-aligned in a tenth.
 pub const LNP_CACHE_PINNED_LINKING_ALIGNED: u32 = 5;
+/// The bundles used most, lately and by the profile, each by what it costs to read.
+pub const LNP_CACHE_DECAYED_FREQUENCY: u32 = 6;
 
 /// `lnp_config_t.flags`: every bundle read is checked against its checksum.
 pub const LNP_VERIFY_READS: u32 = 1 << 0;

@@ -142,12 +142,13 @@ static void the_same_bits(const char *path, const char *device) {
         at(device),
     };
     uint32_t policies[] = {LNP_CACHE_PINNED, LNP_CACHE_NONE, LNP_CACHE_LRU, LNP_CACHE_S3_FIFO,
-                           LNP_CACHE_LINKING_ALIGNED, LNP_CACHE_PINNED_LINKING_ALIGNED};
+                           LNP_CACHE_LINKING_ALIGNED, LNP_CACHE_PINNED_LINKING_ALIGNED,
+                           LNP_CACHE_DECAYED_FREQUENCY};
     for (int i = 0; i < (strcmp(device, "-") ? 4 : 3); i++) {
         for (int variant = 0; variant < 12; variant++) {
             config = plain();
             config.cache_bundles = 100;
-            config.cache_policy = policies[variant % 6];
+            config.cache_policy = policies[variant % 7];
             config.collapse = (uint32_t)variant % 4;
             config.law_t0_us = 10;
             config.law_a_us = 9.64;

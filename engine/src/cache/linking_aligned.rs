@@ -3,9 +3,9 @@
 //! breaks the run. So bundles of short runs (*outliers*) are admitted as they come, those of long
 //! runs (*continuous segments*) with a lower probability. Below that, S3-FIFO.
 
-use super::Replacement;
 use super::s3_fifo::S3Fifo;
 use super::table::Table;
+use super::{Read, Replacement};
 use crate::limits::{CACHE_LONG_RUN_ADMITS_ONE_IN, CACHE_LONG_RUN_BUNDLES};
 
 /// S3-FIFO behind an admission rule.
@@ -28,14 +28,14 @@ impl Replacement for LinkingAligned<'_> {
         self.base.hit(cell);
     }
 
-    fn admit(&mut self, table: &mut Table<'_>, bundle: u32, run_bundles: u32) -> Option<u32> {
-        if run_bundles >= CACHE_LONG_RUN_BUNDLES {
+    fn admit(&mut self, table: &mut Table<'_>, bundle: u32, read: Read) -> Option<u32> {
+        if read.run_bundles >= CACHE_LONG_RUN_BUNDLES {
             self.long = self.long.wrapping_add(1);
             if !self.long.is_multiple_of(CACHE_LONG_RUN_ADMITS_ONE_IN) {
                 return None;
             }
         }
-        self.base.admit(table, bundle, run_bundles)
+        self.base.admit(table, bundle, read)
     }
 
     fn clear(&mut self) {

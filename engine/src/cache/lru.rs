@@ -1,8 +1,8 @@
 //! Least recently used: the textbook's rule, to compare with. A token's active set is often larger
 //! than a small cache, and then this one throws out each bundle just before it is asked for again.
 
-use super::Replacement;
 use super::table::{State, Table};
+use super::{Read, Replacement};
 use crate::arena::{Arena, ArenaError, ArenaSize};
 
 /// A ring of cells through `newer` and `older`. The entry after the last cell is where it begins
@@ -52,7 +52,7 @@ impl Replacement for Lru<'_> {
         self.link_newest(cell);
     }
 
-    fn admit(&mut self, table: &mut Table<'_>, bundle: u32, _run_bundles: u32) -> Option<u32> {
+    fn admit(&mut self, table: &mut Table<'_>, bundle: u32, _read: Read) -> Option<u32> {
         let cell = match table.unused() {
             Some(cell) => cell,
             None if table.rest() == 0 => return None,

@@ -1,11 +1,12 @@
 //! The cache's decisions: which bundles stay, in which cell. The bytes themselves are the engine's.
 //!
 //! A cache has a *hot set* of bundles that stay once they were read (with the policies that pin),
-//! and a policy for the cells that are left: `table` knows what is where, and `lru`, `s3_fifo` and
-//! `linking_aligned` which bundle makes room for which. All operations but [`Cache::pin`] and
-//! [`Cache::clear`] take constant time on average, and nothing is allocated: all of it are slices of
-//! the arena.
+//! and a policy for the cells that are left: `table` knows what is where, and `lru`, `s3_fifo`,
+//! `linking_aligned` and `decayed_frequency` which bundle makes room for which. All operations but
+//! [`Cache::pin`] and [`Cache::clear`] take constant time on average, and nothing is allocated: all
+//! of it are slices of the arena.
 
+mod decayed_frequency;
 mod linking_aligned;
 mod lru;
 mod policy;
@@ -13,18 +14,29 @@ mod s3_fifo;
 mod table;
 
 use crate::arena::{Arena, ArenaError, ArenaSize};
+use decayed_frequency::DecayedFrequency;
 use linking_aligned::LinkingAligned;
 use lru::Lru;
 pub use policy::CachePolicy;
 use s3_fifo::S3Fifo;
 use table::{State, Table};
 
-/// Who gives way to whom. Never told of the hot set's bundles and cells.
+/// How a bundle was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// Length of the run of adjacent slots that it lies in, bundles.
+    pub run_bundles: u32,
+    /// Bundles that were wanted of the same read, this one among them: those of a run, and of others across
+    /// holes that were read through.
+    pub read_bundles: u32,
+}
+
+/// Who gives way to whom. Never told of pinned bundles and cells.
 trait Replacement {
     /// A cell's bundle was asked for.
     fn hit(&mut self, cell: u32);
     /// Puts a bundle that is in no cell into one, or doesn't.
-    fn admit(&mut self, table: &mut Table<'_>, bundle: u32, run_bundles: u32) -> Option<u32>;
+    fn admit(&mut self, table: &mut Table<'_>, bundle: u32, read: Read) -> Option<u32>;
     /// Forgets everything.
     fn clear(&mut self);
 }
@@ -37,6 +49,7 @@ enum Rest<'a> {
     Lru(Lru<'a>),
     S3Fifo(S3Fifo<'a>),
     LinkingAligned(LinkingAligned<'a>),
+    DecayedFrequency(DecayedFrequency<'a>),
 }
 
 impl Rest<'_> {
@@ -46,6 +59,7 @@ impl Rest<'_> {
             Self::Lru(rule) => Some(rule),
             Self::S3Fifo(rule) => Some(rule),
             Self::LinkingAligned(rule) => Some(rule),
+            Self::DecayedFrequency(rule) => Some(rule),
         }
     }
 }
@@ -78,6 +92,9 @@ impl<'a> Cache<'a> {
             CachePolicy::LinkingAligned | CachePolicy::PinnedLinkingAligned => {
                 Rest::LinkingAligned(LinkingAligned::new(S3Fifo::new(arena, bundles, cells)?))
             }
+            CachePolicy::DecayedFrequency => {
+                Rest::DecayedFrequency(DecayedFrequency::new(arena, bundles)?)
+            }
         };
         Ok(Self { policy, table, rest })
     }
@@ -92,6 +109,7 @@ impl<'a> Cache<'a> {
             CachePolicy::S3Fifo
             | CachePolicy::LinkingAligned
             | CachePolicy::PinnedLinkingAligned => S3Fifo::size(size, bundles, cells),
+            CachePolicy::DecayedFrequency => DecayedFrequency::size(size, bundles),
         }
     }
 
@@ -99,9 +117,17 @@ impl<'a> Cache<'a> {
     /// of a bundle and how often the profile saw it active; ties by lower bundle. Empties
     /// the cache. Takes time linear in the bundles.
     ///
+    /// [`CachePolicy::DecayedFrequency`] begins with all of its cells kept for such a set, and gives them to
+    /// others as these are worth more.
+    ///
     /// A bundle never seen is hot only where nothing else would use its cell: a pack need not have a
     /// profile, and then any bundles are as good.
     pub fn pin(&mut self, counts: impl Iterator<Item = (u32, u32)>) {
+        if let Rest::DecayedFrequency(rule) = &mut self.rest {
+            rule.learn(counts);
+            self.table.pin(self.table.cells(), false, rule.profiled());
+            return;
+        }
         let cells = self.policy.pinned_cells(self.table.cells());
         if cells > 0 {
             let unseen = self.policy == CachePolicy::Pinned;
@@ -110,14 +136,24 @@ impl<'a> Cache<'a> {
         }
     }
 
-    /// The hot set, ascending; none where the policy pins nothing.
+    /// The hot set, ascending; none where the policy pins nothing, or where the cells of the set that it begins
+    /// with are no longer kept for it.
     pub fn hot(&self) -> &[u32] {
-        self.table.hot()
+        match &self.rest {
+            Rest::DecayedFrequency(rule) if rule.has_moved() => &[],
+            _ => self.table.hot(),
+        }
     }
 
-    /// Forgets everything but which bundles are hot.
+    /// Forgets everything but which bundles are hot, or what the profile counted.
     pub fn clear(&mut self) {
-        self.table.clear();
+        match &mut self.rest {
+            // The cells of the first hot set may be others' by now.
+            Rest::DecayedFrequency(rule) => {
+                self.table.pin(self.table.cells(), false, rule.profiled());
+            }
+            _ => self.table.clear(),
+        }
         if let Some(rule) = self.rest.rule() {
             rule.clear();
         }
@@ -144,7 +180,9 @@ impl<'a> Cache<'a> {
     /// The cell that holds a bundle; counts a hit.
     pub fn hit(&mut self, bundle: u32) -> Option<u32> {
         let cell = self.peek(bundle)?;
-        if !self.table.is_hot(cell)
+        if let Rest::DecayedFrequency(rule) = &mut self.rest {
+            rule.count(bundle);
+        } else if !self.table.is_hot(cell)
             && let Some(rule) = self.rest.rule()
         {
             rule.hit(cell);
@@ -156,14 +194,20 @@ impl<'a> Cache<'a> {
     /// `run_bundles` is the length of the run of adjacent slots that it was read in. `None` where
     /// the policy passes, or for a bundle that the cache has or cannot have.
     pub fn admit(&mut self, bundle: u32, run_bundles: u32) -> Option<u32> {
-        match self.table.state(bundle)? {
-            State::Cell(_) => None,
-            State::Hot(cell) => {
+        self.admit_read(bundle, Read { run_bundles, read_bundles: run_bundles })
+    }
+
+    /// The same where it is known how many bundles came in the same read.
+    pub fn admit_read(&mut self, bundle: u32, read: Read) -> Option<u32> {
+        match (self.table.state(bundle)?, &mut self.rest) {
+            (State::Cell(_), _) => None,
+            (_, Rest::DecayedFrequency(rule)) => rule.admit(&mut self.table, bundle, read),
+            (State::Hot(cell), _) => {
                 self.table.fill_hot(cell, bundle);
                 Some(cell)
             }
-            State::Unknown | State::Ghost(_) => {
-                self.rest.rule()?.admit(&mut self.table, bundle, run_bundles)
+            (State::Unknown | State::Ghost(_), rest) => {
+                rest.rule()?.admit(&mut self.table, bundle, read)
             }
         }
     }

@@ -18,17 +18,20 @@ pub enum CachePolicy {
     Pinned,
     /// A share of the cells pinned, the others linking-aligned.
     PinnedLinkingAligned,
+    /// The bundles used most, lately and by the profile, each by what it costs to read.
+    DecayedFrequency,
 }
 
 impl CachePolicy {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::None,
         Self::Lru,
         Self::S3Fifo,
         Self::LinkingAligned,
         Self::Pinned,
         Self::PinnedLinkingAligned,
+        Self::DecayedFrequency,
     ];
 
     /// Its name in options and JSON.
@@ -40,6 +43,7 @@ impl CachePolicy {
             Self::LinkingAligned => "linking-aligned",
             Self::Pinned => "pinned",
             Self::PinnedLinkingAligned => "pinned+linking-aligned",
+            Self::DecayedFrequency => "decayed-frequency",
         }
     }
 

@@ -2,8 +2,8 @@
 //! for again, and a memory of *ghosts*, bundles lately thrown out of small, which go straight to
 //! main when they come back. The queues are rings over slices of the arena.
 
-use super::Replacement;
 use super::table::{NUMBER_MAX, State, Table};
+use super::{Read, Replacement};
 use crate::arena::{Arena, ArenaError, ArenaSize};
 use crate::limits::CACHE_GHOSTS_PER_BUNDLE;
 
@@ -125,7 +125,7 @@ impl Replacement for S3Fifo<'_> {
         *hits = (*hits + 1).min(HITS_MAX);
     }
 
-    fn admit(&mut self, table: &mut Table<'_>, bundle: u32, _run_bundles: u32) -> Option<u32> {
+    fn admit(&mut self, table: &mut Table<'_>, bundle: u32, _read: Read) -> Option<u32> {
         let known = matches!(table.state(bundle), Some(State::Ghost(_)));
         let cell = match table.unused() {
             Some(cell) => cell,

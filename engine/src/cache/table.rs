@@ -158,6 +158,14 @@ impl<'a> Table<'a> {
         self.hot_filled += 1;
     }
 
+    /// Gives any cell to another bundle, also one that waits for a bundle of the hot set.
+    pub(super) fn replace(&mut self, cell: u32, bundle: u32) {
+        let old = self.bundle_of(cell);
+        self.hot_filled += u32::from(matches!(self.state(old), Some(State::Hot(_))));
+        self.set(old, State::Unknown);
+        self.fill(cell, bundle);
+    }
+
     /// Whether a cell is one of the hot set's.
     pub(super) const fn is_hot(&self, cell: u32) -> bool {
         cell < self.hot

@@ -9,6 +9,7 @@ use super::placing::Planned;
 use super::round::{self, Drained, Driver, submit};
 use super::work::{self, CACHED, Work};
 use super::{ActiveSet, Arrive, Engine, FetchStats, Finish, Workers};
+use crate::cache::Read;
 use crate::error::EngineError;
 use crate::limits::HIT_GROUP_BUNDLES;
 use crate::queue::{Feeder, ReadError, TimedQueue};
@@ -248,9 +249,13 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         let stride = self.pack.shape().bundle_stride as usize;
         let first_bundle = layer * self.pack.shape().neurons;
         for place in self.places[..round].iter().filter(|place| place.source != CACHED) {
-            let admitted = self.cache.admit(first_bundle + place.neuron, place.run_bundles);
-            let Some(cell) = admitted else { continue };
             let reads = &self.banks.0[place.source as usize].reads;
+            let extent = reads.extent(place.number as usize);
+            let read_bundles = extent.map_or(1, |extent| extent.count);
+            let read = Read { run_bundles: place.run_bundles, read_bundles };
+            let Some(cell) = self.cache.admit_read(first_bundle + place.neuron, read) else {
+                continue;
+            };
             let Some(bytes) = reads.staging.bytes_of(place.number as usize) else { continue };
             let begin = cell as usize * stride;
             if let Ok(bundle) = work::bundle_of(place, bytes, stride)

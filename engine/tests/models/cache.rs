@@ -7,8 +7,10 @@ use lnp_engine::CachePolicy;
 use lnp_engine::arena::{Arena, ArenaSize};
 use lnp_engine::cache::Cache;
 use lnp_engine::limits::{
-    CACHE_GHOSTS_PER_BUNDLE, CACHE_LONG_RUN_ADMITS_ONE_IN, CACHE_LONG_RUN_BUNDLES,
-    CACHE_PINNED_PERCENT,
+    CACHE_COST_FIRST, CACHE_COST_LEAST, CACHE_COST_STEP, CACHE_GHOSTS_PER_BUNDLE,
+    CACHE_LONG_RUN_ADMITS_ONE_IN, CACHE_LONG_RUN_BUNDLES, CACHE_PINNED_PERCENT,
+    CACHE_RECENT_HALF_LIFE_TICKS, CACHE_RECENT_WEIGHT, CACHE_SAMPLE_CELLS,
+    CACHE_STEADY_HALF_LIFE_TICKS, CACHE_TICKS_PER_ROUND,
 };
 
 /// Sequences instead of rings, names instead of cells, and searched from front to back.
@@ -92,7 +94,7 @@ impl Model {
             return;
         }
         match self.policy {
-            CachePolicy::None | CachePolicy::Pinned => {}
+            CachePolicy::None | CachePolicy::Pinned | CachePolicy::DecayedFrequency => {}
             CachePolicy::Lru => {
                 self.recent.retain(|held| *held != bundle);
                 self.recent.push_back(bundle);
@@ -183,6 +185,9 @@ pub fn compare(
     cells: usize,
     operations: impl IntoIterator<Item = Operation>,
 ) {
+    if policy == CachePolicy::DecayedFrequency {
+        return compare_decayed(bundles, cells, operations);
+    }
     let mut size = ArenaSize::default();
     Cache::size(&mut size, bundles, cells, policy);
     let mut memory = vec![0xee; size.bytes()];
@@ -257,5 +262,164 @@ fn admit(
         assert!((cell as usize) < cells);
         filled.insert(cell, bundle);
         assert_eq!(cache.peek(bundle), Some(cell));
+    }
+}
+
+/// Every use of every bundle, kept, and weighed anew whenever a worth is asked for.
+struct Uses {
+    profiled: Vec<u32>,
+    /// All of these together.
+    profiled_sum: f64,
+    /// Ticks since the beginning, and the bundle.
+    uses: Vec<(usize, u32)>,
+    cost: Vec<f64>,
+    /// The bundle that each cell holds or is kept for, and whether it was read.
+    cells: Vec<Option<(u32, bool)>>,
+}
+
+impl Uses {
+    fn new(bundles: usize, cells: usize) -> Self {
+        let mut uses = Self {
+            profiled: vec![0; bundles],
+            profiled_sum: 0.0,
+            uses: Vec::new(),
+            cost: Vec::new(),
+            cells: vec![None; cells],
+        };
+        uses.clear(false);
+        uses
+    }
+
+    /// Cells are kept for the most frequent once counts were told, however few.
+    fn clear(&mut self, keep: bool) {
+        self.uses.clear();
+        self.profiled_sum = self.profiled.iter().map(|count| f64::from(*count)).sum();
+        self.cost = vec![f64::from(CACHE_COST_FIRST); self.profiled.len()];
+        let mut hot: Vec<u32> = (0..self.profiled.len() as u32).collect();
+        hot.sort_by_key(|bundle| (std::cmp::Reverse(self.profiled[*bundle as usize]), *bundle));
+        hot.retain(|bundle| keep && self.profiled[*bundle as usize] > 0);
+        hot.truncate(self.cells.len());
+        hot.sort_unstable();
+        let kept = hot.iter().map(|bundle| Some((*bundle, false)));
+        let cells = self.cells.len();
+        self.cells = kept.chain(std::iter::repeat(None)).take(cells).collect();
+    }
+
+    fn tick_uses(&self) -> usize {
+        (self.profiled.len() / CACHE_TICKS_PER_ROUND).max(1)
+    }
+
+    fn cell_of(&self, bundle: u32) -> Option<usize> {
+        self.cells.iter().position(|cell| cell.is_some_and(|(of, _)| of == bundle))
+    }
+
+    fn holds(&self, bundle: u32) -> bool {
+        self.cells.contains(&Some((bundle, true)))
+    }
+
+    fn count(&mut self, bundle: u32) {
+        self.uses.push((self.uses.len() / self.tick_uses(), bundle));
+    }
+
+    fn worth(&self, bundle: u32) -> f64 {
+        let now = self.uses.len() / self.tick_uses();
+        let decayed = |half_life: usize| {
+            let ages = self.uses.iter().filter(|(_, used)| *used == bundle).map(|(at, _)| now - at);
+            ages.map(|age| 0.5_f64.powf(age as f64 / half_life as f64)).sum::<f64>()
+        };
+        let half_life = CACHE_STEADY_HALF_LIFE_TICKS as f64;
+        let share = f64::from(self.profiled[bundle as usize]) / self.profiled_sum.max(1.0);
+        let before = share * half_life * self.tick_uses() as f64 / 2_f64.ln();
+        let steady =
+            before * 0.5_f64.powf(now as f64 / half_life) + decayed(CACHE_STEADY_HALF_LIFE_TICKS);
+        let rate = steady + f64::from(CACHE_RECENT_WEIGHT) * decayed(CACHE_RECENT_HALF_LIFE_TICKS);
+        let least = f64::from(CACHE_COST_LEAST);
+        rate * (least + (1.0 - least) * self.cost[bundle as usize])
+    }
+}
+
+/// A relative difference that rounding may make.
+const ROUNDING: f64 = 1e-3;
+
+/// The same for the policy `decayed-frequency`. In which cells it looks for the one that gives way is its own affair: of
+/// whichever it takes it is asked that the bundle there is worth no more than the newcomer, and no more than those of as
+/// many cells as it looks into.
+fn compare_decayed(bundles: usize, cells: usize, operations: impl IntoIterator<Item = Operation>) {
+    let policy = CachePolicy::DecayedFrequency;
+    let mut size = ArenaSize::default();
+    Cache::size(&mut size, bundles, cells, policy);
+    let mut memory = vec![0xee; size.bytes()];
+    let mut cache = Cache::new(&mut Arena::new(&mut memory), bundles, cells, policy).unwrap();
+    let mut model = Uses::new(if cells == 0 { 0 } else { bundles }, cells);
+    let mut kept = Vec::new();
+    for operation in operations {
+        match operation {
+            Operation::Ask(bundle, run_bundles) => {
+                if cache.hit(bundle).is_some() {
+                    assert!(model.holds(bundle));
+                    model.count(bundle);
+                } else {
+                    admit_decayed(&mut cache, &mut model, bundle, run_bundles);
+                }
+            }
+            Operation::Hit(bundle) => {
+                if cache.hit(bundle).is_some() {
+                    model.count(bundle);
+                }
+            }
+            Operation::Admit(bundle, run_bundles) => {
+                admit_decayed(&mut cache, &mut model, bundle, run_bundles);
+            }
+            Operation::Clear => {
+                cache.clear();
+                model.clear(true);
+            }
+            Operation::Pin(counts) => {
+                cache.pin((0..).zip(counts.iter().copied()));
+                model.profiled.iter_mut().zip(&counts).for_each(|(to, count)| *to = *count);
+                model.clear(true);
+                kept = model.cells.iter().flatten().map(|(bundle, _)| *bundle).collect();
+            }
+        }
+        let held: HashMap<u32, u32> = (0..)
+            .zip(&model.cells)
+            .filter_map(|(cell, of)| of.filter(|(_, read)| *read).map(|(bundle, _)| (bundle, cell)))
+            .collect();
+        let found = |bundle| cache.peek(bundle) == held.get(&bundle).copied();
+        assert!((0..bundles as u32).all(found), "{held:?}");
+        assert_eq!((cache.len() as usize, cache.is_empty()), (held.len(), held.is_empty()));
+        assert!(cache.hot().is_empty() || cache.hot() == kept);
+    }
+}
+
+fn admit_decayed(cache: &mut Cache<'_>, model: &mut Uses, bundle: u32, run_bundles: u32) {
+    let admitted = cache.admit(bundle, run_bundles);
+    if bundle as usize >= model.profiled.len() || model.holds(bundle) {
+        assert_eq!(admitted, None);
+        return;
+    }
+    model.count(bundle);
+    let cost = &mut model.cost[bundle as usize];
+    *cost += f64::from(CACHE_COST_STEP) * (1.0 / f64::from(run_bundles.max(1)) - *cost);
+    let certain = model.cell_of(bundle).or(model.cells.iter().position(Option::is_none));
+    if certain.is_some() {
+        assert_eq!(admitted.map(|cell| cell as usize), certain);
+    }
+    let looked = (CACHE_SAMPLE_CELLS as usize).min(model.cells.len());
+    let worth_at_least = |worth: f64| {
+        let others = model.cells.iter().flatten();
+        others.filter(|(other, _)| model.worth(*other) >= worth * (1.0 - ROUNDING)).count()
+    };
+    let newcomer = model.worth(bundle);
+    match admitted {
+        Some(cell) => {
+            if let Some((victim, _)) = model.cells[cell as usize].filter(|_| certain.is_none()) {
+                let worth = model.worth(victim);
+                assert!(worth <= newcomer * (1.0 + ROUNDING), "{worth} gave way to {newcomer}");
+                assert!(worth_at_least(worth) >= looked, "others are worth less than {worth}");
+            }
+            model.cells[cell as usize] = Some((bundle, true));
+        }
+        None => assert!(worth_at_least(newcomer) >= looked, "{newcomer} was not taken in"),
     }
 }

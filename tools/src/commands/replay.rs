@@ -57,7 +57,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "R", value_delimiter = ',', default_value = "0.05")]
     cache_ratio: Vec<f64>,
     /// Compare cache policies, and the best possible one (Belady's): a list of lru, s3-fifo,
-    /// linking-aligned, pinned, pinned+linking-aligned and none, or all
+    /// linking-aligned, pinned, pinned+linking-aligned, decayed-frequency and none, or all
     #[arg(long, value_name = "NAMES")]
     cache_policies: Option<PolicyNames>,
     /// Show each cache cold and warm: after everything was replayed once

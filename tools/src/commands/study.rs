@@ -11,12 +11,14 @@ use lnp_common::report::{plain, print, print_json, progress, thousands};
 use lnp_device::LawText;
 use lnp_link::Order;
 use lnp_measure::profile::DeviceProfile;
+use lnp_measure::study::caches::{CacheTable, caches};
 use lnp_measure::study::cells::steps;
 use lnp_measure::study::defaults::{Candidate, candidates};
 use lnp_measure::study::judge::Judge;
 use lnp_measure::study::summary::{Summary, summary};
 use lnp_measure::study::{
-    CacheKind, Grid, Kind, Learned, Settings, Source, Test, csv, pictures, study,
+    CacheKind, Grid, Kind, Learned, Settings, Source, Test, caches as cache_table, csv, pictures,
+    study,
 };
 
 /// Compare orders, profiles, bundle sizes and caches on traces, simulated
@@ -24,7 +26,8 @@ use lnp_measure::study::{
 /// Makes every order from each profile and from all of them together (mixed), and tries it on each test
 /// corpus, for every bundle size and cache, in the device time of one law. Caches are warm. `dense`,
 /// `identity` (bundling), `frequency` and the bound (what is active and not cached, at full bandwidth)
-/// are always there. Writes cells.csv, study.json and three charts into a folder.
+/// are always there. The default order's caches are shown from a cold start too, beside Belady's, which
+/// knows the future. Writes cells.csv, caches.csv, study.json and three charts into a folder.
 ///
 /// A trace's corpus is the NAME given, or else what the trace or its file's name says.
 ///
@@ -64,7 +67,11 @@ pub(super) struct Args {
           value_parser = super::link::share)]
     cache_ratios: Vec<f64>,
     /// Cache policies, or all
-    #[arg(long, value_name = "NAMES", default_value = "pinned,lru,s3-fifo,linking-aligned")]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        default_value = "pinned,lru,s3-fifo,linking-aligned,decayed-frequency"
+    )]
     cache_policies: PolicyNames,
     /// The first N tokens of each test
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
@@ -93,8 +100,14 @@ pub(super) struct Args {
 /// Bytes for counts of pairs, all layers in the works together.
 const MEMORY: u64 = 2 << 30;
 /// What is written into the folder.
-const FILES: [&str; 5] =
-    ["cells.csv", "study.json", "io-over-cache.svg", "read-lengths.svg", "coactivation.svg"];
+const FILES: [&str; 6] = [
+    "cells.csv",
+    "caches.csv",
+    "study.json",
+    "io-over-cache.svg",
+    "read-lengths.svg",
+    "coactivation.svg",
+];
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let law = match (&args.device, args.law) {
@@ -114,17 +127,19 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let layers = tests.first().context("no tests")?.layers.len();
     let bar = progress("studying", steps(&settings, learned.len(), tests.len(), layers));
     let grid = study(settings, learned, tests, &|steps| bar.inc(steps))?;
+    let compared = caches(&grid)?;
     bar.finish_and_clear();
     let judge = Judge::new(&grid, args.resamples as usize, args.seed)?;
     let (summed, candidates) = (summary(&judge), candidates(&judge));
-    let json = json(args, &law, &grid, &summed, &candidates);
+    let json = json(args, &law, &grid, &summed, &candidates, &compared);
     let write = |name: &str, text: &str| write_text(&args.output.join(name), text);
     for (name, text) in pictures::pictures(&judge)? {
         write(name, &text)?;
     }
     write("cells.csv", &csv::csv(&judge)?)?;
+    write("caches.csv", &cache_table::csv(grid.learned[0].profile.model(), &compared)?)?;
     write("study.json", &(serde_json::to_string_pretty(&json)? + "\n"))?;
-    if args.json { print_json(&json) } else { print(&told(&grid, &summed, &candidates)) }
+    if args.json { print_json(&json) } else { print(&told(&grid, &summed, &candidates, &compared)) }
 }
 
 /// The orders asked for and the baselines, each once.
@@ -168,6 +183,7 @@ fn json(
     grid: &Grid,
     summary: &Summary,
     candidates: &[Candidate],
+    compared: &CacheTable,
 ) -> serde_json::Value {
     let settings = &grid.settings;
     let test = |test: &Test| {
@@ -193,15 +209,17 @@ fn json(
         "seed": args.seed,
         "summary": summary,
         "candidates": candidates,
+        "caches_over_belady": compared,
     })
 }
 
-fn told(grid: &Grid, summary: &Summary, candidates: &[Candidate]) -> String {
+fn told(grid: &Grid, summary: &Summary, candidates: &[Candidate], compared: &CacheTable) -> String {
     let text = lnp_measure::study::tables::render(&grid.settings.kinds, summary, candidates);
     let what = if is_synthetic(grid) { "SYNTHETIC traces, " } else { "" };
     let model = plain(grid.learned[0].profile.model());
     format!(
-        "{model}: {what}SIMULATED device, {} cells\n{text}",
-        thousands(grid.places().count() as f64)
+        "{model}: {what}SIMULATED device, {} cells\n{text}\n{}",
+        thousands(grid.places().count() as f64),
+        cache_table::render(compared),
     )
 }

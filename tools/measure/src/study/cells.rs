@@ -1,6 +1,7 @@
 //! The cells of a study: one order from one profile on one test, for one bundle size and one cache.
 
 use anyhow::Result;
+use lnp_engine::cache::Read;
 use lnp_engine::{CachePolicy, DeviceLaw};
 use rayon::prelude::*;
 
@@ -248,7 +249,12 @@ fn missed_of(cache: CacheKind, test: &Test, learned: &[Learned]) -> Result<Vec<M
 }
 
 /// The cells of all bundle sizes, each token read from its cheapest placement.
-fn price_missed(settings: &Settings, test: &Test, missed: &Missed, layout: &Layout) -> Vec<Cell> {
+pub(super) fn price_missed(
+    settings: &Settings,
+    test: &Test,
+    missed: &Missed,
+    layout: &Layout,
+) -> Vec<Cell> {
     let mut cells = vec![Cell::of(test); settings.bundle_bytes.len()];
     let mut pricers: Vec<Pricer> = settings
         .bundle_bytes
@@ -277,8 +283,7 @@ fn price_missed(settings: &Settings, test: &Test, missed: &Missed, layout: &Layo
     cells
 }
 
-/// The same where the cache asks in which runs bundles are read. With several placements these depend on
-/// the bundle size, by which the cheapest is chosen; with one all sizes have the same cache.
+/// The same where the cache asks how bundles are read.
 fn price_cached(
     settings: &Settings,
     cache: CacheKind,
@@ -286,32 +291,57 @@ fn price_cached(
     learned: &Learned,
     layout: &Layout,
 ) -> Result<Vec<Cell>> {
+    let counts = &learned.active_counts;
+    let both = price_cold_and_warm(settings, cache, test, counts, layout, false)?;
+    Ok(both.into_iter().map(|[_, warm]| warm).collect())
+}
+
+/// The cells of all bundle sizes with the cache empty at the beginning, where `cold` asks for them, and once it has seen
+/// all tokens. What a cache that asks how bundles are read keeps depends on their size where there are several placements, of which the cheapest
+/// is read, and where it asks what came in one read; otherwise all sizes have the same cache.
+pub(super) fn price_cold_and_warm(
+    settings: &Settings,
+    cache: CacheKind,
+    test: &Test,
+    active_counts: &[Vec<u32>],
+    layout: &Layout,
+    cold: bool,
+) -> Result<Vec<[Cell; 2]>> {
     let several = layout.slots.iter().any(|placements| placements.len() > 1);
-    let together = if several { 1 } else { settings.bundle_bytes.len().max(1) };
+    let asks_reads = cache.policy == CachePolicy::DecayedFrequency;
+    let of_size_alone = several || asks_reads;
+    let together = if of_size_alone { 1 } else { settings.bundle_bytes.len().max(1) };
     let cache_cells = hot_bundles(test.layers.len(), test.neurons, cache.ratio);
     let (mut cells, mut keys, mut slots) = (Vec::new(), Vec::new(), Vec::new());
     for sizes in settings.bundle_bytes.chunks(together) {
-        let of_size =
-            |bytes: &u32| (Pricer::new(&settings.objective(*bytes), test.neurons), Cell::of(test));
-        let mut priced: Vec<(Pricer, Cell)> = sizes.iter().map(of_size).collect();
-        let counts = &learned.active_counts;
-        through_cache(test, cache.policy, cache_cells, counts, |batch, runs| {
+        let of_size = |bytes: &u32| {
+            let pricer = Pricer::new(&settings.objective(*bytes), test.neurons);
+            (pricer, [Cell::of(test), Cell::of(test)])
+        };
+        let mut priced: Vec<(Pricer, [Cell; 2])> = sizes.iter().map(of_size).collect();
+        through_cache(test, cache.policy, cache_cells, active_counts, |batch, reads| {
             let placements = &layout.slots[batch.layer];
             let placement = match placements.len() {
                 1 => 0,
                 _ => priced[0].0.cheapest(batch.missed, placements).0,
             };
-            run_lengths(batch.missed, &placements[placement], &mut keys, runs);
-            if batch.warm {
-                slots.clear();
-                slots.extend(keys.iter().map(|(slot, _)| *slot));
-                for (pricer, cell) in &mut priced {
-                    let price = pricer.slots_price(&slots);
-                    cell.add(test, batch.token, batch.missed.len(), &price);
-                }
+            run_lengths(batch.missed, &placements[placement], &mut keys, reads);
+            if !batch.warm && !cold && !asks_reads {
+                return;
+            }
+            slots.clear();
+            slots.extend(keys.iter().map(|(slot, _)| *slot));
+            for (pricer, cells) in &mut priced {
+                let price = pricer.slots_price(&slots);
+                let cell = &mut cells[usize::from(batch.warm)];
+                cell.add(test, batch.token, batch.missed.len(), &price);
+            }
+            for extent in priced[0].0.reads() {
+                let wanted = keys.iter().skip(extent.first as usize).take(extent.count as usize);
+                wanted.for_each(|(_, at)| reads[*at].read_bundles = extent.count);
             }
         })?;
-        cells.extend(priced.into_iter().map(|(_, cell)| cell));
+        cells.extend(priced.into_iter().map(|(_, cells)| cells));
     }
     Ok(cells)
 }
@@ -323,17 +353,17 @@ fn sort_slots(ids: &[u32], slot_of_neuron: &[u32], slots: &mut Vec<u32>) {
     slots.sort_unstable();
 }
 
-/// For each of some neurons how long the run of adjacent slots is that it lies in; `keys` is scratch.
+/// For each of some neurons, which `keys` then has by slot, how long the run of adjacent slots is that it lies in.
 fn run_lengths(
     ids: &[u32],
     slot_of_neuron: &[u32],
     keys: &mut Vec<(u32, usize)>,
-    runs: &mut [u32],
+    reads: &mut [Read],
 ) {
     keys.clear();
     keys.extend(ids.iter().enumerate().map(|(at, id)| (slot_of_neuron[*id as usize], at)));
     keys.sort_unstable();
     for run in keys.chunk_by(|one, next| one.0 + 1 == next.0) {
-        run.iter().for_each(|(_, at)| runs[*at] = run.len() as u32);
+        run.iter().for_each(|(_, at)| reads[*at].run_bundles = run.len() as u32);
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use lnp_engine::CachePolicy;
 use lnp_engine::arena::{Arena, ArenaSize};
-use lnp_engine::cache::Cache;
+use lnp_engine::cache::{Cache, Read};
 
 use super::inputs::Test;
 
@@ -42,6 +42,15 @@ impl Missed {
         missed
     }
 
+    /// What is left of each step, a layer of a token, by number of the bundle: layer times neurons plus id.
+    pub fn of_steps(layers: usize, neurons: usize, steps: &[Vec<u32>]) -> Self {
+        let mut missed = Self::new(layers);
+        for step in steps {
+            missed.push(step.iter().map(|bundle| bundle % neurons.max(1) as u32));
+        }
+        missed
+    }
+
     /// What a cache that does not ask in which runs bundles are read leaves, warm.
     ///
     /// # Errors
@@ -70,7 +79,7 @@ pub struct Batch<'a> {
 }
 
 /// Takes all tokens through a cache twice, token by token and layer by layer, as the engine does. `read`
-/// is called with each batch, and fills in the length of the run that each missed bundle is read in.
+/// is called with each batch, and fills in how each missed bundle is read.
 /// `active_counts` say what a policy that pins has for its hot set.
 ///
 /// # Errors
@@ -80,7 +89,7 @@ pub fn through_cache(
     policy: CachePolicy,
     cells: usize,
     active_counts: &[Vec<u32>],
-    mut read: impl FnMut(&Batch<'_>, &mut [u32]),
+    mut read: impl FnMut(&Batch<'_>, &mut [Read]),
 ) -> Result<()> {
     let bundles = test.layers.len() * test.neurons;
     let mut size = ArenaSize::default();
@@ -88,7 +97,8 @@ pub fn through_cache(
     let mut memory = vec![0; size.bytes()];
     let mut cache = Cache::new(&mut Arena::new(&mut memory), bundles, cells, policy)?;
     cache.pin((0..).zip(active_counts.iter().flatten().copied()));
-    let (mut missed, mut runs) = (Vec::new(), Vec::new());
+    let alone = Read { run_bundles: 1, read_bundles: 1 };
+    let (mut missed, mut reads) = (Vec::new(), Vec::new());
     for warm in [false, true] {
         for token in 0..test.tokens {
             for layer in 0..test.layers.len() {
@@ -97,11 +107,11 @@ pub fn through_cache(
                 // A hit changes no cell, so that one pass does for looking and for counting.
                 let misses = |id: &u32| cache.hit(bundle_of(*id)).is_none();
                 missed.extend(test.active(layer, token).filter(misses));
-                runs.clear();
-                runs.resize(missed.len(), 1);
-                read(&Batch { layer, token, warm, missed: &missed }, &mut runs);
-                for (id, run_bundles) in missed.iter().zip(&runs) {
-                    cache.admit(bundle_of(*id), *run_bundles);
+                reads.clear();
+                reads.resize(missed.len(), alone);
+                read(&Batch { layer, token, warm, missed: &missed }, &mut reads);
+                for (id, read) in missed.iter().zip(&reads) {
+                    cache.admit_read(bundle_of(*id), *read);
                 }
             }
         }
