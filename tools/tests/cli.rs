@@ -322,8 +322,8 @@ fn replay_compares_caches_with_the_best_possible() {
     let caches = ["--cache-policies", "all", "--cache-ratio", "0,0.1,0.3", "--warm"];
     let told = json(&[&args[..], &caches[..]].concat());
     let rows = told["rows"].as_array().unwrap();
-    // dense, plain, collapse; and at two ratios, cold and warm, five policies and the bound
-    assert_eq!(rows.len(), 3 + 2 * 2 * (5 + 1));
+    // dense, plain, collapse; and at two ratios, cold and warm, six policies and the bound
+    assert_eq!(rows.len(), 3 + 2 * 2 * (6 + 1));
     let names: std::collections::HashSet<&str> =
         rows.iter().map(|row| row["strategy"].as_str().unwrap()).collect();
     assert_eq!(names.len(), rows.len(), "{names:?}");

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use lnp_device::LawText;
-use lnp_engine::{Combine, DeviceLaw};
+use lnp_engine::{CachePolicy, Combine, DeviceLaw};
 use lnp_link::hot::{hot_bundles, hot_sets};
 use lnp_link::price::{Objective, Price, price_layer};
 use lnp_link::{LayerActivity, Links, Order, TraceSource, link_layers};
@@ -129,7 +129,11 @@ fn the_price_of_an_order_is_that_of_its_replay() {
     ] {
         let options = ReplayOptions {
             law,
-            caches: Caches { warm: true, ..Caches::default_of(0.1) },
+            caches: Caches {
+                policies: vec![CachePolicy::Pinned],
+                warm: true,
+                ..Caches::default_of(0.1)
+            },
             rules: Rules::default(),
             queue_depth: 32,
             repeats: 1,

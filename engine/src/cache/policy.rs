@@ -14,11 +14,11 @@ pub enum CachePolicy {
     /// S3-FIFO, which admits bundles of long runs only now and then.
     LinkingAligned,
     /// The bundles that the pack's profile saw most often, and nothing else.
-    #[default]
     Pinned,
     /// A share of the cells pinned, the others linking-aligned.
     PinnedLinkingAligned,
     /// The bundles used most, lately and by the profile, each by what it costs to read.
+    #[default]
     DecayedFrequency,
 }
 

@@ -7,6 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Exit code of a program that was interrupted, as shells have it.
 const INTERRUPTED: i32 = 130;
 
+/// How often it is tried to remove what another thread fills.
+const REMOVALS: u32 = 100;
+
 /// Files and folders that go when the process does.
 static TEMPORARY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// Whether the work at hand looks at [`STOPPED`].
@@ -25,11 +28,17 @@ pub fn catch_signals() {
             return;
         }
         for path in temporary().iter() {
-            let _ = if path.is_dir() {
-                std::fs::remove_dir_all(path)
-            } else {
-                std::fs::remove_file(path)
-            };
+            // A folder into which another thread still writes may not be empty when it should go.
+            for _ in 0..REMOVALS {
+                let removed = if path.is_dir() {
+                    std::fs::remove_dir_all(path)
+                } else {
+                    std::fs::remove_file(path)
+                };
+                if removed.is_ok() || !path.exists() {
+                    break;
+                }
+            }
         }
         std::process::exit(INTERRUPTED);
     });
