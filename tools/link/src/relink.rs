@@ -20,9 +20,9 @@ use super::refine::refine;
 pub use kept::KeptLayers;
 
 /// Tokens that a pack's own counts may weigh. That is taken with which the hot set from one half of what was seen saves
-/// most on the other: much where the text is much like the profile, little where it is another. The first where none
-/// is better.
-pub const PRIOR_TOKENS: [u64; 4] = [512, 128, 32, 2048];
+/// most on the other: little where the text is unlike the profile. The first where none is better. At most so many that a
+/// new text is followed soon: halves learn from half as much as the whole, and would have more.
+pub const PRIOR_TOKENS: [u64; 3] = [512, 128, 32];
 
 /// Least tokens to learn from: with fewer, halves say nothing.
 pub const SEEN_TOKENS_MIN: u64 = 64;

@@ -20,7 +20,7 @@ use lnp_pack::{BundleSource, PackIndex};
 /// Make a pack's order better for what its user needs: link it again from what was seen
 ///
 /// Needs the pack and traces of what was active (`lnp run --record`), and no checkpoint: the weights are those of the
-/// pack, bit for bit. The pack's own counts weigh as much as 32 to 2,048 tokens, whatever serves what was seen best. What a layer would gain is told by halves of what
+/// pack, bit for bit. The pack's own counts weigh as much as 32 to 512 tokens, whatever serves what was seen best. What a layer would gain is told by halves of what
 /// was seen, each by an order made from the other; layers that gain too little stay as they are, and where nothing is
 /// gained nothing is written. For work in the background there are `--rate` and `--resume`.
 ///
