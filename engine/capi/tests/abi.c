@@ -333,7 +333,7 @@ static void wrong_settings(const char *path) {
     WRONG(flags = 1u << 31, LNP_ERROR_CONFIG);
     WRONG(flags = LNP_NO_URING | LNP_NEEDS_URING, LNP_ERROR_CONFIG);
     WRONG(flags = LNP_ADAPT, LNP_ERROR_CONFIG); /* without a law */
-    WRONG(cache_policy = 6, LNP_ERROR_CONFIG);
+    WRONG(cache_policy = LNP_CACHE_DECAYED_FREQUENCY + 1, LNP_ERROR_CONFIG);
     WRONG(cache_bundles = UINT32_MAX, LNP_ERROR_CONFIG);
     WRONG(collapse = 4, LNP_ERROR_CONFIG);
     WRONG(collapse = LNP_COLLAPSE_LAW, LNP_ERROR_CONFIG); /* no bandwidth */
