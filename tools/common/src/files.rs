@@ -66,8 +66,7 @@ pub fn write_in_parts(
     let fill = || {
         check_length(file_bytes)?;
         check_name(part)?;
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(part)?;
+        let mut file = open_to_go_on(part)?;
         // What it has needs no more room.
         let held = file.metadata()?.blocks().saturating_mul(512);
         find_room(path, file_bytes.saturating_sub(held))?;
@@ -79,6 +78,14 @@ pub fn write_in_parts(
         Ok(File::open(folder_of(path))?.sync_all()?)
     };
     told(path, file_bytes, fill())
+}
+
+/// Opens a file to go on with what it holds; an empty one where there is none.
+///
+/// # Errors
+/// It cannot be opened or made.
+pub fn open_to_go_on(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 /// An error, with the path and what to do.

@@ -2,12 +2,13 @@
 //!
 //! A line of JSON a layer, which says of what work it is; a line that is not whole does not count, nor what follows it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use lnp_common::files::open_to_go_on;
 use serde::{Deserialize, Serialize};
 
 use super::RelinkedLayer;
@@ -36,12 +37,7 @@ impl KeptLayers {
     /// The file cannot be read or written; the message begins with the path.
     pub fn open(path: &Path, work: String) -> Result<Self> {
         let open = || -> Result<(File, Vec<Line>)> {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)?;
+            let mut file = open_to_go_on(path)?;
             let mut text = Vec::new();
             file.read_to_end(&mut text)?;
             let (mut lines, mut whole) = (Vec::new(), 0);

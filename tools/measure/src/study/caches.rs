@@ -67,7 +67,6 @@ pub fn caches(grid: &Grid) -> Result<CacheTable> {
     let kind = kinds.iter().position(is_default).unwrap_or(kinds.len() - 1);
     let mut ratios: Vec<f64> = grid.settings.caches.iter().map(|cache| cache.ratio).collect();
     ratios.retain(|ratio| *ratio > 0.0);
-    ratios.dedup();
     ratios.sort_by(f64::total_cmp);
     ratios.dedup();
     let places: Vec<(usize, f64)> = (0..grid.tests.len())
