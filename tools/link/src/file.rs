@@ -1,7 +1,8 @@
 //! The links file: the order of every layer, as a safetensors file.
 //!
-//! Per layer i three U32 tensors: `neuron_of_slot.{i}` `[neurons]`, `link_begin.{i}` `[links + 1]` and
-//! `active_count.{i}` `[neurons]`, the last by neuron id. Metadata, all strings: `format` =
+//! Per layer i three U32 tensors: `neuron_of_slot.{i}` `[slots]`, `link_begin.{i}` `[links + 1]` and
+//! `active_count.{i}` `[neurons]`, the last by neuron id. There are as many slots as neurons, or more: then some neurons
+//! have copies, and stand in several slots. Metadata, all strings: `format` =
 //! [`FORMAT`], `order`, `layers`, `neurons`, `profile_tokens`, `corpora` (comma-separated, one a
 //! trace), `model`, `traces` (JSON list of [`TraceSource`]), `tool`, and `seed` for the random
 //! order. Where a layer has several placements, the entry `placements` says how many, and placement p
@@ -118,7 +119,7 @@ impl Links {
         for (layer, links) in self.layers.iter().enumerate() {
             ensure!(
                 links.neurons() == self.neurons,
-                "layer {layer}: {} slots, expected {}",
+                "layer {layer}: {} neurons, expected {}",
                 links.neurons(),
                 self.neurons
             );

@@ -76,6 +76,16 @@ fn written_and_read_back() {
 }
 
 #[test]
+fn copies_are_written_and_read_back() {
+    let mut links = example(Order::Refined);
+    links.layers[3].neuron_of_slot.extend([2, 0]);
+    *links.layers[3].link_begin.last_mut().unwrap() = 7;
+    assert_eq!(parse(&bytes(&links)).unwrap(), links);
+    links.layers[3].neuron_of_slot[6] = 5;
+    assert!(links.write_to(&mut Vec::new()).is_err());
+}
+
+#[test]
 fn on_disk_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.links");
@@ -108,7 +118,7 @@ fn what_may_not_be_written() {
     type Change = fn(&mut Links);
     let cases: [(Change, &str); 11] = [
         (|l| l.layers.clear(), "0 layers"),
-        (|l| l.neurons = 6, "layer 0: 5 slots, expected 6"),
+        (|l| l.neurons = 6, "layer 0: 5 neurons, expected 6"),
         (|l| l.neurons = 0, "0 neurons"),
         (|l| l.profile_tokens = 1, "layer 0: neuron 0 is active in 2 of 1 tokens"),
         (|l| l.corpora.truncate(1), "1 corpora for 2 traces"),

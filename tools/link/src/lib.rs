@@ -57,7 +57,7 @@ pub use coactivation::LayerActivity;
 pub use file::{Links, TraceSource};
 pub use linking::{LAYER_STEPS, Linking, link_layer, link_layers, refined_order};
 pub use orders::{Order, PIN_DEFAULT, UnknownOrder};
-pub use placement::{LayerLinks, Placement, slot_of_neuron};
+pub use placement::{LayerLinks, Placement, next_slots, slot_of_neuron};
 pub use price::{Objective, Price};
 pub use profile::{Part, Profile};
 

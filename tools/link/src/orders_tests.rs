@@ -95,21 +95,33 @@ fn broken_links_are_named() {
         links.check(2).unwrap_err().to_string()
     };
     type Change = fn(&mut LayerLinks);
-    let cases: [(Change, &str); 9] = [
+    let cases: [(Change, &str); 10] = [
         (|l| l.neuron_of_slot[1] = 3, "slot 1 holds neuron 3 of a layer with 3 neurons"),
         (|l| l.neuron_of_slot[1] = 0, "neuron 0 is in slots 0 and 1"),
-        (|l| l.neuron_of_slot.clear(), "0 neurons"),
+        (|l| l.neuron_of_slot.clear(), "0 slots for 3 neurons"),
+        (|l| l.neuron_of_slot = vec![0, 1, 1, 0], "neuron 2 is in no slot"),
         (|l| l.link_begin[0] = 1, "links must begin at slot 0"),
         (|l| l.link_begin.clear(), "links must begin at slot 0"),
         (|l| l.link_begin[2] = 4, "end at 3"),
         (|l| l.link_begin[1] = 3, "link at slot 3 is followed by one at 3"),
-        (|l| l.active_count.truncate(2), "2 active counts for 3 neurons"),
+        (|l| l.active_count.truncate(2), "slot 2 holds neuron 2 of a layer with 2 neurons"),
         (|l| l.active_count[1] = 3, "neuron 1 is active in 3 of 2 tokens"),
     ];
     for (change, expected) in cases {
         let error = broken(change);
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn a_neuron_may_stand_in_several_slots() {
+    let mut links = link_layer(Order::Greedy, 0, &activity(&[2, 1, 0], 2)).unwrap();
+    links.neuron_of_slot = vec![2, 0, 1, 0, 2, 0];
+    links.link_begin = vec![0, 3, 6];
+    links.check(2).unwrap();
+    assert_eq!((links.neurons(), links.slots()), (3, 6));
+    assert_eq!(links.slot_of_neuron().unwrap(), [1, 2, 0]);
+    assert_eq!(crate::next_slots(&links.neuron_of_slot, 3), [4, 3, 0, 5, 0, 0]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::NEURONS_MAX;
 /// A placement of a layer: which neuron lies in which slot, and where the links begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
-    /// Neuron id by slot, a permutation.
+    /// Neuron id by slot: each neuron at least once. One that stands in several slots has *copies*.
     pub neuron_of_slot: Vec<u32>,
     /// As [`LayerLinks::link_begin`].
     pub link_begin: Vec<u32>,
@@ -16,9 +16,9 @@ pub struct Placement {
 /// The order of one layer: which neuron lies in which slot, and where the links begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerLinks {
-    /// Neuron id by slot, a permutation.
+    /// Neuron id by slot: each neuron at least once. One that stands in several slots has *copies*.
     pub neuron_of_slot: Vec<u32>,
-    /// First slot of each link, then the number of neurons: links + 1 entries, the first 0,
+    /// First slot of each link, then the number of slots: links + 1 entries, the first 0,
     /// strictly ascending.
     pub link_begin: Vec<u32>,
     /// In how many profiling tokens each neuron is active, by neuron id (not by slot).
@@ -28,9 +28,14 @@ pub struct LayerLinks {
 }
 
 impl LayerLinks {
-    /// Neurons (and slots) of the layer.
+    /// Neurons of the layer.
     pub fn neurons(&self) -> usize {
-        self.neuron_of_slot.len()
+        self.active_count.len()
+    }
+
+    /// Most slots of a placement: as many as neurons, where no neuron has copies.
+    pub fn slots(&self) -> usize {
+        self.placements().map(|(neurons, _)| neurons.len()).max().unwrap_or(0)
     }
 
     /// Links of the layer.
@@ -38,20 +43,20 @@ impl LayerLinks {
         self.link_begin.len().saturating_sub(1)
     }
 
-    /// Slot by neuron id: the inverse of `neuron_of_slot`.
+    /// The first slot of each neuron, by neuron id.
     ///
     /// # Errors
-    /// `neuron_of_slot` is no permutation.
+    /// A neuron has no slot, or more than one where there are no more slots than neurons.
     pub fn slot_of_neuron(&self) -> Result<Vec<u32>> {
-        slot_of_neuron(&self.neuron_of_slot)
+        slot_of_neuron(&self.neuron_of_slot, self.neurons())
     }
 
     /// The same for each placement.
     ///
     /// # Errors
-    /// One of them is no permutation.
+    /// The same, of one of them.
     pub fn slots_of_neurons(&self) -> Result<Vec<Vec<u32>>> {
-        self.placements().map(|(neurons, _)| slot_of_neuron(neurons)).collect()
+        self.placements().map(|(neurons, _)| slot_of_neuron(neurons, self.neurons())).collect()
     }
 
     /// Each placement: neuron ids by slot, and where links begin.
@@ -78,11 +83,6 @@ impl LayerLinks {
                 },
             )?;
         }
-        ensure!(
-            self.active_count.len() == neurons,
-            "{} active counts for {neurons} neurons",
-            self.active_count.len()
-        );
         let over = self.active_count.iter().position(|&count| u64::from(count) > profile_tokens);
         if let Some(neuron) = over {
             let count = self.active_count[neuron];
@@ -92,31 +92,46 @@ impl LayerLinks {
     }
 }
 
-/// The inverse of a permutation.
+/// The first slot of each neuron, by neuron id.
 ///
 /// # Errors
-/// It is none.
-pub fn slot_of_neuron(neuron_of_slot: &[u32]) -> Result<Vec<u32>> {
-    const FREE: u32 = u32::MAX;
-    let neurons = neuron_of_slot.len();
-    let mut slots = vec![FREE; neurons];
+/// A neuron has no slot, or more than one where there are no more slots than neurons.
+pub fn slot_of_neuron(neuron_of_slot: &[u32], neurons: usize) -> Result<Vec<u32>> {
+    const NONE: u32 = u32::MAX;
+    let has_copies = neuron_of_slot.len() > neurons;
+    let mut slots = vec![NONE; neurons];
     for (slot, &neuron) in neuron_of_slot.iter().enumerate() {
-        let place = slots.get_mut(neuron as usize).with_context(|| {
+        let first = slots.get_mut(neuron as usize).with_context(|| {
             format!("slot {slot} holds neuron {neuron} of a layer with {neurons} neurons")
         })?;
-        ensure!(*place == FREE, "neuron {neuron} is in slots {place} and {slot}");
-        *place = slot as u32;
+        ensure!(*first == NONE || has_copies, "neuron {neuron} is in slots {first} and {slot}");
+        *first = (*first).min(slot as u32);
     }
+    let homeless = slots.iter().position(|slot| *slot == NONE);
+    ensure!(homeless.is_none(), "neuron {} is in no slot", homeless.unwrap_or_default());
     Ok(slots)
 }
 
+/// By slot, the next slot that holds the same neuron; 0 for none: what a pack with copies has beside the slots.
+pub fn next_slots(neuron_of_slot: &[u32], neurons: usize) -> Vec<u32> {
+    let (mut next, mut later) = (vec![0; neuron_of_slot.len()], vec![0; neurons]);
+    for (slot, &neuron) in neuron_of_slot.iter().enumerate().rev() {
+        if let Some(later) = later.get_mut(neuron as usize) {
+            next[slot] = std::mem::replace(later, slot as u32);
+        }
+    }
+    next
+}
+
 fn check_placement(neurons: usize, neuron_of_slot: &[u32], link_begin: &[u32]) -> Result<()> {
-    ensure!(neuron_of_slot.len() == neurons, "{} slots of {neurons}", neuron_of_slot.len());
-    slot_of_neuron(neuron_of_slot)?;
+    let slots = neuron_of_slot.len();
+    ensure!(slots >= neurons, "{slots} slots for {neurons} neurons");
+    ensure!(slots <= NEURONS_MAX, "{slots} slots: {NEURONS_MAX} are possible");
+    slot_of_neuron(neuron_of_slot, neurons)?;
     ensure!(
         link_begin.first() == Some(&0)
-            && link_begin.last().is_some_and(|&last| last as usize == neurons),
-        "links must begin at slot 0 and end at {neurons}, got {:?} and {:?}",
+            && link_begin.last().is_some_and(|&last| last as usize == slots),
+        "links must begin at slot 0 and end at {slots}, got {:?} and {:?}",
         link_begin.first(),
         link_begin.last()
     );

@@ -77,7 +77,7 @@ impl Links {
             };
             let mut placement = |number: usize| -> Result<Placement> {
                 Ok(Placement {
-                    neuron_of_slot: tensor("neuron_of_slot", number, Some(neurons))?,
+                    neuron_of_slot: tensor("neuron_of_slot", number, None)?,
                     link_begin: tensor("link_begin", number, None)?,
                 })
             };

@@ -277,7 +277,7 @@ impl Relinking {
 
     /// Microseconds of all tokens of `activity` where what is `hot` is not read.
     fn us(&self, activity: &LayerActivity, order: &[u32], hot: &[bool]) -> Result<f64> {
-        let slots = super::slot_of_neuron(order)?;
+        let slots = super::slot_of_neuron(order, hot.len())?;
         let bits = activity.token_bits();
         let rows = bits.chunks_exact(hot.len().div_ceil(8));
         Ok(price_layer(&self.objective, rows, &[slots], hot)?.time_us)

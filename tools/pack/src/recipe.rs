@@ -440,7 +440,7 @@ impl Recipe {
 
     fn link_index(&self, layer: u32, placement: u32) -> Result<Vec<u8>> {
         let (neuron_of_slot, link_begin) = self.placement(layer, placement)?;
-        let slot_of_neuron = slot_of_neuron(neuron_of_slot)?;
+        let slot_of_neuron = slot_of_neuron(neuron_of_slot, self.shape.neurons as usize)?;
         let count = link_begin.len() as u32 - 1;
         let header = write::link_index_header(self.shape.neurons, count, self.profile_tokens);
         let active_count = &self.layer(layer).active_count;
