@@ -165,5 +165,7 @@ impl PredictorNumbers {
 pub const INCOMPAT_PLACEHOLDER: u64 = 1 << 0;
 /// Incompatible feature bit 1: side data may name another activation than the model shape.
 pub const INCOMPAT_LAYER_ACTIVATIONS: u64 = 1 << 1;
+/// Incompatible feature bit 2: a neuron may have more than one slot in a placement.
+pub const INCOMPAT_COPIES: u64 = 1 << 2;
 /// All incompatible feature bits that this implementation knows.
-pub const INCOMPAT_KNOWN: u64 = INCOMPAT_PLACEHOLDER | INCOMPAT_LAYER_ACTIVATIONS;
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_PLACEHOLDER | INCOMPAT_LAYER_ACTIVATIONS | INCOMPAT_COPIES;

@@ -122,13 +122,15 @@ on_disk! {
         part_bytes: U32<LE>,
         /// Bytes from one bundle to the next.
         bundle_stride: U32<LE>,
+        /// Most slots of a placement, with [`crate::codes::INCOMPAT_COPIES`]; else 0.
+        slots: U32<LE>,
         /// Zero.
-        reserved: [u8; 28],
+        reserved: [u8; 24],
     }
 }
 
 on_disk! {
-    /// The head of a `link_index` section; four arrays of u32 follow.
+    /// The head of a `link_index` section; four arrays of u32 follow, five with copies.
     LinkIndexHeader, 32, {
         /// Neurons of the layer, as in the model shape.
         neurons: U32<LE>,
@@ -136,8 +138,10 @@ on_disk! {
         links: U32<LE>,
         /// Tokens of the profile behind `active_count`.
         profile_tokens: U64<LE>,
+        /// Slots of the placement, with [`crate::codes::INCOMPAT_COPIES`]; else 0.
+        slots: U32<LE>,
         /// Zero.
-        reserved: [u8; 16],
+        reserved: [u8; 12],
     }
 }
 

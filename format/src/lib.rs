@@ -20,19 +20,21 @@
 pub mod checksum;
 pub mod codes;
 pub mod error;
-mod layer;
 pub mod layout;
 pub mod limits;
+mod link_index;
 pub mod peek;
 mod predictor;
 pub mod provenance;
 pub mod read;
 mod sections;
 pub mod shape;
+mod side_data;
 pub mod write;
 
 pub use codes::{Activation, Dtype, PredictorKind, PredictorNumbers, SectionKind};
 pub use error::FormatError;
+pub use link_index::Slots;
 pub use peek::Peek;
 pub use predictor::{Predictor, PredictorBody};
 pub use provenance::Provenance;

@@ -72,7 +72,7 @@ impl Peek {
             ("index", shape.bundles().saturating_mul(INDEX_BYTES_PER_BUNDLE), index_bytes),
             (
                 "file",
-                shape.region_bytes().saturating_mul(shape.layers.into()),
+                shape.region_bytes(shape.neurons).saturating_mul(shape.layers.into()),
                 file_bytes.saturating_sub(index_bytes),
             ),
         ] {

@@ -3,15 +3,18 @@
 use zerocopy::FromBytes;
 use zerocopy::byteorder::{F32, LE, U32};
 
-use crate::codes::{INCOMPAT_LAYER_ACTIVATIONS, INCOMPAT_PLACEHOLDER, SectionKind, WHOLE_PACK};
+use crate::codes::{
+    INCOMPAT_COPIES, INCOMPAT_LAYER_ACTIVATIONS, INCOMPAT_PLACEHOLDER, SectionKind, WHOLE_PACK,
+};
 use crate::error::FormatError;
-use crate::layer::{LinkIndex, SideData};
 use crate::layout::{ModelShape, SectionEntry, Superblock, field_at};
+use crate::link_index::{LinkIndex, Slots};
 use crate::predictor::Predictor;
 use crate::provenance::Provenance;
 use crate::sections::{check_places, entry_offset, find, find_entry, missing, wrong_length};
 pub use crate::sections::{check_superblock, section_table};
 use crate::shape::Shape;
+use crate::side_data::SideData;
 use crate::{Activation, Dtype};
 
 /// A validated pack: views into the index bytes that the caller holds.
@@ -61,6 +64,15 @@ impl<'a> Pack<'a> {
                 offset: field_at(ModelShape::FIELDS, "dtype", offset),
                 rule: "must be placeholder where the feature bit says so, and only there",
                 found: shape.dtype.code().into(),
+            });
+        }
+        let copies = superblock.feature_incompat.get() & INCOMPAT_COPIES != 0;
+        if copies != (disk.slots.get() > 0) {
+            return Err(FormatError::Field {
+                field: "slots",
+                offset: field_at(ModelShape::FIELDS, "slots", offset),
+                rule: "must be there where the feature bit says so, and only there",
+                found: disk.slots.get().into(),
             });
         }
         let (bytes, entry) = find(index, sections, SectionKind::Provenance, WHOLE_PACK, 0)
@@ -235,15 +247,17 @@ impl<'a> Pack<'a> {
         let (Some(first), Some(other)) = (self.view(layer, 0), self.view(layer, placement)) else {
             return false;
         };
-        let neurons = self.shape.neurons;
-        let sum_of = |view: &Layer<'_>, slot: &U32<LE>| {
-            view.checksums.get(slot.get() as usize).map(|sum| sum.get())
-        };
-        let slots = first.slot_of_neuron().iter().zip(other.slot_of_neuron());
-        other.link_index.check(neurons, 0).is_ok()
-            && other.checksums.len() as u64 == u64::from(neurons)
-            && other.region_bytes == self.shape.region_bytes()
-            && slots.into_iter().all(|(one, two)| sum_of(&first, one) == sum_of(&other, two))
+        let slots = other.link_index.slots();
+        other.link_index.check(&self.shape, self.has_copies(), 0).is_ok()
+            && other.checksums.len() as u64 == u64::from(slots)
+            && other.region_bytes == self.shape.region_bytes(slots)
+            && (0..self.shape.neurons)
+                .all(|id| matches!((first.checksum(id), other.checksum(id)), (Some(one), Some(two)) if one == two))
+    }
+
+    /// Whether a neuron may have several slots in a placement.
+    const fn has_copies(&self) -> bool {
+        self.superblock.feature_incompat.get() & INCOMPAT_COPIES != 0
     }
 
     /// Everything of one layer's first placement that is in the index, and the region's place.
@@ -255,13 +269,13 @@ impl<'a> Pack<'a> {
         let link_index = LinkIndex::split(bytes).ok_or(wrong_length(
             SectionKind::LinkIndex,
             entry,
-            "must be that of its four arrays",
+            "must be that of its arrays",
         ))?;
-        link_index.check(shape.neurons, entry.offset.get())?;
+        link_index.check(shape, self.has_copies(), entry.offset.get())?;
 
         let (bytes, entry) = find(SectionKind::BundleChecksums)?;
-        if bytes.len() as u64 != u64::from(shape.neurons) * 4 {
-            return Err(wrong_length(SectionKind::BundleChecksums, entry, "must be 4 per neuron"));
+        if bytes.len() as u64 != u64::from(link_index.slots()) * 4 {
+            return Err(wrong_length(SectionKind::BundleChecksums, entry, "must be 4 per slot"));
         }
         if let Some(entry) = find_entry(self.sections, SectionKind::SideData, layer, 0) {
             let (bytes, _) = find(SectionKind::SideData)?;
@@ -270,14 +284,18 @@ impl<'a> Pack<'a> {
         }
         let region = find_entry(self.sections, SectionKind::BundleRegion, layer, 0)
             .ok_or(missing(SectionKind::BundleRegion, layer))?;
-        if region.bytes.get() != shape.region_bytes() {
-            return Err(wrong_length(
-                SectionKind::BundleRegion,
-                region,
-                "must be neurons times bundle_stride",
-            ));
+        if region.bytes.get() != shape.region_bytes(link_index.slots()) {
+            let rule = "must be slots times bundle_stride";
+            return Err(wrong_length(SectionKind::BundleRegion, region, rule));
         }
-        Ok(())
+        let view = self.view(layer, 0).ok_or(missing(SectionKind::LinkIndex, layer))?;
+        let unlike = |neuron: &u32| view.checksum(*neuron).is_none();
+        let unlike = (0..shape.neurons).filter(|_| self.has_copies()).find(unlike);
+        unlike.map_or(Ok(()), |neuron| {
+            let (field, rule) = ("bundle_checksums", "must be equal for all slots of a neuron");
+            let offset = entry.offset.get();
+            Err(FormatError::Field { field, offset, rule, found: neuron.into() })
+        })
     }
 }
 
@@ -293,9 +311,24 @@ pub struct Layer<'a> {
 }
 
 impl<'a> Layer<'a> {
-    /// Slot of each neuron, by neuron id.
+    /// Slot of each neuron, by neuron id; of several the first.
     pub const fn slot_of_neuron(&self) -> &'a [U32<LE>] {
         self.link_index.slot_of_neuron
+    }
+    /// Slots of the placement: as many as neurons, or more where some have copies.
+    pub const fn slots(&self) -> u32 {
+        self.link_index.slots()
+    }
+    /// The slots of a neuron, ascending: one, or more where it has copies. None where there is no such neuron.
+    pub fn slots_of(&self, neuron: u32) -> Slots<'a> {
+        self.link_index.slots_of(neuron)
+    }
+    /// CRC-32 of a neuron's bundle; `None` where there is no such neuron or its slots disagree, which a valid pack rules out.
+    pub fn checksum(&self, neuron: u32) -> Option<u32> {
+        let sum_of = |slot: u32| self.checksums.get(slot as usize).map(|sum| sum.get());
+        let mut slots = self.slots_of(neuron);
+        let first = sum_of(slots.next()?)?;
+        slots.all(|slot| sum_of(slot) == Some(first)).then_some(first)
     }
     /// Neuron of each slot, by slot.
     pub const fn neuron_of_slot(&self) -> &'a [U32<LE>] {

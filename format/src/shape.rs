@@ -42,6 +42,8 @@ pub struct Shape {
     pub dtype: Dtype,
     /// Bytes from one bundle to the next; the exact size of a bundle.
     pub bundle_stride: u32,
+    /// Most slots of a placement of a layer: [`Shape::neurons`], or more where neurons have copies.
+    pub slots: u32,
 }
 
 impl Shape {
@@ -50,9 +52,14 @@ impl Shape {
         self.dtype.part_bytes(self.hidden)
     }
 
-    /// Bytes of the bundle region of one layer.
-    pub const fn region_bytes(&self) -> u64 {
-        self.neurons as u64 * self.bundle_stride as u64
+    /// Bytes of the bundle region of a placement of so many slots.
+    pub const fn region_bytes(&self, slots: u32) -> u64 {
+        slots as u64 * self.bundle_stride as u64
+    }
+
+    /// Whether a placement may have more slots than neurons.
+    pub const fn has_copies(&self) -> bool {
+        self.slots > self.neurons
     }
 
     /// Bundles of the pack, one placement of each layer.
@@ -88,6 +95,10 @@ impl Shape {
             activation_threshold: disk.activation_threshold.get(),
             dtype,
             bundle_stride: disk.bundle_stride.get(),
+            slots: match disk.slots.get() {
+                0 => disk.neurons.get(),
+                slots => slots,
+            },
         };
         shape.check(offset)?;
         if disk.part_bytes.get() != shape.part_bytes() {
@@ -114,6 +125,8 @@ impl Shape {
         let threshold = self.activation_threshold;
         let threshold_ok = self.activation.takes(threshold);
         let bundles_ok = self.bundles() <= limits::BUNDLES_MAX;
+        let slots_ok = (self.neurons..=limits::NEURONS_MAX).contains(&self.slots)
+            && u64::from(self.layers) * u64::from(self.slots) <= limits::BUNDLES_MAX;
         let multiple_ok = self.hidden.is_multiple_of(limits::HIDDEN_MULTIPLE);
         let rules = [
             (within(self.layers, limits::LAYERS_MAX), "layers", "must be 1 to 65,536"),
@@ -125,6 +138,7 @@ impl Shape {
             (threshold_ok, "activation_threshold", THRESHOLD_RULE),
             (stride_ok, "bundle_stride", "must be parts times part_bytes"),
             (within(stride, limits::BUNDLE_STRIDE_MAX), "bundle_stride", "must be 1 to 67,108,864"),
+            (slots_ok, "slots", "must be neurons to 16,777,216, times layers at most 2^31"),
         ];
         let Some((_, field, rule)) = rules.into_iter().find(|(ok, _, _)| !ok) else {
             return Ok(());
@@ -135,6 +149,7 @@ impl Shape {
             "hidden" => self.hidden,
             "parts" => self.parts,
             "bundle_stride" => stride,
+            "slots" => self.slots,
             _ => threshold.to_bits(),
         };
         let offset = field_at(ModelShape::FIELDS, field, offset);
@@ -153,6 +168,7 @@ impl Shape {
             dtype: U32::new(self.dtype.code()),
             part_bytes: U32::new(self.part_bytes()),
             bundle_stride: U32::new(self.bundle_stride),
+            slots: U32::new(if self.has_copies() { self.slots } else { 0 }),
             ..ModelShape::new_zeroed()
         }
     }

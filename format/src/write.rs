@@ -123,17 +123,29 @@ pub fn reseal(superblock: &mut Superblock) {
     superblock.superblock_crc = U32::new(crc32(sealed));
 }
 
-/// Length of a `link_index` section, bytes.
+/// Length of a `link_index` section of a pack without copies, bytes.
 pub const fn link_index_bytes(neurons: u32, links: u32) -> u64 {
     size_of::<LinkIndexHeader>() as u64 + 4 * (3 * neurons as u64 + links as u64 + 1)
 }
 
-/// The head of a `link_index` section.
-pub fn link_index_header(neurons: u32, links: u32, profile_tokens: u64) -> LinkIndexHeader {
+/// Length of a `link_index` section of a pack with copies, bytes.
+pub const fn link_index_bytes_with_copies(neurons: u32, slots: u32, links: u32) -> u64 {
+    let words = neurons as u64 + 3 * slots as u64 + links as u64 + 1;
+    size_of::<LinkIndexHeader>() as u64 + 4 * words
+}
+
+/// The head of a `link_index` section; `slots` of the placement in a pack with copies, else 0.
+pub fn link_index_header(
+    neurons: u32,
+    links: u32,
+    profile_tokens: u64,
+    slots: u32,
+) -> LinkIndexHeader {
     LinkIndexHeader {
         neurons: U32::new(neurons),
         links: U32::new(links),
         profile_tokens: U64::new(profile_tokens),
+        slots: U32::new(slots),
         ..LinkIndexHeader::new_zeroed()
     }
 }

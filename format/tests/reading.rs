@@ -208,6 +208,98 @@ fn broken_rules_are_named() {
     assert_eq!(field(text), "provenance");
 }
 
+#[test]
+fn copies_are_read_back() {
+    for recipe in [Recipe::small(3, 12), Recipe::small(2, 7).with_replicas(1), Recipe::small(1, 1)]
+    {
+        let recipe = recipe.with_copies();
+        let file = recipe.build();
+        let pack = parse(&file).unwrap();
+        assert_eq!(*pack.shape(), recipe.shape);
+        assert_eq!(pack.placements() as usize, 1 + recipe.replicas.len());
+        for (placement, orders) in
+            (0..).zip(std::iter::once(&recipe.orders).chain(&recipe.replicas))
+        {
+            for (layer, order) in (0..).zip(orders) {
+                let view = pack.placement(layer, placement).unwrap();
+                assert_eq!(view.slots() as usize, order.len());
+                for neuron in 0..recipe.shape.neurons {
+                    let slots: Vec<u32> = view.slots_of(neuron).collect();
+                    let held = (0..).zip(order).filter(|(_, id)| **id == neuron);
+                    assert_eq!(slots, held.map(|(slot, _)| slot).collect::<Vec<u32>>());
+                    assert_eq!(view.slot_of_neuron()[neuron as usize].get(), slots[0]);
+                    assert_eq!(view.checksum(neuron), Some(crc32(&recipe.bundle(layer, neuron))));
+                    for slot in slots {
+                        let at = (view.region_offset() + u64::from(slot) * 256) as usize;
+                        assert_eq!(file[at..at + 256], recipe.bundle(layer, neuron));
+                    }
+                }
+                assert_eq!(view.slots_of(recipe.shape.neurons).count(), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn broken_rules_of_copies_are_named() {
+    // neurons 0 to 5; 0 and 3 have a second slot, 0 a third: 9 slots
+    let recipe = Recipe::small(1, 6).with_copies();
+    let (order, file) = (&recipe.orders[0], recipe.build());
+    let (n, s, links) = (6, order.len(), 3);
+    assert_eq!(s, 9);
+    let field = |file: Vec<u8>| match parse(&file) {
+        Err(FormatError::Field { field, .. }) => field,
+        Err(FormatError::Missing { what, .. } | FormatError::NotZero { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    let index = |word: usize, value: u32| {
+        with_section(&file, SectionKind::LinkIndex, |body| {
+            body[4 * word..4 * word + 4].copy_from_slice(&value.to_le_bytes());
+        })
+    };
+    let (slots_at, header) = (4, 8);
+    let (ids_at, counts_at) = (header + n, header + n + s + links);
+    let nexts_at = counts_at + s;
+    assert_eq!(field(index(slots_at, 8)), "link_index"); // the arrays no longer fit
+    assert_eq!(field(index(slots_at + 1, 1)), "link_index_header.reserved");
+    let slots_of = |id: u32| -> Vec<usize> { (0..s).filter(|slot| order[*slot] == id).collect() };
+    let (of_0, of_1) = (slots_of(0), slots_of(1));
+    assert_eq!((of_0.len(), of_1.len()), (3, 1));
+    // begins at its second slot: the first is visited by no walk
+    assert_eq!(field(index(header, of_0[1] as u32)), "neuron_of_slot");
+    assert_eq!(field(index(header, of_1[0] as u32)), "slot_of_neuron");
+    assert_eq!(field(index(header, s as u32)), "slot_of_neuron");
+    assert_eq!(field(index(ids_at + of_0[1], 1)), "next_slot");
+    assert_eq!(field(index(nexts_at + of_0[0], of_0[0] as u32)), "next_slot");
+    assert_eq!(field(index(nexts_at + of_0[1], of_0[0].max(1) as u32)), "next_slot");
+    assert_eq!(field(index(nexts_at + of_0[0], of_0[2] as u32)), "neuron_of_slot");
+    assert_eq!(field(index(nexts_at + of_0[0], u32::MAX)), "next_slot");
+    assert_eq!(field(index(nexts_at + of_1[0], of_0[2] as u32)), "next_slot");
+    assert_eq!(field(index(ids_at + s + links - 1, 6)), "link_begin");
+    assert_eq!(field(index(counts_at + s - 1, 101)), "active_count");
+    let sums = with_section(&file, SectionKind::BundleChecksums, |b| b[4 * of_0[2]] ^= 1);
+    assert_eq!(field(sums), "bundle_checksums");
+    let shape = |value: u32| {
+        with_section(&file, SectionKind::ModelShape, |body| {
+            body[36..40].copy_from_slice(&value.to_le_bytes());
+        })
+    };
+    assert_eq!(field(shape(5)), "slots");
+    assert_eq!(field(shape(8)), "slots");
+    assert_eq!(field(shape(0)), "slots");
+    assert_eq!(field(shape(1 << 25)), "slots");
+    assert!(parse(&shape(10)).is_ok());
+    let without_bit = with_superblock(&file, |s| s.feature_incompat = U64::new(0));
+    assert_eq!(field(without_bit), "slots");
+    let with_bit = |file: &[u8]| with_superblock(file, |s| s.feature_incompat = U64::new(4));
+    assert_eq!(field(with_bit(&Recipe::small(1, 6).build())), "slots");
+    // of a further placement: it is not used
+    let file = Recipe::small(2, 6).with_replicas(1).with_copies().build();
+    let broken = with_last(&file, SectionKind::LinkIndex, |body| body[4 * nexts_at] ^= 1);
+    assert_eq!(parse(&file).unwrap().placements(), 2);
+    assert_eq!(parse(&broken).unwrap().placements(), 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 400 }))]
     /// Bytes changed anywhere in the index, all checksums made to fit: an error or a valid pack,
@@ -216,8 +308,11 @@ proptest! {
     fn mutated_packs_never_panic(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         cut in any::<prop::sample::Index>(),
+        copies in any::<bool>(),
     ) {
-        let mut file = Recipe::small(2, 6).with_predictors().build();
+        let recipe = Recipe::small(2, 6).with_predictors();
+        let recipe = if copies { recipe.with_copies() } else { recipe };
+        let mut file = recipe.build();
         let index_bytes = parse(&file).unwrap().superblock().index_bytes.get() as usize;
         for (at, value) in &changes {
             file[at.index(index_bytes)] = *value;
@@ -236,8 +331,10 @@ proptest! {
         if let Ok(pack) = parse(&file) {
             for layer in pack.layers() {
                 for (slot, neuron) in layer.neuron_of_slot().iter().enumerate() {
-                    prop_assert_eq!(layer.slot_of_neuron()[neuron.get() as usize].get() as usize, slot);
+                    prop_assert!(layer.slots_of(neuron.get()).any(|own| own as usize == slot));
                 }
+                let slots = (0..pack.shape().neurons).flat_map(|id| layer.slots_of(id));
+                prop_assert_eq!(slots.count(), layer.slots() as usize);
             }
             for (layer, horizon, predictor) in pack.predictors() {
                 prop_assert!(layer < pack.shape().layers && horizon <= layer);

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::assemble;
 use lnp_format::checksum::crc32;
 use lnp_format::codes::{
-    FIRST_BULK_KIND, INCOMPAT_KNOWN, INCOMPAT_LAYER_ACTIVATIONS, INCOMPAT_PLACEHOLDER, WHOLE_PACK,
+    FIRST_BULK_KIND, INCOMPAT_COPIES, INCOMPAT_KNOWN, INCOMPAT_LAYER_ACTIVATIONS,
+    INCOMPAT_PLACEHOLDER, WHOLE_PACK,
 };
 use lnp_format::layout::{
     MAGIC, PREDICTOR_REDUCE_BIAS, PREDICTOR_RELU_BETWEEN, PREDICTOR_STRENGTH_SCALES,
@@ -175,8 +176,11 @@ fn constants_and_bits_are_those_of_the_spec() {
     ];
     assert_eq!(bits("predictor_flags"), flags);
     assert_eq!(bits("feature_compat"), []);
-    let known =
-        [(INCOMPAT_PLACEHOLDER, "placeholder"), (INCOMPAT_LAYER_ACTIVATIONS, "layer_activations")];
+    let known = [
+        (INCOMPAT_PLACEHOLDER, "placeholder"),
+        (INCOMPAT_LAYER_ACTIVATIONS, "layer_activations"),
+        (INCOMPAT_COPIES, "copies"),
+    ];
     assert_eq!(bits("feature_incompat"), known);
     assert_eq!(INCOMPAT_KNOWN, known.iter().map(|(bit, _)| bit).sum());
 }
@@ -230,6 +234,13 @@ fn encodings_are_those_of_the_spec() {
     for (n, k) in [(1, 1), (3, 2), (limits::NEURONS_MAX, 1000)] {
         assert_eq!(write::link_index_bytes(n, k), 36 + 12 * u64::from(n) + 4 * u64::from(k));
     }
+    // with copies `36 + 4n + 12s + 4k`
+    assert!(SPEC.contains("`36 + 4n + 12s + 4k`"));
+    for (n, s, k) in [(1_u32, 3_u32, 1_u32), (3, 3, 2), (4, limits::NEURONS_MAX, 1000)] {
+        let [n64, s64, k64] = [n, s, k].map(u64::from);
+        let expected = 36 + 4 * n64 + 12 * s64 + 4 * k64;
+        assert_eq!(write::link_index_bytes_with_copies(n, s, k), expected);
+    }
 }
 
 #[test]
@@ -243,7 +254,7 @@ fn required_keys_are_those_of_the_spec() {
 /// The numbered rules are R1, R2, ... without gaps, each once, and so are V and W.
 #[test]
 fn rules_are_numbered_without_gaps() {
-    for (letter, count) in [('R', 52), ('V', 3), ('W', 8)] {
+    for (letter, count) in [('R', 53), ('V', 3), ('W', 8)] {
         let ids: Vec<_> = SPEC
             .lines()
             .filter_map(|line| line.split_once(". **").map(|(_, rest)| rest))
@@ -282,8 +293,9 @@ fn example() -> Vec<u8> {
         activation_threshold: 0.0,
         dtype: Dtype::F32,
         bundle_stride: 256,
+        slots: 3,
     };
-    let mut link_index = write::link_index_header(3, 2, 10).as_bytes().to_vec();
+    let mut link_index = write::link_index_header(3, 2, 10, 0).as_bytes().to_vec();
     for array in [&[1, 2, 0], &EXAMPLE_ORDER, &[0, 2, 3], &[9, 7, 2]] {
         link_index.extend(words(array));
     }

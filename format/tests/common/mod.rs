@@ -4,7 +4,9 @@
 pub mod predictor;
 
 use lnp_format::checksum::crc32;
-use lnp_format::codes::{INCOMPAT_LAYER_ACTIVATIONS, INCOMPAT_PLACEHOLDER, WHOLE_PACK};
+use lnp_format::codes::{
+    INCOMPAT_COPIES, INCOMPAT_LAYER_ACTIVATIONS, INCOMPAT_PLACEHOLDER, WHOLE_PACK,
+};
 use lnp_format::layout::{
     SIDE_DOWN_NORM, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SIDE_UP_BIAS, SectionEntry, Superblock,
 };
@@ -17,7 +19,7 @@ use zerocopy::{FromBytes, IntoBytes};
 pub struct Recipe {
     pub shape: Shape,
     pub block_bytes: u32,
-    /// Neuron of each slot, one permutation per layer.
+    /// Neuron of each slot, by layer: each neuron at least once.
     pub orders: Vec<Vec<u32>>,
     /// Further placements: for each, the neuron of each slot, one permutation per layer.
     pub replicas: Vec<Vec<Vec<u32>>>,
@@ -43,6 +45,7 @@ impl Recipe {
             activation_threshold: 0.0,
             dtype: Dtype::F32,
             bundle_stride: 256,
+            slots: neurons,
         };
         let orders = (0..layers)
             .map(|layer| {
@@ -93,7 +96,7 @@ impl Recipe {
 
     /// The bundles of a layer, in this order.
     pub fn region(&self, layer: u32, order: &[u32]) -> Vec<u8> {
-        let mut region = Vec::with_capacity(self.shape.region_bytes() as usize);
+        let mut region = Vec::with_capacity(self.shape.region_bytes(self.shape.slots) as usize);
         for neuron in order {
             region.extend_from_slice(&self.bundle(layer, *neuron));
         }
@@ -120,6 +123,22 @@ impl Recipe {
                 (0..self.shape.layers).map(|layer| order(layer).collect()).collect()
             })
             .collect();
+        self
+    }
+
+    /// Gives some neurons of each layer, of each placement, copies: every third of them a second slot somewhere, every sixth
+    /// a third one at the end.
+    pub fn with_copies(mut self) -> Self {
+        for (number, order) in
+            self.orders.iter_mut().chain(self.replicas.iter_mut().flatten()).enumerate()
+        {
+            let neurons = order.len();
+            for id in (0..neurons as u32).step_by(3) {
+                order.insert((id as usize * 7 + number) % order.len(), id);
+            }
+            order.extend((0..neurons as u32).step_by(6));
+            self.shape.slots = self.shape.slots.max(order.len() as u32);
+        }
         self
     }
 
@@ -168,7 +187,7 @@ impl Recipe {
         add(SectionKind::Provenance, WHOLE_PACK, 0, self.provenance.into());
         for layer in 0..layers {
             for (placement, order) in self.placements(layer) {
-                add(SectionKind::LinkIndex, layer, placement, link_index(order));
+                add(SectionKind::LinkIndex, layer, placement, self.link_index(order));
             }
         }
         for layer in 0..layers {
@@ -211,27 +230,35 @@ impl Recipe {
     pub fn features(&self) -> u64 {
         let placeholder = self.shape.dtype == Dtype::Placeholder;
         let own = self.activations.iter().any(Option::is_some);
-        u64::from(placeholder) * INCOMPAT_PLACEHOLDER + u64::from(own) * INCOMPAT_LAYER_ACTIVATIONS
+        u64::from(placeholder) * INCOMPAT_PLACEHOLDER
+            + u64::from(own) * INCOMPAT_LAYER_ACTIVATIONS
+            + u64::from(self.shape.has_copies()) * INCOMPAT_COPIES
     }
-}
 
-/// The link index of an order.
-fn link_index(order: &Vec<u32>) -> Vec<u8> {
-    let neurons = order.len() as u32;
-    let mut slot_of_neuron = vec![0; order.len()];
-    for (slot, neuron) in (0..).zip(order) {
-        slot_of_neuron[*neuron as usize] = slot;
+    /// The link index of an order.
+    fn link_index(&self, order: &Vec<u32>) -> Vec<u8> {
+        let (neurons, slots) = (self.shape.neurons, order.len() as u32);
+        let mut slot_of_neuron = vec![0; neurons as usize];
+        let mut next_slot = vec![0; order.len()];
+        for (slot, neuron) in (0..slots).zip(order).rev() {
+            next_slot[slot as usize] = slot_of_neuron[*neuron as usize];
+            slot_of_neuron[*neuron as usize] = slot;
+        }
+        // two links where there is room for them
+        let begins: Vec<u32> = if neurons > 1 { vec![0, 1, slots] } else { vec![0, slots] };
+        let counts: Vec<u32> = (0..slots).map(|slot| slot % 5).collect();
+        let stated = if self.shape.has_copies() { slots } else { 0 };
+        let header = write::link_index_header(neurons, begins.len() as u32 - 1, 100, stated);
+        let mut bytes = header.as_bytes().to_vec();
+        if !self.shape.has_copies() {
+            next_slot.clear();
+        }
+        for array in [&slot_of_neuron, order, &begins, &counts, &next_slot] {
+            let words: Vec<U32<LE>> = array.iter().map(|word| U32::new(*word)).collect();
+            bytes.extend(words.as_bytes());
+        }
+        bytes
     }
-    // two links where there is room for them
-    let begins: Vec<u32> = if neurons > 1 { vec![0, 1, neurons] } else { vec![0, neurons] };
-    let counts: Vec<u32> = (0..neurons).map(|slot| slot % 5).collect();
-    let header = write::link_index_header(neurons, begins.len() as u32 - 1, 100);
-    let mut bytes = header.as_bytes().to_vec();
-    for array in [&slot_of_neuron, order, &begins, &counts] {
-        let words: Vec<U32<LE>> = array.iter().map(|word| U32::new(*word)).collect();
-        bytes.extend(words.as_bytes());
-    }
-    bytes
 }
 
 /// Puts sections where they belong and seals them.

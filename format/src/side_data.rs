@@ -1,101 +1,16 @@
-//! What the index holds about one layer: the arrays of its link index and of its side data.
-
-use core::cmp::Ordering;
+//! What the index holds about one layer beside its order: the arrays of its side data.
 
 use zerocopy::FromBytes;
-use zerocopy::byteorder::{F32, LE, U32};
+use zerocopy::byteorder::{F32, LE};
 
-use crate::checksum::check_zero;
 use crate::codes::{Activation, SectionKind};
 use crate::error::FormatError;
 use crate::layout::{
-    LinkIndexHeader, SIDE_DOWN_NORM, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SIDE_UP_BIAS,
-    SectionEntry, SideDataHeader, field_at,
+    SIDE_DOWN_NORM, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SIDE_UP_BIAS, SectionEntry, SideDataHeader,
+    field_at,
 };
 use crate::sections::wrong_length;
 use crate::shape::{Shape, THRESHOLD_RULE};
-
-/// The arrays of a `link_index` section.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LinkIndex<'a> {
-    pub(crate) header: &'a LinkIndexHeader,
-    pub(crate) slot_of_neuron: &'a [U32<LE>],
-    pub(crate) neuron_of_slot: &'a [U32<LE>],
-    pub(crate) link_begin: &'a [U32<LE>],
-    pub(crate) active_count: &'a [U32<LE>],
-}
-
-impl<'a> LinkIndex<'a> {
-    /// Cuts the section into its arrays; `None` where its length is not that of the arrays.
-    pub(crate) fn split(bytes: &'a [u8]) -> Option<Self> {
-        let (header, rest) = LinkIndexHeader::ref_from_prefix(bytes).ok()?;
-        let words = <[U32<LE>]>::ref_from_bytes(rest).ok()?;
-        let neurons = usize::try_from(header.neurons.get()).ok()?;
-        let links = usize::try_from(header.links.get()).ok()?;
-        let (slot_of_neuron, words) = words.split_at_checked(neurons)?;
-        let (neuron_of_slot, words) = words.split_at_checked(neurons)?;
-        let (link_begin, words) = words.split_at_checked(links.checked_add(1)?)?;
-        (words.len() == neurons).then_some(Self {
-            header,
-            slot_of_neuron,
-            neuron_of_slot,
-            link_begin,
-            active_count: words,
-        })
-    }
-
-    pub(crate) fn check(&self, neurons: u32, offset: u64) -> Result<(), FormatError> {
-        let broken = |field, words_before: usize, rule, found: u32| FormatError::Field {
-            field,
-            offset: offset + size_of::<LinkIndexHeader>() as u64 + 4 * words_before as u64,
-            rule,
-            found: found.into(),
-        };
-        if self.header.neurons.get() != neurons {
-            return Err(FormatError::Field {
-                field: "neurons",
-                offset,
-                rule: "must be that of the model shape",
-                found: self.header.neurons.get().into(),
-            });
-        }
-        let reserved_at = field_at(LinkIndexHeader::FIELDS, "reserved", offset);
-        check_zero("link_index_header.reserved", reserved_at, &self.header.reserved)?;
-        let n = self.slot_of_neuron.len();
-        // Each array being the other's inverse is what makes both permutations.
-        for (slot, neuron) in self.neuron_of_slot.iter().enumerate() {
-            let back =
-                usize::try_from(neuron.get()).ok().and_then(|id| self.slot_of_neuron.get(id));
-            if back.map(|back| back.get() as usize) != Some(slot) {
-                let rule = "must name each neuron once and be the inverse of slot_of_neuron";
-                return Err(broken("neuron_of_slot", n + slot, rule, neuron.get()));
-            }
-        }
-        let mut expected = Ordering::Equal; // the first link begins at slot 0, later ones after it
-        let mut previous = 0;
-        for (link, begin) in self.link_begin.iter().enumerate() {
-            if begin.get().cmp(&previous) != expected {
-                let rule = "must begin with 0 and ascend";
-                return Err(broken("link_begin", 2 * n + link, rule, begin.get()));
-            }
-            previous = begin.get();
-            expected = Ordering::Greater;
-        }
-        if previous != neurons {
-            let rule = "must end with the number of neurons";
-            return Err(broken("link_begin", 2 * n + self.link_begin.len() - 1, rule, previous));
-        }
-        let tokens = self.header.profile_tokens.get();
-        for (slot, count) in self.active_count.iter().enumerate() {
-            if u64::from(count.get()) > tokens {
-                let rule = "must be at most profile_tokens";
-                let before = 2 * n + self.link_begin.len() + slot;
-                return Err(broken("active_count", before, rule, count.get()));
-            }
-        }
-        Ok(())
-    }
-}
 
 /// The arrays of a `side_data` section; each empty where a layer has none.
 #[derive(Clone, Copy, Debug, Default)]
