@@ -2,7 +2,7 @@
 """A second, independent reader of the linked neuron pack, made from lnp-v1.md alone and in its order.
 
 Usage: read_lnp.py PACK [--index-only]
-Checks what a reader must reject (R1 to R52) and, without --index-only, the rest of full verification (V1 to V3).
+Checks what a reader must reject (R1 to R53) and, without --index-only, the rest of full verification (V1 to V3).
 Prints the pack as JSON (exit status 0), or one line `PACK: RULE: reason` on stderr (1); a usage error is 2.
 """
 import array, itertools, json, math, os, re, struct, sys, zlib  # noqa: E401
@@ -46,7 +46,7 @@ def read_superblock(file):
     refuse_if(sb.magic != b"\x89LNP\r\n\x1a\n", "R2", "the magic is another: not a pack")
     refuse_if(sb.version_major != 1, "R3", f"version_major is {sb.version_major}")
     refuse_if(sb.superblock_crc != zlib.crc32(data[:4092]), "R4", "superblock_crc does not match")
-    refuse_if(sb.feature_incompat & ~(PLACEHOLDER_BIT | LAYER_ACTIVATIONS_BIT), "R5", f"feature_incompat is {sb.feature_incompat:#x}")
+    refuse_if(sb.feature_incompat & ~(PLACEHOLDER_BIT | LAYER_ACTIVATIONS_BIT | COPIES_BIT), "R5", f"feature_incompat is {sb.feature_incompat:#x}")
     refuse_if(b & (b - 1) or not BLOCK_BYTES_MIN <= b <= BLOCK_BYTES_MAX, "R6", f"block_bytes is {b}")
     refuse_if(sb.file_bytes != length or length > FILE_BYTES_MAX, "R7", f"file_bytes {sb.file_bytes}, length {length}")
     refuse_if(sb.index_bytes > min(length, INDEX_BYTES_MAX) or sb.index_bytes % b, "R8", f"index is {sb.index_bytes}")
@@ -104,15 +104,15 @@ def check_kinds(sections, found, layers):
         refuse_if((kind, layer) not in found, "R22", f"there is no {KIND[kind]} of layer {layer}")
 
 # 6 Model shape
-SHAPE = struct.Struct("<9I28s")
+SHAPE = struct.Struct("<10I24s")
 Shape = namedtuple("Shape", "layers neurons hidden parts activation activation_threshold_bits dtype part_bytes"
-                   " bundle_stride reserved")
+                   " bundle_stride slots reserved")
 DTYPES = {1: "f32", 2: "f16", 3: "bf16", 4: "q8_0", 5: "q4_0", 255: "placeholder"}
 BYTES_OF_32_WEIGHTS = {1: 128, 2: 64, 3: 64, 4: 34, 5: 18, 255: 0}  # 10.1
 ACTIVATIONS = {1: "relu", 2: "fatrelu", 3: "relu2", 4: "silu", 5: "gelu", 6: "drelu", 7: "gelu_tanh",
                8: "gaussian_topk"}
 FATRELU, GAUSSIAN_TOPK, PLACEHOLDER = 2, 8, 255
-PLACEHOLDER_BIT, LAYER_ACTIVATIONS_BIT = 1, 2  # 12 Feature bits
+PLACEHOLDER_BIT, LAYER_ACTIVATIONS_BIT, COPIES_BIT = 1, 2, 4  # 12 Feature bits
 
 def is_threshold(bits, activation):
     if activation == GAUSSIAN_TOPK:  # any finite f32
@@ -123,10 +123,12 @@ def is_threshold(bits, activation):
 def read_model_shape(file, section, feature_incompat):
     refuse_if(section.bytes != 64, "R23", f"model_shape has {section.bytes} bytes")
     shape = Shape._make(SHAPE.unpack(read_at(file, section.offset, 64)))
-    layers, neurons, hidden, parts, activation, threshold, dtype, part_bytes, stride, reserved = shape
+    layers, neurons, hidden, parts, activation, threshold, dtype, part_bytes, stride, slots, reserved = shape
     in_limits = 1 <= layers <= LAYERS_MAX and 1 <= neurons <= NEURONS_MAX and layers * neurons <= BUNDLES_MAX
     refuse_if(not in_limits, "R24", f"{layers} layers of {neurons} neurons")
     refuse_if(not 1 <= hidden <= HIDDEN_MAX or hidden % HIDDEN_MULTIPLE, "R24", f"hidden is {hidden}")
+    right = neurons <= slots <= NEURONS_MAX and layers * slots <= BUNDLES_MAX if feature_incompat & COPIES_BIT else slots == 0
+    refuse_if(not right, "R24", f"slots is {slots}")
     refuse_if(parts not in (2, 3), "R25", f"parts is {parts}")
     refuse_if(activation not in ACTIVATIONS, "R26", f"activation is {activation}")
     right = is_threshold(threshold, activation)
@@ -159,26 +161,56 @@ def read_provenance(file, section):
     return values
 
 # 8 Link index
-def read_link_index(file, section, neurons):  # gives back what is printed of it
+def walk(neuron, slot_of_neuron, next_slot):
+    """8.1: the slots of a neuron. Strictly ascending, or it is cut off."""
+    slots = [slot_of_neuron[neuron]]
+    while slots[-1] < len(next_slot) and next_slot[slots[-1]] > slots[-1]:
+        slots.append(next_slot[slots[-1]])
+    return slots
+
+def read_orders(file, section):
+    """The arrays of a link index that say where bundles are: slot_of_neuron, neuron_of_slot, next_slot (empty without copies)."""
+    n, k, s = struct.unpack("<II8xI", read_at(file, section.offset, 20))
+    at, s = section.offset + 32, s or n
+    with_copies = section.bytes != 36 + 12 * n + 4 * k
+    return (read_u32s(file, at, n), read_u32s(file, at + 4 * n, s),
+            read_u32s(file, at + 4 * n + 8 * s + 4 * (k + 1), s if with_copies else 0))
+
+def read_link_index(file, section, shape, copies):  # gives back what is printed of it
     name = name_of(section)
     refuse_if(section.bytes < 32, "R37", f"{name} has {section.bytes} bytes")
-    n, k, tokens, reserved = struct.unpack("<IIQ16s", read_at(file, section.offset, 32))
-    refuse_if(section.bytes != 36 + 12 * n + 4 * k, "R37", f"{name}: {section.bytes} bytes, {n} neurons, {k} links")
-    refuse_if(n != neurons, "R38", f"{name} has {n} neurons, not {neurons}")
+    n, k, tokens, s, reserved = struct.unpack("<IIQI12s", read_at(file, section.offset, 32))
+    length = 36 + 4 * n + 12 * s + 4 * k if s else 36 + 12 * n + 4 * k
+    refuse_if(section.bytes != length, "R37", f"{name}: {section.bytes} bytes, {n} neurons, {k} links, slots {s}")
+    refuse_if(n != shape.neurons, "R38", f"{name} has {n} neurons, not {shape.neurons}")
+    right = n <= s <= shape.slots if copies else s == 0
+    refuse_if(not right, "R38", f"{name}: slots is {s}")
     refuse_if(any(reserved), "R39", f"{name}: a reserved byte is not zero")
+    s = s or n
     slot_of_neuron = read_u32s(file, section.offset + 32, n)
-    neuron_of_slot = read_u32s(file, section.offset + 32 + 4 * n, n)
-    link_begin = read_u32s(file, section.offset + 32 + 8 * n, k + 1)
-    active_count = read_u32s(file, section.offset + 36 + 8 * n + 4 * k, n)
-    inverse = all(neuron < n and slot_of_neuron[neuron] == s for s, neuron in enumerate(neuron_of_slot))
-    refuse_if(not inverse, "R40", f"{name}: not permutations that are each other's inverse")
+    neuron_of_slot = read_u32s(file, section.offset + 32 + 4 * n, s)
+    link_begin = read_u32s(file, section.offset + 32 + 4 * n + 4 * s, k + 1)
+    active_count = read_u32s(file, section.offset + 36 + 4 * n + 4 * s + 4 * k, s)
+    if copies:
+        next_slot = read_u32s(file, section.offset + 36 + 4 * n + 8 * s + 4 * k, s)
+        visited = 0
+        for neuron in range(n):
+            slots = walk(neuron, slot_of_neuron, next_slot)
+            right = all(t < s and neuron_of_slot[t] == neuron for t in slots) and next_slot[slots[-1]] == 0
+            refuse_if(not right, "R40", f"{name}: the walk of neuron {neuron}")
+            visited += len(slots)
+        refuse_if(visited != s, "R40", f"{name}: {visited} of {s} slots are visited")
+    else:
+        inverse = all(neuron < n and slot_of_neuron[neuron] == t for t, neuron in enumerate(neuron_of_slot))
+        refuse_if(not inverse, "R40", f"{name}: not permutations that are each other's inverse")
     ascending = all(link_begin[j] < link_begin[j + 1] for j in range(k))
-    refuse_if(link_begin[0] != 0 or link_begin[k] != n or not ascending, "R41", f"{name}: link_begin makes no links")
+    refuse_if(link_begin[0] != 0 or link_begin[k] != s or not ascending, "R41", f"{name}: link_begin makes no links")
     refuse_if(max(active_count) > tokens, "R42", f"{name}: an active_count is above profile_tokens")
     lengths = array.array("I", (link_begin[j + 1] - link_begin[j] for j in range(k)))
-    return {"links": k, "longest_link": max(lengths), "single_links": lengths.count(1),
-            "model_order_pairs": sum(neuron_of_slot[s] == neuron_of_slot[s - 1] + 1 for s in range(1, n)),
-            "profile_tokens": tokens, "profile_active": sum(active_count), "never_active": active_count.count(0)}
+    return {"slots": s, "links": k, "longest_link": max(lengths), "single_links": lengths.count(1),
+            "model_order_pairs": sum(neuron_of_slot[t] == neuron_of_slot[t - 1] + 1 for t in range(1, s)),
+            "profile_tokens": tokens, "profile_active": sum(active_count[t] for t in slot_of_neuron),
+            "never_active": sum(active_count[t] == 0 for t in slot_of_neuron)}
 
 # 9.1 Side data
 def read_side_data(file, section, shape, by_layer):  # gives back which arrays are there, and the activation
@@ -272,13 +304,14 @@ def is_usable(file, every, layer, placement, shape):
         return False
     n, (index, sums, region) = shape.neurons, other
     try:
-        read_link_index(file, index, n)
+        read_link_index(file, index, shape, shape.slots > 0)
     except Refused:
         return False
-    if sums.bytes != 4 * n or region.bytes != n * shape.bundle_stride:
+    slots = len(read_orders(file, index)[1])
+    if sums.bytes != 4 * slots or region.bytes != slots * shape.bundle_stride:
         return False
-    crcs = [(read_u32s(file, i.offset + 32, n), read_u32s(file, c.offset, n)) for i, c, _ in (one, other)]
-    return all(len({crc[slots[neuron]] for slots, crc in crcs}) == 1 for neuron in range(n))
+    every = [(read_orders(file, i), read_u32s(file, c.offset, c.bytes // 4)) for i, c, _ in (one, other)]
+    return all(len({crc[t] for (slots, _, nexts), crc in every for t in walk(neuron, slots, nexts)}) == 1 for neuron in range(n))
 
 # 15 What a reader must reject
 def read_pack(file, index_only):
@@ -293,14 +326,21 @@ def read_pack(file, index_only):
     layers = []
     for layer in range(shape.layers):
         checksums, region = found[BUNDLE_CHECKSUMS, layer], found[BUNDLE_REGION, layer]
-        refuse_if(checksums.bytes != 4 * shape.neurons, "R46", f"{name_of(checksums)} has {checksums.bytes}")
-        refuse_if(region.bytes != shape.neurons * shape.bundle_stride, "R47", f"{name_of(region)} has {region.bytes}")
+        link_index = read_link_index(file, found[LINK_INDEX, layer], shape, shape.slots > 0)
+        slot_of_neuron, neuron_of_slot, next_slot = read_orders(file, found[LINK_INDEX, layer])
+        slots = len(neuron_of_slot)
+        refuse_if(checksums.bytes != 4 * slots, "R46", f"{name_of(checksums)} has {checksums.bytes}")
+        refuse_if(region.bytes != slots * shape.bundle_stride, "R47", f"{name_of(region)} has {region.bytes}")
+        crcs = read_u32s(file, checksums.offset, slots) if next_slot else ()
+        for neuron in range(shape.neurons if next_slot else 0):
+            unlike = len({crcs[t] for t in walk(neuron, slot_of_neuron, next_slot)}) > 1
+            refuse_if(unlike, "R53", f"{name_of(checksums)}: the slots of neuron {neuron} differ")
         side_data = found.get((SIDE_DATA, layer))
         by_layer = sb.feature_incompat & LAYER_ACTIVATIONS_BIT
         arrays, own = [False] * 4, (shape.activation, shape.activation_threshold_bits)
         if side_data:
             arrays, own = read_side_data(file, side_data, shape, by_layer)
-        layers.append({"layer": layer, **read_link_index(file, found[LINK_INDEX, layer], shape.neurons),
+        layers.append({"layer": layer, **link_index,
                        "biases": arrays[:2], "up_bias": arrays[2], "down_norm": arrays[3], "activation": ACTIVATIONS[own[0]],
                        "activation_threshold_bits": own[1], "region_offset": region.offset})
     predictors = [read_predictor(file, s, shape) for s in sections if s.kind == PREDICTOR]
@@ -310,7 +350,7 @@ def read_pack(file, index_only):
         placements += 1
     if not index_only:
         verify(file, sb, sections, every, shape, placements)
-    named = shape._replace(activation=ACTIVATIONS[shape.activation], dtype=DTYPES[shape.dtype])
+    named = shape._replace(activation=ACTIVATIONS[shape.activation], dtype=DTYPES[shape.dtype], slots=shape.slots or shape.neurons)
     return {"version": [sb.version_major, sb.version_minor], "block_bytes": sb.block_bytes,
             **{k: getattr(sb, k) for k in ("feature_compat", "feature_incompat", "file_bytes", "index_bytes")},
             "shape": {key: value for key, value in named._asdict().items() if key != "reserved"},
@@ -328,7 +368,8 @@ def verify(file, sb, sections, every, shape, placements):
             crc, bundle_crcs = crcs_of(file, s, shape.bundle_stride if of_bundles else 1 << 20)
             refuse_if(s.section_crc != crc, "V1", f"section_crc of {name_of(s)} does not match")
             if of_bundles:
-                expected = read_u32s(file, every[BUNDLE_CHECKSUMS, s.layer, s.placement].offset, shape.neurons)
+                checksums = every[BUNDLE_CHECKSUMS, s.layer, s.placement]
+                expected = read_u32s(file, checksums.offset, checksums.bytes // 4)
                 refuse_if(bundle_crcs != expected, "V2", f"a bundle of {name_of(s)} does not match its checksum")
             check_zeros(file, s.offset + s.bytes, next_offset, "V3", name_of(s))
 

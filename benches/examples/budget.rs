@@ -158,7 +158,7 @@ struct Chooser {
 
 fn geometry(stride: u32, neurons: usize) -> Geometry {
     let read_bytes_max = lnp_engine::limits::READ_BYTES_DEFAULT;
-    Geometry { bundle_stride: stride, block_bytes: 4096, neurons: neurons as u32, read_bytes_max }
+    Geometry { bundle_stride: stride, block_bytes: 4096, slots: neurons as u32, read_bytes_max }
 }
 
 impl Chooser {

@@ -49,6 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             activation_threshold: 0.0,
             dtype: Dtype::F16,
             bundle_stride: parts * Dtype::F16.part_bytes(hidden),
+            slots: neurons,
         };
         let one = section(&shape, rank);
         let sections = vec![one.clone(); TURNS_BYTES / one.len() + 1];

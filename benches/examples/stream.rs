@@ -83,7 +83,7 @@ fn linked(pack: &Path, trace: &Path, law: DeviceLaw, reads: usize) -> Result<Vec
     let geometry = Geometry {
         bundle_stride: shape.bundle_stride,
         block_bytes: pack.block_bytes(),
-        neurons: shape.neurons,
+        slots: shape.slots,
         read_bytes_max: READ_BYTES_DEFAULT,
     };
     let mut extents = vec![Extent::default(); trace.neurons()];

@@ -28,7 +28,7 @@ impl Lots {
         Geometry {
             bundle_stride: [512, 1536, 4096, 16384, 5000][self.below(5) as usize],
             block_bytes: [512, 4096][self.below(2) as usize],
-            neurons,
+            slots: neurons,
             read_bytes_max: [16384, 1 << 20][self.below(2) as usize],
         }
     }
@@ -170,7 +170,7 @@ fn nothing_is_left_out_of_what_is_read(
 fn weak_bundles_that_stand_alone_go_first() {
     let law = DeviceLaw::new(0.0, 9.64, 2034.0, Combine::Sum).unwrap();
     let geometry =
-        Geometry { bundle_stride: 4096, block_bytes: 4096, neurons: 100, read_bytes_max: 1 << 20 };
+        Geometry { bundle_stride: 4096, block_bytes: 4096, slots: 100, read_bytes_max: 1 << 20 };
     // The weakest lies inside a read, the next weakest alone.
     let slots = [10, 11, 12, 50, 80];
     let strengths = [3.0, 0.1, 3.0, 0.2, 3.0];
@@ -190,7 +190,7 @@ fn weak_bundles_that_stand_alone_go_first() {
 fn nothing_to_read_and_nonsense_are_no_trouble() {
     let law = DeviceLaw::new(0.0, 9.64, 2034.0, Combine::Max).unwrap();
     let geometry =
-        Geometry { bundle_stride: 4096, block_bytes: 4096, neurons: 100, read_bytes_max: 1 << 20 };
+        Geometry { bundle_stride: 4096, block_bytes: 4096, slots: 100, read_bytes_max: 1 << 20 };
     let none = Misses { slots: &[], strengths: &[], others: 0.0 };
     assert_eq!(within(&none, &geometry, &law, 0.5, &mut [], &mut []), Choice::default());
     let strengths = [f32::NAN, -1.0, 0.0, f32::MAX];
@@ -212,8 +212,12 @@ fn a_pace_loses_its_share_on_average() {
     let mut lots = Lots(77);
     for share in [0.002, 0.01, 0.05] {
         let neurons = 400;
-        let geometry =
-            Geometry { bundle_stride: 4096, block_bytes: 4096, neurons, read_bytes_max: 1 << 20 };
+        let geometry = Geometry {
+            bundle_stride: 4096,
+            block_bytes: 4096,
+            slots: neurons,
+            read_bytes_max: 1 << 20,
+        };
         let law = DeviceLaw::new(0.0, 9.64, 2034.0, Combine::Sum).unwrap();
         let (mut pace, mut keep) = (Pace::default(), vec![true; neurons as usize]);
         let mut scratch = vec![0; scratch_len(neurons as usize)];

@@ -54,6 +54,7 @@ pub mod ahead;
 pub mod arena;
 pub mod budget;
 pub mod cache;
+pub mod choose;
 pub mod engine;
 pub mod error;
 pub mod ffn;

@@ -67,8 +67,8 @@ pub struct Geometry {
     pub bundle_stride: u32,
     /// Unit of direct reads, bytes, a power of two.
     pub block_bytes: u32,
-    /// Bundles of the layer.
-    pub neurons: u32,
+    /// Slots of the placement: its bundles, copies included.
+    pub slots: u32,
     /// Longest extent, bytes, a multiple of the block; raised, for an extent whose first bundle is
     /// longer once it is rounded out to blocks, to that bundle's length.
     pub read_bytes_max: u32,
@@ -79,7 +79,7 @@ impl Geometry {
     /// block more for each cut that goes through a block.
     pub fn whole_bytes(&self) -> u64 {
         let (mut bytes, mut first) = (0, 0);
-        while first < self.neurons {
+        while first < self.slots {
             let end = self.whole_end(first);
             bytes += self.end(end - 1) - self.begin(first);
             first = end;
@@ -92,7 +92,7 @@ impl Geometry {
         // The limit is a multiple of the block, so rounding a bundle's end up does not cross it.
         let end = self.reach(first) / u64::from(self.bundle_stride.max(1));
         let end = u32::try_from(end).unwrap_or(u32::MAX);
-        end.max(first.saturating_add(1)).min(self.neurons)
+        end.max(first.saturating_add(1)).min(self.slots)
     }
 
     /// First byte of the blocks of a bundle.
@@ -195,7 +195,7 @@ pub const fn scratch_len(slots: usize) -> usize {
 /// - [`Collapse::Off`]: the fewest reads without reading a hole;
 /// - [`Collapse::Gap`]: stretches are merged from the front, as long as they fit.
 ///
-/// `extents` is for at least as many entries as there are slots ([`Geometry::neurons`], for
+/// `extents` is for at least as many entries as there are slots ([`Geometry::slots`], for
 /// [`Collapse::Whole`]), `scratch` for [`scratch_len`]; the plan's extents are the first
 /// [`Plan::extents`] of `extents`. Slots beyond the two or the layer are ignored.
 pub fn plan(
@@ -206,7 +206,7 @@ pub fn plan(
     scratch: &mut [u64],
 ) -> Plan {
     let mut plan = Plan { runs: runs(slots), ..Plan::default() };
-    let inside = slots.partition_point(|slot| *slot < geometry.neurons);
+    let inside = slots.partition_point(|slot| *slot < geometry.slots);
     let room = match collapse {
         Collapse::Whole => inside,
         Collapse::Off | Collapse::Gap { .. } => extents.len(),
@@ -281,7 +281,7 @@ fn from_the_front(
 /// The layer, where anything is wanted, cut like [`stretches`].
 fn whole(slots: &[u32], geometry: &Geometry, extents: &mut [Extent]) -> usize {
     let (mut count, mut bundle, mut first) = (0, 0, 0);
-    while !slots.is_empty() && bundle < geometry.neurons {
+    while !slots.is_empty() && bundle < geometry.slots {
         let Some(extent) = extents.get_mut(count) else { break };
         let end = geometry.whole_end(bundle);
         let held = slots[first..].iter().take_while(|slot| **slot < end).count();

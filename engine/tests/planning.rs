@@ -52,7 +52,7 @@ proptest! {
         curve in curves(),
     ) {
         let geometry = Geometry {
-            bundle_stride: stride, block_bytes: 512, neurons: 200, read_bytes_max: blocks_max * 512,
+            bundle_stride: stride, block_bytes: 512, slots: 200, read_bytes_max: blocks_max * 512,
         };
         let law = |combine| Collapse::Law(DeviceLaw::new(0.0, a_us, b_mib_s, combine).unwrap());
         let collapses = [
@@ -102,7 +102,7 @@ proptest! {
         (a_us, b_mib_s) in laws(),
     ) {
         let geometry = Geometry {
-            bundle_stride: stride, block_bytes: 512, neurons: 64, read_bytes_max: blocks_max * 512,
+            bundle_stride: stride, block_bytes: 512, slots: 64, read_bytes_max: blocks_max * 512,
         };
         let law = DeviceLaw::new(0.0, a_us, b_mib_s, Combine::Sum).unwrap();
         let (found, _) = run_plan(&slots, &geometry, &Collapse::Law(law));
@@ -122,7 +122,7 @@ proptest! {
         curve in curves(),
     ) {
         let geometry = Geometry {
-            bundle_stride: stride, block_bytes: 512, neurons: 64, read_bytes_max: blocks_max * 512,
+            bundle_stride: stride, block_bytes: 512, slots: 64, read_bytes_max: blocks_max * 512,
         };
         let (_, extents) = run_plan(&slots, &geometry, &Collapse::Curve(curve));
         let best = exhaustive(&slots, &geometry, |sizes| curve.time_us(sizes.iter().copied()));
@@ -138,7 +138,7 @@ proptest! {
         (a_us, b_mib_s) in laws(),
     ) {
         let geometry = Geometry {
-            bundle_stride: stride, block_bytes: 512, neurons: 64, read_bytes_max: 1 << 20,
+            bundle_stride: stride, block_bytes: 512, slots: 64, read_bytes_max: 1 << 20,
         };
         let law = DeviceLaw::new(0.0, a_us, b_mib_s, Combine::Max).unwrap();
         let (found, _) = run_plan(&slots, &geometry, &Collapse::Law(law));
@@ -159,7 +159,7 @@ proptest! {
         curve in curves(),
     ) {
         let geometry = Geometry {
-            bundle_stride: stride, block_bytes: 512, neurons: 400, read_bytes_max: blocks_max * 512,
+            bundle_stride: stride, block_bytes: 512, slots: 400, read_bytes_max: blocks_max * 512,
         };
         let law = |combine| Collapse::Law(DeviceLaw::new(0.0, a_us, b_mib_s, combine).unwrap());
         for collapse in [law(Combine::Sum), law(Combine::Max), Collapse::Curve(curve)] {
@@ -181,7 +181,7 @@ proptest! {
         (a_us, b_mib_s) in laws(),
     ) {
         let geometry = Geometry {
-            bundle_stride: stride, block_bytes: 512, neurons: 2000, read_bytes_max: blocks_max * 512,
+            bundle_stride: stride, block_bytes: 512, slots: 2000, read_bytes_max: blocks_max * 512,
         };
         let law = DeviceLaw::new(3.0, a_us, b_mib_s, Combine::Sum).unwrap();
         let curve = Curve::of_law(&law).unwrap();
@@ -198,7 +198,7 @@ proptest! {
 #[test]
 fn whole_reads_the_layer() {
     let geometry =
-        Geometry { bundle_stride: 1000, block_bytes: 4096, neurons: 10, read_bytes_max: 8192 };
+        Geometry { bundle_stride: 1000, block_bytes: 4096, slots: 10, read_bytes_max: 8192 };
     // bundles 0 to 7 fit into two blocks; 8 begins in the second of them
     let (found, extents) = run_plan(&[3], &geometry, &Collapse::Whole);
     assert_eq!((found.bytes, found.reads, extents.len()), (8192 + 8192, 2, 2));
@@ -211,7 +211,7 @@ fn whole_reads_the_layer() {
 fn bundles_that_share_a_block_are_one_read() {
     // 1,536-byte bundles in 4,096-byte blocks: slots 0 and 2 touch blocks 0 and 0..=1
     let geometry =
-        Geometry { bundle_stride: 1536, block_bytes: 4096, neurons: 64, read_bytes_max: 1 << 20 };
+        Geometry { bundle_stride: 1536, block_bytes: 4096, slots: 64, read_bytes_max: 1 << 20 };
     let (found, _) = run_plan(&[0, 2, 20], &geometry, &Collapse::Off);
     assert_eq!((found.reads, found.bytes, found.runs, found.merges), (2, 8192 + 4096, 3, 0));
 }
@@ -220,7 +220,7 @@ fn bundles_that_share_a_block_are_one_read() {
 fn a_merge_that_would_be_too_long_is_not_made() {
     // two stretches of 200 bundles of 4 KiB, each one read of at most 1 MiB, too long for one together
     let geometry =
-        Geometry { bundle_stride: 4096, block_bytes: 4096, neurons: 404, read_bytes_max: 1 << 20 };
+        Geometry { bundle_stride: 4096, block_bytes: 4096, slots: 404, read_bytes_max: 1 << 20 };
     let slots: Vec<u32> = (0..200).chain(204..404).collect();
     let law = DeviceLaw::new(0.0, 9.64, 2034.0, Combine::Sum).unwrap();
     for collapse in [Collapse::Law(law), Collapse::Gap { bytes: 1 << 20 }] {
@@ -232,7 +232,7 @@ fn a_merge_that_would_be_too_long_is_not_made() {
 #[test]
 fn scratch_and_extents_that_are_too_short_leave_slots_out() {
     let geometry =
-        Geometry { bundle_stride: 512, block_bytes: 512, neurons: 40, read_bytes_max: 1024 };
+        Geometry { bundle_stride: 512, block_bytes: 512, slots: 40, read_bytes_max: 1024 };
     let slots: Vec<u32> = (0..40).step_by(2).collect();
     let law = |combine| DeviceLaw::new(0.0, 9.64, 2034.0, combine).unwrap();
     let curve = Curve::of_law(&law(Combine::Sum)).unwrap();

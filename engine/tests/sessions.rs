@@ -302,7 +302,7 @@ fn prefetches_that_are_refused_fail_no_other_layer() {
     let config = Config { prefetch_bytes, queue_depth: 4, ..Config::new(&pack) };
     let active: Vec<u32> = (0..300).step_by(3).collect();
     let begin = pack.layer(1).unwrap().region_offset();
-    let region = begin..begin + pack.shape().region_bytes();
+    let region = begin..begin + pack.shape().region_bytes(pack.shape().neurons);
     for still in [false, true] {
         let mut memory = vec![0; required_bytes(&config, &pack).unwrap()];
         let now = AtomicBool::new(false);

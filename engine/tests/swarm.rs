@@ -103,7 +103,7 @@ impl<T: std::fmt::Debug> HashInto for T {
 fn bundle_offsets(recipe: &Recipe, pack: &Pack<'_>) -> Vec<Vec<usize>> {
     let stride = recipe.shape.bundle_stride as usize;
     let layer = |(layer, order): (u32, &Vec<u32>)| {
-        let mut at = vec![0; order.len()];
+        let mut at = vec![0; recipe.shape.neurons as usize];
         let region = pack.layer(layer).unwrap().region_offset() as usize;
         for (slot, neuron) in order.iter().enumerate() {
             at[*neuron as usize] = region + slot * stride;

@@ -200,6 +200,7 @@ fn predictors(file: &[u8]) -> Result<(), String> {
         activation_threshold: 0.0,
         dtype: Dtype::Placeholder,
         bundle_stride: 64,
+        slots: read.neurons as u32,
     };
     if let (Ok(sections), Ok(())) = (read.sections(), shape.check(0)) {
         assert_eq!(sections.len(), read.predictors.len());

@@ -152,6 +152,7 @@ pub fn run(case: &Case) {
     };
     recipe.block_bytes = 512 << (case.block % 4);
     let recipe = recipe.with_replicas(u32::from(case.replicas % 3));
+    let recipe = if case.replicas & 0x40 == 0 { recipe } else { recipe.with_copies() };
     let file = recipe.build();
     let pack = Pack::parse(&file, file.len() as u64).expect("a valid pack");
     let config = config(case, &pack);

@@ -120,46 +120,56 @@ fn check_pack(pack: &Pack<'_>, data: &[u8], file_bytes: u64) {
 fn check_layer(pack: &Pack<'_>, layer: &Layer<'_>, file_bytes: u64) {
     let shape = pack.shape();
     let neurons = shape.neurons as usize;
-    let (slots, ids) = (layer.slot_of_neuron(), layer.neuron_of_slot());
-    assert_eq!((slots.len(), ids.len()), (neurons, neurons));
-    for neuron in 0..neurons {
-        assert_eq!(ids[slots[neuron].get() as usize].get() as usize, neuron);
-        assert_eq!(slots[ids[neuron].get() as usize].get() as usize, neuron);
+    let (firsts, ids) = (layer.slot_of_neuron(), layer.neuron_of_slot());
+    let slots = layer.slots() as usize;
+    assert_eq!((firsts.len(), ids.len()), (neurons, slots));
+    assert!((shape.neurons..=shape.slots).contains(&layer.slots()));
+    // Each slot is that of its neuron, once.
+    let mut visits = vec![0_u8; slots];
+    for neuron in 0..shape.neurons {
+        let mut last = None;
+        for slot in layer.slots_of(neuron) {
+            assert_eq!(ids[slot as usize].get(), neuron);
+            assert!(last < Some(slot));
+            assert_eq!(layer.checksum(neuron), Some(layer.bundle_checksums()[slot as usize].get()));
+            visits[slot as usize] += 1;
+            last = Some(slot);
+        }
+        assert_eq!(layer.slots_of(neuron).next(), Some(firsts[neuron as usize].get()));
     }
+    assert!(visits.iter().all(|visits| *visits == 1));
+    assert_eq!(layer.slots_of(shape.neurons).next(), None);
     let begins = layer.link_begin();
     assert_eq!(begins.len(), layer.links() as usize + 1);
     assert_eq!(begins[0].get(), 0);
-    assert_eq!(begins[begins.len() - 1].get(), shape.neurons);
+    assert_eq!(begins[begins.len() - 1].get(), layer.slots());
     assert!(begins.windows(2).all(|pair| pair[0].get() < pair[1].get()));
-    assert_eq!(layer.active_count().len(), neurons);
+    assert_eq!(layer.active_count().len(), slots);
     let tokens = layer.profile_tokens();
     assert!(layer.active_count().iter().all(|count| u64::from(count.get()) <= tokens));
-    assert_eq!(layer.bundle_checksums().len(), neurons);
+    assert_eq!(layer.bundle_checksums().len(), slots);
     assert!([0, neurons].contains(&layer.neuron_bias().len()));
     assert!([0, shape.hidden as usize].contains(&layer.output_bias().len()));
     assert!([0, neurons].contains(&layer.up_bias().len()));
     let (weights, eps) = layer.down_norm().unwrap_or((&[], 1.0));
     assert!([0, neurons].contains(&weights.len()) && eps.is_finite() && eps >= 0.0);
-    assert_eq!(layer.region_bytes(), shape.region_bytes());
+    assert_eq!(layer.region_bytes(), shape.region_bytes(layer.slots()));
     assert!(layer.region_offset().is_multiple_of(pack.block_bytes().into()));
     assert!(layer.region_offset() + layer.region_bytes() <= file_bytes);
 }
 
 /// Plans the reads of an active set drawn from `choices`, with each way to collapse.
 fn check_plans(pack: &Pack<'_>, layer: &Layer<'_>, choices: &mut impl Iterator<Item = u8>) {
-    let mut slots: Vec<u32> = layer
-        .slot_of_neuron()
+    let numbers: Vec<u32> = (0..layer.slots()).collect();
+    let mut slots: Vec<u32> = numbers
         .chunks(8)
         .zip(&mut *choices)
         .flat_map(|(eight, bits)| {
-            (0..8)
-                .zip(eight)
-                .filter(move |(bit, _)| bits >> bit & 1 == 1)
-                .map(|(_, slot)| slot.get())
+            (0..8).zip(eight).filter(move |(bit, _)| bits >> bit & 1 == 1).map(|(_, slot)| *slot)
         })
         .collect();
     slots.sort_unstable();
-    let geometry = Config::new(pack).geometry(pack);
+    let geometry = Geometry { slots: layer.slots(), ..Config::new(pack).geometry(pack) };
     let mut number = || u32::from(choices.next().unwrap_or(8));
     // From nothing to far beyond any layer.
     let gap = 1_u64.checked_shl(number() % 70).unwrap_or(u64::MAX);
@@ -190,12 +200,12 @@ fn check_plans(pack: &Pack<'_>, layer: &Layer<'_>, choices: &mut impl Iterator<I
 /// One plan: block-aligned, ascending, at most a block shared, within the region, one after the other in staging,
 /// and around every slot asked for.
 fn check_plan(slots: &[u32], geometry: &Geometry, collapse: &Collapse) -> Plan {
-    let mut extents = vec![Extent::default(); slots.len().max(geometry.neurons as usize)];
+    let mut extents = vec![Extent::default(); slots.len().max(geometry.slots as usize)];
     let mut scratch = vec![0; scratch_len(slots.len())];
     let found = plan(slots, geometry, collapse, &mut extents, &mut scratch);
     let extents = &extents[..found.extents];
     let (block, stride) = (u64::from(geometry.block_bytes), u64::from(geometry.bundle_stride));
-    let region = (u64::from(geometry.neurons) * stride).next_multiple_of(block);
+    let region = (u64::from(geometry.slots) * stride).next_multiple_of(block);
     let (mut staged, mut end, mut next) = (0, 0, 0);
     for extent in extents {
         assert!(extent.begin < extent.end && extent.end <= region);

@@ -60,14 +60,9 @@ impl Layout {
     fn geometry(&self) -> Geometry {
         let block_bytes = 512 << (self.block % 8);
         let blocks = bits(self.read_blocks, self.read_bits) % (u32::MAX / block_bytes) + 1;
-        let neurons = if self.huge { 1 << 24 } else { u32::from(self.neurons) % 3000 + 1 };
+        let slots = if self.huge { 1 << 24 } else { u32::from(self.neurons) % 3000 + 1 };
         let stride = bits(self.stride, self.stride_bits) % (1 << 26) + 1;
-        Geometry {
-            bundle_stride: stride,
-            block_bytes,
-            neurons,
-            read_bytes_max: blocks * block_bytes,
-        }
+        Geometry { bundle_stride: stride, block_bytes, slots, read_bytes_max: blocks * block_bytes }
     }
 }
 
@@ -95,7 +90,7 @@ impl Device {
 
 /// Ascending slots; some may lie beyond the layer.
 fn slots(case: &Case, geometry: &Geometry) -> Vec<u32> {
-    let mut next = if case.layout.huge { geometry.neurons - 2000 } else { 0 };
+    let mut next = if case.layout.huge { geometry.slots - 2000 } else { 0 };
     let mut slots = Vec::new();
     for stretch in case.wanted.iter().take(100) {
         next += u32::from(stretch.hole);
@@ -111,7 +106,7 @@ fn slots(case: &Case, geometry: &Geometry) -> Vec<u32> {
 pub fn run(case: &Case) {
     let geometry = case.layout.geometry();
     let all = slots(case, &geometry);
-    let inside = all.partition_point(|slot| *slot < geometry.neurons);
+    let inside = all.partition_point(|slot| *slot < geometry.slots);
     let slots = &all[..inside];
     let (sum, max) = (case.device.law(Combine::Sum), case.device.law(Combine::Max));
     let curve = case.device.curve();
@@ -125,7 +120,7 @@ pub fn run(case: &Case) {
     for rule in &rules {
         let (found, extents) = run_plan(slots, &geometry, rule);
         check(slots, &geometry, rule, &found, &extents);
-        let region = (u64::from(geometry.neurons) * u64::from(geometry.bundle_stride))
+        let region = (u64::from(geometry.slots) * u64::from(geometry.bundle_stride))
             .next_multiple_of(geometry.block_bytes.into());
         assert!(extents.last().is_none_or(|last| last.end <= region));
         exact(slots, &geometry, rule, &extents);
@@ -187,7 +182,7 @@ fn no_dearer_than_a_stream(
     rule: &Collapse,
     extents: &[Extent],
 ) {
-    if geometry.neurons > 3000 || !matches!(rule, Collapse::Law(_) | Collapse::Curve(_)) {
+    if geometry.slots > 3000 || !matches!(rule, Collapse::Law(_) | Collapse::Curve(_)) {
         return;
     }
     let (planned, _) = run_plan(slots, geometry, rule);

@@ -167,14 +167,12 @@ class Links(_Mapped):
         return f"Links({self.path!r}): {self.order}, {self.layers} layers of {self.neurons} neurons"
 
     def neuron_of_slot(self, layer: int, placement: int = 0) -> U32:
-        """The neuron in each slot, a view."""
+        """The neuron in each slot, a view. A neuron that stands in several slots has copies."""
         return self._array("neuron_of_slot", layer, placement)
 
     def slot_of_neuron(self, layer: int, placement: int = 0) -> U32:
-        """The slot of each neuron: the inverse, computed."""
-        slots = np.empty(self.neurons, np.uint32)
-        slots[self.neuron_of_slot(layer, placement)] = np.arange(self.neurons, dtype=np.uint32)
-        return slots
+        """The first slot of each neuron, computed."""
+        return np.unique(self.neuron_of_slot(layer, placement), return_index=True)[1].astype(np.uint32)
 
     def link_begin(self, layer: int, placement: int = 0) -> U32:
         """The first slot of each link, then the number of slots, a view."""
@@ -215,11 +213,11 @@ class Pack(_Mapped):
                 f"{self.bundle_bytes} bytes, {self.dtype}")
 
     def neuron_of_slot(self, layer: int, placement: int = 0) -> U32:
-        """The neuron in each slot, a view."""
+        """The neuron in each slot, a view. A neuron that stands in several slots has copies."""
         return self._array("neuron_of_slot", layer, placement)
 
     def slot_of_neuron(self, layer: int, placement: int = 0) -> U32:
-        """The slot of each neuron, a view."""
+        """The first slot of each neuron, a view."""
         return self._array("slot_of_neuron", layer, placement)
 
     def link_begin(self, layer: int, placement: int = 0) -> U32:
@@ -235,11 +233,11 @@ class Pack(_Mapped):
         return self._array("bundle_checksums", layer, placement)
 
     def bundles(self, layer: int, placement: int = 0) -> U8:
-        """The bundles as they lie on flash, by slot, a view: `[neurons, bundle_bytes]`."""
+        """The bundles as they lie on flash, by slot, a view: `[slots, bundle_bytes]`."""
         return self._array("bundles", layer, placement)
 
     def weights(self, layer: int, placement: int = 0) -> npt.NDArray[np.float16] | F32:
-        """The weights of an f16 or f32 pack, by slot, a view: `[neurons, parts, hidden]`.
+        """The weights of an f16 or f32 pack, by slot, a view: `[slots, parts, hidden]`.
 
         Row `slot_of_neuron(layer)[n]` is neuron n: (gate,) up, down. Other number types numpy has not: see `bundles`.
         """
@@ -247,7 +245,7 @@ class Pack(_Mapped):
         if self.dtype not in types:
             raise Error(f"{self.path}: numpy has no {self.dtype}: take the bytes of bundles()")
         weights = self.bundles(layer, placement).view(types[self.dtype])
-        return weights.reshape(self.neurons, self.parts, self.hidden)
+        return weights.reshape(-1, self.parts, self.hidden)
 
     def neuron_bias(self, layer: int) -> F32 | None:
         """Bias of each neuron's activation input, by neuron, a view; none where the model has none."""

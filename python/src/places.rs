@@ -112,7 +112,7 @@ fn arrays(pack: &Pack<'_>, layer: &Layer<'_>) -> Value {
         "link_begin": words(layer.link_begin()),
         "active_count": words(layer.active_count()),
         "bundle_checksums": words(layer.bundle_checksums()),
-        "bundles": [layer.region_offset(), "|u1", [shape.neurons, shape.bundle_stride]],
+        "bundles": [layer.region_offset(), "|u1", [layer.slots(), shape.bundle_stride]],
     });
     let side = [
         ("neuron_bias", layer.neuron_bias()),

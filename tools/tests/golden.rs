@@ -45,6 +45,7 @@ fn valid() -> Vec<Golden> {
         activation_threshold: 0.25,
         dtype: Dtype::F16,
         bundle_stride: 384,
+        slots: 12,
     };
     let orders = vec![(0..12).map(|slot| slot * 5 % 12).collect()];
     let gated = Recipe {
@@ -104,6 +105,11 @@ fn valid() -> Vec<Golden> {
             "placements.lnp",
             "three placements; the last of layer 1 names other bundles, so two can be read from",
             with_last(&three, SectionKind::BundleChecksums, |body| body[3] ^= 0x80),
+        ),
+        (
+            "copies.lnp",
+            "two placements in which every third neuron has a second slot and some a third",
+            Recipe::small(2, 9).with_replicas(1).with_copies().build(),
         ),
         (
             "resident.lnp",
@@ -219,7 +225,7 @@ fn golden_packs_are_what_the_writer_writes() {
 fn every_rule_has_a_pack_that_breaks_it() {
     let broken: Vec<_> = invalid().into_iter().map(|(_, rule, ..)| rule).collect();
     let rules =
-        (1..=52).map(|rule| format!("R{rule}")).chain((1..=3).map(|rule| format!("V{rule}")));
+        (1..=53).map(|rule| format!("R{rule}")).chain((1..=3).map(|rule| format!("V{rule}")));
     for rule in rules {
         assert!(broken.contains(&&*rule), "{rule}");
     }

@@ -48,18 +48,18 @@ impl<'a> Bank<'a> {
     pub(super) fn new(
         arena: &mut Arena<'a>,
         memory: &'a mut [u8],
-        neurons: usize,
+        slots: usize,
     ) -> Result<Self, EngineError> {
         let reads = Reads {
-            staging: Staging::new(arena, memory, neurons)?,
-            slots: arena.take(neurons)?,
-            extents: arena.take(neurons)?,
-            wanted: arena.take(neurons)?,
-            begins: arena.take(neurons + 1)?,
+            staging: Staging::new(arena, memory, slots)?,
+            slots: arena.take(slots)?,
+            extents: arena.take(slots)?,
+            wanted: arena.take(slots)?,
+            begins: arena.take(slots + 1)?,
             count: 0,
             wanted_count: 0,
         };
-        let begin_ns = arena.take(neurons)?;
+        let begin_ns = arena.take(slots)?;
         let progress = Progress {
             layer: None,
             placement: 0,
@@ -73,13 +73,13 @@ impl<'a> Bank<'a> {
     }
 
     /// Counts what [`Bank::new`] takes from the arena.
-    pub(super) fn size(size: &mut ArenaSize, neurons: usize) {
-        Staging::size(size, neurons);
-        size.add::<u32>(neurons);
-        size.add::<Extent>(neurons);
-        size.add::<u64>(neurons);
-        size.add::<u32>(neurons + 1);
-        size.add::<u64>(neurons);
+    pub(super) fn size(size: &mut ArenaSize, slots: usize) {
+        Staging::size(size, slots);
+        size.add::<u32>(slots);
+        size.add::<Extent>(slots);
+        size.add::<u64>(slots);
+        size.add::<u32>(slots + 1);
+        size.add::<u64>(slots);
     }
 
     /// Plans the reads of `missing` (slot << 32 | position, ascending). False where the staging area

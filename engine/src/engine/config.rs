@@ -6,6 +6,7 @@ use super::bank::Bank;
 use super::work::Place;
 use crate::arena::ArenaSize;
 use crate::cache::{Cache, CachePolicy};
+use crate::choose;
 use crate::error::EngineError;
 use crate::limits::{
     ARENA_ALIGN, BANKS, CACHE_BUNDLES_MAX, HIT_GROUP_BUNDLES, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX,
@@ -99,7 +100,8 @@ impl Config {
         geometry(pack.into(), read_bytes_max).whole_bytes().try_into().unwrap_or(usize::MAX)
     }
 
-    /// How a pack's bundles lie, and how long a read may be: what the planner works from.
+    /// How a pack's bundles lie, and how long a read may be: what the planner works from, of the placement with the most
+    /// slots.
     pub fn geometry(&self, pack: impl Into<Dimensions>) -> Geometry {
         geometry(pack.into(), self.read_bytes_max)
     }
@@ -172,24 +174,26 @@ pub fn required_bytes(config: &Config, pack: impl Into<Dimensions>) -> Result<us
     size.add::<Place>(neurons);
     size.add::<AtomicU32>(neurons);
     size.add::<AtomicU32>(neurons.div_ceil(HIT_GROUP_BUNDLES));
-    size.add::<u64>(scratch_entries(neurons));
+    size.add::<u64>(scratch_entries(&shape));
     size.add::<u32>(shape.layers as usize);
     for bytes in config.bank_bytes() {
-        Bank::size(&mut size, if bytes > 0 { neurons } else { 0 });
+        Bank::size(&mut size, if bytes > 0 { shape.slots as usize } else { 0 });
     }
     Ok(size.bytes())
 }
 
-/// Entries of the scratch for a layer of so many neurons: what is to be read, and the planner's.
-pub(super) const fn scratch_entries(neurons: usize) -> usize {
-    neurons + scratch_len(neurons)
+/// Entries of the scratch: what is to be read of a layer, and either the planner's or what choosing among copies takes.
+pub(super) fn scratch_entries(shape: &Shape) -> usize {
+    let neurons = shape.neurons as usize;
+    let choosing = if shape.has_copies() { choose::scratch_len(shape.slots) } else { 0 };
+    neurons + scratch_len(neurons).max(choosing)
 }
 
 fn geometry(pack: Dimensions, read_bytes_max: u32) -> Geometry {
     Geometry {
         bundle_stride: pack.shape.bundle_stride,
         block_bytes: pack.block_bytes,
-        neurons: pack.shape.neurons,
+        slots: pack.shape.slots,
         read_bytes_max,
     }
 }

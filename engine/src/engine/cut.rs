@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     const GEOMETRY: Geometry =
-        Geometry { bundle_stride: 4096, block_bytes: 4096, neurons: 64, read_bytes_max: 1 << 20 };
+        Geometry { bundle_stride: 4096, block_bytes: 4096, slots: 64, read_bytes_max: 1 << 20 };
 
     fn entries(slots: &[u64]) -> Vec<u64> {
         (0..).zip(slots).map(|(position, slot)| slot << 32 | position).collect()

@@ -6,9 +6,11 @@ use zerocopy::TryFromBytes;
 use super::{ActiveSet, Session};
 use crate::arena::{Arena, ArenaSize};
 use crate::budget::{Misses, Pace, scratch_len, square};
+use crate::choose::{self, choose};
 use crate::error::EngineError;
 use crate::law::DeviceLaw;
 use crate::limits::ARENA_ALIGN;
+use crate::plan::Collapse;
 use crate::queue::TimedQueue;
 
 /// What bundles are worth at present, layer by layer, and the memory to decide in.
@@ -73,7 +75,7 @@ impl<'m> LeaveOut<'m> {
             entries: arena.take(neurons)?,
             slots: arena.take(neurons)?,
             strengths: arena.take(neurons)?,
-            scratch: arena.take(scratch_len(neurons))?,
+            scratch: arena.take(scratch_entries(shape))?,
             sums: LeftOut::default(),
         })
     }
@@ -87,7 +89,7 @@ impl<'m> LeaveOut<'m> {
         size.add::<u64>(neurons);
         size.add::<u32>(neurons);
         size.add::<f32>(neurons);
-        size.add::<u64>(scratch_len(neurons));
+        size.add::<u64>(scratch_entries(shape));
         size.bytes()
     }
 
@@ -133,6 +135,14 @@ impl<'a, Q: TimedQueue<'a>> Session<'_, 'a, Q> {
             }
         }
         let entries = &mut by.entries[..missing];
+        let mut geometry = engine.config.geometry(&engine.pack);
+        if let Some(view) = engine.pack.layer(layer)
+            && view.slots() > neurons
+        {
+            geometry.slots = view.slots();
+            let slots_of = |position: usize| view.slots_of(active[position]);
+            choose(entries, &geometry, &Collapse::Law(by.law), slots_of, by.scratch);
+        }
         entries.sort_unstable();
         for (at, entry) in entries.iter().enumerate() {
             by.slots[at] = (entry >> 32) as u32;
@@ -140,7 +150,6 @@ impl<'a, Q: TimedQueue<'a>> Session<'_, 'a, Q> {
         }
         let misses =
             Misses { slots: &by.slots[..missing], strengths: &by.strengths[..missing], others };
-        let geometry = engine.config.geometry(&engine.pack);
         let choice = pace.choose(&misses, &geometry, &by.law, by.share, by.keep, by.scratch);
         by.sums.sets += 1;
         by.sums.bundles += (missing - choice.kept) as u64;
@@ -161,4 +170,10 @@ impl<'a, Q: TimedQueue<'a>> Session<'_, 'a, Q> {
         }
         Ok(kept)
     }
+}
+
+/// Entries of the scratch: what choosing among copies takes, and then what is worth its time.
+fn scratch_entries(shape: &Shape) -> usize {
+    let choosing = if shape.has_copies() { choose::scratch_len(shape.slots) } else { 0 };
+    scratch_len(shape.neurons as usize).max(choosing)
 }

@@ -93,6 +93,7 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         }
         let mut arena = Arena::new(memory);
         let neurons = pack.shape().neurons as usize;
+        let slots = pack.shape().slots as usize;
         let cells = config.cells();
         let bundles = pack.shape().bundles() as usize;
         let bank_bytes = config.bank_bytes();
@@ -101,7 +102,7 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         let mut bank = |bytes| {
             let (memory, rest) = core::mem::take(&mut staging).split_at_mut(bytes);
             staging = rest;
-            Bank::new(&mut arena, memory, if bytes > 0 { neurons } else { 0 })
+            Bank::new(&mut arena, memory, if bytes > 0 { slots } else { 0 })
         };
         let banks = Banks([bank(bank_bytes[0])?, bank(bank_bytes[1])?, bank(bank_bytes[2])?]);
         let mut cache = Cache::new(&mut arena, bundles, cells, config.cache_policy)?;
@@ -111,7 +112,7 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         let cell_bytes = cells.saturating_mul(pack.shape().bundle_stride as usize);
         let cells = arena.take_bytes(cell_bytes, ARENA_ALIGN)?;
         let places = arena.take(neurons)?;
-        let scratch = arena.take(config::scratch_entries(neurons))?;
+        let scratch = arena.take(config::scratch_entries(pack.shape()))?;
         let round_bytes = arena.take(pack.shape().layers as usize)?;
         let config = *config;
         let engine = move |queue| Self {
@@ -270,7 +271,13 @@ fn active_counts<'a>(pack: &Pack<'a>) -> impl Iterator<Item = (u32, u32)> + use<
     let pack = *pack;
     let layers = (0..shape.layers).filter_map(move |layer| Some((layer, pack.layer(layer)?)));
     layers.flat_map(move |(layer, view)| {
-        let bundles = view.neuron_of_slot().iter().map(move |id| layer * shape.neurons + id.get());
-        bundles.zip(view.active_count().iter().map(|count| count.get()))
+        let slots = (0..).zip(view.neuron_of_slot().iter().zip(view.active_count()));
+        // Each neuron once, by its first slot.
+        let is_first = move |slot: u32, id: u32| {
+            view.slot_of_neuron().get(id as usize).is_some_and(|first| first.get() == slot)
+        };
+        slots
+            .filter(move |(slot, (id, _))| is_first(*slot, id.get()))
+            .map(move |(_, (id, count))| (layer * shape.neurons + id.get(), count.get()))
     })
 }

@@ -2,15 +2,15 @@
 //! prefetched, or from the placement of the layer that makes the reads cheapest.
 
 use lnp_format::Layer;
-use zerocopy::byteorder::{LE, U32};
 
 use super::Engine;
 use super::bank::DEMANDED;
 use super::cut::{Cut, fewer, fitting};
 use super::work::{CACHED, Place};
+use crate::choose::choose;
 use crate::error::EngineError;
 use crate::limits::BANKS;
-use crate::plan::Plan;
+use crate::plan::{Geometry, Plan};
 use crate::queue::TimedQueue;
 
 /// What is planned for a bank.
@@ -130,13 +130,26 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         purpose: Purpose<'_>,
     ) -> Result<Planned, EngineError> {
         let view = self.pack.placement(layer, placement).ok_or(NO_PLACEMENT)?;
-        let (geometry, collapse) = (self.config.geometry(&self.pack), self.collapse());
+        let geometry = Geometry { slots: view.slots(), ..self.config.geometry(&self.pack) };
+        let collapse = self.collapse();
         let missing = match purpose {
             Purpose::Round => self.place(layer, &view, active),
-            Purpose::Prefetch(cut) => {
-                let missing = self.find_missing(layer, &view, active);
-                cut.keep(&mut self.scratch[..missing], &geometry, &collapse)
+            Purpose::Prefetch(_) => self.find_missing(layer, &view, active),
+        };
+        if view.slots() > self.pack.shape().neurons {
+            let (entries, scratch) = self.scratch.split_at_mut(missing);
+            let slots_of = |position: usize| view.slots_of(active[position]);
+            choose(entries, &geometry, &collapse, slots_of, scratch);
+            if matches!(purpose, Purpose::Round) {
+                for entry in &*entries {
+                    self.places[*entry as u32 as usize].slot = (entry >> 32) as u32;
+                }
             }
+        }
+        self.scratch[..missing].sort_unstable();
+        let missing = match purpose {
+            Purpose::Round => missing,
+            Purpose::Prefetch(cut) => cut.keep(&mut self.scratch[..missing], &geometry, &collapse),
         };
         let (entries, scratch) = self.scratch.split_at_mut(missing);
         let bank = &mut self.banks.0[bank];
@@ -144,8 +157,8 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         Ok(Planned { missing, plan, fits })
     }
 
-    /// Fills `places` in neuron order, and the front of `scratch` with what is to be read, in slot
-    /// order; returns how many that are.
+    /// Fills `places` in neuron order, and the front of `scratch` with what is to be read, each by its first slot;
+    /// returns how many that are.
     fn place(&mut self, layer: u32, view: &Layer<'_>, active: &[u32]) -> usize {
         let first_bundle = layer * self.pack.shape().neurons;
         let stride = u64::from(self.pack.shape().bundle_stride);
@@ -153,21 +166,26 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         let prefetched = self.banks.prefetched(layer).and_then(|bank| {
             let held = &self.banks.0[bank];
             let view = self.pack.placement(layer, held.progress.placement)?;
-            Some((bank as u32, held, view.slot_of_neuron()))
+            Some((bank as u32, held, view))
         });
         let mut missing = 0;
         for ((position, neuron), place) in active.iter().enumerate().zip(&mut *self.places) {
-            let slot_in = |slots: &[U32<LE>]| slots[*neuron as usize].get();
-            let mut slot = slot_in(view.slot_of_neuron());
+            let mut slot = view.slot_of_neuron()[*neuron as usize].get();
             let (source, number) = match self.cache.peek(first_bundle + neuron) {
                 Some(cell) => (CACHED, cell),
-                None => match prefetched {
-                    Some((bank, held, slots)) if held.holds(slot_in(slots), stride) => {
-                        slot = slot_in(slots);
-                        (bank, 0)
+                None => {
+                    let held = prefetched.and_then(|(bank, held, view)| {
+                        let mut slots = view.slots_of(*neuron);
+                        Some((bank, slots.find(|slot| held.holds(*slot, stride))?))
+                    });
+                    match held {
+                        Some((bank, held_slot)) => {
+                            slot = held_slot;
+                            (bank, 0)
+                        }
+                        None => (DEMANDED as u32, 0),
                     }
-                    _ => (DEMANDED as u32, 0),
-                },
+                }
             };
             *place = Place { neuron: *neuron, slot, source, number, at: 0, run_bundles: 0 };
             if source == DEMANDED as u32 {
@@ -175,7 +193,6 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
                 missing += 1;
             }
         }
-        self.scratch[..missing].sort_unstable();
         missing
     }
 
@@ -188,26 +205,22 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         }
         let held = self.banks.prefetched(layer).map(|bank| &self.banks.0[bank]);
         let is_held = held.is_some_and(|held| {
-            let slot = self.slot_in(layer, held.progress.placement, neuron);
-            slot.is_some_and(|slot| held.holds(slot, u64::from(shape.bundle_stride)))
+            let view = self.pack.placement(layer, held.progress.placement);
+            let mut slots = view.iter().flat_map(|view| view.slots_of(neuron));
+            slots.any(|slot| held.holds(slot, u64::from(shape.bundle_stride)))
         });
         if is_held { Whereabouts::Prefetched } else { Whereabouts::Device }
     }
 
-    /// Where a bundle of a layer is to be read from, by its first placement; `None` where it is in the cache or prefetched.
+    /// The first slot of a bundle of a layer in its first placement; `None` where it is in the cache or prefetched.
     pub(super) fn missing_slot(&self, layer: u32, neuron: u32) -> Option<u32> {
         match self.whereabouts(layer, neuron) {
-            Whereabouts::Device => self.slot_in(layer, 0, neuron),
+            Whereabouts::Device => self.pack.layer(layer)?.slots_of(neuron).next(),
             Whereabouts::Cached | Whereabouts::Prefetched => None,
         }
     }
 
-    fn slot_in(&self, layer: u32, placement: u32, neuron: u32) -> Option<u32> {
-        let view = self.pack.placement(layer, placement)?;
-        Some(view.slot_of_neuron().get(neuron as usize)?.get())
-    }
-
-    /// Fills the front of `scratch` with what the cache lacks, in slot order; returns how many that are.
+    /// Fills the front of `scratch` with what the cache lacks, each by its first slot; returns how many that are.
     /// Places nothing: a round that was begun has its places.
     fn find_missing(&mut self, layer: u32, view: &Layer<'_>, active: &[u32]) -> usize {
         let first_bundle = layer * self.pack.shape().neurons;
@@ -219,7 +232,6 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
                 missing += 1;
             }
         }
-        self.scratch[..missing].sort_unstable();
         missing
     }
 

@@ -63,7 +63,8 @@ impl Setup {
                 order.swap(at, dice.below(self.neurons) as usize);
             }
         }
-        if dice.one_in(3) { recipe.with_replicas(dice.among(1, 3)) } else { recipe }
+        let recipe = if dice.one_in(3) { recipe.with_replicas(dice.among(1, 3)) } else { recipe };
+        if dice.one_in(4) { recipe.with_copies() } else { recipe }
     }
 
     pub(crate) fn config(&self, pack: &Pack<'_>, dice: &mut Dice) -> Config {

@@ -32,6 +32,7 @@ pub(super) struct Made {
     /// Bundle of a placeholder, bytes.
     stride: u16,
     block: u8,
+    /// Further placements, in the lower bits; copies in the upper four.
     replicas: u8,
     side: u8,
     provenance: u8,
@@ -211,10 +212,20 @@ impl Made {
         let placements = usize::from(self.replicas % 3) + 1;
         let mut seed = self.seed;
         let layer = |_| {
-            let place = |turn| self.links(shuffled(shape.neurons, &mut seed), turn);
+            let place = |turn| {
+                let mut order = shuffled(shape.neurons, &mut seed);
+                // Copies of the first few, each at another place.
+                for copy in 0..u32::from(self.replicas / 16) {
+                    let (id, step) = (copy * 3 % shape.neurons, copy as usize * 5);
+                    order.insert((step + turn) % (order.len() + 1), id);
+                }
+                self.links(order, turn)
+            };
             (0..placements).map(place).collect()
         };
         let links: Vec<Vec<Links>> = (0..shape.layers).map(layer).collect();
+        recipe.shape.slots = shape.neurons + u32::from(self.replicas / 16);
+        let shape = recipe.shape;
         let side = u32::from(self.side % 16);
         let side = if shape.parts == 3 { side } else { side & !SIDE_UP_BIAS };
         let mut predictors: Vec<_> =
@@ -242,7 +253,8 @@ impl Made {
                 add(SectionKind::SideData, layer, 0, built.side_data(layer));
             }
             for (placement, links) in (0..).zip(placements) {
-                add(SectionKind::LinkIndex, layer, placement, links.section(built.tokens));
+                let section = links.section(shape, built.tokens);
+                add(SectionKind::LinkIndex, layer, placement, section);
                 let region = recipe.region(layer, &links.order);
                 add(SectionKind::BundleChecksums, layer, placement, recipe.checksums(&region));
                 add(SectionKind::BundleRegion, layer, placement, region);
@@ -271,18 +283,32 @@ impl Made {
 
 impl Links {
     /// The `link_index` section.
-    fn section(&self, tokens: u64) -> Vec<u8> {
+    fn section(&self, shape: &Shape, tokens: u64) -> Vec<u8> {
         let links = self.begins.len() as u32 - 1;
-        let header = write::link_index_header(self.order.len() as u32, links, tokens);
-        let arrays = [&self.slots(), &self.order, &self.begins, &self.counts];
+        let (slots, next_slots) = match shape.has_copies() {
+            false => (0, Vec::new()),
+            true => (self.order.len() as u32, self.next_slots()),
+        };
+        let header = write::link_index_header(shape.neurons, links, tokens, slots);
+        let arrays = [&self.slots(shape), &self.order, &self.begins, &self.counts, &next_slots];
         let arrays = arrays.into_iter().flat_map(|array| words(array));
         header.as_bytes().iter().copied().chain(arrays).collect()
     }
 
-    fn slots(&self) -> Vec<u32> {
-        let mut slots = vec![0; self.order.len()];
-        (0..).zip(&self.order).for_each(|(slot, neuron)| slots[*neuron as usize] = slot);
+    /// The first slot of each neuron.
+    fn slots(&self, shape: &Shape) -> Vec<u32> {
+        let mut slots = vec![0; shape.neurons as usize];
+        (0..).zip(&self.order).rev().for_each(|(slot, neuron)| slots[*neuron as usize] = slot);
         slots
+    }
+
+    /// The next slot with the same neuron, 0 for none.
+    fn next_slots(&self) -> Vec<u32> {
+        let next = |(slot, neuron): (usize, &u32)| {
+            let later = self.order.iter().enumerate().skip(slot + 1);
+            later.filter(|(_, other)| *other == neuron).map(|(slot, _)| slot as u32).next()
+        };
+        self.order.iter().enumerate().map(|at| next(at).unwrap_or(0)).collect()
     }
 }
 
@@ -364,7 +390,7 @@ impl Built {
                 let own = recipe.activations[number as usize].unwrap_or(of_shape);
                 assert_eq!(layer.activation(), own);
                 assert_eq!(values(layer.neuron_of_slot()), links.order);
-                assert_eq!(values(layer.slot_of_neuron()), links.slots());
+                assert_eq!(values(layer.slot_of_neuron()), links.slots(shape));
                 assert_eq!(values(layer.link_begin()), links.begins);
                 assert_eq!(values(layer.active_count()), links.counts);
                 assert_eq!(layer.links() as usize, links.begins.len() - 1);

@@ -163,18 +163,18 @@ impl Timeline {
         }
         ids.sort_unstable();
         ids.dedup();
-        let pack = engine.pack();
+        let (pack, stride) = (engine.pack(), self.stride);
         for id in ids {
             let ahead = match engine.whereabouts(layer, id) {
                 Whereabouts::Cached => continue,
                 Whereabouts::Device => 0,
                 Whereabouts::Prefetched => 1,
             };
-            // Only one of the placements is read from: no read is found for the others.
+            // Only one of its slots is read: no read is found for the others.
             let views = (0..pack.placements()).filter_map(|at| pack.placement(layer, at));
-            let offsets = views.filter_map(|view| {
-                let slot = view.slot_of_neuron().get(id as usize)?.get();
-                Some(view.region_offset() + u64::from(slot) * self.stride)
+            let offsets = views.flat_map(|view| {
+                let offset_of = move |slot| view.region_offset() + u64::from(slot) * stride;
+                view.slots_of(id).map(offset_of)
             });
             self.asked[ahead].extend(offsets);
         }

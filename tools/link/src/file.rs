@@ -100,6 +100,12 @@ impl Links {
         self.layers.first().map_or(1, |layer| 1 + layer.further.len())
     }
 
+    /// Slots of all placements of all layers: bundles that a pack will hold.
+    pub fn slots(&self) -> u64 {
+        let placements = self.layers.iter().flat_map(LayerLinks::placements);
+        placements.map(|(neuron_of_slot, _)| neuron_of_slot.len() as u64).sum()
+    }
+
     /// Checks everything the file promises; done before writing and after reading.
     ///
     /// # Errors

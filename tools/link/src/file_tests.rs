@@ -149,7 +149,7 @@ fn what_may_not_be_read() {
         ("\"layers\":\"11\"", "\"layers\":\"12\"", "33 tensors for 12 layers"),
         ("\"layers\":\"11\"", "\"layers\":\"99999999999\"", "at most"),
         ("\"layers\":\"11\"", "\"layers\":\"x\"", "'layers' is 'x', not a number"),
-        ("\"neurons\":\"5\"", "\"neurons\":\"4\"", "neuron_of_slot.0 has 5 entries, expected 4"),
+        ("\"neurons\":\"5\"", "\"neurons\":\"4\"", "active_count.0 has 5 entries, expected 4"),
         ("\"order\":\"random\"", "\"order\":\"best\"", "use identity, random"),
         ("\"seed\":\"3\"", "\"seed\":\"-3\"", "'seed' is '-3'"),
         ("\"profile_tokens\":\"2\"", "\"profile_tokens\":\"1\"", "layer 0: neuron 0 is active"),

@@ -36,11 +36,11 @@ impl Objective {
     }
 
     /// How a layer of so many bundles lies in a pack.
-    fn geometry(&self, neurons: u32) -> Geometry {
+    fn geometry(&self, slots: u32) -> Geometry {
         Geometry {
             bundle_stride: self.bundle_bytes,
             block_bytes: BLOCK_BYTES_USUAL,
-            neurons,
+            slots,
             read_bytes_max: READ_BYTES_DEFAULT,
         }
     }

@@ -7,6 +7,7 @@ use lnp_format::codes::WHOLE_PACK;
 use lnp_format::layout::VERSION_MAJOR;
 use lnp_format::{Layer, Pack, Predictor, PredictorBody, PredictorKind, SectionKind};
 use serde::Serialize;
+use zerocopy::byteorder::{LE, U32};
 
 /// Everything that `lnp inspect --json` prints.
 #[derive(Debug, Serialize)]
@@ -58,6 +59,8 @@ pub struct ShapeDescription {
     pub part_bytes: u32,
     /// Bytes of a bundle.
     pub bundle_stride: u32,
+    /// Most slots of a placement: as many as neurons, or more where some have copies.
+    pub slots: u32,
 }
 
 /// One entry of the section table.
@@ -82,11 +85,13 @@ pub struct SectionDescription {
 pub struct LayerDescription {
     /// The layer.
     pub layer: u32,
+    /// Slots: as many as neurons, or more where some have copies.
+    pub slots: u32,
     /// Links.
     pub links: u32,
-    /// Neurons in the longest link.
+    /// Slots in the longest link.
     pub longest_link: u32,
-    /// Links of one neuron.
+    /// Links of one slot.
     pub single_links: u32,
     /// Slots whose neuron follows that of the slot before in the model's order.
     pub model_order_pairs: u32,
@@ -172,6 +177,7 @@ pub fn describe(pack: &Pack<'_>) -> Description {
             dtype: shape.dtype.name(),
             part_bytes: shape.part_bytes(),
             bundle_stride: shape.bundle_stride,
+            slots: shape.slots,
         },
         sections: pack.sections().iter().map(describe_section).collect(),
         placements: pack.placements(),
@@ -231,13 +237,14 @@ fn describe_predictor(
 
 fn describe_layer(number: u32, layer: &Layer<'_>) -> LayerDescription {
     let lengths = || layer.link_begin().windows(2).map(|pair| pair[1].get() - pair[0].get());
-    let follows = |pair: &&[zerocopy::byteorder::little_endian::U32]| {
-        pair[1].get() == pair[0].get().wrapping_add(1)
-    };
-    let counts = || layer.active_count().iter().map(|count| count.get());
+    let follows = |pair: &&[U32<LE>]| pair[1].get() == pair[0].get().wrapping_add(1);
+    // Of each neuron once, by its first slot.
+    let count_of = |slot: &U32<LE>| layer.active_count().get(slot.get() as usize);
+    let counts = || layer.slot_of_neuron().iter().filter_map(count_of).map(|count| count.get());
     let (activation, threshold) = layer.activation();
     LayerDescription {
         layer: number,
+        slots: layer.slots(),
         links: layer.links(),
         longest_link: lengths().max().unwrap_or(0),
         single_links: lengths().filter(|length| *length == 1).count() as u32,

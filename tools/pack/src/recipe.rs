@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use lnp_format::checksum::crc32;
-use lnp_format::codes::{INCOMPAT_LAYER_ACTIVATIONS, INCOMPAT_PLACEHOLDER, WHOLE_PACK};
+use lnp_format::codes::{
+    INCOMPAT_COPIES, INCOMPAT_LAYER_ACTIVATIONS, INCOMPAT_PLACEHOLDER, WHOLE_PACK,
+};
 use lnp_format::layout::{
     SIDE_DOWN_NORM, SIDE_NEURON_BIAS, SIDE_OUTPUT_BIAS, SIDE_UP_BIAS, SectionEntry,
 };
@@ -15,8 +17,8 @@ use zerocopy::IntoBytes;
 use zerocopy::byteorder::{LE, U32};
 
 use lnp_common::report::plain;
-use lnp_link::slot_of_neuron;
 use lnp_link::{LayerLinks, Links};
+use lnp_link::{next_slots, slot_of_neuron};
 use lnp_model::{Checkpoint, ModelConfig};
 
 /// What one layer has beside its bundles; an empty vector where the model has none.
@@ -145,6 +147,7 @@ impl Recipe {
             activation_threshold,
             dtype,
             bundle_stride: dtype.part_bytes(config.hidden as u32) * config.parts() as u32,
+            slots: config.neurons as u32,
         }
     }
 
@@ -247,6 +250,7 @@ impl Recipe {
             activation_threshold: 0.0,
             dtype: Dtype::Placeholder,
             bundle_stride: bundle_bytes,
+            slots: model.neurons,
         };
         let mut recipe = Self::with_links(shape, copies, links)?;
         recipe.provenance.insert("placeholder.copies".into(), copies.to_string());
@@ -300,8 +304,9 @@ impl Recipe {
         provenance: BTreeMap<String, String>,
     ) -> Self {
         let side_data = Vec::new();
+        let slots = layers.iter().map(LayerLinks::slots).max().unwrap_or(0);
         Self {
-            shape,
+            shape: Shape { slots: shape.neurons.max(slots as u32), ..shape },
             block_bytes: BLOCK_BYTES_USUAL,
             layers,
             profile_tokens,
@@ -328,10 +333,12 @@ impl Recipe {
         (0..self.shape.layers).flat_map(move |layer| (0..placements).map(move |p| (layer, p)))
     }
 
-    /// Bytes of all bundles of the pack.
+    /// Bytes of all bundles of the pack, copies included.
     pub fn bundle_bytes(&self) -> u64 {
-        let regions = u64::from(self.shape.layers) * u64::from(self.placements());
-        self.shape.region_bytes().saturating_mul(regions)
+        let layers = (0..self.shape.layers).map(|layer| self.layer(layer));
+        let regions = layers.flat_map(LayerLinks::placements);
+        let slots: u64 = regions.map(|(neuron_of_slot, _)| neuron_of_slot.len() as u64).sum();
+        slots.saturating_mul(self.shape.bundle_stride.into())
     }
 
     /// Lays the pack out. The checksums of bundles and regions are still open.
@@ -372,7 +379,9 @@ impl Recipe {
         let placeholder = self.shape.dtype == Dtype::Placeholder;
         let own_activations = self.side_data.iter().any(|side| side.activation.is_some());
         let bit = |set: bool, bit: u64| if set { bit } else { 0 };
-        bit(placeholder, INCOMPAT_PLACEHOLDER) | bit(own_activations, INCOMPAT_LAYER_ACTIVATIONS)
+        bit(placeholder, INCOMPAT_PLACEHOLDER)
+            | bit(own_activations, INCOMPAT_LAYER_ACTIVATIONS)
+            | bit(self.shape.has_copies(), INCOMPAT_COPIES)
     }
 
     /// Kind, layer, placement and bytes of each section, in file order.
@@ -381,11 +390,20 @@ impl Recipe {
         for kind in [SectionKind::ModelShape, SectionKind::Provenance] {
             sections.push((kind, WHOLE_PACK, 0, self.body(kind, WHOLE_PACK, 0)?.len() as u64));
         }
-        let neurons = self.shape.neurons;
+        let (mut checksums, mut regions) = (Vec::new(), Vec::new());
         for (layer, placement) in self.regions() {
-            let (_, link_begin) = self.placement(layer, placement)?;
-            let bytes = write::link_index_bytes(neurons, link_begin.len() as u32 - 1);
+            let (neuron_of_slot, link_begin) = self.placement(layer, placement)?;
+            let (neurons, slots) = (self.shape.neurons, neuron_of_slot.len() as u32);
+            let links = link_begin.len() as u32 - 1;
+            let bytes = if self.shape.has_copies() {
+                write::link_index_bytes_with_copies(neurons, slots, links)
+            } else {
+                write::link_index_bytes(neurons, links)
+            };
             sections.push((SectionKind::LinkIndex, layer, placement, bytes));
+            checksums.push((SectionKind::BundleChecksums, layer, placement, 4 * u64::from(slots)));
+            let bytes = self.shape.region_bytes(slots);
+            regions.push((SectionKind::BundleRegion, layer, placement, bytes));
         }
         for (layer, side) in (0..).zip(&self.side_data) {
             if !side.is_empty() {
@@ -393,15 +411,12 @@ impl Recipe {
                 sections.push((SectionKind::SideData, layer, 0, bytes));
             }
         }
-        let each = |kind, bytes| {
-            self.regions().map(move |(layer, placement)| (kind, layer, placement, bytes))
-        };
-        sections.extend(each(SectionKind::BundleChecksums, 4 * u64::from(neurons)));
+        sections.extend(checksums);
         sections.extend(self.predictors.iter().map(|predictor| {
             let PackedPredictor { layer, horizon, bytes } = predictor;
             (SectionKind::Predictor, *layer, *horizon, bytes.len() as u64)
         }));
-        sections.extend(each(SectionKind::BundleRegion, self.shape.region_bytes()));
+        sections.extend(regions);
         if self.resident_bytes > 0 {
             sections.push((SectionKind::Resident, WHOLE_PACK, 0, self.resident_bytes));
         }
@@ -442,12 +457,18 @@ impl Recipe {
         let (neuron_of_slot, link_begin) = self.placement(layer, placement)?;
         let slot_of_neuron = slot_of_neuron(neuron_of_slot, self.shape.neurons as usize)?;
         let count = link_begin.len() as u32 - 1;
-        let header = write::link_index_header(self.shape.neurons, count, self.profile_tokens);
+        let (slots, next_slot) = match self.shape.has_copies() {
+            false => (0, Vec::new()),
+            true => (neuron_of_slot.len(), next_slots(neuron_of_slot, slot_of_neuron.len())),
+        };
+        let neurons = self.shape.neurons;
+        let header = write::link_index_header(neurons, count, self.profile_tokens, slots as u32);
         let active_count = &self.layer(layer).active_count;
         let counts_by_slot: Vec<u32> =
             neuron_of_slot.iter().map(|neuron| active_count[*neuron as usize]).collect();
         let mut bytes = header.as_bytes().to_vec();
-        for array in [&slot_of_neuron[..], neuron_of_slot, link_begin, &counts_by_slot] {
+        for array in [&slot_of_neuron[..], neuron_of_slot, link_begin, &counts_by_slot, &next_slot]
+        {
             bytes.extend(array.iter().flat_map(|word| word.to_le_bytes()));
         }
         Ok(bytes)

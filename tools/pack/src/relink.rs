@@ -32,6 +32,10 @@ pub fn held_layers(pack: &Pack<'_>) -> Result<Vec<HeldLayer>> {
         "the pack has {} placements of each layer: only packs of one can be linked again",
         pack.placements()
     );
+    ensure!(
+        !pack.shape().has_copies(),
+        "the pack has copies of bundles: only packs without can be linked again"
+    );
     Ok(pack.layers().map(|layer| held_layer(&layer)).collect())
 }
 

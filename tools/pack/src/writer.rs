@@ -72,16 +72,17 @@ fn fill(
         let begin = layout.region_offset(layer, placement).context("a missing region")?;
         pad(&mut out, begin - written)?;
         let (order, _) = recipe.placement(layer, placement)?;
+        let region_bytes = recipe.shape.region_bytes(order.len() as u32);
         let (sums, region) = match held_region(&held, begin, recipe, order, bundles) {
             Some(sums) => {
-                out.seek(SeekFrom::Start(begin + recipe.shape.region_bytes()))?;
+                out.seek(SeekFrom::Start(begin + region_bytes))?;
                 sums
             }
             None => write_region(&mut out, recipe, order, bundles)
                 .with_context(|| format!("layer {layer}"))?,
         };
         layout.set_checksums(layer, placement, &sums, region);
-        written = begin + recipe.shape.region_bytes();
+        written = begin + region_bytes;
         progress(written);
     }
     if let Some(begin) = layout.resident_offset() {

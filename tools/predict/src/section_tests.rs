@@ -133,14 +133,15 @@ fn packed(neurons: usize, hidden: usize, section: Section) -> Vec<u8> {
         activation_threshold: 0.0,
         dtype: Dtype::F16,
         bundle_stride: 4 * hidden as u32,
+        slots: neurons as u32,
     };
     let n = neurons as u32;
     let words = |words: &mut dyn Iterator<Item = u32>| -> Vec<u8> {
         words.flat_map(u32::to_le_bytes).collect()
     };
-    let mut links = write::link_index_header(n, 1, 0).as_bytes().to_vec();
+    let mut links = write::link_index_header(n, 1, 0, 0).as_bytes().to_vec();
     links.extend(words(&mut (0..n).chain(0..n).chain([0, n]).chain((0..n).map(|_| 0))));
-    let region = vec![0; shape.region_bytes() as usize];
+    let region = vec![0; shape.region_bytes(n) as usize];
     let sum = crc32(&region[..4 * hidden]);
     let parts = [
         (SectionKind::ModelShape, WHOLE_PACK, shape.to_disk().as_bytes().to_vec()),

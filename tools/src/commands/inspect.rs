@@ -81,6 +81,12 @@ fn render(pack: &Description) -> Result<String> {
             "{placements} placements of each layer: {placements} times the bundles; below, the first\n"
         )?;
     }
+    let slots: u64 = pack.layers.iter().map(|layer| u64::from(layer.slots)).sum();
+    let neurons = u64::from(shape.layers) * u64::from(shape.neurons);
+    if slots > neurons {
+        let (copies, flash) = (thousands((slots - neurons) as f64), slots as f64 / neurons as f64);
+        writeln!(out, "{copies} copies of bundles: {flash:.2} times the flash\n")?;
+    }
     let rows: Vec<Vec<String>> = pack
         .layers
         .iter()

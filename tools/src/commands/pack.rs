@@ -108,10 +108,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let resident = resident.transpose()?;
         let bundles = CheckpointBundles::new(&checkpoint, &config, dtype)?;
         let mut bundles = bundles.with_resident(resident.as_ref());
-        let placements = links.as_ref().map_or(1, Links::placements);
         let shape = Recipe::shape_of(&config, dtype);
-        let regions = u64::from(shape.layers) * placements as u64;
-        check_room(&args.output, shape.region_bytes().saturating_mul(regions))?;
+        let slots = links.as_ref().map_or(shape.bundles(), Links::slots);
+        check_room(&args.output, slots.saturating_mul(shape.bundle_stride.into()))?;
         let mut recipe = Recipe::for_checkpoint(&checkpoint, &config, links.as_ref(), dtype)?;
         recipe.resident_bytes = resident.as_ref().map_or(0, Resident::bytes);
         if let (Some(predictors), Some(path)) = (&predictors, &args.predictors) {

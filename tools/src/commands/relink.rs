@@ -106,7 +106,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut told = Told {
         relinked: &relinked,
         seen_tokens: seen.tokens(),
-        moved_bytes: relinked.moved() as u64 * pack.shape().region_bytes(),
+        moved_bytes: relinked.moved() as u64 * pack.shape().region_bytes(pack.shape().neurons),
         file_bytes: index.file_bytes(),
     };
     if told.gain() > 0.0 {

@@ -83,6 +83,7 @@ pub(crate) fn invalid() -> Vec<Broken> {
         side_data(),
         bundles(),
         predictors(),
+        copies(),
     ]
     .concat()
 }
@@ -412,6 +413,59 @@ fn predictors() -> Vec<Broken> {
             "R52",
             "more than everything found",
             word(POINTS_AT + 8, 1.5_f32.to_bits()),
+        ),
+    ]
+}
+
+/// One layer of six neurons in nine slots, of which neuron 0 has 0, 4 and 7.
+fn copies() -> Vec<Broken> {
+    use SectionKind::{BundleChecksums, LinkIndex, ModelShape};
+    let recipe = Recipe::small(1, 6).with_copies();
+    let file = recipe.build();
+    let slots_of = |id: u32| (0..).zip(&recipe.orders[0]).filter(move |(_, own)| **own == id);
+    let of_0: Vec<u32> = slots_of(0).map(|(slot, _)| slot).collect();
+    let [first, second, third] = of_0[..] else { panic!("three slots: {of_0:?}") };
+    let word =
+        |kind, at: u32, value| with_section(&file, kind, |body| put(body, at as usize, value));
+    // header 32, slot_of_neuron of 6, neuron_of_slot of 9, link_begin of 3, active_count of 9
+    let next_at = 32 + 4 * (6 + 9 + 3 + 9);
+    vec![
+        ("copies-shape-slots.lnp", "R24", "fewer slots than neurons", word(ModelShape, 36, 5)),
+        (
+            "copies-without-bit.lnp",
+            "R24",
+            "more slots than neurons, feature bit not set",
+            with_superblock(&file, |s| s.feature_incompat = U64::new(0)),
+        ),
+        (
+            "copies-slots-beyond.lnp",
+            "R38",
+            "more slots than the model shape says",
+            word(ModelShape, 36, 8),
+        ),
+        (
+            "copies-slot-lost.lnp",
+            "R40",
+            "a slot that its neuron does not lead to",
+            word(LinkIndex, next_at + 4 * first, third),
+        ),
+        (
+            "copies-descending.lnp",
+            "R40",
+            "slots of a neuron that lead back",
+            word(LinkIndex, next_at + 4 * third, second),
+        ),
+        (
+            "copies-other-neuron.lnp",
+            "R40",
+            "a neuron that leads to a slot of another",
+            word(LinkIndex, 32 + 4, second),
+        ),
+        (
+            "copies-differ.lnp",
+            "R53",
+            "two slots of a neuron with different bundles",
+            with_section(&file, BundleChecksums, |body| body[4 * third as usize] ^= 1),
         ),
     ]
 }
