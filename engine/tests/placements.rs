@@ -1,5 +1,5 @@
-//! Several placements of one layer: each batch is read from the cheapest, and what comes out is the
-//! same as from any.
+//! Several placements of one layer, and several slots of one neuron: each batch is read from the cheapest placement, each bundle
+//! from one of its slots, and what comes out is the same as from any.
 
 #[path = "../../format/tests/common/mod.rs"]
 mod common;
@@ -123,6 +123,60 @@ fn what_is_prefetched_from_one_placement_serves_what_is_read_from_another() {
     );
 }
 
+/// Two groups that share neuron 0: it stands with both.
+#[test]
+fn each_group_is_one_read() {
+    let mut recipe = Recipe::placeholder(1, 40, 4096);
+    let order: Vec<u32> = (0..20).chain([0]).chain(20..40).collect();
+    (recipe.orders, recipe.shape.slots) = (vec![order], 41);
+    let file = recipe.build();
+    for collapse in [Collapse::Off, Collapse::Law(law(Combine::Sum))] {
+        with_engine(
+            &file,
+            |config| config.collapse = collapse,
+            |engine| {
+                let one: Vec<u32> = (0..4).collect();
+                assert_eq!(fetch(engine, &recipe, 0, &one).reads, 1);
+                let other: Vec<u32> = [0].into_iter().chain(20..24).collect();
+                assert_eq!(fetch(engine, &recipe, 0, &other).reads, 1);
+            },
+        );
+    }
+}
+
+/// A bundle that was read ahead from one of its slots is not read again from another.
+#[test]
+fn what_is_prefetched_from_one_slot_is_not_read_from_another() {
+    let recipe = Recipe::placeholder(2, NEURONS, 5000).with_replicas(1).with_copies();
+    let file = recipe.build();
+    with_engine(
+        &file,
+        |config| config.collapse = Collapse::Off,
+        |engine| {
+            let mut dice = Dice::new(7);
+            for _ in 0..20 {
+                let predicted = subset(&mut dice, 4);
+                let active = subset(&mut dice, 3);
+                let both = active.iter().filter(|id| predicted.contains(id)).count() as u64;
+                engine.session(|session| {
+                    session.prefetch(1, &predicted).unwrap();
+                    let mut seen = Vec::new();
+                    let mut finish = |neuron, _: f32, bundle: &[u8], _: &[u8]| {
+                        assert_eq!(bundle, recipe.bundle(1, neuron));
+                        seen.push(neuron);
+                        Ok(())
+                    };
+                    let workers = support::Threads(0);
+                    let arrive = |_: u32, _: &[u8], _: &[u8]| Ok(0.0);
+                    let stats = session.fetch(&workers, 1, &active, arrive, &mut finish).unwrap();
+                    assert!(stats.prefetched >= both, "{} of {both}", stats.prefetched);
+                    assert_eq!(seen, active);
+                });
+            }
+        },
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 3 } else { 64 }, ..ProptestConfig::default() })]
 
@@ -163,5 +217,40 @@ proptest! {
             let least = single.iter().map(|costs| costs[fetch]).fold(f64::INFINITY, f64::min);
             prop_assert!((cost - least).abs() < 1e-6, "fetch {fetch}: {cost}, alone {least}");
         }
+    }
+
+    /// Whatever the rule, cache and memory: the right bundles, each once.
+    #[test]
+    fn the_right_bundles_come_out(
+        seed: u64,
+        stride in prop::sample::select(vec![100_u32, 512, 3000, 4096, 12_288]),
+        rule in 0..5_usize,
+        share in 2_u32..12,
+        cells in prop::sample::select(vec![0_u32, 10, 150]),
+        whole in any::<bool>(),
+    ) {
+        let collapse = [
+            Collapse::Off,
+            Collapse::Gap { bytes: 10_000 },
+            Collapse::Law(law(Combine::Sum)),
+            Collapse::Law(law(Combine::Max)),
+            Collapse::Whole,
+        ][rule];
+        let recipe = Recipe::placeholder(2, NEURONS, stride).with_copies();
+        let file = recipe.build();
+        let pack = Pack::parse(&file, file.len() as u64).unwrap();
+        let least = Config::staging_bytes_min(&pack).min(Config::staging_bytes_full(&pack));
+        let change = |config: &mut Config| {
+            (config.collapse, config.cache_bundles) = (collapse, cells);
+            if !whole && rule < 4 {
+                config.staging_bytes = (config.staging_bytes / 3).max(least);
+            }
+        };
+        with_engine(&file, change, |engine| {
+            let mut dice = Dice::new(seed);
+            for round in 0..8 {
+                fetch(engine, &recipe, round % 2, &subset(&mut dice, share));
+            }
+        });
     }
 }
