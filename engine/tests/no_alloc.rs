@@ -118,7 +118,7 @@ fn generate<'a, Q: TimedQueue<'a> + Send>(
 
 #[test]
 fn nothing_is_allocated_after_open() {
-    let mut recipe = Recipe::small(3, 300).with_predictors();
+    let mut recipe = Recipe::small(3, 300).with_predictors().with_copies();
     recipe.block_bytes = 4096;
     let image = recipe.build();
     let (_disk, path) = on_disk(&image);
