@@ -7,7 +7,7 @@ use lnp_engine::plan::{Extent, Geometry, Plan, plan, runs, scratch_len};
 /// A plan and its extents.
 pub fn run_plan(slots: &[u32], geometry: &Geometry, collapse: &Collapse) -> (Plan, Vec<Extent>) {
     let room = match collapse {
-        Collapse::Whole => slots.len().max(geometry.neurons as usize),
+        Collapse::Whole => slots.len().max(geometry.slots as usize),
         _ => slots.len(),
     };
     let mut extents = vec![Extent::default(); room];
