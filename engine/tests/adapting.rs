@@ -74,7 +74,7 @@ impl Simulation {
             geometry: Geometry {
                 bundle_stride,
                 block_bytes: 4096,
-                neurons: NEURONS,
+                slots: NEURONS,
                 read_bytes_max,
             },
             extents: vec![Extent::default(); NEURONS as usize],

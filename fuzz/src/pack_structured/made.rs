@@ -298,7 +298,9 @@ impl Links {
     /// The first slot of each neuron.
     fn slots(&self, shape: &Shape) -> Vec<u32> {
         let mut slots = vec![0; shape.neurons as usize];
-        (0..).zip(&self.order).rev().for_each(|(slot, neuron)| slots[*neuron as usize] = slot);
+        for (slot, neuron) in self.order.iter().enumerate().rev() {
+            slots[*neuron as usize] = slot as u32;
+        }
         slots
     }
 
