@@ -102,10 +102,12 @@ fn links(file: &[u8]) -> Result<(), String> {
     assert!(links.check().is_ok());
     for layer in &links.layers {
         assert_eq!(layer.neurons(), links.neurons);
-        for slots in layer.slots_of_neurons().expect("they were checked") {
-            let mut sorted = slots;
-            sorted.sort_unstable();
-            assert!((0..).zip(&sorted).all(|(at, slot)| at == *slot));
+        for placed in layer.slots_of_neurons().expect("they were checked") {
+            // Each slot is that of one neuron.
+            let mut slots: Vec<u32> =
+                (0..links.neurons as u32).flat_map(|id| placed.of(id)).collect();
+            slots.sort_unstable();
+            assert_eq!(slots, (0..placed.slots() as u32).collect::<Vec<u32>>());
         }
     }
     let mut again = Vec::new();

@@ -90,11 +90,8 @@ pub(crate) fn link(
             "memory is {memory}: at least {least} bytes are needed for layers of {} neurons",
             profile.neurons()
         );
-        let placements = match order {
-            Some(Order::Replicas { placements }) => placements,
-            _ => 1,
-        };
-        check_room(&output, Links::file_bytes(profile.layers(), profile.neurons(), placements))?;
+        let flash = order.map_or(1.0, Order::flash);
+        check_room(&output, Links::file_bytes(profile.layers(), profile.neurons(), flash))?;
         let linking = match order {
             Some(order) => Linking { order, objective, pin },
             None => {

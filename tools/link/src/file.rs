@@ -168,9 +168,14 @@ impl Links {
         Ok(())
     }
 
-    /// About the length of a links file: ids by slot and counts, without links and header.
-    pub fn file_bytes(layers: usize, neurons: usize, placements: usize) -> u64 {
-        4 * (layers as u64) * (neurons as u64) * (1 + placements as u64)
+    /// Flash that the bundles of a pack take, in times of what they take once.
+    pub fn flash(&self) -> f64 {
+        self.slots() as f64 / (self.layers.len() * self.neurons).max(1) as f64
+    }
+
+    /// About the length of a links file for so much [`Links::flash`]: ids by slot and counts, without links and header.
+    pub fn file_bytes(layers: usize, neurons: usize, flash: f64) -> u64 {
+        (4.0 * layers as f64 * neurons as f64 * (1.0 + flash)) as u64
     }
 
     /// Writes the links file, so that `path` holds either what it held before or the whole file.
@@ -178,7 +183,7 @@ impl Links {
     /// # Errors
     /// A rule of [`Links::check`] is broken, or the file can't be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let file_bytes = Self::file_bytes(self.layers.len(), self.neurons, self.placements());
+        let file_bytes = Self::file_bytes(self.layers.len(), self.neurons, self.flash());
         write_whole(path, file_bytes, |file| {
             let mut out = BufWriter::new(file);
             self.write_to(&mut out)?;

@@ -5,9 +5,9 @@
 //! neurons are active, alone and in pairs (`rows` of bits; `counts`, on `bits` in vectors); `pairs`
 //! hands the pairs out by descending count in bounded memory; `greedy` joins them into chains; [`price`]
 //! says what an order costs on a device, `refine` improves one in that cost (`holes` counts it),
-//! `replicas` makes several; [`relink`] makes that of a pack anew from what its user needed; [`hot`] is what a cache pins; `orders` is the menu of orders, and `linking`
+//! `replicas` makes several, `copies` lets bundles stand in several slots of one; [`relink`] makes that of a pack anew from what its user needed; [`hot`] is what a cache pins; `orders` is the menu of orders, and `linking`
 //! makes one of every layer; [`choose`] picks the cheapest by cross-validation; `file` writes and `read`
-//! reads the links file, `placement` is what is in it; [`stats`] counts runs independently of all of
+//! reads the links file, `placement` is what is in it, `slots` where each neuron stands; [`stats`] counts runs independently of all of
 //! them; `baselines` are orders that lose.
 //!
 //! Words: a *slot* is a place in the pack's layer, a *link* a stretch of slots whose neurons were
@@ -29,6 +29,7 @@ mod baselines;
 mod bits;
 pub mod choose;
 mod coactivation;
+mod copies;
 mod counts;
 mod file;
 mod greedy;
@@ -47,6 +48,7 @@ mod refine;
 pub mod relink;
 mod replicas;
 mod rows;
+mod slots;
 pub mod stats;
 pub mod synth;
 #[cfg(test)]
@@ -60,6 +62,7 @@ pub use orders::{Order, PIN_DEFAULT, UnknownOrder};
 pub use placement::{LayerLinks, Placement, next_slots, slot_of_neuron};
 pub use price::{Objective, Price};
 pub use profile::{Part, Profile};
+pub use slots::Slots;
 
 /// Most neurons a layer may have (64 times the largest FFN layer of the models we know of).
 pub const NEURONS_MAX: usize = 1 << 20;

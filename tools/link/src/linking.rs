@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::LAYERS_MAX;
 use super::baselines::bisect;
 use super::coactivation::LayerActivity;
+use super::copies::with_copies;
 use super::file::Links;
 use super::greedy::chains_of;
 use super::hot::{hot_bundles, hot_sets};
@@ -20,6 +21,7 @@ use super::price::{Objective, price_layer};
 use super::profile::{Part, Profile};
 use super::refine::refine;
 use super::replicas::{Arrange, replicas};
+use super::slots::Slots;
 use lnp_common::tensor_file::SYNTHETIC;
 use lnp_device::LawText;
 
@@ -48,7 +50,7 @@ impl Linking {
         if self.pin > 0.0 {
             notes.insert("order.pinned".into(), self.pin.to_string());
         }
-        if matches!(self.order, Order::Refined | Order::Replicas { .. }) {
+        if self.order.weighs_time() {
             let law = LawText::from(&self.objective.law);
             notes.insert("order.law".into(), law.to_string());
             notes.insert("order.bundle_bytes".into(), self.objective.bundle_bytes.to_string());
@@ -169,8 +171,10 @@ impl Linking {
             (0..activity.neurons() as u32).partition(|id| is_hot(*id));
         let pinned = by_frequency(activity.active_count(), pinned);
         let with_pinned = |(mut neuron_of_slot, mut link_begin): (Vec<u32>, Vec<u32>)| {
-            link_begin.extend((members.len()..activity.neurons()).map(|slot| slot as u32 + 1));
-            neuron_of_slot.extend(&pinned);
+            for id in &pinned {
+                neuron_of_slot.push(*id);
+                link_begin.push(neuron_of_slot.len() as u32);
+            }
             Placement { neuron_of_slot, link_begin }
         };
         let mut placements = match self.order {
@@ -230,6 +234,14 @@ impl Linking {
             Order::Refined | Order::Replicas { .. } => {
                 whole(self.refined(activity, members, tell)?)
             }
+            Order::Copies { percent } => {
+                // As long as all of the flash takes: most of it goes into growing.
+                let order = self.refined(activity, members, &|share| tell(0.2 * share))?;
+                let copies = activity.neurons() as u64 * u64::from(percent - 100) / 100;
+                let most = members.len() + copies as usize;
+                let tell = |share: f64| tell(0.2 + 0.8 * share);
+                whole(with_copies(&self.objective, activity, members, order, most, &tell)?)
+            }
         })
     }
 
@@ -263,11 +275,8 @@ impl Linking {
     fn price_of(&self, activity: &LayerActivity, bits: &[u8], order: &[u32]) -> Result<f64> {
         // What is not a member is not read; its place does not matter.
         let mut resident = vec![true; activity.neurons()];
-        let mut slots = vec![0; activity.neurons()];
-        for (slot, &id) in order.iter().enumerate() {
-            resident[id as usize] = false;
-            slots[id as usize] = slot as u32;
-        }
+        order.iter().for_each(|id| resident[*id as usize] = false);
+        let slots = Slots::of_order(order, activity.neurons());
         let rows = bits.chunks_exact(activity.neurons().div_ceil(8));
         Ok(price_layer(&self.objective, rows, &[slots], &resident)?.time_us)
     }

@@ -71,7 +71,7 @@ proptest! {
             let rows = bits.chunks_exact(trace.neurons.div_ceil(8));
             let resident = vec![false; trace.neurons];
             let slots = links.slot_of_neuron().unwrap();
-            price_layer(&objective, rows, &[slots], &resident).unwrap().time_us
+            price_layer(&objective, rows, &[slots.into()], &resident).unwrap().time_us
         };
         prop_assert!(price(Order::Refined) <= price(Order::Jaccard) + 1e-9);
     }

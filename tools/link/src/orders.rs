@@ -29,6 +29,11 @@ pub enum Order {
     Bisect,
     /// Greedy, for what a pinned hot set leaves to be read.
     Miss,
+    /// Refined, with copies of bundles where they save most (`copies.rs`).
+    Copies {
+        /// Flash for the bundles, per cent of what they take once: 101 to 800.
+        percent: u32,
+    },
     /// Several placements, each refined for a cluster of tokens (`replicas.rs`).
     Replicas {
         /// How many, 2 to 16.
@@ -39,6 +44,9 @@ pub enum Order {
 /// Share of the bundles that is placed apart, where an order is made for what a cache leaves and nothing else is said.
 pub const PIN_DEFAULT: f64 = 0.1;
 
+/// Most flash for copies, per cent of what the bundles take once.
+const FLASH_PERCENT_MAX: u32 = 800;
+
 /// Most placements of a layer: beyond, flash is spent for next to nothing.
 pub(crate) const PLACEMENTS_MAX: usize = 16;
 
@@ -46,8 +54,8 @@ impl Order {
     /// The seed of `random` where none is given.
     pub const SEED_DEFAULT: u64 = 0;
 
-    /// All orders, `random` with the default seed, `replicas` with two placements.
-    pub const ALL: [Self; 9] = [
+    /// All orders, `random` with the default seed, `copies` for 1.3 times the flash, `replicas` with two placements.
+    pub const ALL: [Self; 10] = [
         Self::Identity,
         Self::Random { seed: Self::SEED_DEFAULT },
         Self::Frequency,
@@ -56,13 +64,35 @@ impl Order {
         Self::Refined,
         Self::Bisect,
         Self::Miss,
+        Self::Copies { percent: 130 },
         Self::Replicas { placements: 2 },
     ];
+
+    /// `copies` for so many times the flash; `None` where that is not 1.01 to 8, in hundredths.
+    pub fn copies(flash: f64) -> Option<Self> {
+        let percent = (100.0 * flash).round();
+        let fits = (101.0..=f64::from(FLASH_PERCENT_MAX)).contains(&percent);
+        fits.then_some(Self::Copies { percent: percent as u32 })
+    }
+
+    /// Flash for the bundles, at most, in times of what they take once.
+    pub fn flash(self) -> f64 {
+        match self {
+            Self::Copies { percent } => f64::from(percent) / 100.0,
+            Self::Replicas { placements } => placements as f64,
+            _ => 1.0,
+        }
+    }
+
+    /// Whether it goes by the device's time, and so by its law and the size of a bundle.
+    pub const fn weighs_time(self) -> bool {
+        matches!(self, Self::Refined | Self::Copies { .. } | Self::Replicas { .. })
+    }
 
     /// Share of the bundles that is placed apart for a cache to pin, where nothing else is said.
     pub const fn pin_default(self) -> f64 {
         match self {
-            Self::Refined | Self::Miss | Self::Replicas { .. } => PIN_DEFAULT,
+            Self::Refined | Self::Miss | Self::Copies { .. } | Self::Replicas { .. } => PIN_DEFAULT,
             _ => 0.0,
         }
     }
@@ -73,7 +103,7 @@ impl Order {
     }
 
     /// The stable name: that of the variant, in lower case. [`fmt::Display`] adds the number of
-    /// placements, as `replicas:4`.
+    /// placements, or times of the flash, as `replicas:4` and `copies:1.3`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Identity => "identity",
@@ -84,6 +114,7 @@ impl Order {
             Self::Refined => "refined",
             Self::Bisect => "bisect",
             Self::Miss => "miss",
+            Self::Copies { .. } => "copies",
             Self::Replicas { .. } => "replicas",
         }
     }
@@ -93,6 +124,7 @@ impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Replicas { placements } => f.pad(&format!("replicas:{placements}")),
+            Self::Copies { percent } => f.pad(&format!("copies:{}", f64::from(*percent) / 100.0)),
             _ => f.pad(self.name()),
         }
     }
@@ -101,8 +133,8 @@ impl fmt::Display for Order {
 /// A name that is none of [`Order::ALL`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown order '{0}': use identity, random, frequency, greedy, jaccard, refined, bisect, miss \
-         or replicas:K with 2 to {PLACEMENTS_MAX} placements"
+    "unknown order '{0}': use identity, random, frequency, greedy, jaccard, refined, bisect, miss, \
+         copies:F for 1.01 to 8 times the flash, or replicas:K with 2 to {PLACEMENTS_MAX} placements"
 )]
 pub struct UnknownOrder(String);
 
@@ -118,7 +150,10 @@ impl FromStr for Order {
                 _ => Err(unknown()),
             };
         }
-        let single = |order: &Self| !matches!(order, Self::Replicas { .. });
+        if let Some(flash) = name.strip_prefix("copies:") {
+            return flash.parse().ok().and_then(Self::copies).ok_or_else(unknown);
+        }
+        let single = |order: &Self| !matches!(order, Self::Copies { .. } | Self::Replicas { .. });
         let named = |order: &Self| single(order) && order.name() == name;
         Self::ALL.into_iter().find(named).ok_or_else(unknown)
     }

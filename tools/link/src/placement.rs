@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::NEURONS_MAX;
+use super::slots::Slots;
 
 /// A placement of a layer: which neuron lies in which slot, and where the links begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +52,16 @@ impl LayerLinks {
         slot_of_neuron(&self.neuron_of_slot, self.neurons())
     }
 
-    /// The same for each placement.
+    /// All slots of each neuron, in each placement.
     ///
     /// # Errors
     /// The same, of one of them.
-    pub fn slots_of_neurons(&self) -> Result<Vec<Vec<u32>>> {
-        self.placements().map(|(neurons, _)| slot_of_neuron(neurons, self.neurons())).collect()
+    pub fn slots_of_neurons(&self) -> Result<Vec<Slots>> {
+        let neurons = self.neurons();
+        let of = |(order, _): (&[u32], &[u32])| {
+            slot_of_neuron(order, neurons).map(|_| Slots::of_order(order, neurons))
+        };
+        self.placements().map(of).collect()
     }
 
     /// Each placement: neuron ids by slot, and where links begin.

@@ -6,10 +6,12 @@
 
 use anyhow::{Result, ensure};
 use lnp_engine::DeviceLaw;
+use lnp_engine::choose::{self, choose};
 use lnp_engine::limits::READ_BYTES_DEFAULT;
 use lnp_engine::plan::{Collapse, Extent, Geometry, Plan, plan, scratch_len};
 
 use super::rows::active_neurons;
+use super::slots::Slots;
 use lnp_device::LawText;
 use lnp_format::write::BLOCK_BYTES_USUAL;
 
@@ -93,19 +95,23 @@ pub struct Pricer {
     extents: Vec<Extent>,
     scratch: Vec<u64>,
     slots: Vec<u32>,
+    /// Slot << 32 | position of what is wanted.
+    entries: Vec<u64>,
     last: Plan,
 }
 
 impl Pricer {
-    /// For layers of so many neurons.
-    pub fn new(objective: &Objective, neurons: usize) -> Self {
+    /// For placements of at most so many slots.
+    pub fn new(objective: &Objective, slots: usize) -> Self {
+        let scratch = scratch_len(slots).max(choose::scratch_len(slots as u32));
         Self {
             objective: *objective,
-            geometry: objective.geometry(neurons as u32),
+            geometry: objective.geometry(slots as u32),
             collapse: Collapse::Law(objective.law),
-            extents: vec![Extent::default(); neurons],
-            scratch: vec![0; scratch_len(neurons)],
-            slots: Vec::with_capacity(neurons),
+            extents: vec![Extent::default(); slots],
+            scratch: vec![0; scratch],
+            slots: Vec::with_capacity(slots),
+            entries: Vec::new(),
             last: Plan::default(),
         }
     }
@@ -118,14 +124,37 @@ impl Pricer {
     }
 
     /// The price of reading `neurons` in one batch, by their slots.
-    pub fn batch(&mut self, neurons: &[u32], slot_of_neuron: &[u32]) -> Price {
+    pub fn batch(&mut self, neurons: &[u32], placed: &Slots) -> Price {
+        self.seek(neurons, placed);
         self.slots.clear();
-        self.slots.extend(neurons.iter().map(|&id| slot_of_neuron[id as usize]));
-        self.slots.sort_unstable();
+        self.slots.extend(self.entries.iter().map(|entry| (entry >> 32) as u32));
         let slots = std::mem::take(&mut self.slots);
         let price = self.slots_price(&slots);
         self.slots = slots;
         price
+    }
+
+    /// The slots that `neurons` are read from, ascending, each with the neuron's position: of copies those that the engine
+    /// would choose.
+    pub fn choose(&mut self, neurons: &[u32], placed: &Slots, chosen: &mut Vec<(u32, usize)>) {
+        self.seek(neurons, placed);
+        chosen.clear();
+        let slot_and_position = |entry: &u64| ((entry >> 32) as u32, *entry as u32 as usize);
+        chosen.extend(self.entries.iter().map(slot_and_position));
+    }
+
+    /// Fills `entries`, ascending.
+    fn seek(&mut self, neurons: &[u32], placed: &Slots) {
+        let first =
+            |(position, id): (u64, &u32)| u64::from(placed.first()[*id as usize]) << 32 | position;
+        self.entries.clear();
+        self.entries.extend((0..).zip(neurons).map(first));
+        if placed.has_copies() {
+            let slots_of = |position: usize| placed.of(neurons[position]);
+            let (geometry, collapse) = (&self.geometry, &self.collapse);
+            choose(&mut self.entries, geometry, collapse, slots_of, &mut self.scratch);
+        }
+        self.entries.sort_unstable();
     }
 
     /// The price of reading `slots`, ascending, in one batch.
@@ -143,10 +172,10 @@ impl Pricer {
     }
 
     /// The same from the cheapest of several placements, the first of equals; and which that is.
-    pub fn cheapest(&mut self, neurons: &[u32], placements: &[Vec<u32>]) -> (usize, Price) {
+    pub fn cheapest(&mut self, neurons: &[u32], placements: &[Slots]) -> (usize, Price) {
         let mut best = (0, Price { time_us: f64::INFINITY, ..Price::default() });
-        for (placement, slot_of_neuron) in placements.iter().enumerate() {
-            let price = self.batch(neurons, slot_of_neuron);
+        for (placement, placed) in placements.iter().enumerate() {
+            let price = self.batch(neurons, placed);
             if price.time_us < best.1.time_us {
                 best = (placement, price);
             }
@@ -156,24 +185,26 @@ impl Pricer {
 }
 
 /// The price of one layer over rows of bits, `resident` neurons not read, each token from the
-/// cheapest of the `placements` (slots by neuron id).
+/// cheapest of the `placements`.
 ///
 /// `rows` are the tokens' bits, ceil(neurons / 8) bytes each.
 ///
 /// # Errors
-/// No placement, or one that is not as long as `resident`.
+/// No placement, or one of another number of neurons than `resident`.
 pub fn price_layer<'a>(
     objective: &Objective,
     rows: impl Iterator<Item = &'a [u8]>,
-    placements: &[Vec<u32>],
+    placements: &[Slots],
     resident: &[bool],
 ) -> Result<Price> {
     let neurons = resident.len();
     ensure!(!placements.is_empty(), "a layer without a placement");
-    for slots in placements {
-        ensure!(slots.len() == neurons, "{neurons} residents of {} neurons", slots.len());
+    for placed in placements {
+        let found = placed.first().len();
+        ensure!(found == neurons, "{neurons} residents of {found} neurons");
     }
-    let mut pricer = Pricer::new(objective, neurons);
+    let slots = placements.iter().map(Slots::slots).max().unwrap_or(neurons);
+    let mut pricer = Pricer::new(objective, slots);
     let mut missed: Vec<u32> = Vec::with_capacity(neurons);
     let mut price = Price::default();
     for row in rows {

@@ -12,7 +12,7 @@ fn planned(trace: &SmallTrace, objective: &Objective, order: &[u32]) -> f64 {
     }
     let bits = trace.bits();
     let rows = bits.chunks_exact(trace.neurons.div_ceil(8));
-    price_layer(objective, rows, &[slots], &vec![false; trace.neurons]).unwrap().time_us
+    price_layer(objective, rows, &[slots.into()], &vec![false; trace.neurons]).unwrap().time_us
 }
 
 proptest! {

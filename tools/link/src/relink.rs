@@ -17,6 +17,7 @@ use super::orders::{Order, by_frequency};
 use super::price::{Objective, price_layer};
 use super::profile::{Part, Profile};
 use super::refine::refine;
+use super::slots::Slots;
 pub use kept::KeptLayers;
 
 /// Tokens that a pack's own counts may weigh. That is taken with which the hot set from one half of what was seen saves
@@ -277,7 +278,7 @@ impl Relinking {
 
     /// Microseconds of all tokens of `activity` where what is `hot` is not read.
     fn us(&self, activity: &LayerActivity, order: &[u32], hot: &[bool]) -> Result<f64> {
-        let slots = super::slot_of_neuron(order, hot.len())?;
+        let slots = Slots::of_order(order, hot.len());
         let bits = activity.token_bits();
         let rows = bits.chunks_exact(hot.len().div_ceil(8));
         Ok(price_layer(&self.objective, rows, &[slots], hot)?.time_us)

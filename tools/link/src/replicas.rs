@@ -10,6 +10,7 @@ use anyhow::Result;
 use super::coactivation::LayerActivity;
 use super::price::{Objective, Pricer};
 use super::rows::active_neurons;
+use super::slots::Slots;
 
 /// Rounds of dealing out and linking; the prices of the last few differ by less than 0.1 %.
 const ROUNDS: usize = 8;
@@ -118,7 +119,7 @@ impl<'a> Clusters<'a> {
 
     /// Moves each token to the placement that reads it cheapest; false where none moved.
     fn deal_out(&mut self, orders: &[Arranged]) -> bool {
-        let slots: Vec<Vec<u32>> = orders.iter().map(|(order, _)| self.slots(order)).collect();
+        let slots: Vec<Slots> = orders.iter().map(|(order, _)| self.slots(order)).collect();
         let row_bytes = self.activity.neurons().div_ceil(8);
         let mut moved = false;
         for (row, cluster) in self.bits.chunks_exact(row_bytes).zip(&mut self.cluster_of) {
@@ -138,13 +139,8 @@ impl<'a> Clusters<'a> {
         rows.map(|row| self.pricer.batch(&members_of(row, &self.is_member), &slots).time_us).sum()
     }
 
-    /// Slot by neuron id; that of a neuron which is no member does not matter.
-    fn slots(&self, order: &[u32]) -> Vec<u32> {
-        let mut slots = vec![0; self.activity.neurons()];
-        for (slot, &id) in order.iter().enumerate() {
-            slots[id as usize] = slot as u32;
-        }
-        slots
+    fn slots(&self, order: &[u32]) -> Slots {
+        Slots::of_order(order, self.activity.neurons())
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn of_order(order: Order) -> RGBColor {
         Order::Identity => PALETTE[0],
         Order::Frequency => PALETTE[1],
         Order::Greedy => PALETTE[2],
-        Order::Refined => PALETTE[3],
+        Order::Refined | Order::Copies { .. } => PALETTE[3],
         Order::Jaccard => PALETTE[4],
         Order::Miss => PALETTE[5],
         Order::Replicas { .. } => PALETTE[6],

@@ -1,5 +1,6 @@
 //! How long reads are: which share of the wanted bundles comes in reads of how many wanted ones.
 
+use lnp_link::Slots;
 use lnp_link::price::Pricer;
 
 /// Counts, by powers of two.
@@ -9,8 +10,8 @@ pub(crate) struct ReadLengths {
 }
 
 impl ReadLengths {
-    /// Counts the reads of a batch of neurons, from the cheapest of its placements (slots by neuron id).
-    pub(crate) fn add(&mut self, pricer: &mut Pricer, batch: &[u32], placements: &[Vec<u32>]) {
+    /// Counts the reads of a batch of neurons, from the cheapest of its placements.
+    pub(crate) fn add(&mut self, pricer: &mut Pricer, batch: &[u32], placements: &[Slots]) {
         // The one that the price is of must be the last.
         let (cheapest, _) = pricer.cheapest(batch, placements);
         pricer.batch(batch, &placements[cheapest]);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::byte_count::{ByteCount, above_0};
 use lnp_common::files::{check_room, check_target};
@@ -24,8 +24,9 @@ use lnp_measure::profile::DeviceProfile;
 /// that fire together, as published; jaccard: the same, corrected for how often each fires at all;
 /// refined: jaccard or frequency, whichever is cheaper, improved in the device's own time; bisect:
 /// recursive halves that rarely fire together; miss: greedy for what a pinned hot set leaves to be
-/// read; replicas:K: K placements of each layer, each for a cluster of tokens, for K times the
-/// flash; best: the cheapest of the single ones in a cross-validation on the traces.
+/// read; copies:F: refined, and some bundles stand in several slots, for F times the flash;
+/// replicas:K: K placements of each layer, each for a cluster of tokens, for K times the flash;
+/// best: the cheapest of the single ones in a cross-validation on the traces.
 ///
 /// Example: lnp link --traces profile.trace.safetensors -o links.safetensors
 /// Example: lnp link --traces a.trace b.trace --order best --pin 0.1 --device d.toml -o best.links
@@ -35,25 +36,30 @@ pub(super) struct Args {
     /// Traces to learn from; several are taken together
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     traces: Vec<PathBuf>,
-    /// identity, random, frequency, greedy, jaccard, refined, bisect, miss, replicas:K or best
+    /// identity, random, frequency, greedy, jaccard, refined, bisect, miss, copies:F, replicas:K or
+    /// best
     #[arg(long, value_name = "NAME", default_value = "refined")]
     order: OrderName,
+    /// Flash that copies of bundles may take, in times of what the bundles take once: the same as
+    /// --order copies:F; 1 for none
+    #[arg(long, value_name = "F", value_parser = flash)]
+    flash: Option<Order>,
     /// Seed of the random order
     #[arg(long, default_value_t = Order::SEED_DEFAULT)]
     seed: u64,
     /// Share of the model's bundles that a cache pins, the most frequent: they are placed apart, and
-    /// the order is made for what is left [default: 0.1 for refined, miss,
+    /// the order is made for what is left [default: 0.1 for refined, miss, copies,
     /// replicas and best, else 0]
     #[arg(long, value_name = "R", value_parser = share)]
     pin: Option<f64>,
-    /// Device profile with the law that refined and best go by [default:
+    /// Device profile with the law that refined, copies, replicas and best go by [default:
     /// a_us=9.64,b_mib_s=2034,combine=sum, fitted to published times of a OnePlus 12]
     #[arg(long, value_name = "FILE", conflicts_with = "law")]
     device: Option<PathBuf>,
     /// The law itself: a_us=9.64,b_mib_s=2034,combine=sum
     #[arg(long, value_name = "LAW")]
     law: Option<LawText>,
-    /// Bytes of a bundle, for refined and best
+    /// Bytes of a bundle, for refined, copies, replicas and best
     #[arg(long, value_name = "BYTES", default_value_t = ByteCount(Objective::BUNDLE_BYTES_DEFAULT.into()),
           value_parser = above_0)]
     bundle_bytes: ByteCount,
@@ -85,6 +91,13 @@ impl FromStr for OrderName {
     }
 }
 
+/// The order for so much flash.
+fn flash(text: &str) -> Result<Order, String> {
+    let flash: f64 = text.parse().map_err(|_| "must be a number".to_owned())?;
+    let order = if flash == 1.0 { Some(Order::Refined) } else { Order::copies(flash) };
+    order.ok_or_else(|| "must be 1, or 1.01 to 8".into())
+}
+
 /// A share of an option: 0 to 1.
 pub(super) fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -101,15 +114,20 @@ pub(super) fn run(args: &Args) -> Result<()> {
         (Some(device), _) => DeviceProfile::read(device)?.law,
         (None, law) => law.unwrap_or(LawText::ONEPLUS_12),
     };
+    let order = match (args.order, args.flash) {
+        (order, None) => order,
+        (OrderName::One(Order::Refined), Some(order)) => OrderName::One(order),
+        (_, Some(_)) => bail!("--flash goes with the order refined: leave --order away"),
+    };
     let objective = Objective { law: law.law()?, bundle_bytes: args.bundle_bytes.saturating_u32() };
     let inputs: Vec<&Path> = args.traces.iter().chain(&args.device).map(PathBuf::as_path).collect();
     check_target(&args.output, &inputs)?;
-    let pin = args.pin.unwrap_or(match args.order {
+    let pin = args.pin.unwrap_or(match order {
         OrderName::One(order) => order.pin_default(),
         OrderName::Best => PIN_DEFAULT,
     });
     let profile = Profile::open(&args.traces)?.with_memory(args.memory.0);
-    let counts_pairs = match args.order {
+    let counts_pairs = match order {
         OrderName::One(order) => order.counts_pairs(),
         OrderName::Best => true,
     };
@@ -121,13 +139,13 @@ pub(super) fn run(args: &Args) -> Result<()> {
         bytes(least as f64),
         profile.neurons()
     );
-    let placements = match args.order {
-        OrderName::One(Order::Replicas { placements }) => placements,
-        _ => 1,
+    let flash = match order {
+        OrderName::One(order) => order.flash(),
+        OrderName::Best => 1.0,
     };
-    let links_bytes = Links::file_bytes(profile.layers(), profile.neurons(), placements);
+    let links_bytes = Links::file_bytes(profile.layers(), profile.neurons(), flash);
     check_room(&args.output, links_bytes)?;
-    let linking = match args.order {
+    let linking = match order {
         OrderName::One(Order::Random { .. }) => {
             Linking { order: Order::Random { seed: args.seed }, objective, pin }
         }
@@ -135,7 +153,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         OrderName::Best => best(&profile, objective, pin)?,
     };
     let mut links = link_profile(&profile, &linking)?;
-    if args.order == OrderName::Best {
+    if order == OrderName::Best {
         links.notes.extend([chosen_by(pin)]);
     }
     links.write(&args.output)?;
@@ -193,7 +211,7 @@ fn summarise(links: &Links, output: &Path, json: bool) -> Result<()> {
             })
             .collect();
         return print_json(&serde_json::json!({
-            "links": output, "order": links.order.to_string(), "placements": links.placements(), "model": links.model,
+            "links": output, "order": links.order.to_string(), "placements": links.placements(), "flash": links.flash(), "model": links.model,
             "corpora": links.corpora, "profile_tokens": links.profile_tokens,
             "neurons": links.neurons, "synthetic": links.notes.contains_key(SYNTHETIC),
             "layers": layers,
@@ -220,10 +238,14 @@ fn summarise(links: &Links, output: &Path, json: bool) -> Result<()> {
         thousands(links.profile_tokens as f64),
         plain(&links.corpora.join(", "))
     ));
+    let flash = links.flash();
     if links.placements() > 1 {
         say(&format!(
-            "a pack of it takes {} times the flash; the engine reads each token from the cheapest\n",
-            links.placements()
+            "a pack of it takes {flash:.2} times the flash; the engine reads each token from the cheapest placement\n"
+        ));
+    } else if flash > 1.0 {
+        say(&format!(
+            "a pack of it takes {flash:.2} times the flash; the engine reads each bundle from its cheapest slot\n"
         ));
     }
     Ok(())

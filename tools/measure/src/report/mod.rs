@@ -15,7 +15,7 @@ use lnp_device::LawText;
 use lnp_engine::DeviceLaw;
 use lnp_format::Pack;
 use lnp_link::trace::TraceReader;
-use lnp_link::{LayerActivity, Objective, price::Pricer};
+use lnp_link::{LayerActivity, Objective, Slots, price::Pricer};
 use lnp_pack::PackIndex;
 use lnp_pack::inspect::{Description, describe};
 use serde::Serialize;
@@ -189,16 +189,19 @@ fn is_of(packs: &[PackIndex], sha256: &str) -> Result<bool> {
     Ok(false)
 }
 
-/// Slots by neuron id of each placement of a layer.
-fn slots(pack: &Pack<'_>, layer: u32) -> Vec<Vec<u32>> {
+/// Where the neurons of a layer stand, in each placement.
+fn slots(pack: &Pack<'_>, layer: u32) -> Vec<Slots> {
     let views = (0..pack.placements()).filter_map(|placement| pack.placement(layer, placement));
-    views.map(|view| view.slot_of_neuron().iter().map(|slot| slot.get()).collect()).collect()
+    let ids = |view: &lnp_format::Layer<'_>| -> Vec<u32> {
+        view.neuron_of_slot().iter().map(|id| id.get()).collect()
+    };
+    views.map(|view| Slots::of_order(&ids(&view), pack.shape().neurons as usize)).collect()
 }
 
 fn lengths(index: &PackIndex, sets: &ActiveSets, law: DeviceLaw) -> Result<Lengths> {
     let pack = index.pack()?;
     let objective = Objective { law, bundle_bytes: pack.shape().bundle_stride };
-    let mut pricer = Pricer::new(&objective, pack.shape().neurons as usize);
+    let mut pricer = Pricer::new(&objective, pack.shape().slots as usize);
     let mut found = ReadLengths::default();
     for layer in 0..sets.layers() {
         let slots = slots(&pack, layer as u32);
@@ -219,7 +222,7 @@ fn maps(pack: &Pack<'_>, sets: &ActiveSets) -> Result<Maps> {
     let placed = slots(pack, layer as u32);
     let shades = |slots: &[u32]| crate::study::pictures::shades(&activity, slots, side);
     let before = shades(&model_order);
-    let after = placed.first().map_or_else(|| before.clone(), |slots| shades(slots));
+    let after = placed.first().map_or_else(|| before.clone(), |placed| shades(placed.first()));
     Ok(Maps { layer, neurons, before, after })
 }
 

@@ -8,10 +8,9 @@ use rayon::prelude::*;
 use super::inputs::{Learned, Test};
 use super::layouts::{Kind, Layout};
 use super::missed::{Missed, through_cache};
-use lnp_link::LAYER_STEPS;
-use lnp_link::Objective;
 use lnp_link::hot::{hot_bundles, hot_sets};
 use lnp_link::price::{Price, Pricer};
+use lnp_link::{LAYER_STEPS, Objective, Slots};
 
 /// A cache: its policy, and the share of the bundles that it holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -259,17 +258,21 @@ pub(super) fn price_missed(
     let mut pricers: Vec<Pricer> = settings
         .bundle_bytes
         .iter()
-        .map(|bytes| Pricer::new(&settings.objective(*bytes), test.neurons))
+        .map(|bytes| Pricer::new(&settings.objective(*bytes), layout.slots_max()))
         .collect();
     let mut slots = Vec::new();
     for token in 0..test.tokens {
         for (layer, placements) in layout.slots.iter().enumerate() {
             let batch = missed.batch(token, layer);
             let mut best = vec![None::<Price>; cells.len()];
-            for slot_of_neuron in placements {
-                sort_slots(batch, slot_of_neuron, &mut slots);
+            for placed in placements {
+                sort_slots(batch, placed.first(), &mut slots);
                 for (pricer, best) in pricers.iter_mut().zip(&mut best) {
-                    let price = pricer.slots_price(&slots);
+                    // Which copies are read depends on what a read costs in bundles.
+                    let price = match placed.has_copies() {
+                        true => pricer.batch(batch, placed),
+                        false => pricer.slots_price(&slots),
+                    };
                     if best.is_none_or(|best| price.time_us < best.time_us) {
                         *best = Some(price);
                     }
@@ -298,7 +301,7 @@ fn price_cached(
 
 /// The cells of all bundle sizes with the cache empty at the beginning, where `cold` asks for them, and once it has seen
 /// all tokens. What a cache that asks how bundles are read keeps depends on their size where there are several placements, of which the cheapest
-/// is read, and where it asks what came in one read; otherwise all sizes have the same cache.
+/// is read, or copies, and where it asks what came in one read; otherwise all sizes have the same cache.
 pub(super) fn price_cold_and_warm(
     settings: &Settings,
     cache: CacheKind,
@@ -307,7 +310,9 @@ pub(super) fn price_cold_and_warm(
     layout: &Layout,
     cold: bool,
 ) -> Result<Vec<[Cell; 2]>> {
-    let several = layout.slots.iter().any(|placements| placements.len() > 1);
+    let several =
+        |placements: &Vec<Slots>| placements.len() > 1 || placements.iter().any(Slots::has_copies);
+    let several = layout.slots.iter().any(several);
     let asks_reads = cache.policy == CachePolicy::DecayedFrequency;
     let of_size_alone = several || asks_reads;
     let together = if of_size_alone { 1 } else { settings.bundle_bytes.len().max(1) };
@@ -315,7 +320,7 @@ pub(super) fn price_cold_and_warm(
     let (mut cells, mut keys, mut slots) = (Vec::new(), Vec::new(), Vec::new());
     for sizes in settings.bundle_bytes.chunks(together) {
         let of_size = |bytes: &u32| {
-            let pricer = Pricer::new(&settings.objective(*bytes), test.neurons);
+            let pricer = Pricer::new(&settings.objective(*bytes), layout.slots_max());
             (pricer, [Cell::of(test), Cell::of(test)])
         };
         let mut priced: Vec<(Pricer, [Cell; 2])> = sizes.iter().map(of_size).collect();
@@ -325,7 +330,8 @@ pub(super) fn price_cold_and_warm(
                 1 => 0,
                 _ => priced[0].0.cheapest(batch.missed, placements).0,
             };
-            run_lengths(batch.missed, &placements[placement], &mut keys, reads);
+            priced[0].0.choose(batch.missed, &placements[placement], &mut keys);
+            run_lengths(&keys, reads);
             if !batch.warm && !cold && !asks_reads {
                 return;
             }
@@ -353,16 +359,8 @@ fn sort_slots(ids: &[u32], slot_of_neuron: &[u32], slots: &mut Vec<u32>) {
     slots.sort_unstable();
 }
 
-/// For each of some neurons, which `keys` then has by slot, how long the run of adjacent slots is that it lies in.
-fn run_lengths(
-    ids: &[u32],
-    slot_of_neuron: &[u32],
-    keys: &mut Vec<(u32, usize)>,
-    reads: &mut [Read],
-) {
-    keys.clear();
-    keys.extend(ids.iter().enumerate().map(|(at, id)| (slot_of_neuron[*id as usize], at)));
-    keys.sort_unstable();
+/// For each of some bundles, by slot and position, how long the run of adjacent slots is that it lies in.
+fn run_lengths(keys: &[(u32, usize)], reads: &mut [Read]) {
     for run in keys.chunk_by(|one, next| one.0 + 1 == next.0) {
         run.iter().for_each(|(_, at)| reads[*at].run_bundles = run.len() as u32);
     }

@@ -8,7 +8,7 @@ use super::judge::{Judge, Verdict};
 
 /// The columns. Times are device microseconds a token: on all tokens, and the middle, 5 % and 95 %
 /// quantiles over resamples of them; `to_` is that time over another's.
-const HEAD: [&str; 25] = [
+const HEAD: [&str; 26] = [
     "model",
     "profile",
     "test",
@@ -16,6 +16,7 @@ const HEAD: [&str; 25] = [
     "order",
     "pinned_apart",
     "placements",
+    "flash",
     "made_for_bytes",
     "bundle_bytes",
     "cache_policy",
@@ -60,7 +61,7 @@ fn records(judge: &Judge<'_>, at: At) -> Vec<Record> {
     let (kind, cell) = (&grid.settings.kinds[at.kind], grid.cell(at));
     let tokens = grid.tests[at.test].tokens as f64;
     let mut out = Vec::new();
-    let baseline = |name: &str| [name, "0", "1", ""].map(str::to_owned);
+    let baseline = |name: &str| [name, "0", "1", "1", ""].map(str::to_owned);
     if at.kind == 0 {
         let dense = grid.dense(at.bundle);
         let counts = (dense.reads as f64, dense.bytes as f64);
@@ -70,8 +71,9 @@ fn records(judge: &Judge<'_>, at: At) -> Vec<Record> {
         out.push(record(grid, at, baseline("bound"), (0.0, bytes), &judge.bound(at)));
     }
     let made_for = kind.made_for.map_or(String::new(), |bytes| bytes.to_string());
-    let order =
-        [kind.order.to_string(), kind.pin.to_string(), kind.placements().to_string(), made_for];
+    let flash = format!("{:.3}", grid.layouts[at.kind][at.profile].flash());
+    let placements = kind.placements().to_string();
+    let order = [kind.order.to_string(), kind.pin.to_string(), placements, flash, made_for];
     let counts = (cell.reads as f64 / tokens, cell.bytes as f64 / tokens);
     out.push(record(grid, at, order, counts, &judge.order(at)));
     out
@@ -80,7 +82,7 @@ fn records(judge: &Judge<'_>, at: At) -> Vec<Record> {
 fn record(
     grid: &Grid,
     at: At,
-    [order, pinned_apart, placements, made_for]: [String; 4],
+    [order, pinned_apart, placements, flash, made_for]: [String; 5],
     (reads, bytes): (f64, f64),
     verdict: &Verdict,
 ) -> Record {
@@ -97,6 +99,7 @@ fn record(
         order,
         pinned_apart,
         placements,
+        flash,
         made_for,
         grid.settings.bundle_bytes[at.bundle].to_string(),
         cache.policy.name().to_owned(),

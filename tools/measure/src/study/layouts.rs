@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::inputs::Learned;
-use lnp_link::{Linking, Objective, Order, Part};
+use lnp_link::{Linking, Objective, Order, Part, Slots};
 
 /// An order, and what it is made for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,7 +18,7 @@ pub struct Kind {
 
 impl Kind {
     /// Every order with nothing pinned apart and with `pin`, as far as they differ: model order, random
-    /// and frequency know no pinning, `miss` is `greedy` pinned, and replicas are for what is missed.
+    /// and frequency know no pinning, `miss` is `greedy` pinned, and copies and replicas are for what is missed.
     /// Orders that weigh device time are made for each of `objectives`.
     pub fn menu(orders: &[Order], pin: f64, objectives: &[u32]) -> Vec<Self> {
         let mut menu = Vec::new();
@@ -27,17 +27,16 @@ impl Kind {
                 Order::Identity | Order::Random { .. } | Order::Frequency | Order::Greedy => {
                     vec![0.0]
                 }
-                Order::Miss | Order::Replicas { .. } => vec![pin],
+                Order::Miss | Order::Copies { .. } | Order::Replicas { .. } => vec![pin],
                 Order::Jaccard | Order::Bisect | Order::Refined if pin > 0.0 => vec![0.0, pin],
                 Order::Jaccard | Order::Bisect | Order::Refined => vec![0.0],
             };
             for pin in pins {
                 let kind = |made_for| Self { order, pin, made_for };
-                match order {
-                    Order::Refined | Order::Replicas { .. } => {
-                        menu.extend(objectives.iter().map(|bytes| kind(Some(*bytes))));
-                    }
-                    _ => menu.push(kind(None)),
+                if order.weighs_time() {
+                    menu.extend(objectives.iter().map(|bytes| kind(Some(*bytes))));
+                } else {
+                    menu.push(kind(None));
                 }
             }
         }
@@ -84,6 +83,20 @@ impl Kind {
 /// Where each neuron lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// By layer and placement: slots by neuron id.
-    pub slots: Vec<Vec<Vec<u32>>>,
+    /// By layer and placement.
+    pub slots: Vec<Vec<Slots>>,
+}
+
+impl Layout {
+    /// Flash that its bundles take, in times of what they take once.
+    pub fn flash(&self) -> f64 {
+        let slots: usize = self.slots.iter().flatten().map(Slots::slots).sum();
+        let neurons = self.slots.iter().filter_map(|placements| placements.first());
+        slots as f64 / neurons.map(|placed| placed.first().len()).sum::<usize>().max(1) as f64
+    }
+
+    /// Most slots of a placement.
+    pub fn slots_max(&self) -> usize {
+        self.slots.iter().flatten().map(Slots::slots).max().unwrap_or(0)
+    }
 }

@@ -135,11 +135,11 @@ fn read_lengths(judge: &Judge<'_>) -> Result<String> {
         for test in &grid.tests {
             let nothing = vec![vec![false; test.neurons]; test.layers.len()];
             let missed = Missed::but(test, &nothing);
-            let mut pricer = Pricer::new(&objective, test.neurons);
+            let layout = &grid.layouts[kind][main.profile];
+            let mut pricer = Pricer::new(&objective, layout.slots_max());
             for token in 0..test.tokens {
                 for layer in 0..test.layers.len() {
-                    let slots = &grid.layouts[kind][main.profile].slots[layer];
-                    lengths.add(&mut pricer, missed.batch(token, layer), slots);
+                    lengths.add(&mut pricer, missed.batch(token, layer), &layout.slots[layer]);
                 }
             }
         }
@@ -175,7 +175,7 @@ fn coactivation(judge: &Judge<'_>) -> Result<String> {
         .flatten()
         .map(|kind| {
             let slots = &grid.layouts[kind][main.profile].slots[layer][0];
-            (name(grid, kind), shades(&activity, slots, side))
+            (name(grid, kind), shades(&activity, slots.first(), side))
         })
         .collect();
     // One scale for all: what is black is the darkest hundredth of the darkest.
@@ -198,7 +198,9 @@ fn coactivation(judge: &Judge<'_>) -> Result<String> {
 /// The share of tokens in which two neurons are active together, mean over the pairs of a value: its
 /// square root, so that what is rare can be seen too.
 pub(crate) fn shades(activity: &LayerActivity, slots: &[u32], side: usize) -> Vec<f64> {
-    let place = |id: u32| slots[id as usize] as usize * side / activity.neurons();
+    // Of an order with copies the slots are more than the neurons.
+    let last = slots.iter().max().map_or(1, |last| *last as usize + 1);
+    let place = |id: u32| slots[id as usize] as usize * side / last.max(activity.neurons());
     let mut sums = vec![0.0; side * side];
     let mut pairs = vec![0.0_f64; side * side];
     let ids: Vec<u32> = (0..activity.neurons() as u32).collect();
