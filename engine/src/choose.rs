@@ -1,12 +1,12 @@
 //! Which copy of a bundle is read: where neurons of a placement stand in several slots, one slot of each is chosen before
 //! the reads are planned.
 //!
-//! A set of slots costs a read for each hole between two of them that is too long to be read through, and the bytes of
-//! each that is not. To choose the cheapest set is a problem that has no fast exact answer, and a token's time is
-//! counted in microseconds. So each bundle begins in the slot near which most of what is wanted stands, and then
-//! single bundles, and whole reads of bundles that all have copies, move to where they are cheaper, until nothing moves.
-//! The result is never dearer, by these costs, than the first slot of each; how far it is from the best is measured in
-//! `engine/tests/choosing.rs` and `docs/study.md`.
+//! A set of slots costs the blocks of each bundle, less those that neighbours share, and for each hole between two of them
+//! either its bytes or another read, whichever is less by the rule in force. To choose the cheapest set is a problem that
+//! has no fast exact answer, and a token's time is counted in microseconds. So each bundle begins in the slot near which
+//! most of what is wanted stands, and then single bundles, and whole reads of bundles that all have copies, move to where
+//! they are cheaper, until nothing moves. The result is never dearer, by these costs, than the first slot of each; how
+//! far it is from the best is measured in `engine/tests/choosing.rs` and `docs/study.md`.
 
 use crate::plan::{Collapse, Geometry};
 
@@ -73,51 +73,62 @@ const fn with_slot(entry: u64, slot: u32) -> u64 {
     (slot as u64) << 32 | entry & u32::MAX as u64
 }
 
-/// What holes cost, in bytes.
+/// What slots and the holes between them cost, in bytes.
 #[derive(Clone, Copy, Debug)]
-struct Costs {
+struct Costs<'g> {
+    geometry: &'g Geometry,
     /// Another read.
-    read: u64,
-    /// A bundle read through.
-    bundle: u64,
-    /// Holes of this many bundles cost a read.
+    read: i64,
+    /// Whether a hole may be read through.
+    merges: bool,
+    /// Slots that may be worth one read, this far apart.
     reach: u32,
 }
 
-impl Costs {
+impl<'g> Costs<'g> {
     /// Those of the rule by which reads are merged; `None` where all of the layer is read anyway.
-    fn of(geometry: &Geometry, collapse: &Collapse) -> Option<Self> {
-        let bundle = u64::from(geometry.bundle_stride.max(1));
-        let read = match collapse {
+    fn of(geometry: &'g Geometry, collapse: &Collapse) -> Option<Self> {
+        /// More than any layer.
+        const MOST: u64 = 1 << 50;
+        let stride = u64::from(geometry.bundle_stride.max(1));
+        let (read, merges) = match collapse {
             Collapse::Whole => return None,
-            // No hole is worth it.
-            Collapse::Off => return Some(Self { read: bundle, bundle, reach: 1 }),
-            Collapse::Gap { bytes } => *bytes,
-            Collapse::Law(law) => law.gap_bytes(),
+            Collapse::Off => (MOST, false),
+            Collapse::Gap { bytes } => (*bytes, true),
+            Collapse::Law(law) => (law.gap_bytes(), true),
             Collapse::Curve(curve) => {
                 // What the first of two bundles read apart costs beyond its bytes.
-                let (one, two) = (curve.read_us(bundle), curve.read_us(2 * bundle));
-                let bytes = bundle as f64 * (2.0 * one - two) / (two - one).max(1e-9);
-                bytes.clamp(1.0, 1e9) as u64
+                let (one, two) = (curve.read_us(stride), curve.read_us(2 * stride));
+                let bytes = stride as f64 * (2.0 * one - two) / (two - one).max(1e-9);
+                (bytes.clamp(1.0, 1e9) as u64, true)
             }
         };
-        let reach = read.div_ceil(bundle).clamp(1, REACH_MAX.into()) as u32;
-        Some(Self { read, bundle, reach })
+        let near = if merges { read } else { geometry.block_bytes.into() };
+        let reach = near.div_ceil(stride).clamp(1, REACH_MAX.into()) as u32;
+        Some(Self { geometry, read: read.min(MOST) as i64, merges, reach })
     }
 
-    fn hole(&self, bundles: u32) -> u64 {
-        if bundles >= self.reach { self.read } else { u64::from(bundles) * self.bundle }
+    /// A bundle's blocks.
+    const fn blocks(&self, slot: u32) -> i64 {
+        self.geometry.span(slot, slot) as i64
+    }
+
+    /// What lies between two neighbours: a read or the hole's bytes, or less than nothing where they share a block.
+    fn between(&self, left: Option<u32>, right: Option<u32>) -> i64 {
+        let (Some(left), Some(right)) = (left, right) else { return self.read };
+        let hole = self.geometry.begin(right) as i64 - self.geometry.end(left) as i64;
+        if hole <= 0 || (self.merges && hole < self.read) { hole } else { self.read }
     }
 }
 
 /// The slots that are chosen at present, a bit each, the first in the second word: a word may be looked at to either
 /// side.
-struct Search<'s> {
+struct Search<'s, 'g> {
     bits: &'s mut [u64],
-    costs: Costs,
+    costs: Costs<'g>,
 }
 
-impl Search<'_> {
+impl Search<'_, '_> {
     /// Marks these slots and no others.
     fn mark(&mut self, slots: impl Iterator<Item = u32>) {
         self.bits.fill(0);
@@ -143,9 +154,11 @@ impl Search<'_> {
         if bit == 0 { word(at) } else { word(at) >> bit | word(at + 1) << (64 - bit) }
     }
 
-    /// Slots to the left and to the right of one up to the next that is marked, at most 64.
-    fn sides(&self, slot: u32) -> (u32, u32) {
-        (self.word(slot as usize).leading_zeros(), self.word(slot as usize + 65).trailing_zeros())
+    /// The next marked slots to the left and to the right of one, as far as a word goes.
+    fn neighbours(&self, slot: u32) -> (Option<u32>, Option<u32>) {
+        let left = self.word(slot as usize).leading_zeros();
+        let right = self.word(slot as usize + 65).trailing_zeros();
+        ((left < 64).then(|| slot - 1 - left), (right < 64).then(|| slot + 1 + right))
     }
 
     /// How many slots are marked within reach of one, or within half a word.
@@ -155,21 +168,23 @@ impl Search<'_> {
         (self.word(slot as usize + 64 - reach as usize) & mask).count_ones()
     }
 
-    /// What a slot, which is not marked, costs beside those that are.
-    fn cost(&self, slot: u32) -> u64 {
-        let (left, right) = self.sides(slot);
-        let hole = |bundles| self.costs.hole(bundles);
-        // With both holes too long for one: a read more. Where the slot lies in a hole that is read through: nothing.
-        (self.costs.bundle + hole(left) + hole(right)).saturating_sub(hole(left + right + 1))
+    /// What a slot costs beside the others that are marked.
+    fn cost(&self, slot: u32) -> i64 {
+        let ((left, right), costs) = (self.neighbours(slot), &self.costs);
+        costs.blocks(slot) + costs.between(left, Some(slot)) + costs.between(Some(slot), right)
+            - costs.between(left, right)
     }
 
-    /// What marked slots cost beside their bytes.
-    fn total(&self, slots: impl Iterator<Item = u32>) -> u64 {
-        slots.map(|slot| self.costs.hole(self.sides(slot).1)).sum()
+    /// What all that is marked costs, which are these slots.
+    fn total(&self, slots: impl Iterator<Item = u32>) -> i64 {
+        let cost = |slot: u32| {
+            self.costs.blocks(slot) + self.costs.between(Some(slot), self.neighbours(slot).1)
+        };
+        slots.map(cost).sum()
     }
 
     /// The cheapest of some slots but one, and what it costs.
-    fn cheapest(&self, slots: impl Iterator<Item = u32>, but: u32) -> Option<(u64, u32)> {
+    fn cheapest(&self, slots: impl Iterator<Item = u32>, but: u32) -> Option<(i64, u32)> {
         slots.filter(|slot| *slot != but).map(|slot| (self.cost(slot), slot)).min()
     }
 
@@ -210,7 +225,7 @@ impl Search<'_> {
             if !(2..=READ_BUNDLES).contains(&read.len()) || !read.iter().all(has_copies) {
                 continue;
             }
-            let (mut here, mut elsewhere) = (0, 0);
+            let (mut here, mut elsewhere) = (0_i64, 0_i64);
             for entry in &*read {
                 here += self.cost(slot(*entry));
                 self.clear(slot(*entry));
@@ -218,8 +233,8 @@ impl Search<'_> {
             let mut to = [0; READ_BUNDLES];
             for (entry, to) in read.iter().zip(&mut to) {
                 let cheapest = self.cheapest(slots_of(*entry), slot(*entry));
-                let (cost, other) = cheapest.unwrap_or((u64::MAX / 64, slot(*entry)));
-                elsewhere += cost;
+                let (cost, other) = cheapest.unwrap_or((i64::MAX, slot(*entry)));
+                elsewhere = elsewhere.saturating_add(cost);
                 *to = other;
                 self.set(other);
             }

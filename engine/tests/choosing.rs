@@ -71,7 +71,7 @@ fn rules() -> [Collapse; 5] {
 proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 400 }, ..ProptestConfig::default() })]
 
-    /// One of each bundle's own slots; never dearer than the first of each, where holes cost what they are taken to.
+    /// One of each bundle's own slots; never dearer than the first of each, by what the planner makes of them.
     #[test]
     fn each_from_one_of_its_slots_and_never_dearer_than_the_first(
         slots in 40_u32..400,
@@ -89,8 +89,8 @@ proptest! {
             prop_assert!(own.contains(slot));
         }
         prop_assert_eq!(&found, &chosen(&of, &geometry, &collapse));
-        // Whole blocks, and a hole that is too long is known to be: what is weighed is what is planned.
-        let exact = stride.is_multiple_of(4096) && rule < 3;
+        // What is weighed is what is planned, where no hole that may be read through is longer than a word of slots.
+        let exact = rule == 2 || (rule < 2 && stride >= 512);
         let firsts: Vec<u32> = of.iter().map(|own| own[0]).collect();
         if exact {
             let (found, firsts) =

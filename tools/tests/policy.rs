@@ -149,7 +149,8 @@ fn the_price_of_an_order_is_that_of_its_replay() {
         for (layer, links) in links.iter().enumerate() {
             let rows = test[layer].chunks_exact(NEURONS / 8);
             let slots = links.slot_of_neuron().unwrap();
-            let of_layer = price_layer(&objective, rows, &[slots.into()], &resident[layer]).unwrap();
+            let of_layer =
+                price_layer(&objective, rows, &[slots.into()], &resident[layer]).unwrap();
             price = price.and_layer(of_layer);
         }
         let packs = [pack(Order::Greedy, &profile, bundle_bytes)];

@@ -9,6 +9,7 @@
 use std::collections::BinaryHeap;
 
 use anyhow::Result;
+use lnp_engine::choose::{self, choose};
 use lnp_engine::plan::{Collapse, Extent, plan, scratch_len};
 use lnp_engine::{Config, DeviceLaw, FetchStats};
 use lnp_format::Pack;
@@ -142,18 +143,26 @@ fn record(
     let shape = pack.shape();
     let geometry = Config::new(pack).geometry(pack);
     let mut extents = vec![Extent::default(); shape.neurons as usize];
-    let mut scratch = vec![0; scratch_len(shape.neurons as usize)];
-    let mut slots: Vec<u32> = Vec::new();
+    let choosing = choose::scratch_len(shape.slots);
+    let mut scratch = vec![0; scratch_len(shape.neurons as usize).max(choosing)];
+    let (mut entries, mut slots): (Vec<u64>, Vec<u32>) = (Vec::new(), Vec::new());
     let mut record = Record::new(layers);
     for (step, (asked, missed)) in steps.iter().zip(missed).enumerate() {
+        let collapse = Collapse::Law(*law);
+        let mut geometry = geometry;
         slots.clear();
         if let Some(view) = missed.first().and_then(|bundle| pack.layer(bundle / shape.neurons)) {
-            let slot =
-                |bundle: &u32| view.slot_of_neuron()[(bundle % shape.neurons) as usize].get();
-            slots.extend(missed.iter().map(slot));
+            geometry.slots = view.slots();
+            let slots_of = |at: usize| view.slots_of(missed[at] % shape.neurons);
+            let first =
+                |at: usize| slots_of(at).next().map(|slot| u64::from(slot) << 32 | at as u64);
+            entries.clear();
+            entries.extend((0..missed.len()).filter_map(first));
+            choose(&mut entries, &geometry, &collapse, slots_of, &mut scratch);
+            slots.extend(entries.iter().map(|entry| (entry >> 32) as u32));
             slots.sort_unstable();
         }
-        let plan = plan(&slots, &geometry, &Collapse::Law(*law), &mut extents, &mut scratch);
+        let plan = plan(&slots, &geometry, &collapse, &mut extents, &mut scratch);
         let time_us = law.time_us(plan.reads, plan.bytes);
         record.layers[step % layers].add(&FetchStats {
             active: asked.len() as u64,
