@@ -17,8 +17,8 @@ use super::slots::Slots;
 
 /// Neurons beside which a copy is tried.
 const PARTNERS: usize = 32;
-/// Copies are added in so many steps for each whole layer of them. Twice as many steps, or twice the partners, save the
-/// same within half a per cent.
+/// Each step adds this fraction of the slots that are there. Twice as many steps, or twice the partners, save the same within
+/// half a per cent.
 const STEPS: usize = 12;
 /// Most places (a gap and a token) that are looked at in a step: of more tokens every second, third and so on is.
 const PLACES_MAX: usize = 1 << 27;
@@ -55,7 +55,7 @@ pub(crate) fn with_copies(
     let needs = Needs::new(objective, activity, members, most);
     let (mut grown, start) = (order.clone(), order.len());
     while grown.len() < most {
-        let step = (most - grown.len()).min(members.len() / STEPS + 1);
+        let step = (most - grown.len()).min(grown.len() / STEPS + 1);
         if needs.add(&mut grown, step) == 0 {
             break;
         }
