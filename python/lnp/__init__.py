@@ -325,7 +325,7 @@ def link(
     """Learns from traces which neurons lie next to each other, writes that to a links file and opens it.
 
     What `lnp link` does, and its options: `order` is one of identity, random, frequency, greedy, jaccard, refined,
-    bisect, miss, replicas:K and best.
+    bisect, miss, copies:F, replicas:K and best.
     """
     _lnp.link(_paths(traces), output, order=order, seed=seed, pin=pin, law=_law(law), bundle_bytes=bundle_bytes,
               memory=memory)

@@ -142,15 +142,21 @@ fn assert_same(cell: &BTreeMap<String, String>, row: &serde_json::Value) {
 #[test]
 fn a_cell_is_what_replay_says() {
     let work = Work::new();
-    let mut more = vec!["--orders", "greedy,jaccard,replicas:2", "--bundle-bytes", "1536,4K"];
+    let mut more =
+        vec!["--orders", "greedy,jaccard,copies:1.3,replicas:2", "--bundle-bytes", "1536,4K"];
     more.extend(["--cache-ratios", "0,0.1,0.25", "--cache-policies", POLICIES, "--law", LAW]);
     more.extend(["--made-for", "4K"]);
     ok(&strs(&work.study("out", &more)));
     let cells = work.cells("out");
     let mut compared = 0;
-    for (order, pin) in
-        [("identity", "0"), ("greedy", "0"), ("jaccard", "0.1"), ("replicas:2", "0.1")]
-    {
+    let orders = [
+        ("identity", "0"),
+        ("greedy", "0"),
+        ("jaccard", "0.1"),
+        ("copies:1.3", "0.1"),
+        ("replicas:2", "0.1"),
+    ];
+    for (order, pin) in orders {
         for bytes in ["1536", "4096"] {
             for row in replayed(&work, order, pin, bytes).iter().filter(|row| has_a_cell(row)) {
                 let dense = row["strategy"] == "dense";
@@ -170,8 +176,8 @@ fn a_cell_is_what_replay_says() {
             }
         }
     }
-    // Four orders, two sizes: a dense stream, no cache, and six policies at two ratios.
-    assert_eq!(compared, 4 * 2 * (1 + 1 + 12));
+    // Five orders, two sizes: a dense stream (of packs without copies), no cache, and six policies at two ratios.
+    assert_eq!(compared, 2 * (4 + 5 * (1 + 12)));
 }
 
 /// The same traces under names that say nothing: as `lnp trace --text profile.txt` records them.

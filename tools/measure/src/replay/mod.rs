@@ -24,6 +24,7 @@ use lnp_engine::queue::simulated::{Image, SimulatedQueue};
 use lnp_engine::queue::{Logged, ReadLog, ReadNote};
 use lnp_engine::sys::{DirectFile, ReadOptions};
 use lnp_engine::{Config, DeviceLaw, Engine, EngineError, open_logged, required_bytes};
+use lnp_format::Shape;
 
 use contest::compete;
 use contestant::Contestant;
@@ -133,13 +134,12 @@ fn plan_all(
     for (at, index) in packs.iter().enumerate() {
         let pack = index.pack()?;
         sets.copies(&pack).with_context(|| index.path().display().to_string())?;
-        // The dense baseline is the same for every order: one of each bundle size will do.
-        let same_size = |other: &PackIndex| {
-            other
-                .pack()
-                .is_ok_and(|other| other.shape().bundle_stride == pack.shape().bundle_stride)
-        };
-        let dense = !packs[..at].iter().any(same_size);
+        // The dense baseline is the same for every order: one of each bundle size will do. Not a pack with copies: a
+        // stream of it would read these too.
+        let stride = pack.shape().bundle_stride;
+        let streams = |shape: &Shape| shape.bundle_stride == stride && !shape.has_copies();
+        let before = |other: &PackIndex| other.pack().is_ok_and(|other| streams(other.shape()));
+        let dense = streams(pack.shape()) && !packs[..at].iter().any(before);
         let mut all = strategies(pack.provenance().order(), options, dense);
         if sets.predicted.is_some() {
             all.extend(strategy::predicted(&all));
