@@ -5,8 +5,8 @@
 //! or all tokens of a prompt. It keeps
 //!
 //! - of some whole tokens the sets in all layers, as rows of bits: pairs can be counted from them;
-//! - of each neuron in how many tokens it was asked for: all tokens count here. Once a layer's counts are of twice
-//!   [`RecorderConfig::span_tokens`], they are halved.
+//! - of each neuron in how many tokens it was asked for: all tokens count here. Before counts are of more than twice
+//!   [`RecorderConfig::span_tokens`], all are halved.
 //!
 //! Which tokens are kept depends on the seed and the token's number alone, so that all layers agree without being told.
 //! While fewer than the span were seen, every token so far is kept with the same probability (a reservoir); then each new one
@@ -83,9 +83,9 @@ pub struct Recorder<'m> {
     /// Rows by number of their tokens, ascending where the tokens are whole: the first `used`.
     order: &'m mut [u32],
     used: usize,
-    /// `[layers][neurons]`, and how many tokens they are of, by layer.
+    /// `[layers][neurons]`, and how many tokens they are of.
     counts: &'m mut [u16],
-    counted_tokens: &'m mut [u32],
+    counted_tokens: u64,
 }
 
 impl<'m> Recorder<'m> {
@@ -103,7 +103,7 @@ impl<'m> Recorder<'m> {
         if found < expected {
             return Err(EngineError::ArenaTooSmall { expected, found });
         }
-        let (kept, layers) = (config.kept_tokens as usize, shape.layers as usize);
+        let kept = config.kept_tokens as usize;
         let mut arena = Arena::new(memory);
         let token_of_row: &mut [u64] = arena.take(kept)?;
         token_of_row.fill(NONE);
@@ -117,7 +117,7 @@ impl<'m> Recorder<'m> {
             order: arena.take(kept)?,
             used: 0,
             counts: arena.take(shape.bundles() as usize)?,
-            counted_tokens: arena.take(layers)?,
+            counted_tokens: 0,
             // as it is: a row is emptied when a token gets it
             rows: arena.take_bytes(rows_bytes(shape, config), ARENA_ALIGN)?,
         })
@@ -135,7 +135,6 @@ impl<'m> Recorder<'m> {
         size.add::<u32>(kept);
         size.add::<u32>(kept);
         size.add::<u16>(shape.bundles() as usize);
-        size.add::<u32>(shape.layers as usize);
         size.add_bytes(rows_bytes(shape, config), ARENA_ALIGN);
         Ok(size.bytes())
     }
@@ -177,29 +176,29 @@ impl<'m> Recorder<'m> {
         self.counts.chunks_exact(neurons.max(1)).nth(layer as usize).unwrap_or_default()
     }
 
-    /// How many tokens the counts of a layer are of, after halving.
-    pub fn counted_tokens(&self, layer: u32) -> u32 {
-        self.counted_tokens.get(layer as usize).copied().unwrap_or(0)
+    /// How many tokens the counts are of, after halving; of layers that were not told of them, fewer.
+    pub fn counted_tokens(&self) -> u64 {
+        self.counted_tokens
     }
 
     fn begin_pass(&mut self, tokens: u64) {
+        let most = 2 * u64::from(self.config.span_tokens);
+        while self.counted_tokens > 0 && self.counted_tokens + tokens > most {
+            self.counted_tokens /= 2;
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+        }
+        self.counted_tokens += tokens;
         self.pass = Pass { first: self.seen_tokens(), tokens, layers: 0, next_layer: 0 };
     }
 
     fn count(&mut self, layer: u32, set: &[u32]) {
         let neurons = (self.neurons as usize).max(1);
         let counts = self.counts.chunks_exact_mut(neurons).nth(layer as usize);
-        let tokens = self.counted_tokens.get_mut(layer as usize);
-        let (Some(counts), Some(tokens)) = (counts, tokens) else { return };
+        let counts = counts.unwrap_or_default();
         for neuron in set {
             if let Some(count) = counts.get_mut(*neuron as usize) {
                 *count = count.saturating_add(1);
             }
-        }
-        *tokens += 1;
-        if *tokens >= 2 * self.config.span_tokens {
-            *tokens /= 2;
-            counts.iter_mut().for_each(|count| *count /= 2);
         }
     }
 

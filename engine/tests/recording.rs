@@ -200,29 +200,34 @@ fn counts_are_those_of_all_tokens_halved_now_and_then() {
         let mut naive: BTreeMap<(u32, u32), u16> = BTreeMap::new();
         let mut counted = 0;
         for token in 0..1000 {
+            if counted == 100 {
+                counted = 50;
+                naive.values_mut().for_each(|count| *count /= 2);
+            }
             counted += 1;
             for layer in 0..LAYERS {
                 let set: Vec<u32> = (0..NEURONS).filter(|_| dice.one_in(3)).collect();
                 recorder.take(layer, &[&set]).unwrap();
                 set.iter().for_each(|neuron| *naive.entry((layer, *neuron)).or_default() += 1);
             }
-            if counted == 100 {
-                counted = 50;
-                naive.values_mut().for_each(|count| *count /= 2);
-            }
+            assert_eq!(recorder.counted_tokens(), counted, "token {token}");
             for layer in 0..LAYERS {
-                assert_eq!(recorder.counted_tokens(layer), counted, "token {token}");
                 let expected = |neuron| naive.get(&(layer, neuron)).copied().unwrap_or(0);
                 assert!((0..NEURONS).map(expected).eq(recorder.counts(layer).iter().copied()));
             }
         }
+        // A prompt that is longer than all that counts may be of.
+        let (long, before) = (vec![[0]; 70_000], recorder.counts(0)[0]);
+        (0..LAYERS).for_each(|layer| recorder.take(layer, &long).unwrap());
+        assert_eq!((recorder.counts(0)[0], recorder.counted_tokens()), (u16::MAX, 70_000));
+        assert!(before > 0 && recorder.counts(0)[1..].iter().all(|count| *count == 0));
         // They are the file's end.
         let mut file = vec![0; recorder.bytes(&[]) as usize];
         recorder.read(&[], 0, &mut file);
         let told = (0..LAYERS).flat_map(|layer| recorder.counts(layer).iter());
         let bytes: Vec<u8> = told.flat_map(|count| count.to_le_bytes()).collect();
         assert!(file.ends_with(&bytes));
-        assert!(recorder.counts(LAYERS).is_empty() && recorder.counted_tokens(LAYERS) == 0);
+        assert!(recorder.counts(LAYERS).is_empty());
     });
 }
 

@@ -78,7 +78,7 @@ impl Recorder<'_> {
     fn header(&self, out: &mut Window<'_>, entries: &[(&str, &str)], tokens: usize) -> fmt::Result {
         let (layers, neurons) = (self.layers, self.neurons);
         write!(out, r#"{{"__metadata__":{{"bitorder":"little","corpus":"seen""#)?;
-        write!(out, r#","counted_tokens":"{}""#, self.counted_tokens(0))?;
+        write!(out, r#","counted_tokens":"{}""#, self.counted_tokens)?;
         write!(out, r#","format":"ffn-activation-bits-v1","layers":"{layers}""#)?;
         write!(out, r#","neurons":"{neurons}","seen_tokens":"{}""#, self.seen_tokens())?;
         write!(out, r#","split":"seen","tokens":"{tokens}","window":"{tokens}""#)?;
