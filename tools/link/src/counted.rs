@@ -9,8 +9,6 @@ use safetensors::Dtype;
 
 use crate::trace::check_tensor;
 
-const COUNTED_TOKENS: &str = "counted_tokens";
-
 fn name(layer: usize) -> String {
     format!("counts.{layer}")
 }
@@ -29,10 +27,10 @@ pub(crate) fn check_counted(file: &TensorFile, layers: usize, neurons: usize) ->
 }
 
 fn counted_tokens(file: &TensorFile) -> Result<u64> {
-    let text = file.metadata().get(COUNTED_TOKENS);
-    let text = text.with_context(|| format!("has counts, metadata lacks `{COUNTED_TOKENS}`"))?;
+    let text = file.metadata().get("counted_tokens");
+    let text = text.context("has counts, metadata lacks `counted_tokens`")?;
     let tokens = text.parse::<u32>().ok().filter(|tokens| *tokens > 0);
-    let rule = || format!("metadata `{COUNTED_TOKENS}` is `{text}`, expected 1 to {}", u32::MAX);
+    let rule = || format!("metadata `counted_tokens` is `{text}`, expected 1 to {}", u32::MAX);
     tokens.map(u64::from).with_context(rule)
 }
 
