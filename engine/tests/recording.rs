@@ -231,6 +231,21 @@ fn counts_are_those_of_all_tokens_halved_now_and_then() {
     });
 }
 
+/// The file of three tokens of five, byte for byte. `LNP_BLESS=1` writes it instead.
+#[test]
+fn the_golden_file() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/recorded.trace");
+    let config = RecorderConfig { kept_tokens: 3, span_tokens: 100, seed: 7 };
+    let file = recorded(config, |recorder| {
+        tell(recorder, 5, || 2);
+        file(recorder, &mut Dice::new(8))
+    });
+    if std::env::var_os("LNP_BLESS").is_some() {
+        std::fs::write(golden, &file).unwrap();
+    }
+    assert!(std::fs::read(golden).unwrap() == file, "{golden} is not what is written");
+}
+
 #[test]
 fn settings_and_memory_that_do_not_do_are_errors() {
     let refused = |kept_tokens, span_tokens, field| {

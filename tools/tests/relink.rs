@@ -100,6 +100,22 @@ fn what_was_seen_makes_the_pack_better_and_no_bit_different() {
     assert_eq!(old["token_ids"], work.run("again.lnp", &[])["token_ids"]);
 }
 
+/// The engine's golden file is a trace.
+#[test]
+fn the_golden_file_of_a_recorder_is_read() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/tests/golden/recorded.trace");
+    let reader = lnp_link::trace::TraceReader::open(Path::new(golden)).unwrap();
+    assert_eq!((reader.layers(), reader.neurons(), reader.tokens()), (3, 45, 3));
+    assert_eq!(reader.model(), Some("a \"b\" \\ \n"));
+    assert_eq!(reader.corpus(), Some("seen"));
+    for layer in 0..3 {
+        assert_eq!(reader.layer_bits(layer).unwrap().len(), 3 * 6);
+        let (counts, tokens) = reader.counted(layer).unwrap().unwrap();
+        // Tokens 1 and 3 have bit 0 of their numbers.
+        assert_eq!((counts[0], tokens), (2, 5));
+    }
+}
+
 /// Of a text longer than is recorded, a sample of whole tokens and counts of all are in the trace.
 #[test]
 fn a_sample_of_what_was_seen_comes_with_counts_of_all() {
