@@ -128,6 +128,31 @@ def forbidden(phone, host):
          f"io_uring forbidden: run reads through {through}, the same text")
 
 
+def whole(phone, host):
+    """A pack with predictors and the rest of the model: run, recorded, relinked on the phone, replayed, reported."""
+    about = "predictors and the rest of the model in the pack: "
+    commands = ["whole.run", "whole.relink", "better.verify", "better.run", "whole.replay", "whole.report"]
+    codes = [phone.exit(command) for command in commands]
+    tell(codes == [0] * len(commands), f"{about}{', '.join(commands)} end with exit codes {codes}")
+    if any(codes):
+        for command in commands:
+            print("        " + "; ".join(phone.said(command)))
+        return
+    first, relinked, _, better, replay, _ = (phone.json(command) for command in commands)
+    tell(first["token_ids"] == host["token_ids"], f"{about}{len(first['token_ids'])} tokens, those of the host")
+    reads = [told["reads_per_token"] for told in (first, better)]
+    tell(relinked["written"] and better["token_ids"] == first["token_ids"] and reads[1] < reads[0],
+         f"{about}relinked on the phone by {relinked['seen_tokens']} tokens recorded: the same tokens, "
+         f"{reads[0]:.1f} reads/token before, {reads[1]:.1f} now")
+    timeline = phone.json("timeline")
+    events = timeline["traceEvents"] if isinstance(timeline, dict) else timeline or []
+    page = phone.text("report.html")
+    tell(len(events) > 100 and page.endswith("</html>"),
+         f"{about}a timeline of {len(events)} events, a report of {len(page)} characters")
+    cached = {row["cache_policy"] for row in replay["rows"]}
+    tell({"decayed-frequency", "pinned"} <= cached, f"{about}replayed with the caches {sorted(cached)}")
+
+
 def heat(work, phone, before, after):
     """The limit changes while replay --adapt runs."""
     told = phone.json("heat")
@@ -171,6 +196,7 @@ def main():
             limited(phone, reads_per_s)
             faults(phone, host)
             forbidden(phone, host)
+            whole(phone, json.loads((work / "host.whole.json").read_text()))
             heat(work, phone, tuple(limits[:2]), tuple(limits[2:]))
     if failed:
         print(f"{len(failed)} do not hold")

@@ -14,6 +14,7 @@
 //!   std: io_uring over the crate of that name, and that one unless told otherwise);
 //! - [`engine`]: [`Engine`], which joins the above: fetches a layer's active bundles, computes them
 //!   as they arrive, and hands them out in ascending neuron id;
+//! - [`recorder`]: counts and samples what is asked for, for linking again;
 //! - [`predictors`]: [`predictors::Predictors`], which tell the active neurons from few bytes;
 //! - [`ffn`]: [`ffn::Ffn`], which joins the engine to the kernels;
 //! - `open` (feature `sys`): `open_engine`, an engine on a file or block device.
@@ -66,6 +67,7 @@ mod open;
 pub mod plan;
 pub mod predictors;
 pub mod queue;
+pub mod recorder;
 mod sync;
 #[cfg(feature = "sys")]
 #[allow(unsafe_code)] // the one room for system calls; each block argues its case

@@ -106,3 +106,7 @@ pub const CACHE_COST_STEP: f32 = 0.1;
 pub const CACHE_SAMPLE_CELLS: u32 = 16;
 /// Most changes of the simulated device's timing that can be told beforehand.
 pub const TIMING_CHANGES_MAX: usize = 8;
+/// Tokens that what a recorder keeps stands for, where nothing else is said.
+pub const RECORD_SPAN_TOKENS_DEFAULT: u32 = 16_384;
+/// Most of them: counts of twice as many fit 16 bits.
+pub const RECORD_SPAN_TOKENS_MAX: u32 = 32_767;

@@ -15,6 +15,7 @@ use lnp_engine::ffn::Ffn;
 use lnp_engine::predictors::{Predictors, rank_max};
 use lnp_engine::queue::TimedQueue;
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
+use lnp_engine::recorder::{Recorder, RecorderConfig};
 use lnp_engine::sys::{DirectFile, cpu};
 use lnp_engine::{
     CachePolicy, Collapse, Combine, Config, DeviceLaw, Engine, EngineError, open_engine,
@@ -109,6 +110,29 @@ fn generate<'a, Q: TimedQueue<'a> + Send>(
         Ok::<_, EngineError>(())
     });
     if predicted.is_err() || predictors.predict(&pack, (0, 2), 0.5, &[0.5; 32]).is_ok() {
+        return 0;
+    }
+    // nor does recording, nor taking out what was recorded
+    let mut memory = [0; 32 << 10];
+    let config = RecorderConfig::new(5);
+    let Ok(mut recorder) = Recorder::new(pack.shape(), &config, &mut memory) else { return 0 };
+    for token in 0..20 {
+        for layer in 0..3 {
+            let sets = [&active[..token], &active[token..]];
+            if recorder.take(layer, &sets).is_err() {
+                return 0;
+            }
+        }
+    }
+    let (mut part, mut at) = ([0; 100], 0);
+    loop {
+        let copied = recorder.read(&[("model", "any")], at, &mut part);
+        at += copied as u64;
+        if copied == 0 {
+            break;
+        }
+    }
+    if at < 1000 || at != recorder.bytes(&[("model", "any")]) {
         return 0;
     }
     // errors allocate nothing either

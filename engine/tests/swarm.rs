@@ -9,6 +9,8 @@
 mod common;
 #[path = "swarm/outcome.rs"]
 mod outcome;
+#[path = "swarm/predicting.rs"]
+mod predicting;
 #[path = "swarm/setup.rs"]
 mod setup;
 mod support;
@@ -22,7 +24,7 @@ use common::Recipe;
 use lnp_engine::engine::{ActiveSet, Session};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::simulated::{FaultCounts, Image, SimulatedQueue, Switch};
-use lnp_engine::queue::{Clock, ReadFailure, ReadQueue};
+use lnp_engine::queue::{Clock, ReadQueue};
 use lnp_engine::{Config, Engine, EngineError, FetchStats, required_bytes};
 use lnp_format::Pack;
 use lnp_kernels::CpuFeatures;
@@ -121,6 +123,7 @@ impl<'a> Run<'a> {
             match self.dice.below(8) {
                 0..=2 => self.in_session(engine),
                 3 => self.recover(engine),
+                4 if self.setup.predicts => self.by_predictors(engine),
                 _ => {
                     let (layer, active) = self.token();
                     engine.session(|session| self.fetch(session, layer, &active));
@@ -167,15 +170,25 @@ impl<'a> Run<'a> {
         });
     }
 
+    /// What a prediction says of a set, which may be wrong.
     fn prefetch(&mut self, session: &mut Session<'_, 'a, Device<'a>>, layer: u32, active: &[u32]) {
-        let before = *session.engine().queue().counts();
         let predicted = predicted(&mut self.dice, active, self.setup.neurons);
+        self.prefetch_all(session, layer, &predicted);
+    }
+
+    fn prefetch_all(
+        &mut self,
+        session: &mut Session<'_, 'a, Device<'a>>,
+        layer: u32,
+        predicted: &[u32],
+    ) {
+        let before = *session.engine().queue().counts();
         let result = if self.dice.one_in(2) {
-            session.prefetch(layer, &predicted)
+            session.prefetch(layer, predicted)
         } else {
             let strengths: Vec<f32> =
                 predicted.iter().map(|_| self.dice.below(1000) as f32).collect();
-            session.prefetch_strongest(layer, &predicted, &strengths)
+            session.prefetch_strongest(layer, predicted, &strengths)
         };
         self.outcome.prefetches += 1;
         let after = *session.engine().queue().counts();
@@ -184,7 +197,7 @@ impl<'a> Run<'a> {
             Err(EngineError::Config { field: "prefetch_bytes", .. }) => {
                 assert_eq!(session.engine().config().prefetch_bytes, 0);
             }
-            Err(error) => self.explained(&error, &before, &after),
+            Err(error) => self.outcome.explained(&error, (&before, &after), self.verify),
         }
     }
 
@@ -200,12 +213,23 @@ impl<'a> Run<'a> {
         } else {
             self.fetch_bytes(session, layer, active)
         };
+        self.note(session, before, result, active.len())
+    }
+
+    /// Takes note of a fetch that asked for so many bundles, and of what explains its error.
+    fn note(
+        &mut self,
+        session: &Session<'_, 'a, Device<'a>>,
+        before: FaultCounts,
+        result: Result<FetchStats, EngineError>,
+        active: usize,
+    ) -> Option<FetchStats> {
         let after = *session.engine().queue().counts();
         (&result, session.engine().queue().now_ns()).hash_into(&mut self.hash);
         self.outcome.fetches += 1;
         match result {
             Ok(stats) => {
-                assert_eq!(stats.active, active.len() as u64);
+                assert_eq!(stats.active, active as u64);
                 self.outcome.prefetched += stats.prefetched;
                 self.outcome.hits += stats.hits;
                 self.outcome.rounds += stats.rounds;
@@ -214,7 +238,7 @@ impl<'a> Run<'a> {
             Err(error) => {
                 assert_eq!(session.engine().queue().in_flight(), 0);
                 self.outcome.errors += 1;
-                self.explained(&error, &before, &after);
+                self.outcome.explained(&error, (&before, &after), self.verify);
                 None
             }
         }
@@ -280,8 +304,7 @@ impl<'a> Run<'a> {
         result
     }
 
-    /// The FFN of one or several tokens has the bits of one after the other on a device without
-    /// faults, on one thread.
+    /// The FFN of one or several tokens.
     fn forward(
         &mut self,
         session: &mut Session<'_, 'a, Device<'a>>,
@@ -302,43 +325,34 @@ impl<'a> Run<'a> {
         let tokens: Vec<&[u32]> = sets.iter().map(Vec::as_slice).collect();
         let stats = ffn.forward_in(session, &workers, layer, &x, &tokens, &mut y)?;
         self.outcome.outputs += 1;
-        if self.setup.faults.flipped == 0 || self.verify {
-            let config = Config::new(&self.pack);
-            let mut memory = vec![0; required_bytes(&config, &self.pack).unwrap()];
-            let image = Image::Bytes(self.file);
-            let device = SimulatedQueue::new(image, self.setup.law, 8, 0);
-            let opened = |_| Ok::<_, EngineError>(device);
-            let mut plain = Engine::open(self.pack, &config, &mut memory, opened).unwrap();
-            for ((x, y), active) in x.chunks(32).zip(y.chunks(32)).zip(&sets) {
-                let mut expected = [0.0; 32];
-                ffn.forward(&mut plain, layer, x, active, &mut expected).unwrap();
-                let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-                assert_eq!(bits(y), bits(&expected), "layer {layer}");
-            }
-        }
+        self.compare_outputs(&mut ffn, layer, &sets, &x, &y);
         Ok(stats)
     }
 
-    /// Some fault of the device, of the right kind and just now, explains an error.
-    fn explained(&mut self, error: &EngineError, before: &FaultCounts, after: &FaultCounts) {
-        let happened = match error {
-            EngineError::BundleDamaged { .. } => {
-                self.outcome.damage_found += 1;
-                self.verify && after.flipped > 0
-            }
-            EngineError::Read(error) => match error.failure {
-                ReadFailure::System { errno: 5 } => after.eio > before.eio,
-                ReadFailure::System { errno: 16 } => after.refused > before.refused,
-                ReadFailure::System { errno: 19 } => after.gone > before.gone,
-                ReadFailure::System { errno: 4 | 11 } => after.worn_out > before.worn_out,
-                ReadFailure::Short { .. } => {
-                    after.end > before.end || after.worn_out > before.worn_out
-                }
-                _ => false,
-            },
-            _ => false,
-        };
-        assert!(happened, "{error:?} is not explained by {before:?} -> {after:?}");
+    /// Outputs have the bits of one token after the other on a device without faults, on one thread.
+    fn compare_outputs(
+        &self,
+        ffn: &mut Ffn<'_>,
+        layer: u32,
+        sets: &[Vec<u32>],
+        x: &[f32],
+        y: &[f32],
+    ) {
+        if self.setup.faults.flipped > 0 && !self.verify {
+            return;
+        }
+        let config = Config::new(&self.pack);
+        let mut memory = vec![0; required_bytes(&config, &self.pack).unwrap()];
+        let image = Image::Bytes(self.file);
+        let device = SimulatedQueue::new(image, self.setup.law, 8, 0);
+        let opened = |_| Ok::<_, EngineError>(device);
+        let mut plain = Engine::open(self.pack, &config, &mut memory, opened).unwrap();
+        for ((x, y), active) in x.chunks(32).zip(y.chunks(32)).zip(sets) {
+            let mut expected = [0.0; 32];
+            ffn.forward(&mut plain, layer, x, active, &mut expected).unwrap();
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(y), bits(&expected), "layer {layer}");
+        }
     }
 
     /// The device behaves for a while.

@@ -61,6 +61,8 @@ fn readers() -> Vec<(&'static str, Vec<u8>)> {
             framed(0xfc, made::predictors(&mut Bytes::new(&[1, 4, 0, 6, 2, 2, 1])).bytes()),
         ),
         ("seen", vec![0xfb, 1, 30, 0, 70, 0, 37]),
+        ("seen_counted", vec![0xfb, 1, 30, 0, 70, 0x10, 37]),
+        ("seen_counted_edited", vec![0xfb, 1, 11, 0, 9, 0x11, 5, 4, 9, 0, 255, 0, 11, 0, 14, 130]),
         ("seen_too_little", vec![0xfb, 1, 11, 254, 9, 0, 5]),
         ("seen_edited", vec![0xfb, 1, 11, 0, 9, 0, 5, 4, 9, 0, 255, 0, 11, 0, 14, 130]),
         ("resident_opt", vec![0xfa, 0b0000_0100, 0, 6, 3, 9]),

@@ -86,6 +86,10 @@ fn trace(file: &[u8]) -> Result<(), String> {
                 assert!(ids.iter().all(|id| (*id as usize) < neurons));
                 assert!(token < tokens || ids.is_empty());
             }
+            if let Some((counts, of)) = reader.counted(layer).map_err(told)? {
+                assert_eq!(counts.len(), neurons);
+                assert!(counts.iter().all(|count| u64::from(*count) <= of));
+            }
         }
         if let Some(ids) = reader.token_ids().map_err(told)? {
             assert_eq!(ids.len(), tokens);

@@ -243,7 +243,8 @@ fn seen(bytes: &mut Bytes<'_>) -> Input {
 }
 
 fn trace_of(bytes: &mut Bytes<'_>, [layers, neurons, tokens]: [usize; 3]) -> Made {
-    let (window, with_ids) = (bytes.count(20), bytes.byte().is_multiple_of(2));
+    let (window, options) = (bytes.count(20), bytes.byte());
+    let (with_ids, with_counts) = (options.is_multiple_of(2), options & 0x10 != 0);
     let bits = bytes.byte();
     let row = neurons.div_ceil(8);
     let layer = |number: usize| {
@@ -260,10 +261,20 @@ fn trace_of(bytes: &mut Bytes<'_>, [layers, neurons, tokens]: [usize; 3]) -> Mad
         let ids = (0..tokens as u32).flat_map(u32::to_le_bytes).collect();
         tensors.insert(0, ("token_ids".to_owned(), "I32", vec![tokens], ids));
     }
+    // As a recorder counts: of more tokens than it keeps.
+    let counted_tokens = 3 * tokens;
+    if with_counts {
+        for layer in 0..layers {
+            let count = |neuron| (neuron * usize::from(bits) + layer) % (counted_tokens + 1);
+            let counts = (0..neurons).flat_map(|neuron| (count(neuron) as u16).to_le_bytes());
+            tensors.push((format!("counts.{layer}"), "U16", vec![neurons], counts.collect()));
+        }
+    }
     let metadata = [
         ("active", "relu(fc1)>0".to_owned()),
         ("bitorder", "little".to_owned()),
         ("corpus", "c \"quoted\"".to_owned()),
+        ("counted_tokens", counted_tokens.to_string()),
         ("format", "ffn-activation-bits-v1".to_owned()),
         ("layers", layers.to_string()),
         ("model", "m".to_owned()),

@@ -8,6 +8,7 @@ use lnp_engine::CachePolicy;
 use lnp_link::choose::{chosen_by, compare, contenders};
 use lnp_link::trace::{TraceData, TraceReader};
 use lnp_link::{Linking, Links, Objective, Order, PIN_DEFAULT, Profile};
+use lnp_measure::replay::options::policy_named;
 use lnp_measure::replay::{ActiveSets, Caches, ReplayOptions, Rules, Target, doubts};
 use lnp_pack::PackIndex;
 use pyo3::prelude::*;
@@ -184,10 +185,5 @@ fn open(packs: &[PathBuf], links: &[PathBuf], bundle_bytes: Option<u32>) -> Resu
 
 fn policies(names: Option<Vec<String>>) -> Result<Vec<CachePolicy>> {
     let Some(names) = names else { return Ok(vec![CachePolicy::default()]) };
-    let policy = |name: String| {
-        let known: Vec<&str> = CachePolicy::ALL.map(CachePolicy::name).into();
-        CachePolicy::from_name(&name)
-            .ok_or_else(|| anyhow!("no cache policy `{name}`: there are {}", known.join(", ")))
-    };
-    names.into_iter().map(policy).collect()
+    names.iter().map(|name| policy_named(name)).collect()
 }

@@ -171,6 +171,13 @@ impl Inputs {
         self.with_metadata("demo.trace", "renamed.trace", &[("model", "another")]);
         self.with_metadata("demo.trace", "same.trace", &[("split", "test")]);
         self.with_metadata("demo.links", "newer.links", &[("format", "lnp-links-v9")]);
+        self.put("diary.orders", "A page a day.");
+        let [pack, seen] = ["demo.lnp", "seen.trace"].map(|name| self.path(name));
+        let demo = self.path("demo");
+        let run = ["run", &pack, "--model", &demo, "--prompt", "Once upon a time", "-n", "4"];
+        ok(&[&run[..], &["--buffered", "--record", &seen]].concat());
+        self.with_metadata("seen.trace", "uncounted.trace", &[("counted_tokens", "some")]);
+        self.with_metadata("seen.trace", "overcounted.trace", &[("counted_tokens", "1")]);
         self.with_metadata("demo.links", "no-traces.links", &[("traces", "none")]);
         self.with_metadata("demo.links", "no-corpus.links", &[("corpora", "")]);
         let newer = [("format", "lnp-predictors-v9")];

@@ -26,6 +26,14 @@ fn inputs(folder: &Path) -> [String; 4] {
     [model, text, trace, links]
 }
 
+/// A pack in model's order, which linking again makes better.
+fn unlinked_pack(folder: &Path, model: &str, trace: &str) -> String {
+    let [links, pack] = ["identity", "pack"].map(|name| folder.join(name).display().to_string());
+    ok(&["link", "--traces", trace, "--order", "identity", "-o", &links]);
+    ok(&["pack", "--model", model, "--links", &links, "-o", &pack]);
+    pack
+}
+
 /// A synthetic trace that is made in a moment.
 const SYNTHETIC: [&str; 7] =
     ["--layers", "2", "--neurons", "128", "--tokens", "200", "--unmeasured"];
@@ -36,11 +44,13 @@ fn killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
     let [model, text, trace, links] = inputs(inside.path());
     let out = inside.path().join("out");
     let target = out.join("x").display().to_string();
-    let commands: [&[&str]; 4] = [
+    let pack = unlinked_pack(inside.path(), &model, &trace);
+    let commands: [&[&str]; 5] = [
         &["trace", "--model", &model, "--text", &text],
         &["link", "--traces", &trace, "--order", "jaccard"],
         &["pack", "--model", &model, "--links", &links],
         &[&["synth", "--traces", &trace][..], &SYNTHETIC].concat(),
+        &["relink", &pack, "--seen", &trace],
     ];
     let (mut dice, mut counts) = (Dice::new(1), [0_u32; 3]);
     for (number, command) in commands.iter().enumerate() {
@@ -191,7 +201,10 @@ fn a_full_disk_is_named_before_anything_is_written() {
     let links_of_16 = ["link", "--traces", &recorded, "--order", "replicas:16", "-o", &target];
     // a name elsewhere for a file that is there
     let through_link = ["pack", "--model", &model, "--links", &links, "-o", &link];
-    for args in [&pack[..], &trace[..], &synth[..], &links_of_16[..], &through_link[..]] {
+    let unlinked = unlinked_pack(inside.path(), &model, &recorded);
+    let relink = ["relink", &unlinked, "--seen", &recorded, "-o", &target];
+    let commands = [&pack[..], &trace[..], &synth[..], &links_of_16[..], &through_link[..]];
+    for args in commands.into_iter().chain([&relink[..]]) {
         let output = match within(args) {
             Ok(output) if output.status.code() != Some(99) => output,
             _ => return skipped("no unshare, or no user namespaces, to mount a small disk in"),

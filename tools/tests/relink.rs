@@ -100,6 +100,70 @@ fn what_was_seen_makes_the_pack_better_and_no_bit_different() {
     assert_eq!(old["token_ids"], work.run("again.lnp", &[])["token_ids"]);
 }
 
+/// The engine's golden file is a trace.
+#[test]
+fn the_golden_file_of_a_recorder_is_read() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/tests/golden/recorded.trace");
+    let reader = lnp_link::trace::TraceReader::open(Path::new(golden)).unwrap();
+    assert_eq!((reader.layers(), reader.neurons(), reader.tokens()), (3, 45, 3));
+    assert_eq!(reader.model(), Some("a \"b\" \\ \n"));
+    assert_eq!(reader.corpus(), Some("seen"));
+    for layer in 0..3 {
+        assert_eq!(reader.layer_bits(layer).unwrap().len(), 3 * 6);
+        let (counts, tokens) = reader.counted(layer).unwrap().unwrap();
+        // Tokens 1 and 3 have bit 0 of their numbers.
+        assert_eq!((counts[0], tokens), (2, 5));
+    }
+}
+
+/// Of a text longer than is recorded, a sample of whole tokens and counts of all are in the trace.
+#[test]
+fn a_sample_of_what_was_seen_comes_with_counts_of_all() {
+    let work = Work::new();
+    let (all, some) = (work.path("all.trace"), work.path("some.trace"));
+    let run = work.run("first.lnp", &["--record", &all]);
+    let same = work.run("first.lnp", &["--record", &some, "--record-tokens", "64"]);
+    assert_eq!(run["token_ids"], same["token_ids"]);
+    let open = |path: &str| lnp_link::trace::TraceReader::open(Path::new(path)).unwrap();
+    let (whole, sample) = (open(&all), open(&some));
+    assert_eq!(sample.tokens(), 64);
+    let rows_of = |reader: &lnp_link::trace::TraceReader, layer| {
+        let row_bytes = reader.neurons().div_ceil(8);
+        let bits = reader.layer_bits(layer).unwrap();
+        bits.chunks(row_bytes).map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    // Whole tokens, as they came: those of the first layer are found in all others.
+    let layers = whole.layers();
+    let tokens: Vec<Vec<Vec<u8>>> = (0..whole.tokens())
+        .map(|token| (0..layers).map(|layer| rows_of(&whole, layer)[token].clone()).collect())
+        .collect();
+    let mut rest = tokens.iter();
+    for token in 0..64 {
+        let found: Vec<Vec<u8>> =
+            (0..layers).map(|layer| rows_of(&sample, layer)[token].clone()).collect();
+        assert!(rest.any(|whole| *whole == found), "token {token}");
+    }
+    for layer in 0..layers {
+        let mut naive = vec![0; whole.neurons()];
+        for row in rows_of(&whole, layer) {
+            (0..naive.len()).for_each(|n| naive[n] += u32::from(row[n / 8] >> (n % 8) & 1));
+        }
+        let counted = Some((naive, whole.tokens() as u64));
+        assert_eq!(whole.counted(layer).unwrap(), counted);
+        assert_eq!(sample.counted(layer).unwrap(), counted);
+    }
+    // The pack's new counts are of all tokens.
+    let (first, better) = (work.path("first.lnp"), work.path("better.lnp"));
+    let told = json(&["relink", &first, "--seen", &some, "-o", &better]);
+    assert_eq!((&told["written"], &told["seen_tokens"]), (&true.into(), &64.into()), "{told}");
+    let counted = whole.tokens() as u64 + told["prior_tokens"].as_u64().unwrap();
+    let index = lnp_pack::PackIndex::open(Path::new(&better)).unwrap();
+    assert_eq!(index.pack().unwrap().layer(0).unwrap().profile_tokens(), counted);
+    assert_eq!(run["token_ids"], work.run("better.lnp", &[])["token_ids"]);
+    let wrong = lnp(&["run", &first, "--record-tokens", "64", "--prompt", "x"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
 #[test]
 fn nothing_is_written_where_nothing_is_gained_or_something_is_wrong() {
     let work = Work::new();
@@ -124,6 +188,16 @@ fn nothing_is_written_where_nothing_is_gained_or_something_is_wrong() {
     std::fs::write(&damaged, bytes).unwrap();
     let (code, told) = relink(&damaged, &[]);
     assert!(code == Some(1) && told.contains("layer 2: the bundle in slot"), "{told}");
+    // What lies where `--resume` keeps its work, and is none.
+    for name in ["x.lnp.orders", "x.lnp.part"] {
+        let foreign = work.path(name);
+        std::fs::write(&foreign, "a diary").unwrap();
+        let (code, told) = relink(&first, &["--resume"]);
+        assert!(code == Some(1) && told.contains("no interrupted relink left"), "{told}");
+        assert!(told.contains(name) && told.lines().count() == 1, "{told}");
+        assert_eq!(std::fs::read_to_string(&foreign).unwrap(), "a diary");
+        std::fs::remove_file(&foreign).unwrap();
+    }
     // Several placements, and the pack itself as the target.
     let links = work.path("two.links");
     ok(&["link", "--traces", &seen, "--order", "replicas:2", "-o", &links]);

@@ -118,7 +118,8 @@ fn a_page_stands_alone_and_has_words_for_its_pictures() {
         let sum: f64 = shares.iter().map(|point| point[1].as_f64().unwrap()).sum();
         assert!((sum - 100.0).abs() < 1e-6, "{of}");
     }
-    assert_eq!(told["hits"].as_array().unwrap().len(), 4);
+    assert_eq!(told["hits"].as_array().unwrap().len(), 5);
+    assert_eq!(told["hits"][0]["policy"], "decayed-frequency");
     assert_eq!(told["by_cache"].as_array().unwrap().len(), 6);
 }
 

@@ -9,8 +9,9 @@ use lnp_engine::ffn::Ffn;
 use lnp_engine::plan::Geometry;
 use lnp_engine::predictors::{Predictors, rank_bound, rank_max};
 use lnp_engine::queue::simulated::{Image, SimulatedQueue};
+use lnp_engine::recorder::{Recorder, RecorderConfig};
 use lnp_engine::{Config, DeviceLaw, Engine, EngineError, required_bytes};
-use lnp_format::Pack;
+use lnp_format::{Pack, Shape};
 use lnp_kernels::CpuFeatures;
 
 #[panic_handler]
@@ -62,7 +63,7 @@ fn run(
     })?;
     let rank = rank_max(&pack);
     let _ = Predictors::required_bytes(&shape, rank_bound(&shape, rank.into()), features, 8)?;
-    let mut predictors = Predictors::new(&shape, rank, features, 8, predictors_memory)?;
+    let mut predictors = Predictors::new(&shape, rank, features, 8, &mut *predictors_memory)?;
     reads += engine.session(|session| {
         let by = (&mut predictors, 0.5);
         let read = ffn.forward_predicted(session, &Alone, by, 0, x, y)?.reads;
@@ -74,9 +75,23 @@ fn run(
         let kept = session.leave_out(1, ids, x, &mut leaving)?;
         Ok::<_, EngineError>(read + kept as u64 + leaving.left_out().bundles)
     })?;
+    reads += recorded(&shape, active, predictors_memory)?;
     engine.clear_cache();
     reads += u64::from(engine.hot(1).sum::<u32>());
     Ok(reads + engine.latencies().percentile_ns(99) + engine.arena_bytes() as u64)
+}
+
+/// What is recorded, and taken out.
+fn recorded(shape: &Shape, active: &[u32], memory: &mut [u8]) -> Result<u64, EngineError> {
+    let config = RecorderConfig { span_tokens: active.len() as u32, ..RecorderConfig::new(9) };
+    let (memory, part) =
+        memory.split_at_mut(Recorder::required_bytes(shape, &config)?.min(memory.len()));
+    let mut recorder = Recorder::new(shape, &config, memory)?;
+    recorder.take(0, &[active, active])?;
+    let entries = [("model", "any")];
+    let copied = recorder.read(&entries, recorder.seen_tokens(), part) as u64;
+    let counts = recorder.counts(1).len() + recorder.kept_tokens();
+    Ok(copied + recorder.bytes(&entries) + counts as u64 + recorder.counted_tokens())
 }
 
 /// What is left out before it is asked for.

@@ -3,6 +3,7 @@
  *
  *   generate PACK MODEL_DIR TOKENS ID,ID,...            prints the ids generated, greedily
  *   generate --storage PACK MODEL_DIR TOKENS ID,ID,...  the same by a storage back end of its own
+ *   generate --record TRACE PACK MODEL_DIR TOKENS ...   also writes what was asked for, for `lnp relink --seen TRACE`
  *
  * For f16 and f32 models with the norm before (as demo/ is). The ids of a prompt are those that
  * `lnp run --json` prints. It stands for what a program around the engine does; it is not fast. */
@@ -219,17 +220,34 @@ static uint32_t step(struct file file, lnp_engine_t *engine, const lnp_shape_t *
     return best;
 }
 
+/* What was asked for, as a trace file. A program that is to survive a power cut writes beside, syncs, and renames. */
+static void write_recorded(lnp_engine_t *engine, const char *path) {
+    FILE *file = fopen(path, "wb");
+    if (file == NULL) die(path, "cannot be written");
+    char part[4096];
+    size_t copied = 0;
+    for (uint64_t at = 0;; at += copied) {
+        check(lnp_recorded(engine, at, part, sizeof part, &copied), engine, "recorded");
+        if (copied == 0) break;
+        if (fwrite(part, 1, copied, file) != copied) die(path, "cannot be written");
+    }
+    if (fclose(file) != 0) die(path, "cannot be written");
+}
+
 int main(int count, char **arguments) {
     int own_storage = count > 1 && strcmp(arguments[1], "--storage") == 0;
-    char **argument = arguments + 1 + own_storage;
-    if (count - own_storage != 5) {
-        fprintf(stderr, "usage: generate [--storage] PACK MODEL_DIR TOKENS ID,ID,...\n");
+    const char *record = count > 2 && strcmp(arguments[1], "--record") == 0 ? arguments[2] : NULL;
+    int options = own_storage + (record ? 2 : 0);
+    char **argument = arguments + 1 + options;
+    if (count - options != 5) {
+        fprintf(stderr, "usage: generate [--storage | --record TRACE] PACK MODEL_DIR TOKENS ID,ID,...\n");
         return 2;
     }
     if (lnp_version() >> 8 != LNP_VERSION >> 8) die("lnp", "the library is of another version");
 
     lnp_config_t config = {.struct_bytes = sizeof config, .cache_bundles = 256, .flags = LNP_VERIFY_READS};
     lnp_source_t source = {.kind = LNP_SOURCE_PATH, .path = argument[0]};
+    if (record) config.record_tokens = TOKENS_MAX;
     struct pread_storage context;
     lnp_storage_t storage;
     if (own_storage) {
@@ -273,6 +291,7 @@ int main(int count, char **arguments) {
     fprintf(stderr, "%llu active bundles, %llu of them cached, %llu reads, %llu bytes, back end %u\n",
             (unsigned long long)done.active, (unsigned long long)done.hits, (unsigned long long)done.reads,
             (unsigned long long)done.bytes_read, done.back_end);
+    if (record) write_recorded(engine, record);
     check(lnp_close(engine), engine, "close");
     free(arena);
     return 0;

@@ -200,6 +200,11 @@ typedef struct lnp_config_t {
   // Bytes of each of the two areas for `lnp_prefetch`, a multiple of 4,096. Default: none, and no
   // prefetch.
   uint64_t prefetch_bytes;
+  // Tokens whose active sets are kept for `lnp_recorded`, up to 32,767: they take an eighth of a byte each for
+  // each neuron of the model, and 2 bytes a neuron in all. Default: none, nothing is recorded.
+  uint32_t record_tokens;
+  // Of about how many of the last tokens they are a sample, `record_tokens` to 32,767. Default: 16,384.
+  uint32_t record_span_tokens;
 } lnp_config_t;
 
 // What a pack holds; types and activations by the codes of the format (`spec/lnp-v1.md`).
@@ -362,6 +367,19 @@ int32_t lnp_prefetch_predicted(struct lnp_engine_t *engine,
 // # Safety
 // As `lnp_shape`.
 int32_t lnp_statistics(struct lnp_engine_t *engine, struct lnp_statistics_t *statistics);
+
+// Copies a part of the trace of what was asked for, from byte `offset` of it on, and says in `*copied` how many bytes:
+// fewer than `part_bytes` only where it ends, and 0 behind; at once where nothing was computed in all layers. Put
+// together they are a file for `lnp relink --seen`, the same until the next forward. Needs `record_tokens`. For that,
+// layers are computed in ascending order; a token of which one fails is computed again from there, or from the first.
+//
+// # Safety
+// As `lnp_shape`; `part` is of so many bytes.
+int32_t lnp_recorded(struct lnp_engine_t *engine,
+                     uint64_t offset,
+                     void *part,
+                     size_t part_bytes,
+                     size_t *copied);
 
 // Copies one line about the last error, cut to `text_bytes` with the zero byte at its end, and returns
 // its whole length without that byte: 0 where there was no error. `engine` may also be the memory that

@@ -3,7 +3,8 @@
 use core::ffi::{c_char, c_void};
 
 use crate::error::Failure;
-use crate::handle::{Handle, Sizes};
+use crate::handle::Handle;
+use crate::opened::Sizes;
 use crate::settings::Settings;
 use crate::source::Source;
 use crate::types::*;
@@ -109,7 +110,7 @@ pub unsafe extern "C" fn lnp_shape(engine: *mut lnp_engine_t, shape: *mut lnp_sh
     let run = handle.and_then(|handle| {
         handle.run(|handle| {
             let shape = out(shape)?;
-            let found = handle.shape()?;
+            let found = handle.opened()?.shape();
             // SAFETY: not null and aligned, as `out` has seen; this function asks that it then be of its type.
             unsafe { shape.write(found) };
             Ok(())
@@ -159,7 +160,7 @@ pub unsafe extern "C" fn lnp_forward(
             // its caller, which fit an address space (`bytes_of`); apart from `x`, `active` and the engine,
             // as was checked.
             let y = unsafe { core::slice::from_raw_parts_mut(y, y_count) };
-            handle.forward(layer, x, active, y)
+            handle.opened()?.forward(layer, x, active, y)
         })
     });
     status(run)
@@ -194,7 +195,7 @@ pub unsafe extern "C" fn lnp_forward_predicted(
             // its caller, which fit an address space (`bytes_of`); apart from `x` and the engine, as was
             // checked.
             let y = unsafe { core::slice::from_raw_parts_mut(y, y_count) };
-            handle.forward_predicted(layer, quality, x, y)
+            handle.opened()?.forward_predicted(layer, quality, x, y)
         })
     });
     status(run)
@@ -226,7 +227,7 @@ pub unsafe extern "C" fn lnp_prefetch(
             // SAFETY: of so many values, as this function asks of its caller, and apart from the engine, as
             // was checked: nobody writes to them now.
             let predicted = unsafe { values(predicted, predicted_count) }?;
-            handle.prefetch(layer, predicted)
+            handle.opened()?.prefetch(layer, predicted)
         })
     });
     status(run)
@@ -255,7 +256,7 @@ pub unsafe extern "C" fn lnp_prefetch_predicted(
             // SAFETY: of so many values, as this function asks of its caller, and apart from the engine, as
             // was checked: nobody writes to them now.
             let x = unsafe { values(x, x_count) }?;
-            handle.prefetch_predicted(layer, horizon, quality, x)
+            handle.opened()?.prefetch_predicted(layer, horizon, quality, x)
         })
     });
     status(run)
@@ -276,9 +277,45 @@ pub unsafe extern "C" fn lnp_statistics(
     let run = handle.and_then(|handle| {
         handle.run(|handle| {
             let statistics = out(statistics)?;
-            let found = handle.statistics()?;
+            let found = handle.opened()?.statistics();
             // SAFETY: not null and aligned, as `out` has seen; this function asks that it then be of its type.
             unsafe { statistics.write(found) };
+            Ok(())
+        })
+    });
+    status(run)
+}
+
+/// Copies a part of the trace of what was asked for, from byte `offset` of it on, and says in `*copied` how many bytes:
+/// fewer than `part_bytes` only where it ends, and 0 behind; at once where nothing was computed in all layers. Put
+/// together they are a file for `lnp relink --seen`, the same until the next forward. Needs `record_tokens`. For that,
+/// layers are computed in ascending order; a token of which one fails is computed again from there, or from the first.
+///
+/// # Safety
+/// As `lnp_shape`; `part` is of so many bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lnp_recorded(
+    engine: *mut lnp_engine_t,
+    offset: u64,
+    part: *mut c_void,
+    part_bytes: usize,
+    copied: *mut usize,
+) -> i32 {
+    // SAFETY: null, or memory that was given to `lnp_open`, and used by one thread at a time: this
+    // function asks both of its caller.
+    let handle = unsafe { Handle::of(engine) };
+    let run = handle.and_then(|handle| {
+        handle.run(|handle| {
+            let copied = out(copied)?;
+            let part = out(part.cast::<u8>())?;
+            bytes_of(part, part_bytes)?;
+            apart(handle, (copied.cast_const().cast(), size_of::<usize>()), (part, part_bytes))?;
+            // SAFETY: not null, as `out` has seen; of so many bytes, as this function asks of its caller, which fit an
+            // address space (`bytes_of`); apart from `copied` and the engine, as was checked.
+            let part = unsafe { core::slice::from_raw_parts_mut(part, part_bytes) };
+            let count = handle.opened()?.recorded(offset, part)?;
+            // SAFETY: not null and aligned, as `out` has seen; this function asks that it then be of its type.
+            unsafe { copied.write(count) };
             Ok(())
         })
     });

@@ -1,19 +1,9 @@
-//! What lies in the caller's memory: the handle, the source, the pack's index, the engine's arena, the
-//! FFN's memory, the predictors'; in that order.
-
-use core::mem::ManuallyDrop;
-
-use lnp_engine::engine::{Alone, FetchStats};
-use lnp_engine::ffn::Ffn;
-use lnp_engine::predictors::{Predictors, rank_bound};
-use lnp_engine::sys::cpu;
-use lnp_engine::{Config, Engine, EngineError, open_session, required_bytes};
-use lnp_format::{Pack, Peek};
+//! The handle at the front of the caller's memory: whether an engine is open there, whose it is, how it comes and goes.
 
 use crate::error::{Failure, Text};
+use crate::opened::Opened;
 use crate::owner::Owner;
-use crate::settings::Settings;
-use crate::source::{Queue, Source};
+use crate::source::Source;
 use crate::types::*;
 
 /// What a handle begins with, by what state it is in.
@@ -23,12 +13,6 @@ const CLOSED: u64 = u64::from_le_bytes(*b"lnp shut");
 
 /// There is no engine.
 const NONE: Failure = Failure::Argument("not an engine, or a closed one");
-
-/// Nothing was set aside for predictors.
-const NO_PREDICTORS: Failure = Failure::Setting("the engine was opened without LNP_PREDICT");
-
-/// Where the index begins: what direct reads on every device we know are aligned to.
-const INDEX_ALIGN: usize = 4096;
 
 /// The start of the caller's memory: what `lnp_engine_t` points to.
 #[repr(C, align(64))]
@@ -43,57 +27,12 @@ pub(crate) struct Handle {
     open: Option<Opened>,
 }
 
-/// An engine, and what it computes with.
-struct Opened {
-    engine: Engine<'static, Queue>,
-    ffn: Ffn<'static>,
-    predictors: Option<Predictors<'static>>,
-    forwards: u64,
-    stats: FetchStats,
-}
-
 const _: () = assert!(align_of::<Handle>() == LNP_MEMORY_ALIGN);
 const _: () = assert!(align_of::<Source>() <= LNP_MEMORY_ALIGN);
 /// Where the source lies: not in the handle, which is borrowed as a whole while the engine reads by it.
-const SOURCE_BEGIN: usize = size_of::<Handle>();
-const REST_BEGIN: usize = SOURCE_BEGIN + size_of::<Source>();
+pub(crate) const SOURCE_BEGIN: usize = size_of::<Handle>();
+pub(crate) const REST_BEGIN: usize = SOURCE_BEGIN + size_of::<Source>();
 const _: () = assert!(REST_BEGIN <= LNP_TEXT_BYTES);
-
-/// How much memory a pack needs with these settings, and how it is cut.
-pub(crate) struct Sizes {
-    config: Config,
-    index: usize,
-    arena: usize,
-    ffn: usize,
-    /// Of the predictors that are asked for.
-    rank_max: Option<u32>,
-    predictors: usize,
-}
-
-impl Sizes {
-    pub(crate) fn of(peek: &Peek, settings: &Settings) -> Result<Self, Failure> {
-        let config = settings.engine(peek.into())?;
-        let index = usize::try_from(peek.index_bytes).map_err(|_| {
-            Failure::Setting("the pack's index is more than this machine can address")
-        })?;
-        let arena = required_bytes(&config, peek)?;
-        let ffn = Ffn::required_bytes(&peek.shape, cpu::detect(), 1)?;
-        // The index is not read yet: what no predictor in one of its length is above.
-        let bound = || rank_bound(&peek.shape, peek.index_bytes);
-        let rank_max = settings.predicts().then(bound);
-        let room = |rank| Predictors::required_bytes(&peek.shape, rank, cpu::detect(), 1);
-        let predictors = rank_max.map_or(Ok(0), room)?;
-        Ok(Self { config, index, arena, ffn, rank_max, predictors })
-    }
-
-    pub(crate) const fn total(&self) -> usize {
-        (REST_BEGIN + INDEX_ALIGN)
-            .saturating_add(self.index)
-            .saturating_add(self.arena)
-            .saturating_add(self.ffn)
-            .saturating_add(self.predictors)
-    }
-}
 
 impl Handle {
     /// Opens an engine in the caller's memory. Afterwards a handle is there, open or with the text of
@@ -206,7 +145,7 @@ impl Handle {
         Ok(unsafe { &mut *handle })
     }
 
-    fn opened(&mut self) -> Result<&mut Opened, Failure> {
+    pub(crate) fn opened(&mut self) -> Result<&mut Opened, Failure> {
         self.open.as_mut().ok_or(Failure::Argument("the engine is not open"))
     }
 
@@ -232,115 +171,6 @@ impl Handle {
         &self.last_error
     }
 
-    pub(crate) fn shape(&mut self) -> Result<lnp_shape_t, Failure> {
-        let pack = self.opened()?.engine.pack();
-        let shape = pack.shape();
-        Ok(lnp_shape_t {
-            layers: shape.layers,
-            neurons: shape.neurons,
-            hidden: shape.hidden,
-            parts: shape.parts,
-            dtype: shape.dtype.code(),
-            activation: shape.activation.code(),
-            activation_threshold: shape.activation_threshold,
-            bundle_bytes: shape.bundle_stride,
-            placements: pack.placements(),
-            block_bytes: pack.block_bytes(),
-            file_bytes: pack.superblock().file_bytes.get(),
-        })
-    }
-
-    pub(crate) fn statistics(&mut self) -> Result<lnp_statistics_t, Failure> {
-        let Opened { engine, forwards, stats, .. } = self.opened()?;
-        let (back_end, back_end_errno) = engine.queue().back_end();
-        Ok(lnp_statistics_t {
-            forwards: *forwards,
-            active: stats.active,
-            hits: stats.hits,
-            prefetched: stats.prefetched,
-            reads: stats.reads,
-            runs: stats.runs,
-            merges: stats.merges,
-            bytes_read: stats.bytes_read,
-            useful_bytes: stats.useful_bytes,
-            io_ns: stats.io_ns,
-            latency_ns_p50: engine.latencies().percentile_ns(50),
-            latency_ns_p99: engine.latencies().percentile_ns(99),
-            cached_bundles: engine.cached_bundles(),
-            back_end,
-            back_end_errno,
-            reserved: 0,
-        })
-    }
-
-    pub(crate) fn forward(
-        &mut self,
-        layer: u32,
-        x: &[f32],
-        active: &[u32],
-        y: &mut [f32],
-    ) -> Result<(), Failure> {
-        let Opened { engine, ffn, forwards, stats, .. } = self.opened()?;
-        // SAFETY: the caller gives memory back only after `close`, which drops the engine.
-        let session = unsafe { open_session(engine) };
-        // What was prefetched goes on being read between two calls.
-        let mut session = ManuallyDrop::new(session);
-        let found = ffn.forward_in(&mut session, &Alone, layer, x, &[active], y)?;
-        stats.add(&found);
-        // Whoever counts reads counts those that were prefetched too.
-        stats.reads += found.ahead_reads;
-        stats.bytes_read += found.ahead_bytes;
-        *forwards += 1;
-        Ok(())
-    }
-
-    pub(crate) fn forward_predicted(
-        &mut self,
-        layer: u32,
-        quality: f32,
-        x: &[f32],
-        y: &mut [f32],
-    ) -> Result<(), Failure> {
-        let Opened { engine, ffn, predictors, forwards, stats } = self.opened()?;
-        let by = (predictors.as_mut().ok_or(NO_PREDICTORS)?, quality);
-        // SAFETY: the caller gives memory back only after `close`, which drops the engine.
-        let session = unsafe { open_session(engine) };
-        // What was prefetched goes on being read between two calls.
-        let mut session = ManuallyDrop::new(session);
-        stats.add(&ffn.forward_predicted(&mut session, &Alone, by, layer, x, y)?);
-        *forwards += 1;
-        Ok(())
-    }
-
-    pub(crate) fn prefetch_predicted(
-        &mut self,
-        layer: u32,
-        horizon: u32,
-        quality: f32,
-        x: &[f32],
-    ) -> Result<(), Failure> {
-        let Opened { engine, predictors, stats, .. } = self.opened()?;
-        let predictors = predictors.as_mut().ok_or(NO_PREDICTORS)?;
-        let pack = *engine.pack();
-        let predicted = predictors.predict(&pack, (layer, horizon), quality, x)?;
-        // SAFETY: the caller gives memory back only after `close`, which drops the engine.
-        let session = unsafe { open_session(engine) };
-        let mut session = ManuallyDrop::new(session);
-        for set in predicted.sets() {
-            stats.add(&session.prefetch(layer, set)?);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn prefetch(&mut self, layer: u32, predicted: &[u32]) -> Result<(), Failure> {
-        let Opened { engine, .. } = self.opened()?;
-        // SAFETY: the caller gives memory back only after `close`, which drops the engine.
-        let session = unsafe { open_session(engine) };
-        let mut session = ManuallyDrop::new(session);
-        session.prefetch(layer, predicted)?;
-        Ok(())
-    }
-
     /// Waits until nothing is in flight, and closes what was opened.
     ///
     /// # Safety
@@ -358,78 +188,5 @@ impl Handle {
         // SAFETY: `Opened::new` wrote it there, and the engine, which borrowed it, is gone.
         unsafe { source.drop_in_place() };
         Ok(())
-    }
-}
-
-impl Opened {
-    /// # Safety
-    /// The path is a string, the storage one whose functions do what `lnp_storage_t` says, where they are
-    /// asked for; the memory is aligned to a handle, of so many bytes, `REST_BEGIN` at least, and the
-    /// engine's alone until it is closed.
-    unsafe fn new(
-        source: &lnp_source_t,
-        config: lnp_config_t,
-        memory: *mut u8,
-        bytes: usize,
-    ) -> Result<Self, Failure> {
-        let settings = Settings::new(config)?;
-        // SAFETY: path and storage are what this function asks of its caller.
-        let found = unsafe { Source::open(source, &settings) }?;
-        let peek = found.peek()?;
-        let sizes = Sizes::of(&peek, &settings)?;
-        if bytes < sizes.total() {
-            return Err(Failure::Memory { expected: sizes.total(), found: bytes });
-        }
-        let place = memory.wrapping_add(SOURCE_BEGIN).cast::<Source>();
-        // SAFETY: within the memory (`bytes` is at least REST_BEGIN) and aligned (asserted above).
-        unsafe { place.write(found) };
-        // SAFETY: just written; nobody writes to it before it is dropped, here or in `close`.
-        let source: &'static Source = unsafe { &*place };
-        let rest = memory.wrapping_add(REST_BEGIN);
-        // SAFETY: from behind handle and source to the end of the memory, which is this engine's alone
-        // until it is closed, as this function asks of its caller; nothing else here reaches that part.
-        let rest = unsafe { core::slice::from_raw_parts_mut(rest, bytes - REST_BEGIN) };
-        let opened = Self::within(source, &peek, &sizes, &settings, rest);
-        if opened.is_err() {
-            // SAFETY: written above, and what borrowed it is gone.
-            unsafe { place.drop_in_place() };
-        }
-        opened
-    }
-
-    fn within(
-        source: &'static Source,
-        peek: &Peek,
-        sizes: &Sizes,
-        settings: &Settings,
-        memory: &'static mut [u8],
-    ) -> Result<Self, Failure> {
-        let small = || Failure::Memory { expected: sizes.total(), found: 0 };
-        let skip = memory.as_ptr().addr().wrapping_neg() % INDEX_ALIGN;
-        let (_, memory) = memory.split_at_mut_checked(skip).ok_or_else(small)?;
-        let (index, memory) = memory.split_at_mut_checked(sizes.index).ok_or_else(small)?;
-        let (arena, memory) = memory.split_at_mut_checked(sizes.arena).ok_or_else(small)?;
-        let (ffn_memory, memory) = memory.split_at_mut_checked(sizes.ffn).ok_or_else(small)?;
-        let (predictors_memory, _) =
-            memory.split_at_mut_checked(sizes.predictors).ok_or_else(small)?;
-        source.read_index(index)?;
-        let pack = Pack::parse(index, peek.file_bytes)?;
-        let ffn = Ffn::new(pack.shape(), cpu::detect(), 1, ffn_memory)?;
-        let predictors = match sizes.rank_max {
-            None => None,
-            Some(rank) => {
-                for layer in 0..pack.shape().layers {
-                    let missing = EngineError::NoPredictor { layer, horizon: 0 };
-                    pack.predictor(layer, 0).ok_or(missing)?;
-                }
-                Some(Predictors::new(pack.shape(), rank, cpu::detect(), 1, predictors_memory)?)
-            }
-        };
-        let config = &sizes.config;
-        let mut engine = Engine::open(pack, config, arena, |staging| {
-            source.queue(staging, config.queue_depth, settings)
-        })?;
-        engine.check_superblock()?;
-        Ok(Self { engine, ffn, predictors, forwards: 0, stats: FetchStats::default() })
     }
 }

@@ -1,12 +1,13 @@
 //! The C ABI of the engine: `include/lnp.h` is made from it.
 //!
-//! Ten functions over the caller's memory. No heap, no threads, no global state, nothing unwinds across
+//! Thirteen functions over the caller's memory. No heap, no threads, no global state, nothing unwinds across
 //! the border (a panic ends the process). Top to bottom:
 //!
 //! - `abi`: the functions; they check pointers and lengths, and turn errors into numbers;
 //! - `types`: what crosses the border, numbers of errors included;
 //! - `error`: from the engine's errors to those numbers;
-//! - `handle`: what lies in the caller's memory, and how it comes and goes;
+//! - `handle`: the front of the caller's memory: whether an engine is open there, and whose;
+//! - `opened`: the engine and what it computes with, and how the memory is cut for them;
 //! - `owner`: whose an engine is, so that a forked child is told its parent's is not its own;
 //! - `settings`: from the caller's settings to the engine's;
 //! - `source`: where a pack is read from: a path, a descriptor, or the caller's own storage;
@@ -17,6 +18,7 @@
 mod abi;
 mod error;
 mod handle;
+mod opened;
 mod owner;
 mod settings;
 mod source;

@@ -1,6 +1,7 @@
 //! From the caller's settings to the engine's.
 
 use lnp_engine::limits::{GAP_BYTES_USUAL, STAGING_BYTES_MAX};
+use lnp_engine::recorder::RecorderConfig;
 use lnp_engine::sys::{BackEndChoice, ReadOptions};
 use lnp_engine::{CachePolicy, Collapse, Combine, Config, DeviceLaw, Dimensions};
 
@@ -37,6 +38,16 @@ impl Settings {
 
     pub(crate) const fn predicts(&self) -> bool {
         self.0.flags & LNP_PREDICT != 0
+    }
+
+    /// What is to be recorded, if anything.
+    pub(crate) fn recorder(&self) -> Option<RecorderConfig> {
+        let config = RecorderConfig::new(self.0.record_tokens);
+        let span_tokens = match self.0.record_span_tokens {
+            0 => config.span_tokens,
+            asked => asked,
+        };
+        (self.0.record_tokens > 0).then_some(RecorderConfig { span_tokens, ..config })
     }
 
     pub(crate) fn read_options(&self) -> ReadOptions {

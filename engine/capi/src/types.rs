@@ -177,6 +177,11 @@ pub struct lnp_config_t {
     /// Bytes of each of the two areas for `lnp_prefetch`, a multiple of 4,096. Default: none, and no
     /// prefetch.
     pub prefetch_bytes: u64,
+    /// Tokens whose active sets are kept for `lnp_recorded`, up to 32,767: they take an eighth of a byte each for
+    /// each neuron of the model, and 2 bytes a neuron in all. Default: none, nothing is recorded.
+    pub record_tokens: u32,
+    /// Of about how many of the last tokens they are a sample, `record_tokens` to 32,767. Default: 16,384.
+    pub record_span_tokens: u32,
 }
 
 /// What a pack holds; types and activations by the codes of the format (`spec/lnp-v1.md`).

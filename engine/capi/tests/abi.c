@@ -234,6 +234,96 @@ static void predicting(const char *without, const char *path) {
     give_back(arena);
 }
 
+/* What was recorded, in parts of so many bytes. */
+static unsigned char *recorded(lnp_engine_t *engine, size_t part_bytes, size_t *bytes) {
+    size_t room = 1 << 20, copied;
+    unsigned char *file = malloc(room);
+    EXPECT(file != NULL);
+    *bytes = 0;
+    do {
+        EXPECT(*bytes + part_bytes <= room);
+        EXPECT(lnp_recorded(engine, *bytes, file + *bytes, part_bytes, &copied) == LNP_OK);
+        EXPECT(copied <= part_bytes);
+        *bytes += copied;
+    } while (copied == part_bytes);
+    return file;
+}
+
+/* What was asked for comes out as rows of bits: those of the last three tokens, all alike, in each layer. */
+static void recording(const char *path, const char *predicted) {
+    struct arena arena;
+    lnp_config_t config = plain();
+    lnp_engine_t *engine = open_with(at(path), config, &arena);
+    size_t plainly = arena.size, bytes = 0, again = 0, copied = 7;
+    unsigned char byte;
+    EXPECT(lnp_recorded(engine, 0, &byte, 1, &copied) == LNP_ERROR_CONFIG); /* no record_tokens */
+    EXPECT(lnp_close(engine) == LNP_OK);
+    give_back(arena);
+
+    config.record_tokens = 2;
+    engine = open_with(at(path), config, &arena);
+    lnp_shape_t shape;
+    EXPECT(lnp_shape(engine, &shape) == LNP_OK);
+    size_t row = (shape.neurons + 7) / 8, rows = 2;
+    EXPECT(arena.size >= plainly + shape.layers * (2 * row + 2 * shape.neurons));
+    EXPECT(arena.size < plainly + shape.layers * (2 * row + 2 * shape.neurons) + 4096);
+    EXPECT(lnp_recorded(engine, 0, &byte, 1, &copied) == LNP_OK && copied == 0); /* nothing yet */
+    float *y = malloc((size_t)shape.layers * shape.hidden * sizeof(float)), x[NEURONS_MAX];
+    uint32_t active[NEURONS_MAX];
+    forward_all(engine, 0, y);
+    unsigned char *file = recorded(engine, 4096, &bytes), *parts = recorded(engine, 7, &again);
+    EXPECT(bytes == again && memcmp(file, parts, bytes) == 0);
+    uint64_t header;
+    memcpy(&header, file, 8);
+    EXPECT(bytes == 8 + header + shape.layers * (rows * row + 2 * shape.neurons));
+    EXPECT(memmem(file + 8, header, "\"tokens\":\"2\"", 12) != NULL);
+    EXPECT(memmem(file + 8, header, "\"seen_tokens\":\"3\"", 17) != NULL);
+    EXPECT(memmem(file + 8, header, "\"model\":\"", 9) != NULL);
+    const unsigned char *bits = file + 8 + header, *counts = bits + shape.layers * rows * row;
+    for (uint32_t layer = 0; layer < shape.layers; layer++) {
+        size_t count = inputs(&shape, layer, x, active), next = 0;
+        for (uint32_t neuron = 0; neuron < shape.neurons; neuron++) {
+            int is_active = next < count && active[next] == neuron;
+            next += is_active;
+            for (size_t token = 0; token < rows; token++)
+                EXPECT((bits[(layer * rows + token) * row + neuron / 8] >> neuron % 8 & 1) == is_active);
+            EXPECT(counts[2 * (layer * shape.neurons + neuron)] == 3 * is_active);
+        }
+    }
+    EXPECT(lnp_recorded(engine, UINT64_MAX, &byte, 1, &copied) == LNP_OK && copied == 0);
+    EXPECT(lnp_recorded(NULL, 0, &byte, 1, &copied) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_recorded(engine, 0, NULL, 1, &copied) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_recorded(engine, 0, &byte, 1, NULL) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_recorded(engine, 0, &byte, SIZE_MAX, &copied) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_recorded(engine, 0, arena.bytes + 64, 1, &copied) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_recorded(engine, 0, &copied, sizeof copied, &copied) == LNP_ERROR_ARGUMENT);
+    EXPECT(lnp_close(engine) == LNP_OK);
+    EXPECT(lnp_recorded(engine, 0, &byte, 1, &copied) == LNP_ERROR_ARGUMENT);
+    give_back(arena);
+    free(file);
+    free(parts);
+
+    /* what predictors name is recorded too */
+    config.flags = LNP_PREDICT;
+    config.record_tokens = 1;
+    engine = open_with(at(predicted), config, &arena);
+    for (uint32_t layer = 0; layer < shape.layers; layer++) {
+        inputs(&shape, layer, x, active);
+        EXPECT(lnp_forward_predicted(engine, layer, 0.99f, x, shape.hidden, y, shape.hidden) == LNP_OK);
+    }
+    lnp_statistics_t done;
+    EXPECT(lnp_statistics(engine, &done) == LNP_OK);
+    file = recorded(engine, 100, &bytes);
+    memcpy(&header, file, 8);
+    uint64_t found = 0;
+    for (size_t i = 0; i < shape.layers * row; i++) found += (uint64_t)__builtin_popcount(file[8 + header + i]);
+    EXPECT(found == done.active && found > 0);
+    EXPECT(lnp_close(engine) == LNP_OK);
+    give_back(arena);
+    free(file);
+    free(y);
+}
+
 static void wrong_arguments(const char *path) {
     lnp_source_t source = at(path);
     lnp_config_t config = plain();
@@ -343,6 +433,8 @@ static void wrong_settings(const char *path) {
     WRONG(staging_bytes = UINT64_MAX, LNP_ERROR_CONFIG);
     WRONG(prefetch_bytes = 5, LNP_ERROR_CONFIG);
     WRONG(prefetch_bytes = UINT64_MAX - 4095, LNP_ERROR_CONFIG);
+    WRONG(record_tokens = 32768, LNP_ERROR_CONFIG);
+    WRONG(record_tokens = 20; config.record_span_tokens = 19, LNP_ERROR_CONFIG);
     config = plain();
     config.collapse = LNP_COLLAPSE_LAW;
     config.law_a_us = 9.64, config.law_b_mib_s = NAN;
@@ -690,6 +782,7 @@ int main(int count, char **arguments) {
     EXPECT(lnp_version() == LNP_VERSION);
     the_same_bits(arguments[1], arguments[5]);
     predicting(arguments[1], arguments[4]);
+    recording(arguments[1], arguments[4]);
     wrong_arguments(arguments[1]);
     wrong_settings(arguments[1]);
     wrong_sources(arguments[1], arguments[2]);

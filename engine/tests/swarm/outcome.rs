@@ -3,6 +3,8 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
+use lnp_engine::EngineError;
+use lnp_engine::queue::ReadFailure;
 use lnp_engine::queue::simulated::FaultCounts;
 
 /// A seed that takes longer hangs.
@@ -21,6 +23,9 @@ pub(crate) struct Outcome {
     pub(crate) prefetched: u64,
     pub(crate) hits: u64,
     pub(crate) outputs: u64,
+    /// Outputs of what predictors named, and sets of theirs that were prefetched.
+    pub(crate) predicted: u64,
+    pub(crate) predicted_ahead: u64,
     pub(crate) recoveries: u64,
     pub(crate) rounds: u64,
     pub(crate) faults: FaultCounts,
@@ -39,9 +44,38 @@ impl Outcome {
         self.prefetched += other.prefetched;
         self.hits += other.hits;
         self.outputs += other.outputs;
+        self.predicted += other.predicted;
+        self.predicted_ahead += other.predicted_ahead;
         self.recoveries += other.recoveries;
         self.rounds += other.rounds;
         self.faults.add(&other.faults);
+    }
+
+    /// Some fault of the device, of the right kind and just now, explains an error.
+    pub(crate) fn explained(
+        &mut self,
+        error: &EngineError,
+        (before, after): (&FaultCounts, &FaultCounts),
+        verify: bool,
+    ) {
+        let happened = match error {
+            EngineError::BundleDamaged { .. } => {
+                self.damage_found += 1;
+                verify && after.flipped > 0
+            }
+            EngineError::Read(error) => match error.failure {
+                ReadFailure::System { errno: 5 } => after.eio > before.eio,
+                ReadFailure::System { errno: 16 } => after.refused > before.refused,
+                ReadFailure::System { errno: 19 } => after.gone > before.gone,
+                ReadFailure::System { errno: 4 | 11 } => after.worn_out > before.worn_out,
+                ReadFailure::Short { .. } => {
+                    after.end > before.end || after.worn_out > before.worn_out
+                }
+                _ => false,
+            },
+            _ => false,
+        };
+        assert!(happened, "{error:?} is not explained by {before:?} -> {after:?}");
     }
 
     /// Each kind of thing has happened: a swarm without it would try less than it says.
@@ -54,6 +88,7 @@ impl Outcome {
             ("prefetched bundles", self.prefetched),
             ("hits", self.hits),
             ("outputs", self.outputs),
+            ("predictions", self.predicted.min(self.predicted_ahead)),
             ("reads gone with the device", faults.gone),
             ("reads given up", faults.worn_out),
             ("short reads", faults.short.min(faults.end)),

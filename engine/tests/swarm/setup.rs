@@ -17,6 +17,8 @@ pub(crate) struct Setup {
     pub block_bytes: u32,
     /// Threads beside the one that reads.
     pub threads: u32,
+    /// Whether the pack has predictors, and layers are asked for by them too.
+    pub predicts: bool,
     pub faults: Faults,
     pub polled: u32,
     pub law: DeviceLaw,
@@ -39,6 +41,7 @@ impl Setup {
             stride: if large { 100 } else { stride },
             block_bytes: dice.pick(&[512, 512, 1024, 4096]),
             threads: if alone { 0 } else { threads },
+            predicts: !large && stride == 256 && dice.one_in(2),
             faults: if dice.one_in(3) { Faults::NONE } else { faults(dice) },
             polled: dice.pick(&[0, 100_000, 500_000, 1_000_000]),
             law: law(dice),
@@ -62,6 +65,9 @@ impl Setup {
             for at in 0..mixed.min(order.len()) {
                 order.swap(at, dice.below(self.neurons) as usize);
             }
+        }
+        if self.predicts {
+            recipe = recipe.with_predictors();
         }
         let recipe = if dice.one_in(3) { recipe.with_replicas(dice.among(1, 3)) } else { recipe };
         if dice.one_in(4) { recipe.with_copies() } else { recipe }

@@ -1,7 +1,7 @@
 //! Linking: which neurons fire together, and in which order the neurons of a layer lie in the pack.
 //!
 //! Reading order, bottom up: [`trace`] is the file format of what was active ([`inputs`], of what the FFN
-//! got; [`synth`] makes up such files of larger models); [`profile`] opens those to learn from; `coactivation` counts how often
+//! got; `counted`, of more tokens than a sample; [`synth`] makes up such files of larger models); [`profile`] opens those to learn from; `coactivation` counts how often
 //! neurons are active, alone and in pairs (`rows` of bits; `counts`, on `bits` in vectors); `pairs`
 //! hands the pairs out by descending count in bounded memory; `greedy` joins them into chains; [`price`]
 //! says what an order costs on a device, `refine` improves one in that cost (`holes` counts it),
@@ -30,6 +30,7 @@ mod bits;
 pub mod choose;
 mod coactivation;
 mod copies;
+mod counted;
 mod counts;
 mod file;
 mod greedy;

@@ -146,6 +146,29 @@ impl Profile {
         Ok(activity.with_pair_bytes(self.pair_bytes_max))
     }
 
+    /// In how many tokens each neuron of a layer was active, and of how many: a trace that is a sample of more tells it of
+    /// all of them.
+    ///
+    /// # Errors
+    /// A trace cannot be read or is damaged.
+    pub fn counted(&self, layer: usize) -> Result<(Vec<u32>, u64)> {
+        let (mut sums, mut all) = (vec![0_u32; self.neurons()], 0);
+        for trace in &self.traces {
+            let (counts, tokens) = match trace.counted(layer)? {
+                Some(counted) => counted,
+                None => {
+                    let bits = trace.layer_bits(layer)?;
+                    let slices = [(bits.as_slice(), trace.tokens())];
+                    let activity = LayerActivity::from_bits(self.neurons(), &slices)?;
+                    (activity.active_count().to_vec(), trace.tokens() as u64)
+                }
+            };
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(count));
+            all += tokens;
+        }
+        Ok((sums, all))
+    }
+
     /// The bits of a layer over a part of the tokens, trace by trace, a row a token.
     ///
     /// # Errors

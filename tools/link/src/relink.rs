@@ -4,7 +4,8 @@
 //! (the pack's weigh as much as one of [`PRIOR_TOKENS`]), and with them the hot set; of a layer's
 //! order three are compared: as it is, as it is but improved by what was seen, and made anew from that.
 //! Each is made from one half of what was seen and priced on the other, and the other way round: a gain
-//! is what it brings on text that it was not made from. A layer whose gain is too small stays as it is.
+//! is what it brings on text that it was not made from. A layer whose gain is too small stays as it is. Where what was seen
+//! is a sample that comes with counts of more tokens, these make the final hot set.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
@@ -142,12 +143,13 @@ impl Relinking {
         let counts: Vec<Result<[Vec<u32>; 3]>> = (0..held.len())
             .into_par_iter()
             .map(|layer| {
-                let seen = Seen::of(seen, layer)?;
-                Ok([&seen.all, &seen.halves[0], &seen.halves[1]]
-                    .map(|of| of.active_count().to_vec()))
+                let halves = Seen::of(seen, layer)?.halves;
+                let [first, second] = halves.map(|half| half.active_count().to_vec());
+                Ok([seen.counted(layer)?.0, first, second])
             })
             .collect();
         let counts: Vec<[Vec<u32>; 3]> = counts.into_iter().collect::<Result<_>>()?;
+        let (_, counted_tokens) = seen.counted(0)?;
         let (prior, new) = self.prior(held, seen, &counts)?;
         let layers: Vec<Result<RelinkedLayer>> = (0..held.len())
             .into_par_iter()
@@ -169,7 +171,7 @@ impl Relinking {
         let layers = layers.into_iter().collect::<Result<_>>()?;
         let profile_tokens = held.iter().map(|held| held.profile_tokens).max().unwrap_or(0);
         let prior_tokens = prior.min(profile_tokens);
-        Ok(Relinked { layers, profile_tokens: seen.tokens() + prior_tokens, prior_tokens })
+        Ok(Relinked { layers, profile_tokens: counted_tokens + prior_tokens, prior_tokens })
     }
 
     /// What the pack's own counts are to weigh, and the counts of `seen` (all, its halves) with them.

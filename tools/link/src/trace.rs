@@ -2,7 +2,8 @@
 //!
 //! A trace is a safetensors file with one U8 tensor `layer.{i}` `[tokens, ceil(neurons / 8)]` per
 //! layer, bit k of byte j = neuron 8j + k, and optionally `token_ids` I32 `[tokens]`, the FFN inputs of
-//! some tokens ([`crate::inputs`]) and the sets that predictors would have read ([`crate::predicted`]). Its metadata
+//! some tokens ([`crate::inputs`]), the sets that predictors would have read ([`crate::predicted`]), and how often each
+//! neuron was active in more tokens than these (`counts.{i}`, what an engine's recorder writes). Its metadata
 //! says `neurons`, `layers`, `tokens`, `window` (positions restart every so many tokens) and where
 //! it comes from: `model`, `corpus`, `split`. A made-up trace, or one of a made-up model, has the entry `synthetic`, which says
 //! how it was made, and says `synthetic(...)` in its `model` and `corpus` ([`crate::synth`]).
@@ -14,6 +15,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::Dtype;
 
+use crate::counted::{check_counted, counted};
 use crate::inputs::{INPUT_ROWS, InputRows, check_inputs, inputs_name, rows_of};
 use crate::predicted::{PredictedSets, about, check_predicted, predicted_name};
 use crate::rows::active_neurons;
@@ -76,6 +78,7 @@ impl TraceReader {
         }
         check_inputs(&file, layers)?;
         check_predicted(&file, layers, &shape)?;
+        check_counted(&file, layers, neurons)?;
         Ok(Self { file, layers, neurons, tokens, window })
     }
 
@@ -183,6 +186,14 @@ impl TraceReader {
     pub fn predicted_bits(&self, layer: usize, horizon: usize) -> Result<Option<Vec<u8>>> {
         let name = predicted_name(layer, horizon);
         self.file.tensors().contains_key(&name).then(|| self.bits(&name)).transpose()
+    }
+
+    /// In how many of how many tokens each neuron of a layer was active, where the trace tells it of more tokens than it has.
+    ///
+    /// # Errors
+    /// No such layer, a failed read, or a count of more than all tokens.
+    pub fn counted(&self, layer: usize) -> Result<Option<(Vec<u32>, u64)>> {
+        counted(&self.file, layer).with_context(|| self.file.path().display().to_string())
     }
 
     /// SHA-256 of the predictors that made the predicted sets, and their quality; none where there are no such sets.

@@ -1,6 +1,6 @@
 //! A model joined to a pack through the engine: [`mod@record`] runs a model and writes down which neurons
 //! are active; [`compute`] opens a pack to compute a model's FFN from ([`fit`] divides the memory,
-//! [`check`] sees that the two belong together) and [`SparseFfn`] is that FFN; [`Seen`] is what it was asked for.
+//! [`check`] sees that the two belong together) and [`SparseFfn`] is that FFN; [`write_recorded`] writes what it was asked for.
 //!
 //! ```no_run
 //! use lnp_engine::engine::Alone;
@@ -36,7 +36,7 @@ mod leaving;
 mod memory;
 pub mod predict;
 pub mod record;
-mod seen;
+mod recorded;
 mod sparse;
 pub mod stored;
 
@@ -46,5 +46,5 @@ pub use leaving::Leaving;
 pub use memory::{MemoryPlan, PROGRAM_BYTES_MORE};
 pub use predict::{Every, ExactAndAhead, Needed, Predict};
 pub use record::{Further, PredictedBy, record, record_with};
-pub use seen::Seen;
+pub use recorded::write_recorded;
 pub use sparse::{Alone, SparseFfn};

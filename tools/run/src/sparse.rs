@@ -7,12 +7,12 @@ use lnp_engine::FetchStats;
 use lnp_engine::engine::{Session, Workers};
 use lnp_engine::ffn::Ffn;
 use lnp_engine::queue::TimedQueue;
+use lnp_engine::recorder::Recorder;
 use lnp_model::{FeedForward, Times};
 
 use crate::ahead::ReadAhead;
 use crate::leaving::Leaving;
 use crate::predict::{Needed, Predict};
-use crate::seen::Seen;
 use lnp_device::timeline::Timeline;
 
 /// What was fetched for tokens that came one by one, as those do that are generated.
@@ -38,7 +38,7 @@ pub struct SparseFfn<'e, 's, 'a, Q: TimedQueue<'a>> {
     begun: Option<usize>,
     ahead: Option<ReadAhead>,
     leaving: Option<Leaving<'e>>,
-    seen: Option<Seen>,
+    recorder: Option<Recorder<'e>>,
     timeline: Option<Timeline>,
     stats: FetchStats,
     active_bundles: u64,
@@ -65,7 +65,7 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
             begun: None,
             ahead: None,
             leaving: None,
-            seen: None,
+            recorder: None,
             timeline: None,
             stats,
             active_bundles: 0,
@@ -84,14 +84,14 @@ impl<'e, 's, 'a, Q: TimedQueue<'a> + Send> SparseFfn<'e, 's, 'a, Q> {
         Self { leaving: Some(leaving), ..self }
     }
 
-    /// The same, keeping which neurons are active.
-    pub fn recording(self, seen: Option<Seen>) -> Self {
-        Self { seen, ..self }
+    /// The same, recording which neurons are active.
+    pub fn recording(self, recorder: Option<Recorder<'e>>) -> Self {
+        Self { recorder, ..self }
     }
 
-    /// What was seen so far, where it is kept; nothing is kept from now on.
-    pub fn take_seen(&mut self) -> Option<Seen> {
-        self.seen.take()
+    /// What was recorded so far, where anything is.
+    pub fn recorder(&self) -> Option<&Recorder<'e>> {
+        self.recorder.as_ref()
     }
 
     /// The same, recording the first passes: a prompt is one, and each token after it.
@@ -141,8 +141,8 @@ impl<'a, Q: TimedQueue<'a> + Send> FeedForward for SparseFfn<'_, '_, 'a, Q> {
         let begin = Instant::now();
         self.predictor.active(layer, x, &mut self.needed)?;
         self.prediction += begin.elapsed();
-        if let Some(seen) = &mut self.seen {
-            seen.take(layer, &self.needed.sets);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.take(layer as u32, &self.needed.sets)?;
         }
         mark(&mut self.timeline, self.session, "predict");
         if let Some(leaving) = &mut self.leaving {

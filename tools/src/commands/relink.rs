@@ -97,7 +97,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let (orders, part) = (beside(".orders"), beside(".part"));
     let kept = if args.resume {
         check_targets(&[args.output.clone(), orders.clone(), part.clone()], &inputs)?;
-        Some(KeptLayers::open(&orders, work(&index, &seen, &relinking))?)
+        Some(KeptLayers::open(&orders, &part, work(&index, &seen, &relinking))?)
     } else {
         None
     };

@@ -23,6 +23,7 @@ use lnp_link::trace::TraceReader;
 use lnp_measure::probe::{ProbeOptions, probe};
 use lnp_measure::profile::DeviceProfile;
 use lnp_measure::replay::lookahead::{AheadSets, Mode, lookahead};
+use lnp_measure::replay::options::policy_named;
 use lnp_measure::replay::{
     ActiveSets, Caches, ReplayOptions, Rules, Target, doubts, overlap::overlap, replay, sustained,
 };
@@ -141,19 +142,13 @@ fn turn_seconds(text: &str) -> Result<f64, String> {
 pub(super) struct PolicyNames(pub(super) Vec<CachePolicy>);
 
 impl FromStr for PolicyNames {
-    type Err = String;
+    type Err = anyhow::Error;
 
-    fn from_str(names: &str) -> Result<Self, String> {
+    fn from_str(names: &str) -> Result<Self> {
         if names == "all" {
             return Ok(Self(CachePolicy::ALL.to_vec()));
         }
-        let policy = |name: &str| {
-            CachePolicy::from_name(name).ok_or_else(|| {
-                let known: Vec<&str> = CachePolicy::ALL.map(CachePolicy::name).into();
-                format!("no cache policy `{name}`: there are {}, or all", known.join(", "))
-            })
-        };
-        Ok(Self(names.split(',').map(policy).collect::<Result<_, _>>()?))
+        Ok(Self(names.split(',').map(policy_named).collect::<Result<_>>()?))
     }
 }
 

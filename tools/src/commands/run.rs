@@ -12,6 +12,8 @@ use std::slice;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use lnp_engine::limits::RECORD_SPAN_TOKENS_MAX;
+use lnp_engine::recorder::{Recorder, RecorderConfig};
 use lnp_engine::{Collapse, EngineError};
 
 pub(super) use predictor::parse_ahead;
@@ -31,13 +33,14 @@ use super::{KernelArgs, ReadArgs, say_back_end};
 use lnp_common::files::check_target;
 use lnp_common::report::{bytes, say};
 use lnp_device::memory_bytes;
-use lnp_link::trace::write_trace;
 use lnp_measure::profile::DeviceProfile;
 use lnp_model::{Checkpoint, KvOptions, KvType, Model, ModelConfig, Text, Tokenizer};
 use lnp_pack::PackIndex;
 use lnp_run::compute::{CACHE_RATIO_USUAL, ComputeOptions, ComputePack, GAP_BYTES_USUAL};
 use lnp_run::stored::Stored;
-use lnp_run::{AheadChoice, Leaving, MemoryPlan, PROGRAM_BYTES_MORE, ReadAhead, Seen, SparseFfn};
+use lnp_run::{
+    AheadChoice, Leaving, MemoryPlan, PROGRAM_BYTES_MORE, ReadAhead, SparseFfn, write_recorded,
+};
 
 /// Generate text, reading the FFN weights from a pack
 ///
@@ -119,10 +122,15 @@ pub(super) struct Args {
     /// and -n ask for; of a chat what the model can]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     context: Option<u32>,
-    /// Write which neurons were active, of each token that went through the model, as a trace for `lnp relink --seen`;
-    /// no text and no token ids are in it. It is kept in memory until the end
+    /// Write which neurons were active as a trace for `lnp relink --seen`; no text and no token ids are in it. It is kept
+    /// in memory until the end
     #[arg(long, value_name = "FILE", conflicts_with = "strategy")]
     record: Option<PathBuf>,
+    /// Most tokens whose active neurons are recorded: of a longer text a sample, and counts of all. Each takes an eighth
+    /// of a byte of memory for each neuron of the model
+    #[arg(long, value_name = "N", default_value_t = 2048, requires = "record",
+        value_parser = clap::value_parser!(u32).range(1..=RECORD_SPAN_TOKENS_MAX as i64))]
+    record_tokens: u32,
     /// Share of the bundles that the cache holds
     #[arg(long, value_name = "R", default_value_t = CACHE_RATIO_USUAL)]
     cache_ratio: f64,
@@ -156,6 +164,14 @@ pub(super) struct Args {
     json: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
+}
+
+impl Args {
+    /// What is to be recorded of a text of at most so many tokens, if anything.
+    fn recorder_config(&self, tokens: usize) -> Option<RecorderConfig> {
+        let most = self.record_tokens.min(u32::try_from(tokens).unwrap_or(u32::MAX)).max(1);
+        self.record.as_ref().map(|_| RecorderConfig::new(most))
+    }
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
@@ -196,9 +212,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
     };
     let dense = dense.options(options.features);
     let mut memory = source.memory(options.features)?;
-    let seen = args.record.as_ref().map(|_| Seen::new(config.layers, config.neurons));
-    let seen_bytes = match &seen {
-        Some(_) => Seen::bytes(config.layers, config.neurons, tokens),
+    let recorder_config = args.recorder_config(tokens);
+    let shape = *index.pack()?.shape();
+    let recorder_bytes = match &recorder_config {
+        Some(config) => Recorder::required_bytes(&shape, config)?,
         None => 0,
     };
     let plan = MemoryPlan {
@@ -206,7 +223,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             + PROGRAM_BYTES_MORE,
         index: index.resident_bytes(),
         model: Model::bytes_needed(&checkpoint, dense)?,
-        predictor: source.bytes_needed(&checkpoint, &config)? + memory.len() + seen_bytes,
+        predictor: source.bytes_needed(&checkpoint, &config)? + memory.len() + recorder_bytes,
         keys_and_values: config.kv_bytes(kv),
         scratch: config.scratch_bytes(prompt, source.exact()),
         engine: 0,
@@ -240,7 +257,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let tier = ffn.tier().name();
     let kernels = format!("{tier} {}", engine.pack().shape().dtype);
     let threads = args.kernels.start_threads()?;
-    let shape = *engine.pack().shape();
+    let mut recorder_memory = vec![0; recorder_bytes];
+    let recorder = recorder_config
+        .map(|config| Recorder::new(&shape, &config, &mut recorder_memory))
+        .transpose()?;
     let mut leaving_memory = args.leave_out.map(|_| Leaving::memory(&shape)).unwrap_or_default();
     let leaving = args.leave_out.map(|share| {
         Leaving::new(&shape, &engine_config.collapse, share, false, &mut leaving_memory)
@@ -259,7 +279,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
             if let Some(leaving) = leaving {
                 sparse = sparse.leaving_out(leaving);
             }
-            sparse = sparse.recording(seen);
+            sparse = sparse.recording(recorder);
             let (mut text, mut made) = (Text::with(&model, kv), Made::default());
             while let Some(ids) = turns.next()? {
                 let mut stream = Stream::new(tokenizer.decoder(false), eos, &args.stop, args.json);
@@ -277,20 +297,19 @@ pub(super) fn run(args: &Args) -> Result<()> {
             }
             let ahead = sparse.ahead().map(ReadAhead::horizons);
             let left_out = sparse.leaving().map(Leaving::left_out);
-            let seen = sparse.take_seen();
+            if let (Some(recorder), Some(path)) = (sparse.recorder(), &args.record) {
+                write_recorded(path, recorder, &model, &predictor.told)?;
+            }
             let facts = (*sparse.stats(), sparse.active_bundles(), *sparse.alone());
             args.timeline.write(&sparse.timeline().into_iter().collect::<Vec<_>>())?;
-            Ok((made, facts, ahead, left_out, seen))
+            Ok((made, facts, ahead, left_out))
         })
     });
-    let (made, (stats, active_bundles, generated), ahead, left_out, seen) =
+    let (made, (stats, active_bundles, generated), ahead, left_out) =
         made.map_err(|error: anyhow::Error| match error.downcast_ref::<EngineError>() {
             Some(_) => error.context(index.path().display().to_string()),
             None => error,
         })?;
-    if let (Some(seen), Some(path)) = (seen, &args.record) {
-        write_trace(path, &seen.trace(&model, &predictor.told))?;
-    }
     let summary = Summary {
         args,
         strategy: strategy.name(),

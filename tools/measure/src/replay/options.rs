@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lnp_engine::law::Curve;
 use lnp_engine::{CachePolicy, DeviceLaw};
 use lnp_format::Pack;
@@ -48,6 +48,16 @@ impl CacheState {
             Self::Warm => "warm",
         }
     }
+}
+
+/// The cache policy of a name.
+///
+/// # Errors
+/// There is none of that name; the message says which there are.
+pub fn policy_named(name: &str) -> Result<CachePolicy> {
+    let known = || CachePolicy::ALL.map(CachePolicy::name).join(", ");
+    CachePolicy::from_name(name)
+        .with_context(|| format!("no cache policy `{name}`: there are {}", known()))
 }
 
 /// One cache.

@@ -12,8 +12,14 @@ use lnp_device::memory;
 
 /// Points of a line.
 const POINTS: usize = 32;
-const POLICIES: [CachePolicy; 4] =
-    [CachePolicy::Pinned, CachePolicy::Lru, CachePolicy::S3Fifo, CachePolicy::LinkingAligned];
+/// The default first.
+const POLICIES: [CachePolicy; 5] = [
+    CachePolicy::DecayedFrequency,
+    CachePolicy::Pinned,
+    CachePolicy::Lru,
+    CachePolicy::S3Fifo,
+    CachePolicy::LinkingAligned,
+];
 
 /// What a cache hits.
 #[derive(Debug, Serialize)]
