@@ -140,7 +140,9 @@ impl<'a, Q: TimedQueue<'a>> Session<'_, 'a, Q> {
             && view.slots() > neurons
         {
             geometry.slots = view.slots();
-            let slots_of = |position: usize| view.slots_of(active[position]);
+            // No neuron has the highest id, and so no slots.
+            let id = |position: usize| active.get(position).copied().unwrap_or(u32::MAX);
+            let slots_of = |position: usize| view.slots_of(id(position));
             choose(entries, &geometry, &Collapse::Law(by.law), slots_of, by.scratch);
         }
         entries.sort_unstable();

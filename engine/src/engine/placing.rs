@@ -138,7 +138,9 @@ impl<'a, Q: TimedQueue<'a>> Engine<'a, Q> {
         };
         if view.slots() > self.pack.shape().neurons {
             let (entries, scratch) = self.scratch.split_at_mut(missing);
-            let slots_of = |position: usize| view.slots_of(active[position]);
+            // No neuron has the highest id, and so no slots.
+            let id = |position: usize| active.get(position).copied().unwrap_or(u32::MAX);
+            let slots_of = |position: usize| view.slots_of(id(position));
             choose(entries, &geometry, &collapse, slots_of, scratch);
             if matches!(purpose, Purpose::Round) {
                 for entry in &*entries {
