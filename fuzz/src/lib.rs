@@ -12,6 +12,7 @@ pub mod pack_bytes;
 mod pack_checks;
 pub mod pack_structured;
 pub mod planner;
+pub mod recorder;
 
 #[path = "../../format/tests/common/mod.rs"]
 pub mod packs;
@@ -29,13 +30,14 @@ mod kernel_oracle;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target but `canary`, which fails on purpose, and `readers`, which is a crate of its own.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("pack_bytes", pack_bytes::run),
     ("pack_structured", |data| decoded(data, pack_structured::run)),
     ("engine", |data| decoded(data, engine::run)),
     ("planner", |data| decoded(data, planner::run)),
     ("cache", |data| decoded(data, cache::run)),
     ("kernels", |data| decoded(data, kernels::run)),
+    ("recorder", |data| decoded(data, recorder::run)),
 ];
 
 /// As `libfuzzer_sys::fuzz_target!` turns bytes into a case; nothing where they are too few.

@@ -48,3 +48,47 @@ pub(crate) fn counted(file: &TensorFile, layer: usize) -> Result<Option<(Vec<u32
     ensure!(u64::from(most) <= tokens, "tensor `{name}` counts {most} of {tokens} tokens: damaged");
     Ok(Some((counts, tokens)))
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, Result};
+
+    use crate::trace::TraceReader;
+
+    /// What the engine's recorder writes.
+    const GOLDEN: &str =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../engine/tests/golden/recorded.trace");
+
+    /// The golden file, with one text in its header replaced by another of its length.
+    fn edited(from: &str, to: &str) -> Result<(tempfile::TempDir, Result<TraceReader>)> {
+        assert_eq!(from.len(), to.len());
+        let mut file = std::fs::read(GOLDEN)?;
+        let at = file.windows(from.len()).position(|bytes| bytes == from.as_bytes());
+        let at = at.with_context(|| from.to_owned())?;
+        file[at..at + to.len()].copy_from_slice(to.as_bytes());
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("edited.trace");
+        std::fs::write(&path, file)?;
+        Ok((folder, TraceReader::open(&path)))
+    }
+
+    #[test]
+    fn counts_are_of_all_layers_and_fit_their_tokens() -> Result<()> {
+        let tokens = "\"counted_tokens\":\"5\"";
+        assert!(edited(tokens, tokens)?.1?.counted(2)?.is_some());
+        for (from, to, told) in [
+            ("counts.2", "others.2", "counts of 2 layers"),
+            ("counts.2", "counts.x", "counts.2"),
+            ("\"U16\",\"shape\":[45]", "\"I16\",\"shape\":[45]", "counts.0"),
+            (tokens, "\"counted_tokens\":\"0\"", "expected 1 to"),
+            (tokens, "\"counted_tokenz\":\"5\"", "lacks `counted_tokens`"),
+        ] {
+            let error = edited(from, to)?.1.err().with_context(|| to.to_owned())?;
+            assert!(format!("{error:#}").contains(told), "{error:#}");
+        }
+        // What it counts is seen when it is read.
+        let error = edited(tokens, "\"counted_tokens\":\"1\"")?.1?.counted(1).unwrap_err();
+        assert!(format!("{error:#}").contains("of 1 tokens: damaged"), "{error:#}");
+        Ok(())
+    }
+}
