@@ -71,12 +71,7 @@ impl Simulation {
             active: Random(seed),
             noise: Random(!seed),
             layers,
-            geometry: Geometry {
-                bundle_stride,
-                block_bytes: 4096,
-                slots: NEURONS,
-                read_bytes_max,
-            },
+            geometry: Geometry { bundle_stride, block_bytes: 4096, slots: NEURONS, read_bytes_max },
             extents: vec![Extent::default(); NEURONS as usize],
             scratch: vec![0; scratch_len(NEURONS as usize)],
             spent: Spent::default(),
