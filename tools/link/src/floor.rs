@@ -7,17 +7,27 @@
 //!
 //! Let `v_e = w_e - w_(e+1)`, none of them negative. As `w_d` is the sum of `v_e` over e >= d, all batches together save the
 //! sum over e of `v_e N_e`, where `N_e` counts the pairs of neighbours, over all batches, at most e slots apart. Count each
-//! pair from both of its ends. A neuron that is wanted n times has a neighbour to either side: at most 2 n pairs. And the
-//! others within e slots of it are at most 2 e neurons, with each of which it is wanted together c times: at most the sum of
-//! the 2 e largest c. Half of the smaller of the two, summed over neurons, is at least `N_e`, whatever the order.
+//! pair from both of its ends. The others within e slots of a neuron are at most 2 e neurons, with each of which it is wanted
+//! together c times: at most the sum of the 2 e largest c. And to either side it has one neighbour in a batch, in those
+//! batches only in which one of the e neurons on that side is wanted too: at most twice the batches that e neurons can
+//! cover. Half of the smaller of the two, summed over neurons, is at least `N_e`, whatever the order.
 //!
-//! With copies a batch reads one of the k copies of a neuron, and its neighbours within e slots are among the 2 e k neurons
-//! around all of them. That is as good as concave in k (sums of the largest, cut off, are), so that giving copies one by one
-//! to whom they add most is the best that any budget allows.
+//! How many batches m neurons can cover at most is hard to say exactly. Whatever they are, they cover no more than any set S
+//! covers and what each of them adds to S by itself: the batches of S and the m largest such additions. The least of that is
+//! taken over S that grow by what adds most.
+//!
+//! With copies a batch reads one of the k copies of a neuron, and on each side of them all there are e k neurons: e k in the
+//! place of e. The bound is concave in k, a minimum of sums of the largest, so that giving copies one by one to whom they add
+//! most is the best that any budget allows.
 
 use lnp_engine::law::Combine;
 
 use super::price::Objective;
+
+/// Neurons that a set grows to.
+const GROWN_MAX: usize = 24;
+/// Others that it is kept of how much they can cover.
+const OTHERS_MAX: u64 = 512;
 
 /// Of each neuron of a layer, with whom it is wanted and how often.
 #[derive(Debug)]
@@ -34,27 +44,106 @@ pub struct Together {
 /// One neuron's.
 #[derive(Debug)]
 struct Row {
-    /// Batches in which it is wanted.
-    wanted: u64,
-    /// Those it is wanted with, by descending count: how many there are up to here, and the sum of their counts.
+    /// Those in which something else is wanted too.
+    in_company: u64,
+    /// Of those it is wanted with.
+    counts: Largest,
+    /// Batches that one, two, three others can cover at most; from where it ends on all that are in company.
+    covered: Vec<u64>,
+}
+
+/// Sums of the largest of some counts.
+#[derive(Debug)]
+struct Largest {
+    /// By descending count, equal ones together: how many there are up to here, and their sum.
     sums: Vec<(u64, u64)>,
 }
 
-impl Row {
-    /// The sum of the `most` largest counts.
-    fn largest(&self, most: u64) -> u64 {
-        let at = self.sums.partition_point(|(others, _)| *others <= most);
-        let (others, sum) = if at == 0 { (0, 0) } else { self.sums[at - 1] };
-        let rest = |(to, end): &(u64, u64)| (most - others) * ((end - sum) / (to - others));
+impl Largest {
+    /// Of counts of at most `most`.
+    fn of(counts: &[u32], most: usize) -> Self {
+        let mut having = vec![0_u64; most + 1];
+        counts.iter().for_each(|count| having[*count as usize] += 1);
+        let (mut number, mut sum, mut sums) = (0, 0, Vec::new());
+        for count in (1..=most).rev().filter(|count| having[*count] > 0) {
+            number += having[count];
+            sum += having[count] * count as u64;
+            sums.push((number, sum));
+        }
+        Self { sums }
+    }
+
+    fn sum_of_all(&self) -> u64 {
+        self.sums.last().map_or(0, |(_, sum)| *sum)
+    }
+
+    /// The sum of the `most` largest.
+    fn sum(&self, most: u64) -> u64 {
+        let at = self.sums.partition_point(|(number, _)| *number <= most);
+        let (number, sum) = if at == 0 { (0, 0) } else { self.sums[at - 1] };
+        let rest = |(to, end): &(u64, u64)| (most - number) * ((end - sum) / (to - number));
         sum + self.sums.get(at).map_or(0, rest)
+    }
+}
+
+impl Row {
+    /// Counts who is wanted with neuron `id`, in the batches `mine`. `counts` is as long as the layer.
+    fn of(
+        id: usize,
+        mine: &[u32],
+        batches: &[&[u32]],
+        batches_of: &[Vec<u32>],
+        counts: &mut [u32],
+    ) -> Self {
+        counts.fill(0);
+        let mut in_company = 0;
+        for number in mine {
+            let batch = batches[*number as usize];
+            in_company += u64::from(batch.len() > 1);
+            batch.iter().for_each(|other| counts[*other as usize] += 1);
+        }
+        counts[id] = 0;
+        let all = Largest::of(counts, mine.len());
+        let others = all.sums.last().map_or(0, |(number, _)| *number).min(OTHERS_MAX);
+        let mut covered = vec![in_company; others as usize];
+        let mut open: Vec<u32> = mine.to_vec();
+        let mut so_far = 0;
+        for _ in 0..GROWN_MAX {
+            let additions = Largest::of(counts, open.len());
+            for (others, most) in (1..).zip(&mut covered) {
+                *most = (*most).min(so_far + additions.sum(others));
+            }
+            let Some(best) = (0..counts.len()).max_by_key(|other| counts[*other]) else { break };
+            if counts[best] == 0 {
+                break;
+            }
+            so_far += u64::from(counts[best]);
+            open.retain(|number| {
+                let is_new = batches_of[best].binary_search(number).is_ok();
+                if is_new {
+                    let wanted =
+                        batches[*number as usize].iter().filter(|other| **other as usize != id);
+                    wanted.for_each(|other| counts[*other as usize] -= 1);
+                }
+                !is_new
+            });
+        }
+        covered.truncate(covered.partition_point(|most| *most < in_company));
+        Self { in_company, counts: all, covered }
+    }
+
+    /// Batches that so many others can cover at most.
+    fn covered(&self, others: u64) -> u64 {
+        self.covered.get(others as usize - 1).copied().unwrap_or(self.in_company)
     }
 
     /// Most that `copies` copies of it can save with their neighbours; each pair is half its own.
     fn saved_us(&self, copies: u64, saved: &Saved) -> f64 {
         let mut us = 0.0;
-        let all = self.sums.last().map_or(0, |(_, sum)| *sum).min(2 * self.wanted);
+        let all = self.counts.sum_of_all().min(2 * self.in_company);
         for (reach, step_us) in (1..).zip(&saved.steps_us) {
-            let pairs = self.largest(2 * reach * copies).min(2 * self.wanted);
+            let others = reach * copies;
+            let pairs = self.counts.sum(2 * others).min(2 * self.covered(others));
             if pairs == all {
                 // From here on nothing is added.
                 return us + 0.5 * all as f64 * saved.from_us(reach);
@@ -92,29 +181,12 @@ impl Together {
     pub fn of<'a>(neurons: usize, batches: impl Iterator<Item = &'a [u32]>) -> Self {
         let batches: Vec<&[u32]> = batches.filter(|batch| !batch.is_empty()).collect();
         let mut batches_of = vec![Vec::new(); neurons];
-        for (number, batch) in batches.iter().enumerate() {
+        for (number, batch) in (0_u32..).zip(&batches) {
             batch.iter().for_each(|id| batches_of[*id as usize].push(number));
         }
         let mut counts = vec![0_u32; neurons];
-        let row = |(id, mine): (usize, &Vec<usize>)| {
-            counts.fill(0);
-            for number in mine {
-                batches[*number].iter().for_each(|other| counts[*other as usize] += 1);
-            }
-            counts[id] = 0;
-            let mut having = vec![0_u64; mine.len() + 1];
-            counts.iter().for_each(|count| having[*count as usize] += 1);
-            let (mut others, mut sum) = (0, 0);
-            let mut sums = Vec::new();
-            for count in (1..having.len()).rev() {
-                if having[count] > 0 {
-                    others += having[count];
-                    sum += having[count] * count as u64;
-                    sums.push((others, sum));
-                }
-            }
-            Row { wanted: mine.len() as u64, sums }
-        };
+        let row =
+            |(id, mine): (usize, &Vec<u32>)| Row::of(id, mine, &batches, &batches_of, &mut counts);
         Self {
             neurons,
             batches: batches.len() as u64,
