@@ -4,7 +4,7 @@
 //! got; `counted`, of more tokens than a sample; [`synth`] makes up such files of larger models); [`profile`] opens those to learn from; `coactivation` counts how often
 //! neurons are active, alone and in pairs (`rows` of bits; `counts`, on `bits` in vectors); `pairs`
 //! hands the pairs out by descending count in bounded memory; `greedy` joins them into chains; [`price`]
-//! says what an order costs on a device, `refine` improves one in that cost (`holes` counts it),
+//! says what an order costs on a device, [`floor`] what none can go below, `refine` improves one in that cost (`holes` counts it),
 //! `replicas` makes several, `copies` lets bundles stand in several slots of one; [`relink`] makes that of a pack anew from what its user needed; [`hot`] is what a cache pins; `orders` is the menu of orders, and `linking`
 //! makes one of every layer; [`choose`] picks the cheapest by cross-validation; `file` writes and `read`
 //! reads the links file, `placement` is what is in it, `slots` where each neuron stands; [`stats`] counts runs independently of all of
@@ -33,6 +33,7 @@ mod copies;
 mod counted;
 mod counts;
 mod file;
+pub mod floor;
 mod greedy;
 mod holes;
 pub mod hot;

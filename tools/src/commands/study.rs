@@ -14,6 +14,7 @@ use lnp_measure::profile::DeviceProfile;
 use lnp_measure::study::caches::{CacheTable, caches};
 use lnp_measure::study::cells::steps;
 use lnp_measure::study::defaults::{Candidate, candidates};
+use lnp_measure::study::floors::{self, FloorTable};
 use lnp_measure::study::judge::Judge;
 use lnp_measure::study::summary::{Summary, summary};
 use lnp_measure::study::{
@@ -27,7 +28,8 @@ use lnp_measure::study::{
 /// corpus, for every bundle size and cache, in the device time of one law. Caches are warm. `dense`,
 /// `identity` (bundling), `frequency` and the bound (what is active and not cached, at full bandwidth)
 /// are always there. The default order's caches are shown from a cold start too, beside Belady's, which
-/// knows the future. Writes cells.csv, caches.csv, study.json and three charts into a folder.
+/// knows the future, and what no order could go below on these very tests, nor copies of bundles within a
+/// budget of flash. Writes cells.csv, caches.csv, floors.csv, study.json and three charts into a folder.
 ///
 /// A trace's corpus is the NAME given, or else what the trace or its file's name says.
 ///
@@ -100,9 +102,10 @@ pub(super) struct Args {
 /// Bytes for counts of pairs, all layers in the works together.
 const MEMORY: u64 = 2 << 30;
 /// What is written into the folder.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "cells.csv",
     "caches.csv",
+    "floors.csv",
     "study.json",
     "io-over-cache.svg",
     "read-lengths.svg",
@@ -128,18 +131,24 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let bar = progress("studying", steps(&settings, learned.len(), tests.len(), layers));
     let grid = study(settings, learned, tests, &|steps| bar.inc(steps))?;
     let compared = caches(&grid)?;
+    let least = floors::floors(&grid)?;
     bar.finish_and_clear();
     let judge = Judge::new(&grid, args.resamples as usize, args.seed)?;
     let (summed, candidates) = (summary(&judge), candidates(&judge));
-    let json = json(args, &law, &grid, &summed, &candidates, &compared);
+    let json = json(args, &law, &grid, &summed, &candidates, (&compared, &least));
     let write = |name: &str, text: &str| write_text(&args.output.join(name), text);
     for (name, text) in pictures::pictures(&judge)? {
         write(name, &text)?;
     }
     write("cells.csv", &csv::csv(&judge)?)?;
     write("caches.csv", &cache_table::csv(grid.learned[0].profile.model(), &compared)?)?;
+    write("floors.csv", &floors::csv(grid.learned[0].profile.model(), &least)?)?;
     write("study.json", &(serde_json::to_string_pretty(&json)? + "\n"))?;
-    if args.json { print_json(&json) } else { print(&told(&grid, &summed, &candidates, &compared)) }
+    if args.json {
+        print_json(&json)
+    } else {
+        print(&told(&grid, &summed, &candidates, (&compared, &least)))
+    }
 }
 
 /// The orders asked for and the baselines, each once.
@@ -183,7 +192,7 @@ fn json(
     grid: &Grid,
     summary: &Summary,
     candidates: &[Candidate],
-    compared: &CacheTable,
+    (compared, least): (&CacheTable, &FloorTable),
 ) -> serde_json::Value {
     let settings = &grid.settings;
     let test = |test: &Test| {
@@ -210,16 +219,23 @@ fn json(
         "summary": summary,
         "candidates": candidates,
         "caches_over_belady": compared,
+        "floors": least,
     })
 }
 
-fn told(grid: &Grid, summary: &Summary, candidates: &[Candidate], compared: &CacheTable) -> String {
+fn told(
+    grid: &Grid,
+    summary: &Summary,
+    candidates: &[Candidate],
+    (compared, least): (&CacheTable, &FloorTable),
+) -> String {
     let text = lnp_measure::study::tables::render(&grid.settings.kinds, summary, candidates);
     let what = if is_synthetic(grid) { "SYNTHETIC traces, " } else { "" };
     let model = plain(grid.learned[0].profile.model());
     format!(
-        "{model}: {what}SIMULATED device, {} cells\n{text}\n{}",
+        "{model}: {what}SIMULATED device, {} cells\n{text}\n{}\n{}",
         thousands(grid.places().count() as f64),
         cache_table::render(compared),
+        floors::render(least),
     )
 }

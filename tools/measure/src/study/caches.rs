@@ -62,9 +62,7 @@ const STATES: [CacheState; 2] = [CacheState::Cold, CacheState::Warm];
 /// # Errors
 /// The engine refuses a cache.
 pub fn caches(grid: &Grid) -> Result<CacheTable> {
-    let kinds = &grid.settings.kinds;
-    let is_default = |kind: &super::Kind| kind.order == Order::Refined && kind.pin > 0.0;
-    let kind = kinds.iter().position(is_default).unwrap_or(kinds.len() - 1);
+    let kind = default_kind(grid);
     let mut ratios: Vec<f64> = grid.settings.caches.iter().map(|cache| cache.ratio).collect();
     ratios.retain(|ratio| *ratio > 0.0);
     ratios.sort_by(f64::total_cmp);
@@ -75,11 +73,21 @@ pub fn caches(grid: &Grid) -> Result<CacheTable> {
     let rows: Vec<Result<Vec<CacheRow>>> =
         places.into_par_iter().map(|(test, ratio)| rows(grid, kind, test, ratio)).collect();
     let rows: Vec<Vec<CacheRow>> = rows.into_iter().collect::<Result<_>>()?;
-    Ok(CacheTable { order: kinds[kind].name(), rows: rows.into_iter().flatten().collect() })
+    Ok(CacheTable {
+        order: grid.settings.kinds[kind].name(),
+        rows: rows.into_iter().flatten().collect(),
+    })
+}
+
+/// The place of the default order among the kinds, or of the last that was asked for.
+pub(super) fn default_kind(grid: &Grid) -> usize {
+    let kinds = &grid.settings.kinds;
+    let is_default = |kind: &super::Kind| kind.order == Order::Refined && kind.pin > 0.0;
+    kinds.iter().position(is_default).unwrap_or(kinds.len() - 1)
 }
 
 /// The bundles that each layer of each token asks for.
-fn steps(test: &Test) -> Vec<Vec<u32>> {
+pub(super) fn steps(test: &Test) -> Vec<Vec<u32>> {
     let of = |token: usize, layer: usize| {
         test.active(layer, token).map(|id| id + (layer * test.neurons) as u32).collect()
     };

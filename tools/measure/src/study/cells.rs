@@ -231,7 +231,7 @@ pub fn study(
 }
 
 /// What a cache leaves, by profile, or one for all; nothing for a cache that goes by how bundles lie.
-fn missed_of(cache: CacheKind, test: &Test, learned: &[Learned]) -> Result<Vec<Missed>> {
+pub(super) fn missed_of(cache: CacheKind, test: &Test, learned: &[Learned]) -> Result<Vec<Missed>> {
     let cells = hot_bundles(test.layers.len(), test.neurons, cache.ratio);
     match cache.policy {
         CachePolicy::None | CachePolicy::Pinned => {
