@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::Together;
+use crate::Slots;
 use crate::price::{Objective, Pricer};
 use lnp_engine::DeviceLaw;
 use lnp_engine::law::Combine;
@@ -112,7 +113,8 @@ proptest! {
         objective in objectives(),
     ) {
         let mut pricer = Pricer::new(&objective, order.len());
-        let us: f64 = batches.iter().map(|batch| pricer.batch(batch, &order).time_us).sum();
+        let placed = Slots::from(order.clone());
+        let us: f64 = batches.iter().map(|batch| pricer.batch(batch, &placed).time_us).sum();
         let floors = floors(order.len(), &batches, &objective, &[1.0, 1.3, 2.0, 4.0]);
         prop_assert!(floors[0] <= us + 1e-6, "{} above {us}", floors[0]);
         prop_assert!(floors.is_sorted_by(|less, more| less >= more), "{floors:?}");
@@ -128,8 +130,8 @@ fn groups_that_lie_together_reach_it() {
     let groups: Vec<Vec<u32>> = (0..3).map(|group| (4 * group..4 * group + 4).collect()).collect();
     let objective = objective(0.0, 9.64, 4096);
     let mut pricer = Pricer::new(&objective, 12);
-    let order: Vec<u32> = (0..12).collect();
-    let us: f64 = groups.iter().map(|batch| pricer.batch(batch, &order).time_us).sum();
+    let placed = Slots::from((0..12).collect::<Vec<u32>>());
+    let us: f64 = groups.iter().map(|batch| pricer.batch(batch, &placed).time_us).sum();
     assert!((floors(12, &groups, &objective, &[1.0])[0] - us).abs() < 1e-9);
 }
 
