@@ -147,14 +147,17 @@ impl FromStr for PolicyNames {
         if names == "all" {
             return Ok(Self(CachePolicy::ALL.to_vec()));
         }
-        let policy = |name: &str| {
-            CachePolicy::from_name(name).ok_or_else(|| {
-                let known: Vec<&str> = CachePolicy::ALL.map(CachePolicy::name).into();
-                format!("no cache policy `{name}`: there are {}, or all", known.join(", "))
-            })
-        };
-        Ok(Self(names.split(',').map(policy).collect::<Result<_, _>>()?))
+        let of = |name: &str| policy(name).map_err(|error| error + ", or all");
+        Ok(Self(names.split(',').map(of).collect::<Result<_, _>>()?))
     }
+}
+
+/// One policy, here and in `lnp link`.
+pub(super) fn policy(name: &str) -> Result<CachePolicy, String> {
+    CachePolicy::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = CachePolicy::ALL.map(CachePolicy::name).into();
+        format!("no cache policy `{name}`: there are {}", known.join(", "))
+    })
 }
 
 /// How long a pack is probed where no law is given.
