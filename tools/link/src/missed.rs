@@ -4,7 +4,7 @@
 //! was missed, and again. How often is decided on windows of the profile that the order was not made from: it ends where
 //! nothing is gained there any more, and what was best there is taken. Where a trace has predicted sets, those are read.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use lnp_engine::CachePolicy;
 use lnp_engine::arena::{Arena, ArenaSize};
 use lnp_engine::cache::{Cache, Read};
@@ -171,7 +171,7 @@ impl CacheAhead {
         layers: &[LayerLinks],
         passes: [&[Vec<u8>]; 2],
     ) -> Result<Left> {
-        let neurons = layers.first().context("no layers")?.neurons();
+        let neurons = layers.first().map_or(0, LayerLinks::neurons);
         let slots =
             layers.iter().map(LayerLinks::slot_of_neuron).collect::<Result<Vec<Vec<u32>>>>()?;
         let counts: Vec<Vec<u32>> = layers.iter().map(|links| links.active_count.clone()).collect();

@@ -147,17 +147,23 @@ impl FromStr for PolicyNames {
         if names == "all" {
             return Ok(Self(CachePolicy::ALL.to_vec()));
         }
-        let of = |name: &str| policy(name).map_err(|error| error + ", or all");
-        Ok(Self(names.split(',').map(of).collect::<Result<_, _>>()?))
+        let policy = |name: &str| {
+            CachePolicy::from_name(name).ok_or_else(|| {
+                format!("no cache policy `{name}`: there are {}, or all", known_policies())
+            })
+        };
+        Ok(Self(names.split(',').map(policy).collect::<Result<_, _>>()?))
     }
+}
+
+fn known_policies() -> String {
+    CachePolicy::ALL.map(CachePolicy::name).join(", ")
 }
 
 /// One policy, here and in `lnp link`.
 pub(super) fn policy(name: &str) -> Result<CachePolicy, String> {
-    CachePolicy::from_name(name).ok_or_else(|| {
-        let known: Vec<&str> = CachePolicy::ALL.map(CachePolicy::name).into();
-        format!("no cache policy `{name}`: there are {}", known.join(", "))
-    })
+    CachePolicy::from_name(name)
+        .ok_or_else(|| format!("no cache policy `{name}`: there are {}", known_policies()))
 }
 
 /// How long a pack is probed where no law is given.
