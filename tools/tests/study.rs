@@ -251,6 +251,34 @@ fn nothing_goes_below_the_floors() {
     assert!(compared >= 2 * 2 * 4 * 5, "{compared}");
 }
 
+/// Whole placements come out, with the profile's own counts and the note of how they were made; and the same again.
+#[test]
+fn an_order_is_made_for_what_a_cache_leaves() {
+    let work = Work::new();
+    let traces = [work.path("a.profile"), work.path("bbb.profile")];
+    let link = |output: &str, more: &[&str]| {
+        let output = work.path(output);
+        ok(&[&["link", "--traces", &traces[0], &traces[1], "-o", &output], more].concat());
+        lnp_link::Links::read(Path::new(&output)).unwrap()
+    };
+    let plain = link("plain", &[]);
+    for policy in ["decayed-frequency", "pinned", "lru"] {
+        let options = ["--cache-ratio", "0.2", "--cache-policy", policy];
+        let links = link("cached", &options);
+        let note = &links.notes["order.missed_by"];
+        assert!(note.starts_with(&format!("{policy} 0.2, ")), "{note}");
+        for (one, other) in links.layers.iter().zip(&plain.layers) {
+            assert_eq!(one.active_count, other.active_count);
+            let mut neurons = one.neuron_of_slot.clone();
+            neurons.sort_unstable();
+            assert!(neurons.into_iter().eq(0..NEURONS as u32));
+        }
+        let is_plain = links.layers == plain.layers;
+        assert_eq!(is_plain, note.ends_with(", 0 times"), "{note}");
+        assert!(links.layers == link("again", &options).layers);
+    }
+}
+
 /// Warm they are the cells of the order; and nothing hits more often than Belady's.
 #[test]
 fn caches_stand_beside_the_best() {

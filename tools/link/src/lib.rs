@@ -6,7 +6,7 @@
 //! hands the pairs out by descending count in bounded memory; `greedy` joins them into chains; [`price`]
 //! says what an order costs on a device, [`floor`] what none can go below, `refine` improves one in that cost (`holes` counts it),
 //! `replicas` makes several, `copies` lets bundles stand in several slots of one; [`relink`] makes that of a pack anew from what its user needed; [`hot`] is what a cache pins; `orders` is the menu of orders, and `linking`
-//! makes one of every layer; [`choose`] picks the cheapest by cross-validation; `file` writes and `read`
+//! makes one of every layer, [`missed`] from what a cache leaves; [`choose`] picks the cheapest by cross-validation; `file` writes and `read`
 //! reads the links file, `placement` is what is in it, `slots` where each neuron stands; [`stats`] counts runs independently of all of
 //! them; `baselines` are orders that lose.
 //!
@@ -39,6 +39,7 @@ mod holes;
 pub mod hot;
 pub mod inputs;
 mod linking;
+pub mod missed;
 mod orders;
 mod pairs;
 mod placement;

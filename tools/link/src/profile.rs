@@ -174,17 +174,38 @@ impl Profile {
     /// # Errors
     /// A trace cannot be read or is damaged.
     pub fn bits(&self, layer: usize, part: Part) -> Result<Vec<Vec<u8>>> {
-        let row_bytes = self.neurons().div_ceil(8);
+        let of_trace =
+            |trace: &TraceReader| Ok(self.of_part(trace, trace.layer_bits(layer)?, part));
+        self.traces.iter().map(of_trace).collect()
+    }
+
+    /// The same of what is read: the sets predicted from a layer's own input where a trace has them, else what is active.
+    ///
+    /// # Errors
+    /// A trace cannot be read or is damaged.
+    pub fn read_bits(&self, layer: usize, part: Part) -> Result<Vec<Vec<u8>>> {
         let of_trace = |trace: &TraceReader| -> Result<Vec<u8>> {
-            let bits = trace.layer_bits(layer)?;
-            if part == Part::All {
-                return Ok(bits);
-            }
-            let windows = bits.chunks(row_bytes * trace.window()).enumerate();
-            let chosen = windows.filter(|(window, _)| part.has_window(*window));
-            Ok(chosen.flat_map(|(_, rows)| rows).copied().collect())
+            let bits = match trace.predicted_bits(layer, 0)? {
+                Some(predicted) => predicted,
+                None => trace.layer_bits(layer)?,
+            };
+            Ok(self.of_part(trace, bits, part))
         };
         self.traces.iter().map(of_trace).collect()
+    }
+
+    fn of_part(&self, trace: &TraceReader, bits: Vec<u8>, part: Part) -> Vec<u8> {
+        if part == Part::All {
+            return bits;
+        }
+        let windows = bits.chunks(self.neurons().div_ceil(8) * trace.window()).enumerate();
+        let chosen = windows.filter(|(window, _)| part.has_window(*window));
+        chosen.flat_map(|(_, rows)| rows).copied().collect()
+    }
+
+    /// Bytes for the counts of pairs of one layer.
+    pub(crate) fn pair_bytes_max(&self) -> u64 {
+        self.pair_bytes_max
     }
 }
 

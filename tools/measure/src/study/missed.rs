@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use lnp_engine::CachePolicy;
-use lnp_engine::arena::{Arena, ArenaSize};
-use lnp_engine::cache::{Cache, Read};
+use lnp_engine::cache::Read;
+use lnp_link::missed::Batch;
 
 use super::inputs::Test;
 
@@ -66,21 +66,7 @@ impl Missed {
     }
 }
 
-/// What is read of a layer for a token.
-pub struct Batch<'a> {
-    /// The layer.
-    pub layer: usize,
-    /// The token.
-    pub token: usize,
-    /// Whether the cache has seen all tokens once before.
-    pub warm: bool,
-    /// Ids, ascending, of what is not in the cache.
-    pub missed: &'a [u32],
-}
-
-/// Takes all tokens through a cache twice, token by token and layer by layer, as the engine does. `read`
-/// is called with each batch, and fills in how each missed bundle is read.
-/// `active_counts` say what a policy that pins has for its hot set.
+/// Takes all tokens through a cache twice, as [`lnp_link::missed::through_cache`].
 ///
 /// # Errors
 /// The engine refuses such a cache.
@@ -89,32 +75,8 @@ pub fn through_cache(
     policy: CachePolicy,
     cells: usize,
     active_counts: &[Vec<u32>],
-    mut read: impl FnMut(&Batch<'_>, &mut [Read]),
+    read: impl FnMut(&Batch<'_>, &mut [Read]),
 ) -> Result<()> {
-    let bundles = test.layers.len() * test.neurons;
-    let mut size = ArenaSize::default();
-    Cache::size(&mut size, bundles, cells, policy);
-    let mut memory = vec![0; size.bytes()];
-    let mut cache = Cache::new(&mut Arena::new(&mut memory), bundles, cells, policy)?;
-    cache.pin((0..).zip(active_counts.iter().flatten().copied()));
-    let alone = Read { run_bundles: 1, read_bundles: 1 };
-    let (mut missed, mut reads) = (Vec::new(), Vec::new());
-    for warm in [false, true] {
-        for token in 0..test.tokens {
-            for layer in 0..test.layers.len() {
-                let bundle_of = |id: u32| (layer * test.neurons) as u32 + id;
-                missed.clear();
-                // A hit changes no cell, so that one pass does for looking and for counting.
-                let misses = |id: &u32| cache.hit(bundle_of(*id)).is_none();
-                missed.extend(test.active(layer, token).filter(misses));
-                reads.clear();
-                reads.resize(missed.len(), alone);
-                read(&Batch { layer, token, warm, missed: &missed }, &mut reads);
-                for (id, read) in missed.iter().zip(&reads) {
-                    cache.admit_read(bundle_of(*id), *read);
-                }
-            }
-        }
-    }
-    Ok(())
+    let passes = [test.layers.as_slice(); 2];
+    lnp_link::missed::through_cache(test.neurons, passes, (policy, cells), active_counts, read)
 }
