@@ -135,8 +135,11 @@ struct Saved {
 impl Saved {
     fn new(read_us: f64, bundle_us: f64, neurons: usize) -> Self {
         let mut saved = Self { read_us, bundle_us, steps_us: Vec::new() };
-        let last = (1..neurons as u64).take_while(|distance| saved.from_us(*distance) > 0.0);
-        saved.steps_us = last.map(|at| saved.from_us(at) - saved.from_us(at + 1)).collect();
+        let last =
+            (1..neurons as u64).take_while(|distance| saved.from_us(*distance) > 0.0).count();
+        // No two are further apart than the layer is long: the last step is all that is left.
+        let beyond = |at: u64| if at == last as u64 { 0.0 } else { saved.from_us(at + 1) };
+        saved.steps_us = (1..=last as u64).map(|at| saved.from_us(at) - beyond(at)).collect();
         saved
     }
 
