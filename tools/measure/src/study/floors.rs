@@ -111,7 +111,11 @@ fn rows(
     let floors_of = |layer: usize| -> Vec<Vec<f64>> {
         let batches = (0..test.tokens).map(|token| missed.batch(token, layer));
         let together = Together::of(test.neurons, batches);
-        together.floors_us(&settings.law, &settings.bundle_bytes, &FLASH).unwrap_or_default()
+        let of_size = |bundle_bytes: &u32| {
+            let objective = Objective { law: settings.law, bundle_bytes: *bundle_bytes };
+            together.floor_us(&objective, &FLASH).unwrap_or_default()
+        };
+        settings.bundle_bytes.iter().map(of_size).collect()
     };
     let by_layer: Vec<Vec<Vec<f64>>> =
         (0..test.layers.len()).into_par_iter().map(floors_of).collect();
