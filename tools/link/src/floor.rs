@@ -146,7 +146,7 @@ impl Row {
             let pairs = self.counts.sum(2 * others).min(2 * self.covered(others));
             if pairs == all {
                 // From here on nothing is added.
-                return us + 0.5 * all as f64 * saved.from_us(reach);
+                return us + 0.5 * all as f64 * saved.us_from(reach);
             }
             us += 0.5 * pairs as f64 * step_us;
         }
@@ -165,13 +165,13 @@ struct Saved {
 impl Saved {
     fn new(read_us: f64, bundle_us: f64, neurons: usize) -> Self {
         let mut saved = Self { read_us, bundle_us, steps_us: Vec::new() };
-        let last = (1..neurons as u64).take_while(|distance| saved.from_us(*distance) > 0.0);
-        saved.steps_us = last.map(|at| saved.from_us(at) - saved.from_us(at + 1)).collect();
+        let last = (1..neurons as u64).take_while(|distance| saved.us_from(*distance) > 0.0);
+        saved.steps_us = last.map(|at| saved.us_from(at) - saved.us_from(at + 1)).collect();
         saved
     }
 
     /// `w_d`.
-    fn from_us(&self, distance: u64) -> f64 {
+    fn us_from(&self, distance: u64) -> f64 {
         (self.read_us - (distance - 1) as f64 * self.bundle_us).max(0.0)
     }
 }
