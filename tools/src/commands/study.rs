@@ -61,7 +61,7 @@ pub(super) struct Args {
           value_parser = parse_short_length)]
     made_for: Vec<u32>,
     /// Bytes of a bundle: 4K,8192
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "2K,4K,8K,16K,24K",
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "2304,4K,8K,16K,24K",
           value_parser = parse_short_length)]
     bundle_bytes: Vec<u32>,
     /// Shares of the bundles that caches hold
