@@ -22,6 +22,8 @@ const PARTNERS: usize = 32;
 const STEPS: usize = 12;
 /// Most places (a gap and a token) that are looked at in a step: of more tokens every second, third and so on is.
 const PLACES_MAX: usize = 1 << 27;
+/// Tokens of which the gaps are held side by side: a cache line's.
+const BLOCK_TOKENS: usize = 64;
 /// Holes are looked at up to so many bundles.
 const REACH_MAX: usize = 200;
 
@@ -146,26 +148,32 @@ impl<'a> Needs<'a> {
     /// Adds at most `count` copies, each of another neuron; how many were worth it.
     fn add(&self, order: &mut Vec<u32>, count: usize) -> usize {
         let (tokens, gaps, reach) = (self.tokens.len(), order.len() + 1, self.reach);
-        // Of each gap and token what is not chosen to either side: the gap is before a slot.
-        let (mut left, mut right) = (vec![0_u8; gaps * tokens], vec![0_u8; gaps * tokens]);
+        // Of each gap and token what is not chosen to either side: the gap is before a slot. Written by token and looked at by
+        // gap: so by blocks of tokens, whose gaps lie in a near cache.
+        let blocks = tokens.div_ceil(BLOCK_TOKENS);
+        let place = |gap, token| {
+            (token / BLOCK_TOKENS * gaps + gap) * BLOCK_TOKENS + token % BLOCK_TOKENS
+        };
+        let places = blocks * gaps * BLOCK_TOKENS;
+        let (mut left, mut right) = (vec![0_u8; places], vec![0_u8; places]);
         let mut chosen_at = vec![false; order.len()];
         self.deal(order, |token, chosen| {
             chosen_at.fill(false);
             chosen.iter().for_each(|(slot, _)| chosen_at[*slot as usize] = true);
             let (mut before, mut after) = (reach, reach);
             for gap in 0..gaps {
-                left[gap * tokens + token] = before as u8;
+                left[place(gap, token)] = before as u8;
                 let is = chosen_at.get(gap).is_some_and(|chosen| *chosen);
                 before = if is { 0 } else { (before + 1).min(reach) };
             }
             for gap in (0..gaps).rev() {
-                right[gap * tokens + token] = after as u8;
+                right[place(gap, token)] = after as u8;
                 let is = gap > 0 && chosen_at[gap - 1];
                 after = if is { 0 } else { (after + 1).min(reach) };
             }
         });
         let at = |gap: usize, token: usize| {
-            let place = gap * tokens + token;
+            let place = place(gap, token);
             (usize::from(left[place]), usize::from(right[place]))
         };
         // What it costs that a hole read through is longer by one.
@@ -179,7 +187,7 @@ impl<'a> Needs<'a> {
         let mut found: Vec<(f64, usize, u32)> = Vec::new();
         for (slot, id) in order.iter().enumerate() {
             // The tokens that this slot is read in, and what it costs there.
-            let read = (0..tokens).filter(|token| right[slot * tokens + token] == 0);
+            let read = (0..tokens).filter(|token| right[place(slot, token)] == 0);
             let saves: Vec<(usize, f64)> = read
                 .map(|token| {
                     let (before, after) = (at(slot, token).0, at(slot + 1, token).1);
