@@ -22,7 +22,7 @@ const PARTNERS: usize = 32;
 const STEPS: usize = 12;
 /// Most places (a gap and a token) that are looked at in a step: of more tokens every second, third and so on is.
 const PLACES_MAX: usize = 1 << 27;
-/// Tokens of which the gaps are held side by side: a cache line's.
+/// Tokens that are written side by side: a cache line's.
 const BLOCK_TOKENS: usize = 64;
 /// Holes are looked at up to so many bundles.
 const REACH_MAX: usize = 200;
@@ -148,32 +148,37 @@ impl<'a> Needs<'a> {
     /// Adds at most `count` copies, each of another neuron; how many were worth it.
     fn add(&self, order: &mut Vec<u32>, count: usize) -> usize {
         let (tokens, gaps, reach) = (self.tokens.len(), order.len() + 1, self.reach);
-        // Of each gap and token what is not chosen to either side: the gap is before a slot. Written by token and looked at by
-        // gap: so by blocks of tokens, whose gaps lie in a near cache.
-        let blocks = tokens.div_ceil(BLOCK_TOKENS);
-        let place = |gap, token| {
-            (token / BLOCK_TOKENS * gaps + gap) * BLOCK_TOKENS + token % BLOCK_TOKENS
-        };
-        let places = blocks * gaps * BLOCK_TOKENS;
-        let (mut left, mut right) = (vec![0_u8; places], vec![0_u8; places]);
+        // Of each gap and token what is not chosen to either side: the gap is before a slot.
+        let (mut left, mut right) = (vec![0_u8; gaps * tokens], vec![0_u8; gaps * tokens]);
+        // Written by token and looked at by gap: some tokens are written side by side, before they are spread over the gaps.
+        let mut block = [vec![0_u8; gaps * BLOCK_TOKENS], vec![0_u8; gaps * BLOCK_TOKENS]];
         let mut chosen_at = vec![false; order.len()];
         self.deal(order, |token, chosen| {
             chosen_at.fill(false);
             chosen.iter().for_each(|(slot, _)| chosen_at[*slot as usize] = true);
             let (mut before, mut after) = (reach, reach);
+            let column = token % BLOCK_TOKENS;
             for gap in 0..gaps {
-                left[place(gap, token)] = before as u8;
+                block[0][gap * BLOCK_TOKENS + column] = before as u8;
                 let is = chosen_at.get(gap).is_some_and(|chosen| *chosen);
                 before = if is { 0 } else { (before + 1).min(reach) };
             }
             for gap in (0..gaps).rev() {
-                right[place(gap, token)] = after as u8;
+                block[1][gap * BLOCK_TOKENS + column] = after as u8;
                 let is = gap > 0 && chosen_at[gap - 1];
                 after = if is { 0 } else { (after + 1).min(reach) };
             }
+            if column + 1 == BLOCK_TOKENS || token + 1 == tokens {
+                for (side, block) in [&mut left, &mut right].into_iter().zip(&block) {
+                    let rows = side.chunks_exact_mut(tokens).zip(block.chunks_exact(BLOCK_TOKENS));
+                    rows.for_each(|(row, block)| {
+                        row[token - column..=token].copy_from_slice(&block[..=column]);
+                    });
+                }
+            }
         });
         let at = |gap: usize, token: usize| {
-            let place = place(gap, token);
+            let place = gap * tokens + token;
             (usize::from(left[place]), usize::from(right[place]))
         };
         // What it costs that a hole read through is longer by one.
@@ -187,7 +192,7 @@ impl<'a> Needs<'a> {
         let mut found: Vec<(f64, usize, u32)> = Vec::new();
         for (slot, id) in order.iter().enumerate() {
             // The tokens that this slot is read in, and what it costs there.
-            let read = (0..tokens).filter(|token| right[place(slot, token)] == 0);
+            let read = (0..tokens).filter(|token| right[slot * tokens + token] == 0);
             let saves: Vec<(usize, f64)> = read
                 .map(|token| {
                     let (before, after) = (at(slot, token).0, at(slot + 1, token).1);
@@ -198,7 +203,10 @@ impl<'a> Needs<'a> {
             let beside = self.partners[*id as usize].iter().flat_map(|id| slots.of(*id));
             let tried: BTreeSet<usize> =
                 beside.flat_map(|slot| [slot as usize, slot as usize + 1]).collect();
-            for gap in tried.into_iter().filter(|gap| slot.abs_diff(*gap) > reach) {
+            // No more is saved than all that this slot costs, and where a hole is read through anyhow, the copy in it.
+            let most = saves.iter().map(|(_, saves)| saves + self.hole_us(1)).sum::<f64>();
+            let worth = |gap: &usize| slot.abs_diff(*gap) > reach && most > burdens[*gap];
+            for gap in tried.into_iter().filter(worth) {
                 let gain = |(token, saves): &(usize, f64)| {
                     let (before, after) = at(gap, *token);
                     let hole_us = self.hole_us(before) + self.hole_us(after);
