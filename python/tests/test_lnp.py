@@ -211,9 +211,10 @@ class Packs(Files):
 
     def compare(self, pack, file, entries, layer, placement):
         entry = entries[second.LINK_INDEX, layer, placement]
-        n, k = struct.unpack("<II", second.read_at(file, entry.offset, 8))
+        n, k, s = struct.unpack("<II8xI", second.read_at(file, entry.offset, 20))
+        s = s or n  # slots are told where there are copies
         at = entry.offset + 32
-        for name, count in [("slot_of_neuron", n), ("neuron_of_slot", n), ("link_begin", k + 1), ("active_count", n)]:
+        for name, count in [("slot_of_neuron", n), ("neuron_of_slot", s), ("link_begin", k + 1), ("active_count", s)]:
             array = getattr(pack, name)(layer, placement)
             self.assertEqual(array.tolist(), second.read_u32s(file, at, count).tolist())
             self.assertTrue(mapped(array))

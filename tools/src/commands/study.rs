@@ -49,7 +49,7 @@ pub(super) struct Args {
         long,
         value_name = "NAMES",
         value_delimiter = ',',
-        default_value = "identity,random,frequency,greedy,miss,jaccard,bisect,refined,replicas:2,replicas:4"
+        default_value = "identity,random,frequency,greedy,miss,jaccard,bisect,refined,copies:1.3,replicas:2,replicas:4"
     )]
     orders: Vec<Order>,
     /// Share of the bundles that stand apart in `miss`, the replicas and in a second version of jaccard,
