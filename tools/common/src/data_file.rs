@@ -1,10 +1,11 @@
 //! A file of tensors, whose bytes are read where they lie when they are asked for.
 
 use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::files::open_file;
 
@@ -17,16 +18,17 @@ pub struct DataFile {
 }
 
 impl DataFile {
-    /// Opens a file.
+    /// Opens a file, or a block device: a pack with the rest of its model may lie on one.
     ///
     /// # Errors
     /// It cannot be opened, or is none.
     pub fn open(path: &Path) -> Result<Self> {
         let open = || -> Result<_> {
-            let file = open_file(path)?;
-            let facts = file.metadata()?;
-            ensure!(facts.is_file(), "it is not a file");
-            Ok((file, facts.len()))
+            let mut file = open_file(path)?;
+            // A block device's metadata say no length.
+            let len_bytes = file.seek(SeekFrom::End(0))?;
+            file.rewind()?;
+            Ok((file, len_bytes))
         };
         let (file, len_bytes) =
             open().with_context(|| format!("{}: cannot open", path.display()))?;

@@ -7,12 +7,12 @@ use crate::testing::{SmallTrace, small_traces};
 use crate::{LayerLinks, Linking, Order};
 use lnp_engine::CachePolicy;
 
-fn linking() -> Linking {
-    Linking { order: Order::Refined, objective: Objective::phone().unwrap(), pin: 0.1 }
+fn linking(order: Order) -> Linking {
+    Linking { order, objective: Objective::phone().unwrap(), pin: 0.1 }
 }
 
-fn links(trace: &SmallTrace) -> LayerLinks {
-    linking().link_layer(0, &trace.activity(), &[]).unwrap()
+fn links(linking: &Linking, trace: &SmallTrace) -> LayerLinks {
+    linking.link_layer(0, &trace.activity(), &[]).unwrap()
 }
 
 proptest! {
@@ -25,15 +25,17 @@ proptest! {
         trace in small_traces(),
         policy in prop::sample::select(CachePolicy::ALL.to_vec()),
         ratio in 0.0..1.0,
+        order in prop::sample::select(vec![Order::Refined, Order::Copies { percent: 150 }]),
     ) {
-        let (layers, bits) = (vec![links(&trace)], vec![trace.bits()]);
-        let left = CacheAhead { policy, ratio }.left(&linking(), &layers, [&bits, &bits]).unwrap();
+        let linking = linking(order);
+        let (layers, bits) = (vec![links(&linking, &trace)], vec![trace.bits()]);
+        let left = CacheAhead { policy, ratio }.left(&linking, &layers, [&bits, &bits]).unwrap();
         let pairs = left.missed[0].iter().zip(&bits[0]);
         prop_assert!(pairs.clone().all(|(missed, active)| missed & !active == 0));
         let slots = layers[0].slots_of_neurons().unwrap();
         let rows = left.missed[0].chunks_exact(trace.neurons.div_ceil(8));
         let none = vec![false; trace.neurons];
-        let price = price_layer(&linking().objective, rows, &slots, &none).unwrap();
+        let price = price_layer(&linking.objective, rows, &slots, &none).unwrap();
         prop_assert!((price.time_us - left.us).abs() < 1e-6 * price.time_us.max(1.0));
         let kept = match policy {
             CachePolicy::None => none,
